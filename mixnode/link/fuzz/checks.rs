@@ -1,0 +1,231 @@
+//! What the fuzz targets check, and the corpora's first inputs. An ordinary test replays the corpora through the same
+//! functions on stable Rust.
+#![allow(dead_code, reason = "each target and the test take a part")]
+
+use std::sync::LazyLock;
+
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::{AeadInOut, KeyInit};
+use arrayvec::ArrayVec;
+use link::*;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+type Packet = [u8; DATAGRAM_BYTES];
+
+const KEY: [u8; 32] = [3; 32];
+const UNIX_MS: u64 = 1_800_000_000_000;
+const MAC1: usize = DATAGRAM_BYTES - 32;
+const MAC2: usize = DATAGRAM_BYTES - 16;
+
+/// Peeks at any bytes; those of a datagram's size are also taken for a frame before sealing, sealed by hand under a
+/// known key and opened.
+pub fn check_frame(bytes: &[u8]) {
+    let peeked = peek(bytes);
+    let Ok(mut frame) = Packet::try_from(bytes) else {
+        assert_eq!(peeked, Err(Malformed::Size));
+        return;
+    };
+    assert!(peeked.is_err() || (1..=4).contains(&frame[0]));
+    assert_eq!(
+        open(&mut frame.clone()),
+        Err(OpenError::Forged),
+        "nobody guesses a tag"
+    );
+
+    let clear: [u8; 12] = frame[..12].try_into().unwrap();
+    let cipher = Aes256Gcm::new(&KEY.into());
+    let tag = cipher
+        .encrypt_inout_detached(&clear.into(), &clear, (&mut frame[12..MAC2]).into())
+        .unwrap();
+    frame[MAC2..].copy_from_slice(&tag);
+    let authentic = open(&mut frame);
+    let [kind, epoch, zeros @ ..] = <[u8; 4]>::try_from(&bytes[12..16]).unwrap();
+    if (1..=4).contains(&kind) && epoch < 4 && zeros == [0; 2] {
+        let opened = authentic.unwrap();
+        assert_eq!((opened.kind as u8, opened.epoch), (kind, epoch));
+        assert_eq!(opened.counter.to_le_bytes()[..7], bytes[1..8]);
+        assert_eq!(frame[12..MAC2], bytes[12..MAC2]);
+    } else {
+        assert_eq!(authentic, Err(OpenError::Reserved));
+    }
+}
+
+fn open(frame: &mut Packet) -> Result<Opened, OpenError> {
+    let mut verdicts = ArrayVec::new();
+    open_batch(
+        &mut [OpenJob {
+            session: &ReceiveKey::new(&KEY),
+            datagram: frame,
+        }],
+        &mut verdicts,
+    );
+    verdicts[0]
+}
+
+/// One handshake, always the same.
+struct Genuine {
+    client: ClientKeys,
+    keys: LinkKeys,
+    initiation: Packet,
+    response: Packet,
+    cookie_reply: Packet,
+}
+
+static GENUINE: LazyLock<Genuine> = LazyLock::new(|| {
+    let mut rng = ChaCha20Rng::seed_from_u64(60);
+    let client = ClientKeys::generate(&mut rng);
+    let keys = LinkKeys::generate(&mut rng);
+    let (_, initiation) = initiator(&client, &keys);
+    let answer = |under_load| match respond(&keys, &initiation, under_load) {
+        Ok(Response::Accepted { reply, .. } | Response::Cookie { reply }) => *reply,
+        Err(error) => panic!("{error}"),
+    };
+    Genuine {
+        response: answer(false),
+        cookie_reply: answer(true),
+        client,
+        keys,
+        initiation,
+    }
+});
+
+fn initiator(client: &ClientKeys, keys: &LinkKeys) -> (Initiator, Packet) {
+    Initiator::start(
+        client,
+        &keys.public(),
+        7,
+        UNIX_MS,
+        None,
+        &mut ChaCha20Rng::seed_from_u64(61),
+    )
+    .unwrap()
+}
+
+fn respond(
+    keys: &LinkKeys,
+    datagram: &Packet,
+    under_load: bool,
+) -> Result<Response, HandshakeError> {
+    let arrival = Arrival {
+        source: ([127, 1, 0, 1], 9000).into(),
+        unix_ms: UNIX_MS,
+        now_ns: 0,
+        under_load,
+    };
+    Responder::new(keys.clone()).respond(datagram, &arrival, 8, &mut ChaCha20Rng::seed_from_u64(62))
+}
+
+/// Gives any bytes to both ends, as they are and under a correct first mac: only the genuine messages are taken.
+pub fn check_handshake(bytes: &[u8]) {
+    let Ok(datagram) = Packet::try_from(bytes) else {
+        return;
+    };
+    let genuine = &*GENUINE;
+    for recipient in [
+        None,
+        Some(genuine.keys.public().x25519),
+        Some(*genuine.client.public_key()),
+    ] {
+        let mut datagram = datagram;
+        if let Some(recipient) = recipient {
+            let key = blake3::derive_key("fogmix link v1 mac1", &recipient);
+            let mac = blake3::keyed_hash(&key, &datagram[..MAC1]);
+            datagram[MAC1..MAC2].copy_from_slice(&mac.as_bytes()[..16]);
+        }
+        let (mut initiator, _) = initiator(&genuine.client, &genuine.keys);
+        if let Ok(Response::Accepted { .. }) = respond(&genuine.keys, &datagram, false) {
+            assert_eq!(datagram[..MAC2], genuine.initiation[..MAC2]);
+        }
+        let answered = respond(&genuine.keys, &datagram, true);
+        assert!(
+            !matches!(answered, Ok(Response::Accepted { .. })),
+            "nobody guesses a cookie"
+        );
+        if initiator.read_cookie(&datagram).is_ok() {
+            assert_eq!(datagram, genuine.cookie_reply);
+        }
+        if initiator.finish(&datagram, 0).is_ok() {
+            assert_eq!(datagram, genuine.response);
+        }
+    }
+}
+
+/// The corpora's first inputs: target, name, bytes.
+pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let frame = |head: [u8; 16]| {
+        let mut frame = [0; DATAGRAM_BYTES];
+        frame[..16].copy_from_slice(&head);
+        frame.to_vec()
+    };
+    let genuine = &*GENUINE;
+    vec![
+        ("frames", "empty", Vec::new()),
+        ("frames", "one-byte-short", vec![4; DATAGRAM_BYTES - 1]),
+        ("frames", "one-byte-long", vec![4; DATAGRAM_BYTES + 1]),
+        (
+            "frames",
+            "sphinx",
+            frame([4, 1, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0]),
+        ),
+        (
+            "frames",
+            "control-last-epoch",
+            frame([4, 255, 255, 255, 255, 0, 0, 0, 9, 0, 0, 0, 4, 3, 0, 0]),
+        ),
+        (
+            "frames",
+            "kind-0",
+            frame([4, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        (
+            "frames",
+            "epoch-4",
+            frame([4, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 4, 0, 0]),
+        ),
+        (
+            "frames",
+            "reserved-inside",
+            frame([4, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 1]),
+        ),
+        (
+            "frames",
+            "initiation",
+            frame([1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        (
+            "frames",
+            "initiation-reserved",
+            frame([1, 0, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        (
+            "frames",
+            "response",
+            frame([2, 0, 0, 0, 9, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        (
+            "frames",
+            "cookie-reply",
+            frame([3, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        ("frames", "type-5", frame([5; 16])),
+        ("handshakes", "initiation", genuine.initiation.to_vec()),
+        ("handshakes", "response", genuine.response.to_vec()),
+        ("handshakes", "cookie-reply", genuine.cookie_reply.to_vec()),
+        (
+            "handshakes",
+            "initiation-zeros",
+            frame([1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        (
+            "handshakes",
+            "response-zeros",
+            frame([2, 0, 0, 0, 8, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        (
+            "handshakes",
+            "cookie-reply-zeros",
+            frame([3, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+    ]
+}
