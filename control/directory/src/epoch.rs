@@ -1,0 +1,101 @@
+//! The network's parameters and the arithmetic of epochs.
+
+use crate::wire::{DecodeError, Reader};
+
+/// Most mix layers a network may have: five hops less the two gateways.
+pub const LAYERS_MAX: u8 = 3;
+/// Delays are sampled below this many means, and nodes reject longer ones.
+pub const DELAY_CAP_MEANS: u32 = 10;
+/// A mean delay a hop over a minute would overflow the cap's u32 only far later; the bound keeps pools sane.
+const MEAN_DELAY_US_MAX: u32 = 60_000_000;
+const EPOCH_MS_MIN: u64 = 1_000;
+const EPOCH_MS_MAX: u64 = 7 * 24 * 3_600_000;
+const CLIENT_RATE_PPS_MAX: u32 = 100_000;
+
+/// What all participants of one network agree on; part of every consensus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// Wall-clock start of epoch 0, milliseconds since the Unix epoch.
+    pub genesis_unix_ms: u64,
+    /// Length of an epoch in milliseconds.
+    pub epoch_ms: u64,
+    /// Mean of the exponential delay at each hop, microseconds.
+    pub mean_delay_us: u32,
+    /// Rate of a client's Poisson process towards its gateway, packets a second.
+    pub client_rate_pps: u32,
+    /// Number of mix layers, 1 to [`LAYERS_MAX`].
+    pub layers: u8,
+}
+
+impl Parameters {
+    /// The epoch that `unix_ms` falls in; 0 before the genesis.
+    pub fn epoch_at(&self, unix_ms: u64) -> u32 {
+        let elapsed = unix_ms.saturating_sub(self.genesis_unix_ms);
+        u32::try_from(elapsed / self.epoch_ms.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// First millisecond of `epoch`.
+    pub fn epoch_starts_ms(&self, epoch: u32) -> u64 {
+        self.genesis_unix_ms
+            .saturating_add(u64::from(epoch).saturating_mul(self.epoch_ms))
+    }
+
+    /// First millisecond after `epoch`.
+    pub fn epoch_ends_ms(&self, epoch: u32) -> u64 {
+        self.epoch_starts_ms(epoch).saturating_add(self.epoch_ms)
+    }
+
+    /// Whether keys and indices of `epoch` are accepted at `unix_ms`: from its start to the end of
+    /// the epoch after it.
+    pub fn accepts_at(&self, epoch: u32, unix_ms: u64) -> bool {
+        let now = self.epoch_at(unix_ms);
+        epoch == now || epoch.checked_add(1) == Some(now)
+    }
+
+    /// The longest delay a sender may ask of a hop, microseconds.
+    pub fn delay_max_us(&self) -> u32 {
+        self.mean_delay_us.saturating_mul(DELAY_CAP_MEANS)
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The name of the first parameter out of its bounds.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        let within = |holds: bool, what| holds.then_some(()).ok_or(DecodeError::Field(what));
+        within(self.genesis_unix_ms < 1 << 48, "genesis")?;
+        within(
+            (EPOCH_MS_MIN..=EPOCH_MS_MAX).contains(&self.epoch_ms),
+            "epoch length",
+        )?;
+        within(
+            (1..=MEAN_DELAY_US_MAX).contains(&self.mean_delay_us),
+            "mean delay",
+        )?;
+        within(
+            (1..=CLIENT_RATE_PPS_MAX).contains(&self.client_rate_pps),
+            "client rate",
+        )?;
+        within((1..=LAYERS_MAX).contains(&self.layers), "number of layers")
+    }
+
+    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.genesis_unix_ms.to_be_bytes());
+        bytes.extend_from_slice(&self.epoch_ms.to_be_bytes());
+        bytes.extend_from_slice(&self.mean_delay_us.to_be_bytes());
+        bytes.extend_from_slice(&self.client_rate_pps.to_be_bytes());
+        bytes.push(self.layers);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let parameters = Self {
+            genesis_unix_ms: reader.u64()?,
+            epoch_ms: reader.u64()?,
+            mean_delay_us: reader.u32()?,
+            client_rate_pps: reader.u32()?,
+            layers: reader.u8()?,
+        };
+        parameters.check()?;
+        Ok(parameters)
+    }
+}

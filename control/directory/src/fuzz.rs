@@ -1,0 +1,57 @@
+//! The oracle that the fuzz target and the stable replay of its corpus share. Not part of the API.
+
+use crate::consensus::Consensus;
+use crate::gateway::{Control, FRAME_BYTES};
+use crate::wire::Reader;
+use crate::{Bootstrap, Descriptor, SignedConsensus};
+
+/// Feeds `bytes` to every decoder, past the signatures that would stop a fuzzer. Whatever decodes must
+/// encode to the very same bytes: one encoding a value. Says how many decoders took them.
+///
+/// # Panics
+/// A decoder accepted bytes that its encoder does not write.
+pub fn check_documents(bytes: &[u8]) -> usize {
+    let mut encodings = Vec::new();
+    encodings.extend(Consensus::decode(bytes).map(|value| value.encode()));
+    encodings.extend(SignedConsensus::decode(bytes).map(|value| value.encode()));
+    encodings.extend(Bootstrap::decode(bytes).map(|value| value.encode()));
+    encodings.extend(fields(bytes));
+    if let Some(frame) = bytes.first_chunk::<FRAME_BYTES>()
+        && let Ok(control) = Control::decode(frame)
+    {
+        let mut encoded = [0; FRAME_BYTES];
+        control.encode(&mut encoded);
+        assert!(frame == &encoded, "a control frame has two encodings");
+    }
+    for encoding in &encodings {
+        assert!(encoding == bytes, "a document has two encodings");
+    }
+    // The signed path on the same bytes.
+    let _ = Descriptor::verify(bytes);
+    encodings.len()
+}
+
+/// A descriptor's fields without magic and signature.
+fn fields(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(bytes);
+    let descriptor = Descriptor::decode(&mut reader).ok()?;
+    reader.finish().ok()?;
+    let mut encoded = Vec::new();
+    descriptor.encode(&mut encoded);
+    Some(encoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_fuzz_corpus_replays_without_a_finding() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/documents");
+        let mut accepted = 0;
+        for entry in std::fs::read_dir(corpus).unwrap() {
+            accepted += super::check_documents(&std::fs::read(entry.unwrap().path()).unwrap());
+        }
+        assert!(accepted > 0, "the corpus holds no valid document");
+    }
+}

@@ -1,0 +1,59 @@
+//! Descriptors, consensus, epochs, path selection: what every role knows of the network.
+//!
+//! A node describes itself in a [`Descriptor`] and signs it. During epoch e the authorities collect
+//! descriptors, deal the mixes to layers and sign one [`Consensus`] for epoch e + 1. Everyone else
+//! verifies that document and selects paths from it.
+//!
+//! Time and randomness come in as parameters; only [`store`] touches the file system. Every decoder
+//! checks the size first, then the signature, then parses strictly: one encoding a value, no trailing
+//! bytes, every count bounded.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+pub mod authority;
+mod bootstrap;
+mod consensus;
+mod descriptor;
+mod epoch;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+#[allow(clippy::panic)] // An oracle speaks by panicking.
+pub mod fuzz;
+pub mod gateway;
+mod identity;
+mod path;
+mod signed;
+pub mod store;
+mod wire;
+
+pub use authority::Authority;
+pub use bootstrap::Bootstrap;
+pub use consensus::{Consensus, ConsensusError, NODES_MAX, Node};
+pub use descriptor::{
+    ADDRESSES_MAX, DESCRIPTOR_BYTES_MAX, Descriptor, DescriptorError, EPOCH_KEYS_MAX, EpochKey,
+    KEM_KEY_BYTES, LinkKey, OPERATOR_BYTES_MAX, Role, VRF_PROOF_BYTES,
+};
+pub use epoch::{DELAY_CAP_MEANS, LAYERS_MAX, Parameters};
+pub use identity::Identity;
+pub use path::{Path, PathError, loop_path, pick_gateway, sample_delay_us, select_path};
+pub use signed::{AUTHORITIES_MAX, Authorities, CONSENSUS_BYTES_MAX, SignedConsensus, VerifyError};
+pub use wire::DecodeError;
+
+/// What every binary prints for `--version`: the version of the release and the git commit it was
+/// built from ("unknown" when built outside a repository).
+pub fn version() -> &'static str {
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (commit ",
+        env!("FOGMIX_COMMIT"),
+        ")"
+    )
+}

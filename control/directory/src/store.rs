@@ -1,0 +1,228 @@
+//! A folder through which nodes and authorities exchange documents, every write an atomic rename:
+//! `authority.pub`, `descriptors/<hex identity>`, `consensus/<epoch>`.
+//!
+//! Readers trust nothing in it: descriptors are verified here, consensus documents by their reader.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::consensus::NODES_MAX;
+use crate::descriptor::{DESCRIPTOR_BYTES_MAX, Descriptor, DescriptorError};
+use crate::identity::Identity;
+use crate::signed::{AUTHORITIES_MAX, Authorities, CONSENSUS_BYTES_MAX, SignedConsensus};
+use crate::wire::Reader;
+
+/// Epochs whose documents stay in the folder: the current and the previous, in which packets are still
+/// accepted, the next, and a few more for clients that were away.
+const CONSENSUS_KEPT: u32 = 8;
+
+/// A store folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the folder, making it and its parts where missing.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn create(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root.join("descriptors"))?;
+        fs::create_dir_all(root.join("consensus"))?;
+        Self::open(root)
+    }
+
+    /// Opens an existing folder for reading; parts that are missing read as empty.
+    ///
+    /// # Errors
+    /// There is no such folder.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        fs::read_dir(root)?;
+        Ok(Self {
+            root: root.to_owned(),
+        })
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Writes the authorities' public keys.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn publish_authorities(&self, authorities: &Authorities) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        authorities.encode(&mut bytes);
+        write_atomic(&self.root.join("authority.pub"), &bytes)
+    }
+
+    /// The authorities' public keys; none before they are written.
+    ///
+    /// # Errors
+    /// The file can't be read, or holds no keys (`InvalidData`).
+    pub fn read_authorities(&self) -> io::Result<Option<Authorities>> {
+        let path = self.root.join("authority.pub");
+        let Some(bytes) = present(read_bounded(&path, 1 + AUTHORITIES_MAX * 32))? else {
+            return Ok(None);
+        };
+        let mut reader = Reader::new(&bytes);
+        let authorities = Authorities::decode(&mut reader)
+            .and_then(|keys| reader.finish().map(|()| keys))
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(Some(authorities))
+    }
+
+    /// Signs and writes a node's descriptor in place of its previous one.
+    ///
+    /// # Errors
+    /// The descriptor is out of bounds (`InvalidInput`), or the file system's.
+    pub fn publish_descriptor(
+        &self,
+        descriptor: &Descriptor,
+        identity: &Identity,
+    ) -> io::Result<()> {
+        let bytes = descriptor
+            .sign(identity)
+            .map_err(|error: DescriptorError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        write_atomic(
+            &self
+                .root
+                .join("descriptors")
+                .join(hex(&descriptor.identity)),
+            &bytes,
+        )
+    }
+
+    /// All valid descriptors, ascending by identity. Files that do not verify, or that are not named by
+    /// their identity, are passed over: one bad file must not stop the network.
+    ///
+    /// # Errors
+    /// The folder can't be listed.
+    pub fn read_descriptors(&self) -> io::Result<Vec<Descriptor>> {
+        let Some(entries) = present(fs::read_dir(self.root.join("descriptors")))? else {
+            return Ok(Vec::new());
+        };
+        let mut descriptors = Vec::new();
+        for entry in entries.take(2 * NODES_MAX) {
+            let entry = entry?;
+            let Ok(bytes) = read_bounded(&entry.path(), DESCRIPTOR_BYTES_MAX) else {
+                continue;
+            };
+            if let Ok(descriptor) = Descriptor::verify(&bytes)
+                && entry.file_name() == hex(&descriptor.identity).as_str()
+            {
+                descriptors.push(descriptor);
+            }
+        }
+        descriptors.sort_unstable_by_key(|descriptor| descriptor.identity);
+        Ok(descriptors)
+    }
+
+    /// Writes the document of `epoch` and removes those long over.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn publish_consensus(&self, epoch: u32, document: &SignedConsensus) -> io::Result<()> {
+        write_atomic(&self.consensus_path(epoch), &document.encode())?;
+        for old in self.epochs()? {
+            if old < epoch.saturating_sub(CONSENSUS_KEPT) {
+                let _ = fs::remove_file(self.consensus_path(old));
+            }
+        }
+        Ok(())
+    }
+
+    /// The document of `epoch`, not verified; none if it is not there.
+    ///
+    /// # Errors
+    /// The file can't be read, or is no document (`InvalidData`).
+    pub fn read_consensus(&self, epoch: u32) -> io::Result<Option<SignedConsensus>> {
+        let path = self.consensus_path(epoch);
+        let Some(bytes) = present(read_bounded(&path, CONSENSUS_BYTES_MAX))? else {
+            return Ok(None);
+        };
+        SignedConsensus::decode(&bytes)
+            .map(Some)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// The newest epoch with a document in the folder, and the document.
+    ///
+    /// # Errors
+    /// As [`Store::read_consensus`].
+    pub fn latest(&self) -> io::Result<Option<(u32, SignedConsensus)>> {
+        let Some(epoch) = self.epochs()?.into_iter().max() else {
+            return Ok(None);
+        };
+        Ok(self
+            .read_consensus(epoch)?
+            .map(|document| (epoch, document)))
+    }
+
+    fn epochs(&self) -> io::Result<Vec<u32>> {
+        let Some(entries) = present(fs::read_dir(self.root.join("consensus")))? else {
+            return Ok(Vec::new());
+        };
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect())
+    }
+
+    fn consensus_path(&self, epoch: u32) -> PathBuf {
+        self.root.join("consensus").join(epoch.to_string())
+    }
+}
+
+/// Turns "not found" into `None`.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a whole file that must not exceed `limit_bytes`.
+pub(crate) fn read_bounded(path: &Path, limit_bytes: usize) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(limit_bytes).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > limit_bytes {
+        let message = format!("{} is larger than {limit_bytes} bytes", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    Ok(bytes)
+}
+
+/// Writes a file so that readers see the old content or the new, never a part.
+pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+    let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+    // A leading dot and no digit first: no reader takes it for a document.
+    let name = format!(".new-{}-{sequence}", std::process::id());
+    let temporary = path.with_file_name(name);
+    let written = File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Lower-case hexadecimal, as in the folder's file names.
+pub fn hex(bytes: &[u8]) -> String {
+    use core::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,142 @@
+//! The one binary encoding of this crate: big-endian integers, counts before lists, nothing optional
+//! without a flag byte of exactly 0 or 1.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Why bytes are not the canonical encoding of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The document ends inside a field.
+    #[error("truncated")]
+    Truncated,
+    /// Bytes follow the last field.
+    #[error("bytes after the end")]
+    Trailing,
+    /// The document is larger than any valid one.
+    #[error("larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// The limit of this document type.
+        limit_bytes: usize,
+    },
+    /// The first four bytes name another type or version.
+    #[error("not a document of this type and version")]
+    Magic,
+    /// A field holds a value that no encoder writes.
+    #[error("invalid {0}")]
+    Field(&'static str),
+}
+
+/// Reads fields from the front of a byte slice; every read is bounds-checked.
+#[derive(Clone)]
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+        let (head, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (head, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    pub(crate) fn magic(&mut self, magic: &[u8; 4]) -> Result<(), DecodeError> {
+        if &self.array::<4>()? == magic {
+            Ok(())
+        } else {
+            Err(DecodeError::Magic)
+        }
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// A list's count, checked before anything is reserved for the list.
+    pub(crate) fn count(
+        &mut self,
+        minimum: usize,
+        maximum: usize,
+        what: &'static str,
+    ) -> Result<usize, DecodeError> {
+        let count = usize::from(self.u8()?);
+        if (minimum..=maximum).contains(&count) {
+            Ok(count)
+        } else {
+            Err(DecodeError::Field(what))
+        }
+    }
+
+    pub(crate) fn address(&mut self) -> Result<SocketAddr, DecodeError> {
+        let ip = match self.u8()? {
+            4 => IpAddr::V4(Ipv4Addr::from(self.array::<4>()?)),
+            6 => {
+                let ip = Ipv6Addr::from(self.array::<16>()?);
+                // A mapped address would be a second spelling of an IPv4 one and escape its /24.
+                if ip.to_ipv4_mapped().is_some() {
+                    return Err(DecodeError::Field("address"));
+                }
+                IpAddr::V6(ip)
+            }
+            _ => return Err(DecodeError::Field("address family")),
+        };
+        let port = self.u16()?;
+        if port == 0 || ip.is_unspecified() || ip.is_multicast() {
+            return Err(DecodeError::Field("address"));
+        }
+        Ok(SocketAddr::new(ip, port))
+    }
+
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.rest)
+    }
+
+    pub(crate) fn finish(self) -> Result<(), DecodeError> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Trailing)
+        }
+    }
+}
+
+pub(crate) fn put_address(bytes: &mut Vec<u8>, address: &SocketAddr) {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            bytes.push(4);
+            bytes.extend_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            bytes.push(6);
+            bytes.extend_from_slice(&ip.octets());
+        }
+    }
+    bytes.extend_from_slice(&address.port().to_be_bytes());
+}
