@@ -1,0 +1,59 @@
+//! The handshaker on a thread of its own, so that no worker ever computes ML-KEM.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rand_core::CryptoRng;
+
+use super::{HandshakeCounters, Handshaker, QUEUE_REQUESTS, Request};
+use crate::mail::Mailbox;
+use crate::port::monotonic_ns;
+
+/// Longest sleep, so that a stop is noticed.
+const NAP: Duration = Duration::from_millis(100);
+
+/// The bounded queue from workers to the handshaker. Senders use `try_send` and count a full queue.
+pub fn queue() -> (Sender<Request>, Receiver<Request>) {
+    bounded(QUEUE_REQUESTS)
+}
+
+/// Serves `requests` until `stop` is set or every sender is gone; answers go to `mailboxes` by worker number.
+pub fn run<R: CryptoRng>(
+    mut handshaker: Handshaker<R>,
+    requests: &Receiver<Request>,
+    mailboxes: &[Mailbox],
+    published: &Mutex<HandshakeCounters>,
+    unix_ms: impl Fn() -> u64,
+    stop: &Arc<AtomicBool>,
+) {
+    let mut post = |worker: u8, mail| {
+        mailboxes
+            .get(usize::from(worker))
+            .is_some_and(|mailbox| mailbox.post(mail))
+    };
+    while !stop.load(Ordering::Relaxed) {
+        let now_ns = monotonic_ns();
+        let nap = handshaker.deadline_ns().map_or(NAP, |at_ns| {
+            NAP.min(Duration::from_nanos(at_ns.saturating_sub(now_ns)))
+        });
+        match requests.recv_timeout(nap) {
+            Ok(request) => {
+                handshaker.handle(
+                    request,
+                    requests.len(),
+                    monotonic_ns(),
+                    unix_ms(),
+                    &mut post,
+                );
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        handshaker.poll(monotonic_ns(), unix_ms(), &mut post);
+        if let Ok(mut counters) = published.lock() {
+            *counters = handshaker.counters();
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Whether io_uring can be had, and if not, who forbids it: what the operator needs to change it.
+
+use std::io;
+
+use io_uring::{IoUring, opcode};
+
+/// Why io_uring can't be used here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UringUnavailable {
+    /// A seccomp filter (container runtime, systemd unit) answers EPERM.
+    #[error(
+        "io_uring is forbidden by a seccomp filter: allow io_uring_setup, io_uring_enter and io_uring_register"
+    )]
+    Seccomp,
+    /// The sysctl keeps this process out.
+    #[error(
+        "io_uring is disabled by kernel.io_uring_disabled = {0}: set it to 0 (1 admits kernel.io_uring_group)"
+    )]
+    Sysctl(u8),
+    /// The kernel has none.
+    #[error(
+        "this kernel has no io_uring (or a filter hides it): Linux 6.1 or newer with CONFIG_IO_URING is needed"
+    )]
+    Missing,
+    /// The kernel's is too old for what the port needs.
+    #[error(
+        "io_uring of this kernel lacks what the port needs ({0}): Linux 6.1 or newer is needed"
+    )]
+    TooOld(&'static str),
+    /// The limit on locked memory or on memory was met.
+    #[error("no memory for io_uring: raise the limit on locked memory (LimitMEMLOCK)")]
+    Memory,
+    /// No descriptors left.
+    #[error("no file descriptor for io_uring: raise the limit on open files (LimitNOFILE)")]
+    Descriptors,
+    /// Something else, by error number.
+    #[error("io_uring_setup failed with error {0}")]
+    Other(i32),
+}
+
+/// A ring set up as the port does it: one thread submits, completions are processed when that thread asks.
+/// It is born disabled, so that another thread than the one that uses it may build it.
+pub(super) fn builder() -> io_uring::Builder {
+    let mut builder = IoUring::builder();
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_r_disabled();
+    builder
+}
+
+/// Tries to set up a ring, and explains.
+///
+/// # Errors
+/// Who or what forbids it.
+pub fn uring_available() -> Result<(), UringUnavailable> {
+    let ring = builder().build(8).map_err(|error| explain(&error))?;
+    if !ring.params().is_feature_ext_arg() {
+        return Err(UringUnavailable::TooOld("waiting with a timeout"));
+    }
+    let mut probe = io_uring::Probe::new();
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(|error| explain(&error))?;
+    let needed = [
+        opcode::RecvMsg::CODE,
+        opcode::SendMsg::CODE,
+        opcode::PollAdd::CODE,
+        opcode::AsyncCancel::CODE,
+    ];
+    if needed.iter().any(|&code| !probe.is_supported(code)) {
+        return Err(UringUnavailable::TooOld("an operation"));
+    }
+    Ok(())
+}
+
+/// Tells the causes of one error number apart.
+pub(super) fn explain(error: &io::Error) -> UringUnavailable {
+    match error.raw_os_error().unwrap_or(0) {
+        libc::EPERM | libc::EACCES => {
+            let sysctl =
+                std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+            match sysctl.trim().parse() {
+                Ok(level @ 1..) => UringUnavailable::Sysctl(level),
+                _ => UringUnavailable::Seccomp,
+            }
+        }
+        libc::ENOSYS => UringUnavailable::Missing,
+        libc::EINVAL => UringUnavailable::TooOld("a set-up flag"),
+        libc::ENOMEM => UringUnavailable::Memory,
+        libc::EMFILE | libc::ENFILE => UringUnavailable::Descriptors,
+        other => UringUnavailable::Other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_apart() {
+        let explained = |number| explain(&io::Error::from_raw_os_error(number));
+        assert_eq!(explained(libc::ENOSYS), UringUnavailable::Missing);
+        assert_eq!(explained(libc::ENOMEM), UringUnavailable::Memory);
+        assert_eq!(explained(libc::EMFILE), UringUnavailable::Descriptors);
+        assert!(matches!(
+            explained(libc::EINVAL),
+            UringUnavailable::TooOld(_)
+        ));
+        assert_eq!(explained(libc::EIO), UringUnavailable::Other(libc::EIO));
+    }
+}

@@ -1,0 +1,159 @@
+//! One process per UDP port.
+//!
+//! Workers share a port under SO_REUSEPORT, which would let a second process of the same user join in and take
+//! part of the traffic. Two checks keep it out, and both vanish with the process, however it dies:
+//! an abstract unix socket named after the address, held for life, and a bind without SO_REUSEPORT before the
+//! workers' own, which fails if anyone at all has the port, also through a wildcard address.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// The kernel may hold a dead process's port for some milliseconds more (longer under io_uring), so the bind is
+/// repeated for a while before it counts.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Why a port can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ExclusiveError {
+    /// Another mixnode holds it.
+    #[error(
+        "another mixnode process already receives on {0}: stop it, or choose another address in [node] listen"
+    )]
+    OtherNode(SocketAddr),
+    /// Another program holds it.
+    #[error(
+        "another program already receives on {0}: see `ss -ulpn`, or choose another address in [node] listen"
+    )]
+    OtherProgram(SocketAddr),
+    /// Low ports need a privilege.
+    #[error(
+        "no permission to receive on {0}: ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
+    )]
+    Permission(SocketAddr),
+    /// The address is not this host's.
+    #[error("{0} is not an address of this host")]
+    NotLocal(SocketAddr),
+    /// Anything else the kernel said.
+    #[error("can't receive on {0}: {1}")]
+    Other(SocketAddr, #[source] io::Error),
+}
+
+/// The right to receive on one UDP address; released when dropped, or by the kernel with the process.
+#[derive(Debug)]
+pub struct Exclusive {
+    address: SocketAddr,
+    _lock: UnixListener,
+}
+
+impl Exclusive {
+    /// Takes the right to `address`. With port 0 the kernel chooses one; see [`Exclusive::address`].
+    ///
+    /// # Errors
+    /// [`ExclusiveError`], worded for the operator. May take a second to be sure.
+    pub fn acquire(address: SocketAddr) -> Result<Exclusive, ExclusiveError> {
+        if address.port() == 0 {
+            let address = probe(address).and_then(|socket| socket.local_addr());
+            let address =
+                address.map_err(|error| explain(SocketAddr::from(([0, 0, 0, 0], 0)), error))?;
+            return Exclusive::acquire(address);
+        }
+        let lock = match lock(address) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(ExclusiveError::OtherNode(address));
+            }
+            Err(error) => return Err(ExclusiveError::Other(address, error)),
+        };
+        for attempt in 1.. {
+            match probe(address) {
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempt < ATTEMPTS => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(explain(address, error)),
+            }
+        }
+        Ok(Exclusive {
+            address,
+            _lock: lock,
+        })
+    }
+
+    /// The address, its port chosen.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// An abstract unix socket belongs to the network namespace, as UDP ports do, and leaves no file behind.
+fn lock(address: SocketAddr) -> io::Result<UnixListener> {
+    UnixListener::bind_addr(&UnixAddress::from_abstract_name(format!(
+        "fogmix/udp/{address}"
+    ))?)
+}
+
+/// Binds alone, and lets go.
+fn probe(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn explain(address: SocketAddr, error: io::Error) -> ExclusiveError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ExclusiveError::OtherProgram(address),
+        io::ErrorKind::PermissionDenied => ExclusiveError::Permission(address),
+        io::ErrorKind::AddrNotAvailable => ExclusiveError::NotLocal(address),
+        _ => ExclusiveError::Other(address, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_and_a_later_one_let_in() {
+        let first = Exclusive::acquire("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.address();
+        assert!(matches!(
+            Exclusive::acquire(address),
+            Err(ExclusiveError::OtherNode(_))
+        ));
+        drop(first);
+        assert_eq!(Exclusive::acquire(address).unwrap().address(), address);
+    }
+
+    #[test]
+    fn a_foreign_socket_is_noticed_also_under_a_wildcard_address() {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let refused = Exclusive::acquire(SocketAddr::from(([127, 0, 0, 1], port)));
+        assert!(
+            matches!(refused, Err(ExclusiveError::OtherProgram(_))),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_foreign_address_is_named_as_such() {
+        let refused = Exclusive::acquire("192.0.2.1:9000".parse().unwrap());
+        assert!(
+            matches!(refused, Err(ExclusiveError::NotLocal(_))),
+            "{refused:?}"
+        );
+    }
+}

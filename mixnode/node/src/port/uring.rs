@@ -1,0 +1,405 @@
+//! The io_uring port: multishot receive straight into frames, sends in batches, and one wait for everything.
+//!
+//! A worker's ring is the only thing it sleeps in: datagrams, its mailbox's event and the next timer (as the
+//! wait's timeout) wake it. Facts of the kernel that shape this file:
+//! - a multishot receive ends whenever its completion lacks `F_MORE` (errors, a full completion queue, no buffer
+//!   left: ENOBUFS), so it is armed again after each of those;
+//! - under DEFER_TASKRUN completions are made only inside `io_uring_enter`, by the thread that submits;
+//! - a ring closed with operations under way may keep the socket for a while: so [`Port::close`], and drop,
+//!   cancel everything and wait for the last completion.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use super::available::{builder, explain};
+use super::batch::MessageBatch;
+use super::socket::KERNEL_ADDRESS_BYTES;
+use super::wake::{EventFd, remaining};
+use super::{BATCH_MAX, DepartingBatch, Port, PortCounters, PortParts, Received, ReceivedBatch};
+use crate::pool::{Frame, FramePool};
+
+pub use super::available::{UringUnavailable, uring_available};
+
+mod buffers;
+mod sends;
+
+use buffers::BufferRing;
+use sends::SendSlots;
+
+/// Sends under way at most.
+const SENDS: u16 = 4 * BATCH_MAX as u16;
+/// Frames lent to the kernel at most; small pools lend a quarter of theirs.
+const BUFFERS_MAX: u32 = 1024;
+/// Submissions between two entries into the kernel: a full batch of sends and what else there is.
+const SUBMISSIONS: u32 = 2 * SENDS as u32;
+/// Start a receive by polling: with no buffer left an immediate attempt would only fail again.
+const POLL_FIRST: u16 = 1;
+/// Entries into the kernel that a shutdown may take, each with a timeout.
+const CANCEL_ROUNDS: u32 = 64;
+const CANCEL_ROUND_NS: u32 = 20_000_000;
+
+/// What a completion belongs to; a send's slot is in the low bits.
+const RECEIVE: u64 = 1 << 32;
+const EVENT: u64 = 2 << 32;
+const SEND: u64 = 3 << 32;
+const CANCEL: u64 = 4 << 32;
+
+/// Frames a pool of `frames` lends to the kernel for receiving.
+pub fn buffer_count(frames: u32) -> u32 {
+    let quarter = (frames / 4).clamp(1, BUFFERS_MAX);
+    1 << quarter.ilog2()
+}
+
+/// A port over one UDP socket and one io_uring. Belongs to the thread that first uses it.
+pub struct UringPort {
+    ring: IoUring,
+    socket: UdpSocket,
+    event: Arc<EventFd>,
+    address: SocketAddr,
+    /// Left behind, not freed, if the kernel might still use them.
+    buffers: ManuallyDrop<BufferRing>,
+    sends: ManuallyDrop<SendSlots>,
+    /// What the receive tells the kernel about names; read again whenever it is armed.
+    receive_header: Box<ReceiveHeader>,
+    /// Filled buffers not handed out yet.
+    arrived: std::collections::VecDeque<u16>,
+    sent: Vec<Frame>,
+    /// For discarding when no frame is free.
+    messages: Box<MessageBatch>,
+    counters: PortCounters,
+    enabled: bool,
+    receiving: bool,
+    watching: bool,
+    starved: bool,
+    /// The event was signalled, and no wait has returned since: also when that showed outside of a wait.
+    rung: bool,
+    cancelled: bool,
+    closed: bool,
+}
+
+struct ReceiveHeader(libc::msghdr);
+// SAFETY: all its pointers are null; only the length of the name is set.
+unsafe impl Send for ReceiveHeader {}
+
+impl UringPort {
+    /// A port over `parts` that fills frames of `pool`. The socket must be in blocking mode (io_uring would
+    /// answer EAGAIN on it instead of waiting), as [`super::socket::open`] leaves it.
+    ///
+    /// # Errors
+    /// [`UringUnavailable`] inside an error of kind `Unsupported`, or what the kernel said about the socket.
+    pub fn new(parts: PortParts, pool: &FramePool) -> io::Result<UringPort> {
+        let PortParts { socket, event } = parts;
+        let address = socket.local_addr()?;
+        socket.set_nonblocking(false)?;
+        let unavailable =
+            |error: io::Error| io::Error::new(io::ErrorKind::Unsupported, explain(&error));
+        let count = buffer_count(pool.capacity());
+        // Every operation that can complete has its place, so the completion queue can't overflow.
+        let completions = (count + u32::from(SENDS) + 64).next_power_of_two();
+        let ring = builder()
+            .setup_cqsize(completions.max(SUBMISSIONS))
+            .build(SUBMISSIONS)
+            .map_err(unavailable)?;
+        let buffers = BufferRing::new(count as u16, pool.memory())?;
+        buffers.register(&ring.submitter()).map_err(unavailable)?;
+        // SAFETY: all-zero is a valid msghdr.
+        let mut receive_header: libc::msghdr = unsafe { std::mem::zeroed() };
+        receive_header.msg_namelen = KERNEL_ADDRESS_BYTES as libc::socklen_t;
+        Ok(UringPort {
+            ring,
+            socket,
+            event,
+            address,
+            buffers: ManuallyDrop::new(buffers),
+            sends: ManuallyDrop::new(SendSlots::new(SENDS, pool.memory())),
+            receive_header: Box::new(ReceiveHeader(receive_header)),
+            arrived: std::collections::VecDeque::with_capacity(count as usize),
+            sent: Vec::with_capacity(usize::from(SENDS)),
+            messages: MessageBatch::new(),
+            counters: PortCounters::default(),
+            enabled: false,
+            receiving: false,
+            watching: false,
+            starved: false,
+            rung: false,
+            cancelled: false,
+            closed: false,
+        })
+    }
+
+    fn socket_fd(&self) -> types::Fd {
+        types::Fd(self.socket.as_raw_fd())
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: every entry pushed points at memory that lives until its completion: the boxed receive header,
+        // a send slot (not reused before), frames whose tokens this port holds.
+        unsafe { self.ring.submission().push(entry).is_ok() }
+    }
+
+    /// Makes the calling thread the ring's, and starts what is not running.
+    fn arm(&mut self) {
+        if !self.enabled {
+            self.enabled = self.ring.submitter().register_enable_rings().is_ok();
+        }
+        if !self.watching {
+            let event = types::Fd(self.event.as_raw_fd());
+            let poll = opcode::PollAdd::new(event, libc::POLLIN as u32)
+                .multi(true)
+                .build()
+                .user_data(EVENT);
+            self.watching = self.push(&poll);
+        }
+        if !self.receiving {
+            let first = if self.buffers.lent() == 0 {
+                POLL_FIRST
+            } else {
+                0
+            };
+            let header = &raw const self.receive_header.0;
+            let receive = opcode::RecvMsgMulti::new(self.socket_fd(), header, buffers::GROUP)
+                .ioprio(first)
+                .build();
+            self.receiving = self.push(&receive.user_data(RECEIVE));
+        }
+    }
+
+    /// Enters the kernel if there is anything to submit or any completion to make.
+    fn enter(&mut self) {
+        let submission = self.ring.submission();
+        if !submission.is_empty() || submission.taskrun() || submission.cq_overflow() {
+            drop(submission);
+            // What could not be submitted stays queued for the next entry.
+            let _ = self.ring.submit();
+        }
+    }
+
+    /// Takes all completions there are.
+    fn settle(&mut self) {
+        for completion in self.ring.completion() {
+            let (data, result, flags) = (
+                completion.user_data(),
+                completion.result(),
+                completion.flags(),
+            );
+            match data & !0xffff_ffff {
+                RECEIVE => {
+                    self.receiving &= cqueue::more(flags);
+                    self.starved |= result == -libc::ENOBUFS;
+                    if let Some(number) = cqueue::buffer_select(flags) {
+                        self.arrived.push_back(number);
+                    }
+                }
+                EVENT => {
+                    self.watching &= cqueue::more(flags);
+                    self.rung |= self.event.clear();
+                }
+                SEND => {
+                    if let Some(frame) = self.sends.finish(data as u16) {
+                        self.sent.push(frame);
+                        let counter = match result {
+                            0.. => &mut self.counters.transmitted,
+                            _ => &mut self.counters.transmit_failed,
+                        };
+                        *counter += 1;
+                    }
+                }
+                _ => self.cancelled = true,
+            }
+        }
+    }
+
+    /// Whether the kernel holds no operation of ours.
+    fn is_quiet(&self) -> bool {
+        !self.receiving && !self.watching && self.sends.under_way() == 0
+    }
+
+    /// Cancels everything and waits for the last completion; whether that came.
+    fn cancel(&mut self) -> bool {
+        if !self.enabled {
+            // Nothing was ever submitted: pushes before enabling don't exist for the kernel.
+            return self.sends.under_way() == 0;
+        }
+        self.enter();
+        let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::any().all())
+            .build()
+            .user_data(CANCEL);
+        let mut asked = false;
+        for _ in 0..CANCEL_ROUNDS {
+            self.settle();
+            if self.is_quiet() {
+                return self
+                    .ring
+                    .submitter()
+                    .unregister_buf_ring(buffers::GROUP)
+                    .is_ok();
+            }
+            asked = asked && !std::mem::take(&mut self.cancelled) || self.push(&cancel);
+            let timeout = types::Timespec::new().nsec(CANCEL_ROUND_NS);
+            let args = types::SubmitArgs::new().timespec(&timeout);
+            if let Err(error) = self.ring.submitter().submit_with_args(1, &args)
+                && error.raw_os_error() == Some(libc::EEXIST)
+            {
+                // Another thread's ring: only closing it is left.
+                return false;
+            }
+        }
+        false
+    }
+}
+
+impl Port for UringPort {
+    fn receive(&mut self, pool: &mut FramePool, into: &mut ReceivedBatch) -> usize {
+        if self.closed {
+            return 0;
+        }
+        self.settle();
+        self.buffers.refill(pool);
+        if std::mem::take(&mut self.starved) && self.buffers.lent() == 0 && self.arrived.is_empty()
+        {
+            self.counters.pool_full += self.messages.discard(&self.socket).unwrap_or(0) as u64;
+        }
+        self.arm();
+        self.enter();
+        self.settle();
+        let before = into.len();
+        while !into.is_full()
+            && let Some(number) = self.arrived.pop_front()
+        {
+            if let Some((frame, source, length)) = self.buffers.filled(number) {
+                into.push(Received {
+                    frame,
+                    source,
+                    length,
+                });
+            }
+        }
+        let came = into.len() - before;
+        self.counters.received += came as u64;
+        came
+    }
+
+    fn transmit(&mut self, departing: &mut DepartingBatch) -> usize {
+        if self.closed || departing.is_empty() {
+            return 0;
+        }
+        self.arm();
+        let submission = self.ring.submission();
+        let queue_room = submission.capacity() - submission.len();
+        drop(submission);
+        let room = self
+            .sends
+            .room()
+            .min(self.sent.capacity() - self.sent.len() - self.sends.under_way());
+        let taken = departing.len().min(room).min(queue_room);
+        let socket = self.socket_fd();
+        let batch: ArrayVec<_, BATCH_MAX> = departing.drain(..taken).collect();
+        for one in batch {
+            if let Some((slot, entry)) = self.sends.start(socket, one) {
+                let pushed = self.push(&entry.user_data(SEND | u64::from(slot)));
+                debug_assert!(pushed, "room was checked");
+            }
+        }
+        self.enter();
+        taken
+    }
+
+    fn reclaim(&mut self, pool: &mut FramePool) -> usize {
+        self.settle();
+        let count = self.sent.len();
+        for frame in self.sent.drain(..) {
+            pool.release(frame);
+        }
+        count
+    }
+
+    fn wait(&mut self, deadline_ns: Option<u64>) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        self.arm();
+        self.settle();
+        if std::mem::take(&mut self.rung) || !self.arrived.is_empty() || self.starved {
+            return Ok(());
+        }
+        let timeout = deadline_ns.map(|deadline_ns| {
+            let (seconds, nanoseconds) = remaining(deadline_ns);
+            types::Timespec::new()
+                .sec(seconds as u64)
+                .nsec(nanoseconds as u32)
+        });
+        let args = types::SubmitArgs::new();
+        let outcome = match &timeout {
+            Some(timeout) => self
+                .ring
+                .submitter()
+                .submit_with_args(1, &args.timespec(timeout)),
+            None => self.ring.submitter().submit_with_args(1, &args),
+        };
+        self.settle();
+        self.rung = false;
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // Timeout, signal, and "take completions first", which was just done.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn close(&mut self, pool: &mut FramePool) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        self.cancelled = false;
+        if self.cancel() {
+            self.arrived.clear();
+            self.buffers.drain(pool);
+            self.reclaim(pool);
+        } else {
+            tracing::error!("io_uring did not give back all frames: their memory is left behind");
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "uring"
+    }
+
+    fn in_flight(&self) -> usize {
+        self.sends.under_way() + self.sent.len()
+    }
+
+    fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn counters(&self) -> PortCounters {
+        self.counters
+    }
+}
+
+impl Drop for UringPort {
+    fn drop(&mut self) {
+        let quiet = if self.closed {
+            self.is_quiet()
+        } else {
+            self.cancel()
+        };
+        if quiet {
+            // SAFETY: dropped once, here; nothing uses them after, and the kernel has let go of both.
+            unsafe {
+                ManuallyDrop::drop(&mut self.buffers);
+                ManuallyDrop::drop(&mut self.sends);
+            }
+        }
+        // Otherwise the kernel may still write: that memory must stay mapped for the rest of the process.
+    }
+}

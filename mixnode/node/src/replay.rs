@@ -1,0 +1,244 @@
+//! The replay filter: which packets of an epoch were seen before.
+//!
+//! One fixed table per epoch key, shared by all workers without a lock. A replay tag becomes a bucket and a
+//! 64-bit fingerprint through AES-128 under a random secret, because senders can grind tags: without the secret
+//! nobody can aim at a bucket. Entries are never removed; the table dies with its key.
+//!
+//! **Exactly once.** Every tag has one probe sequence of slots, and a slot that is not zero never changes again.
+//! Whoever inserts takes the first zero slot of its sequence by compare-and-swap. Suppose one fingerprint stood in
+//! two slots i < j of one sequence: whoever wrote j passed slot i while it was not zero, hence already holding
+//! that fingerprint, and would have answered "seen". So of any number of workers with the same packet exactly one
+//! is told that it is fresh. Two different tags take each other's place only if they agree in all 64 bits of the
+//! fingerprint and in the bucket: a loss of one packet in 2^59 at the default load, never an acceptance.
+
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use sphinx::ReplayTag;
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Slots of a bucket: one cache line.
+pub const BUCKET_SLOTS: usize = 8;
+/// Buckets of one probe sequence. At full capacity about one packet in 10^5 finds all of them full.
+const PROBES: u64 = 4;
+/// Slots for every tag the table is made for: it is never more than half full unless rates were exceeded.
+const SLOTS_PER_TAG: u64 = 2;
+/// Most slots of a table: 64 GiB.
+const SLOTS_MAX: u64 = 1 << 33;
+
+/// Why a packet is not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayRefusal {
+    /// The tag was inserted before.
+    #[error("a packet with this tag was seen before")]
+    Seen,
+    /// No slot is left for this tag. The packet may be fresh; letting it through would let its replay through too.
+    #[error("the replay table has no room for this tag")]
+    Full,
+}
+
+/// Bytes of a table for `max_pps` packets a second over a key's life of `life_ms`: what `--check-config` prints.
+pub fn table_bytes(max_pps: u32, life_ms: u64) -> u64 {
+    slots_for(tags_for(max_pps, life_ms)) * 8
+}
+
+/// Tags to expect over a key's life.
+pub fn tags_for(max_pps: u32, life_ms: u64) -> u64 {
+    (u128::from(max_pps) * u128::from(life_ms))
+        .div_ceil(1000)
+        .min(u128::from(u64::MAX)) as u64
+}
+
+fn slots_for(tags: u64) -> u64 {
+    let slots = tags
+        .saturating_mul(SLOTS_PER_TAG)
+        .clamp(PROBES * BUCKET_SLOTS as u64, SLOTS_MAX);
+    slots.next_multiple_of(BUCKET_SLOTS as u64)
+}
+
+/// The replay table of one epoch key.
+pub struct ReplayTable {
+    slots: memory::Slots,
+    buckets: u64,
+    cipher: aes::Aes128,
+}
+
+impl ReplayTable {
+    /// A table for `tags` packets (see [`tags_for`]), hashed under `secret`, which is random for every table.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(tags: u64, secret: &[u8; 16]) -> std::io::Result<ReplayTable> {
+        let slots = slots_for(tags);
+        Ok(ReplayTable {
+            slots: memory::Slots::new(slots as usize)?,
+            buckets: slots / BUCKET_SLOTS as u64,
+            cipher: aes::Aes128::new(&(*secret).into()),
+        })
+    }
+
+    /// Bytes of the table.
+    pub fn bytes(&self) -> usize {
+        self.slots.as_slice().len() * 8
+    }
+
+    /// Whether the table is locked into memory (never swapped).
+    pub fn is_locked(&self) -> bool {
+        self.slots.is_locked()
+    }
+
+    /// Remembers `tag`. Of all calls with one tag, from any threads, exactly one returns `Ok`.
+    ///
+    /// # Errors
+    /// [`ReplayRefusal::Seen`] or [`ReplayRefusal::Full`]; the packet is dropped in both cases.
+    pub fn insert(&self, tag: &ReplayTag) -> Result<(), ReplayRefusal> {
+        let (first, step, fingerprint) = self.place(tag);
+        let slots = self.slots.as_slice();
+        let sequence = (0..PROBES).flat_map(|probe| {
+            let bucket = (first + probe * step) % self.buckets;
+            let start = bucket as usize * BUCKET_SLOTS;
+            slots[start..start + BUCKET_SLOTS].iter()
+        });
+        insert_if_absent(sequence, fingerprint)
+    }
+
+    /// First bucket, distance to the next, and fingerprint of a tag.
+    fn place(&self, tag: &ReplayTag) -> (u64, u64, u64) {
+        let mut block = aes::Block::from(*tag);
+        self.cipher.encrypt_block(&mut block);
+        let block = u128::from_le_bytes(block.0);
+        let (place, fingerprint) = (block as u64, (block >> 64) as u64);
+        // The high product spreads 64 uniform bits over any number of buckets without a division.
+        let first = ((u128::from(place) * u128::from(self.buckets)) >> 64) as u64;
+        // The low bits of `place` have next to no influence on `first`: an independent second choice.
+        let step = 1 + (place & 0xffff_ffff) % (self.buckets - 1).max(1);
+        // Zero means empty.
+        (first, step, fingerprint.max(1))
+    }
+}
+
+/// Walks one probe sequence: finds the fingerprint, or takes the first empty slot in one compare-and-swap.
+///
+/// Relaxed order is enough: the fingerprint is the whole message, and compare-and-swap on one location is totally
+/// ordered by itself. Public for the model checker's test.
+///
+/// # Errors
+/// As [`ReplayTable::insert`].
+#[doc(hidden)]
+pub fn insert_if_absent<'a>(
+    sequence: impl Iterator<Item = &'a AtomicU64>,
+    fingerprint: u64,
+) -> Result<(), ReplayRefusal> {
+    for slot in sequence {
+        let mut present = slot.load(Ordering::Relaxed);
+        if present == 0 {
+            match slot.compare_exchange(0, fingerprint, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(winner) => present = winner,
+            }
+        }
+        if present == fingerprint {
+            return Err(ReplayRefusal::Seen);
+        }
+    }
+    Err(ReplayRefusal::Full)
+}
+
+#[cfg(not(loom))]
+mod memory {
+    //! The table's memory: a mapping of zero pages, which cost nothing until used.
+    //!
+    //! A room for unsafe code (mapped memory).
+
+    use std::io;
+    use std::ptr::NonNull;
+    use std::sync::atomic::AtomicU64;
+
+    /// Zeroed slots, kept out of core dumps and, where the limit allows, out of swap.
+    pub(super) struct Slots {
+        base: NonNull<AtomicU64>,
+        count: usize,
+        locked: bool,
+    }
+
+    // SAFETY: plain memory without thread affinity.
+    unsafe impl Send for Slots {}
+    // SAFETY: shared access is atomic only.
+    unsafe impl Sync for Slots {}
+
+    impl Slots {
+        pub(super) fn new(count: usize) -> io::Result<Slots> {
+            let bytes = count * 8;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory of ours.
+            let base = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    bytes,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    flags,
+                    -1,
+                    0,
+                )
+            };
+            if base == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            let Some(base) = NonNull::new(base.cast::<AtomicU64>()) else {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            };
+            // SAFETY: the calls name exactly the mapping just made.
+            let locked = unsafe {
+                libc::madvise(base.as_ptr().cast(), bytes, libc::MADV_DONTDUMP);
+                // On fault: locking must not touch gigabytes that may never be used.
+                libc::mlock2(base.as_ptr().cast(), bytes, libc::MLOCK_ONFAULT as _) == 0
+            };
+            Ok(Slots {
+                base,
+                count,
+                locked,
+            })
+        }
+
+        pub(super) fn as_slice(&self) -> &[AtomicU64] {
+            // SAFETY: `count` zero-initialised, aligned words mapped for `self`'s life.
+            unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.count) }
+        }
+
+        pub(super) fn is_locked(&self) -> bool {
+            self.locked
+        }
+    }
+
+    impl Drop for Slots {
+        fn drop(&mut self) {
+            // SAFETY: the mapping is ours, and no reference into it outlives `self`.
+            unsafe { libc::munmap(self.base.as_ptr().cast(), self.count * 8) };
+        }
+    }
+}
+
+#[cfg(loom)]
+mod memory {
+    //! Under the model checker atomics are objects, not memory.
+
+    use loom::sync::atomic::AtomicU64;
+
+    pub(super) struct Slots(Box<[AtomicU64]>);
+
+    impl Slots {
+        pub(super) fn new(count: usize) -> std::io::Result<Slots> {
+            Ok(Slots((0..count).map(|_| AtomicU64::new(0)).collect()))
+        }
+
+        pub(super) fn as_slice(&self) -> &[AtomicU64] {
+            &self.0
+        }
+
+        pub(super) fn is_locked(&self) -> bool {
+            false
+        }
+    }
+}

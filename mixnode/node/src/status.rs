@@ -1,0 +1,146 @@
+//! Status: what a node says of itself, gathered from its workers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::counters::{Counters, Distributions, Published};
+use crate::reason::Reason;
+
+/// A snapshot of a node: one JSON line a second with `--status-lines`. No peers, no clients, no paths in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// `uring` or `plain`.
+    pub port: String,
+    /// Backend of the scalar multiplications.
+    pub lanes: String,
+    /// Mix or gateway.
+    pub role: String,
+    /// The epoch of now.
+    pub epoch: u32,
+    /// The node's layer in it; none while it sits out.
+    pub layer: Option<u8>,
+    /// Datagrams received since the start.
+    pub received: u64,
+    /// Frames this node made.
+    pub generated: u64,
+    /// Datagrams sent, deliveries to clients not among them.
+    pub transmitted: u64,
+    /// Deliveries sent to clients.
+    pub delivered: u64,
+    /// Frames that ended here as they should.
+    pub absorbed: u64,
+    /// Packets held now.
+    pub held: u64,
+    /// Frames dropped, all reasons.
+    pub rejected: u64,
+    /// Frames dropped, by reason; those that never happened are left out.
+    pub rejected_by: BTreeMap<String, u64>,
+    /// Loop packets sent.
+    pub loop_sent: u64,
+    /// Loop packets that came back.
+    pub loop_returned: u64,
+    /// Share of loop packets given up among those whose fate is known; none before the first.
+    pub loop_loss: Option<f64>,
+    /// Median round trip of loop packets in the last second, microseconds.
+    pub loop_p50_us: u64,
+    /// Median lateness of releases in the last second, microseconds.
+    pub lateness_p50_us: u64,
+    /// 99th percentile of it.
+    pub lateness_p99_us: u64,
+    /// Clients attached.
+    pub clients: u64,
+    /// Sessions open.
+    pub sessions: u64,
+}
+
+/// Gathers what workers publish, for status lines and scrapes alike.
+pub struct Collector {
+    published: Vec<Arc<Published>>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// Since the last status line.
+    recent: Distributions,
+    /// Since the last scrape.
+    scrape: Distributions,
+    scratch: Distributions,
+}
+
+impl Collector {
+    /// A collector of these workers.
+    ///
+    /// # Errors
+    /// As [`Distributions::new`].
+    pub fn new(published: Vec<Arc<Published>>) -> Result<Collector, hdrhistogram::CreationError> {
+        let inner = Inner {
+            recent: Distributions::new()?,
+            scrape: Distributions::new()?,
+            scratch: Distributions::new()?,
+        };
+        Ok(Collector {
+            published,
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// Sums of all workers and the distributions since the last status.
+    pub fn for_status<T>(&self, read: impl FnOnce(&Counters, &Distributions) -> T) -> T {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = gather(&self.published, &mut inner);
+        let result = read(&sum, &inner.recent);
+        inner.recent.reset();
+        result
+    }
+
+    /// Sums of all workers and the distributions since the last scrape.
+    pub fn for_scrape<T>(&self, read: impl FnOnce(&Counters, &Distributions) -> T) -> T {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = gather(&self.published, &mut inner);
+        let result = read(&sum, &inner.scrape);
+        inner.scrape.reset();
+        result
+    }
+}
+
+fn gather(published: &[Arc<Published>], inner: &mut Inner) -> Counters {
+    let mut sum = Counters::default();
+    for worker in published {
+        sum.add(&worker.scrape(&mut inner.scratch));
+    }
+    inner.recent.add(&inner.scratch);
+    inner.scrape.add(&inner.scratch);
+    inner.scratch.reset();
+    sum
+}
+
+impl NodeStatus {
+    /// Fills in what the workers counted.
+    pub fn count(mut self, counters: &Counters, recent: &Distributions) -> NodeStatus {
+        self.received = counters.received;
+        self.generated = counters.generated;
+        self.transmitted = counters.transmitted;
+        self.delivered = counters.delivered;
+        self.absorbed = counters.absorbed;
+        self.held = counters.held;
+        self.rejected = counters.rejected_total();
+        self.rejected_by = Reason::ALL
+            .iter()
+            .filter(|reason| counters.rejected(**reason) > 0)
+            .map(|reason| (reason.name().to_owned(), counters.rejected(*reason)))
+            .collect();
+        self.loop_sent = counters.loop_sent;
+        self.loop_returned = counters.loop_returned;
+        let known = counters.loop_returned + counters.loop_lost;
+        self.loop_loss = (known > 0).then(|| counters.loop_lost as f64 / known as f64);
+        self.loop_p50_us = recent.loop_us.value_at_quantile(0.5);
+        self.lateness_p50_us = recent.lateness_us.value_at_quantile(0.5);
+        self.lateness_p99_us = recent.lateness_us.value_at_quantile(0.99);
+        self.clients = counters.clients;
+        self.sessions = counters.sessions;
+        self
+    }
+}
