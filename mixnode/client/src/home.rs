@@ -1,0 +1,296 @@
+//! The client's own store: keys, the network it joined, cached keys of others, journals of what is being sent.
+//!
+//! ```text
+//! identity.key          end-to-end keys, mode 0400
+//! mailbox-<gateway>.key one mailbox key a gateway, mode 0400
+//! gateway               the chosen gateway's identity
+//! network               authorities and the newest verified consensus
+//! keys/<hash>           recipients' ML-KEM keys that were fetched and checked
+//! sending/<transfer>    what is being sent
+//! receiving/<transfer>  what arrives: see `disk`
+//! lock                  held by the running client
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use directory::{Authorities, Bootstrap, Consensus, SignedConsensus};
+use link::ClientKeys;
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::address::Address;
+use crate::content::TransferId;
+use crate::disk::{hex, write_atomic};
+use crate::identity::{IDENTITY_BYTES, Identity, KEM_KEY_BYTES};
+
+/// Why the store is no use.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// The file system says no.
+    #[error("{path}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{path}: {reason}; remove it and run fog init again")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no store.
+    #[error("{0} is no fog home: run fog init --network FILE first")]
+    Missing(PathBuf),
+    /// Another client runs on it: two would share a mailbox, and only the newest attachment receives.
+    #[error("another fog is running on {0}: stop it, or use --home with another folder")]
+    Locked(PathBuf),
+    /// The network file is not sound.
+    #[error("{path}: {reason}")]
+    Network {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// An open store.
+pub struct Home {
+    path: PathBuf,
+    /// End-to-end keys.
+    pub identity: Identity,
+    /// Mailbox key at the gateway.
+    pub mailbox: ClientKeys,
+    /// The gateway's identity.
+    pub gateway: [u8; 32],
+    /// Whose consensus to believe.
+    pub authorities: Authorities,
+    /// The newest consensus.
+    pub consensus: Consensus,
+    _lock: Option<File>,
+}
+
+/// What is being sent: found again when the same file is sent to the same address after a kill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Journal {
+    pub(crate) transfer: TransferId,
+    pub(crate) address: String,
+    pub(crate) file: PathBuf,
+    pub(crate) hash: [u8; 32],
+}
+
+fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, HomeError> {
+    result.map_err(|error| HomeError::Io {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+impl Home {
+    /// Where a user's store is: `$XDG_DATA_HOME/fog`, else `~/.local/share/fog`.
+    pub fn default_path() -> Option<PathBuf> {
+        let absolute = |name| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|p| p.is_absolute())
+        };
+        absolute("XDG_DATA_HOME")
+            .or_else(|| Some(absolute("HOME")?.join(".local/share")))
+            .map(|data| data.join("fog"))
+    }
+
+    /// Makes a store, or joins it to another network: keys that exist are kept. A gateway that was not chosen is
+    /// drawn, weighted by capacity.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn init<R: CryptoRng + ?Sized>(
+        path: &Path,
+        network: &Path,
+        gateway: Option<[u8; 32]>,
+        rng: &mut R,
+    ) -> Result<Address, HomeError> {
+        let unsound = |reason: String| HomeError::Network {
+            path: network.to_owned(),
+            reason,
+        };
+        let bootstrap = at(network, Bootstrap::read(network))?;
+        let consensus = bootstrap
+            .verify()
+            .map_err(|error| unsound(error.to_string()))?;
+        let gateway = match gateway {
+            Some(identity) => consensus.find(&identity).filter(|node| node.layer == 0),
+            None => directory::pick_gateway(&consensus, rng)
+                .ok()
+                .and_then(|index| consensus.node(index)),
+        }
+        .ok_or_else(|| unsound("no such gateway in this network".to_owned()))?
+        .identity;
+        for folder in [path, &path.join("keys"), &path.join("sending")] {
+            let mut builder = fs::DirBuilder::new();
+            at(folder, builder.recursive(true).mode(0o700).create(folder))?;
+        }
+        let _lock = lock(path)?;
+        let mut fresh = || {
+            let mut bytes = Zeroizing::new([0; IDENTITY_BYTES]);
+            rng.fill_bytes(&mut *bytes);
+            bytes
+        };
+        create_key(&path.join("identity.key"), &fresh()[..])?;
+        create_key(&mailbox_path(path, &gateway), &fresh()[..32])?;
+        let network = path.join("network");
+        // A newer consensus of the same network stays: an old file does not roll it back.
+        let known = Bootstrap::read(&network).ok().filter(|known| {
+            known.authorities == bootstrap.authorities
+                && known
+                    .verify()
+                    .is_ok_and(|known| known.epoch() > consensus.epoch())
+        });
+        if known.is_none() {
+            at(&network, write_atomic(&network, &bootstrap.encode(), 0o600))?;
+        }
+        let chosen = path.join("gateway");
+        at(&chosen, write_atomic(&chosen, &gateway, 0o600))?;
+        Ok(Self::read(path)?.address())
+    }
+
+    /// Opens a store for a running client, alone.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn open(path: &Path) -> Result<Self, HomeError> {
+        if !path.join("identity.key").exists() {
+            return Err(HomeError::Missing(path.to_owned()));
+        }
+        let lock = lock(path)?;
+        let mut home = Self::read(path)?;
+        home._lock = Some(lock);
+        Ok(home)
+    }
+
+    /// Reads a store without running a client on it.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn read(path: &Path) -> Result<Self, HomeError> {
+        let identity_path = path.join("identity.key");
+        if !identity_path.exists() {
+            return Err(HomeError::Missing(path.to_owned()));
+        }
+        let identity = Identity::from_bytes(&*read_key(&identity_path)?);
+        let gateway = *read_key(&path.join("gateway"))?;
+        let mailbox = ClientKeys::from_bytes(&*read_key(&mailbox_path(path, &gateway))?);
+        let network = path.join("network");
+        let bootstrap = at(&network, Bootstrap::read(&network))?;
+        let consensus = bootstrap.verify().map_err(|error| HomeError::Invalid {
+            path: network,
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            identity,
+            mailbox,
+            gateway,
+            authorities: bootstrap.authorities,
+            consensus,
+            _lock: None,
+        })
+    }
+
+    /// The user's address.
+    pub fn address(&self) -> Address {
+        self.identity.address(self.gateway, &self.mailbox)
+    }
+
+    /// The store's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Stores a newer consensus, so that an older one is refused after a restart too.
+    pub(crate) fn save_consensus(&self, document: &[u8]) -> io::Result<()> {
+        let consensus = SignedConsensus::decode(document).map_err(io::Error::other)?;
+        let bootstrap = Bootstrap {
+            authorities: self.authorities.clone(),
+            consensus,
+        };
+        write_atomic(&self.path.join("network"), &bootstrap.encode(), 0o600)
+    }
+
+    pub(crate) fn save_key(&self, hash: &[u8; 32], key: &[u8; KEM_KEY_BYTES]) -> io::Result<()> {
+        write_atomic(&self.path.join("keys").join(hex(hash)), key, 0o600)
+    }
+
+    /// A recipient's ML-KEM key from the cache; its hash is checked by whoever uses it.
+    pub(crate) fn cached_key(&self, hash: &[u8; 32]) -> Option<Box<[u8; KEM_KEY_BYTES]>> {
+        let bytes = fs::read(self.path.join("keys").join(hex(hash))).ok()?;
+        bytes.try_into().ok().map(Box::new)
+    }
+
+    /// The journal of this file on its way to this address, if it was begun before.
+    pub(crate) fn find_journal(&self, wanted: &Journal) -> Option<Journal> {
+        let entries = fs::read_dir(self.path.join("sending")).ok()?;
+        entries
+            .filter_map(|entry| fs::read(entry.ok()?.path()).ok())
+            .filter_map(|text| serde_json::from_slice::<Journal>(&text).ok())
+            .find(|found| {
+                let same = (&found.address, &found.file, &found.hash);
+                same == (&wanted.address, &wanted.file, &wanted.hash)
+            })
+    }
+
+    pub(crate) fn save_journal(&self, journal: &Journal) -> io::Result<()> {
+        let text = serde_json::to_vec(journal).map_err(io::Error::other)?;
+        write_atomic(&self.journal_path(&journal.transfer), &text, 0o600)
+    }
+
+    pub(crate) fn remove_journal(&self, transfer: &TransferId) {
+        let _ = fs::remove_file(self.journal_path(transfer));
+    }
+
+    fn journal_path(&self, transfer: &TransferId) -> PathBuf {
+        self.path.join("sending").join(hex(transfer))
+    }
+}
+
+fn mailbox_path(home: &Path, gateway: &[u8; 32]) -> PathBuf {
+    home.join(format!("mailbox-{}.key", hex(gateway)))
+}
+
+fn lock(home: &Path) -> Result<File, HomeError> {
+    let path = home.join("lock");
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let file = at(&path, options.open(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(HomeError::Locked(home.to_owned())),
+        Err(TryLockError::Error(error)) => Err(HomeError::Io { path, error }),
+    }
+}
+
+fn create_key(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
+    if path.exists() {
+        return Ok(());
+    }
+    at(path, write_atomic(path, bytes, 0o400))
+}
+
+fn read_key<const N: usize>(path: &Path) -> Result<Zeroizing<[u8; N]>, HomeError> {
+    let mut key = Zeroizing::new([0; N]);
+    let mut file = at(path, File::open(path))?;
+    // Read into its place: no copy is left behind on the heap.
+    let whole = file.read_exact(&mut key[..]).is_ok() && matches!(file.read(&mut [0]), Ok(0));
+    whole.then_some(key).ok_or_else(|| HomeError::Invalid {
+        path: path.to_owned(),
+        reason: format!("not {N} bytes"),
+    })
+}

@@ -1,0 +1,550 @@
+//! The sender's side of one transfer: fetch the recipient's key, start a session, send chunks, take acknowledgements.
+//!
+//! Nothing is sent because of an event: when the client's Poisson process has a slot, it asks [`Outgoing::next`] what
+//! to put in. Losses are found by time alone. Every packet is new: its own send number, path and keys.
+//!
+//! A recipient that says nothing for four timeouts may be gone. The sender then only probes, at growing intervals,
+//! and starts a new session with every fourth probe, for a recipient that was restarted has forgotten the old one.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand_core::CryptoRng;
+use sphinx::{BODY_BYTES, SURB_BYTES};
+
+use crate::address::Address;
+use crate::content::{
+    Ack, BITMAP_BYTES_MAX, CHUNK_BYTES, Field, KEY_HALF_BYTES, Manifest, SURB_FIELD_BYTES,
+    TransferState, write_content,
+};
+use crate::histogram::Latency;
+use crate::identity::KEM_KEY_BYTES;
+use crate::ranges::Chunks;
+use crate::round_trip::RoundTrip;
+use crate::sealed::Sealed;
+use crate::session::{CONTENT_BYTES, SendingSession};
+use crate::storage::Source;
+
+/// Data packets to each packet of reply blocks: two acknowledgements for this many.
+const SURB_EVERY: u32 = 32;
+/// Chunks sent before the recipient has said anything.
+const UNCONFIRMED_MAX: u32 = 32;
+/// Chunks in flight, beyond what rate and timeout need.
+const IN_FLIGHT_MIN: usize = 64;
+/// How far ahead of the first missing chunk a bitmap reaches, with a margin.
+const AHEAD_MAX: u32 = BITMAP_BYTES_MAX as u32 * 8 - 512;
+/// Send numbers whose departure is remembered for round-trip times.
+const DEPARTURES_MAX: usize = 8_192;
+const PROBE_MAX_NS: u64 = 4_000_000_000;
+/// Probes under one session before the next is started.
+const PROBES_A_SESSION: u32 = 4;
+
+/// What a reply block was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Halves of the recipient's ML-KEM key.
+    Key,
+    /// Acknowledgements of packets of this session of the transfer.
+    Ack { serial: u32 },
+}
+
+/// Makes reply blocks; `None` while no path can be selected.
+pub(crate) type SurbMaker<'a> = &'a mut dyn FnMut(Purpose) -> Option<[u8; SURB_BYTES]>;
+
+/// Where a transfer stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The recipient's ML-KEM key is being fetched.
+    FetchingKey,
+    /// The recipient has not answered (yet, or for a while).
+    Waiting,
+    /// Chunks flow.
+    Sending,
+    /// The recipient verified the whole file.
+    Complete,
+    /// It will not arrive, because.
+    Failed(Failure),
+}
+
+/// Why a transfer failed for good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The key that came back is not the one the address names.
+    #[error("the recipient's ML-KEM key does not have the hash that the address names")]
+    KeyMismatch,
+    /// The address has no sound key.
+    #[error("the address holds a key that cannot be used")]
+    BadKey,
+    /// The recipient does not take the file.
+    #[error("the recipient refused the file: it is too large, or there is no room")]
+    Refused,
+    /// The file can't be read any more.
+    #[error("the file can't be read: {0}")]
+    Source(String),
+    /// The file has more chunks than indices.
+    #[error("the file is too large")]
+    TooLarge,
+}
+
+/// Counts of one transfer.
+#[derive(Clone, Debug, Default)]
+pub struct TransferStats {
+    /// Packets sent for it, of all kinds.
+    pub packets: u64,
+    /// Chunks sent again.
+    pub retransmitted: u64,
+    /// Packets there and back, without the time the recipient held its answer.
+    pub round_trip: Latency,
+}
+
+struct InFlight {
+    sent_ns: u64,
+    attempts: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Setup {
+    Half(u8),
+    Intro,
+}
+
+/// One file on its way.
+pub(crate) struct Outgoing {
+    pub(crate) address: Address,
+    pub(crate) manifest: Manifest,
+    pub(crate) phase: Phase,
+    pub(crate) stats: TransferStats,
+    source: Box<dyn Source>,
+    rate_pps: u32,
+
+    key: Option<Box<[u8; KEM_KEY_BYTES]>>,
+    key_halves: [Option<Box<[u8; KEY_HALF_BYTES]>>; 2],
+    /// A whole key that arrived and was checked, for the cache; taken by the client.
+    pub(crate) fetched_key: Option<Box<[u8; KEM_KEY_BYTES]>>,
+
+    session: Option<SendingSession>,
+    serial: u32,
+    setup: VecDeque<Setup>,
+    tries: u32,
+    probe_ns: u64,
+    early: u32,
+
+    acked: Chunks,
+    generation: u32,
+    in_flight: BTreeMap<u32, InFlight>,
+    timeline: VecDeque<(u64, u32)>,
+    lost: VecDeque<u32>,
+    next_new: u32,
+
+    trip: RoundTrip,
+    expecting_ns: Option<u64>,
+    surb_ns: u64,
+    since_surb: u32,
+    departures: VecDeque<u64>,
+    departures_from: u64,
+}
+
+impl Outgoing {
+    /// A transfer that has not sent anything yet. `key`: the recipient's ML-KEM key, if cached.
+    pub(crate) fn new(
+        address: Address,
+        manifest: Manifest,
+        source: Box<dyn Source>,
+        key: Option<Box<[u8; KEM_KEY_BYTES]>>,
+        (rate_pps, mean_delay_us): (u32, u32),
+    ) -> Self {
+        let key = key.filter(|key| *blake3::hash(&key[..]).as_bytes() == address.kem_hash);
+        let chunks = manifest.chunks();
+        let phase = match (chunks, &key) {
+            (None, _) => Phase::Failed(Failure::TooLarge),
+            (_, None) => Phase::FetchingKey,
+            _ => Phase::Waiting,
+        };
+        Self {
+            address,
+            phase,
+            stats: TransferStats::default(),
+            source,
+            rate_pps,
+            key,
+            key_halves: [None, None],
+            fetched_key: None,
+            session: None,
+            serial: 0,
+            setup: VecDeque::new(),
+            tries: 0,
+            probe_ns: 0,
+            early: 0,
+            acked: Chunks::new(chunks.unwrap_or(0)),
+            generation: 0,
+            in_flight: BTreeMap::new(),
+            timeline: VecDeque::new(),
+            lost: VecDeque::new(),
+            next_new: 0,
+            trip: RoundTrip::new(mean_delay_us),
+            expecting_ns: None,
+            surb_ns: 0,
+            since_surb: 0,
+            departures: VecDeque::new(),
+            departures_from: 0,
+            manifest,
+        }
+    }
+
+    /// Chunks acknowledged, of all.
+    pub(crate) fn progress(&self) -> (u32, u32) {
+        (self.acked.count(), self.acked.len())
+    }
+
+    /// Whether nothing is left to do.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Complete | Phase::Failed(_))
+    }
+
+    /// What to put into the slot at `now_ns`: a body for the recipient, if there is something to send.
+    pub(crate) fn next<R: CryptoRng + ?Sized>(
+        &mut self,
+        now_ns: u64,
+        unix_ms: u64,
+        surbs: SurbMaker<'_>,
+        rng: &mut R,
+    ) -> Option<[u8; BODY_BYTES]> {
+        if self.is_over() {
+            return None;
+        }
+        let body = if self.key.is_none() {
+            self.next_key_request(now_ns, surbs, rng)
+        } else {
+            if self.session.is_none() {
+                self.start_session(rng)?;
+            }
+            if self.phase == Phase::Sending && self.is_silent(now_ns) {
+                self.phase = Phase::Waiting;
+                (self.tries, self.probe_ns) = (0, 0);
+                self.early = UNCONFIRMED_MAX;
+            }
+            if self.phase == Phase::Sending {
+                self.next_while_sending(now_ns, unix_ms, surbs)
+            } else {
+                self.next_while_waiting(now_ns, unix_ms, surbs, rng)
+            }
+        };
+        self.stats.packets += u64::from(body.is_some());
+        body
+    }
+
+    fn next_key_request<R: CryptoRng + ?Sized>(
+        &mut self,
+        now_ns: u64,
+        surbs: SurbMaker<'_>,
+        rng: &mut R,
+    ) -> Option<[u8; BODY_BYTES]> {
+        if now_ns < self.probe_ns {
+            return None;
+        }
+        let missing = |half: usize| u8::from(self.key_halves[half].is_none());
+        let wanted = missing(0) | missing(1) << 1;
+        let blocks = (0..wanted.count_ones())
+            .map(|_| surbs(Purpose::Key))
+            .collect::<Option<Vec<_>>>()?;
+        let request = Sealed::KeyRequest {
+            wanted,
+            surbs: blocks,
+        };
+        self.back_off(now_ns);
+        self.seal_to_recipient(&request, rng)
+    }
+
+    fn seal_to_recipient<R: CryptoRng + ?Sized>(
+        &mut self,
+        sealed: &Sealed,
+        rng: &mut R,
+    ) -> Option<[u8; BODY_BYTES]> {
+        let body = sealed.seal(&self.address.x25519, rng);
+        if body.is_none() {
+            self.phase = Phase::Failed(Failure::BadKey);
+        }
+        body
+    }
+
+    /// Sets when to try again: after a timeout, later after each failure. Trying costs nobody anything, for the slot
+    /// would hold cover; the pause only spares the recipient's gateway.
+    fn back_off(&mut self, now_ns: u64) {
+        let timeout_ns = self.trip.timeout_ns();
+        let wait_ns = timeout_ns / 2 + timeout_ns * u64::from(self.tries.min(16)) / 4;
+        self.probe_ns = now_ns + wait_ns.min(PROBE_MAX_NS);
+        self.tries += 1;
+    }
+
+    /// Takes half of the recipient's ML-KEM key.
+    pub(crate) fn on_key_half(&mut self, half: u8, key: Box<[u8; KEY_HALF_BYTES]>) {
+        if self.key.is_some() || self.is_over() {
+            return;
+        }
+        if let Some(place) = self.key_halves.get_mut(usize::from(half)) {
+            *place = Some(key);
+        }
+        let [Some(first), Some(second)] = &self.key_halves else {
+            return;
+        };
+        let mut whole = Box::new([0; KEM_KEY_BYTES]);
+        whole[..KEY_HALF_BYTES].copy_from_slice(&first[..]);
+        whole[KEY_HALF_BYTES..].copy_from_slice(&second[..]);
+        if *blake3::hash(&whole[..]).as_bytes() != self.address.kem_hash {
+            // Only the recipient can answer through these reply blocks: asking again would not help.
+            self.phase = Phase::Failed(Failure::KeyMismatch);
+            return;
+        }
+        self.fetched_key = Some(whole.clone());
+        self.key = Some(whole);
+        self.phase = Phase::Waiting;
+        (self.tries, self.probe_ns) = (0, 0);
+    }
+
+    fn start_session<R: CryptoRng + ?Sized>(&mut self, rng: &mut R) -> Option<()> {
+        let key = self.key.as_ref()?;
+        let Some(session) = SendingSession::start(&self.address.x25519, key, rng) else {
+            self.phase = Phase::Failed(Failure::BadKey);
+            return None;
+        };
+        self.session = Some(session);
+        self.serial += 1;
+        self.departures.clear();
+        self.departures_from = 0;
+        // Nobody will acknowledge what went out under the old session.
+        let unanswered: Vec<u32> = self.in_flight.keys().copied().collect();
+        self.lost.extend(unanswered);
+        self.in_flight.clear();
+        self.timeline.clear();
+        self.expecting_ns = None;
+        Some(())
+    }
+
+    fn next_while_waiting<R: CryptoRng + ?Sized>(
+        &mut self,
+        now_ns: u64,
+        unix_ms: u64,
+        surbs: SurbMaker<'_>,
+        rng: &mut R,
+    ) -> Option<[u8; BODY_BYTES]> {
+        if self.setup.is_empty() && now_ns >= self.probe_ns {
+            if self.tries > 0 && self.tries.is_multiple_of(PROBES_A_SESSION) {
+                self.start_session(rng)?;
+            }
+            // After a failure everything goes twice: a path through a dead mix should not cost a round.
+            let once = [Setup::Half(0), Setup::Half(1), Setup::Intro];
+            let copies = if self.tries > 0 { 2 } else { 1 };
+            self.setup = once.repeat(copies).into();
+            self.back_off(now_ns);
+        }
+        match self.setup.pop_front() {
+            Some(Setup::Half(half)) => {
+                let sealed = self.session.as_ref()?.half(half);
+                self.seal_to_recipient(&sealed, rng)
+            }
+            Some(Setup::Intro) => self.send_intro(now_ns, unix_ms, surbs),
+            None if self.early < UNCONFIRMED_MAX => {
+                self.early += 1;
+                self.send_new(now_ns, unix_ms)
+            }
+            None => None,
+        }
+    }
+
+    fn next_while_sending(
+        &mut self,
+        now_ns: u64,
+        unix_ms: u64,
+        surbs: SurbMaker<'_>,
+    ) -> Option<[u8; BODY_BYTES]> {
+        self.find_lost(now_ns);
+        let unanswered = self.expecting_ns.is_some() || self.acked.is_full();
+        let half_timeout = now_ns.saturating_sub(self.surb_ns) > self.trip.timeout_ns() / 2;
+        if self.since_surb >= SURB_EVERY || (unanswered && half_timeout) {
+            return self.send_intro(now_ns, unix_ms, surbs);
+        }
+        while let Some(index) = self.lost.pop_front() {
+            if !self.acked.contains(index) && !self.in_flight.contains_key(&index) {
+                self.stats.retransmitted += 1;
+                return self.send_chunk(index, 2, now_ns, unix_ms);
+            }
+        }
+        let per_timeout = u64::from(self.rate_pps) * self.trip.timeout_ns() / 500_000_000;
+        let in_flight_max = (per_timeout as usize).max(IN_FLIGHT_MIN);
+        if self.in_flight.len() >= in_flight_max
+            || self.next_new >= self.acked.base().saturating_add(AHEAD_MAX)
+        {
+            return None;
+        }
+        self.send_new(now_ns, unix_ms)
+    }
+
+    /// Moves what was not acknowledged in time to the lost.
+    fn find_lost(&mut self, now_ns: u64) {
+        let timeout_ns = self.trip.timeout_ns();
+        while let Some((sent_ns, index)) = self.timeline.front().copied() {
+            if sent_ns + timeout_ns > now_ns {
+                break;
+            }
+            self.timeline.pop_front();
+            if self
+                .in_flight
+                .get(&index)
+                .is_some_and(|flight| flight.sent_ns == sent_ns)
+            {
+                self.in_flight.remove(&index);
+                self.lost.push_back(index);
+            }
+        }
+    }
+
+    fn is_silent(&self, now_ns: u64) -> bool {
+        let patience_ns = 4 * self.trip.timeout_ns();
+        self.expecting_ns
+            .is_some_and(|since| now_ns.saturating_sub(since) > patience_ns)
+    }
+
+    /// Manifest and reply blocks: asks for an acknowledgement.
+    fn send_intro(
+        &mut self,
+        now_ns: u64,
+        unix_ms: u64,
+        surbs: SurbMaker<'_>,
+    ) -> Option<[u8; BODY_BYTES]> {
+        let mut fields = vec![Field::Manifest(self.manifest.clone())];
+        let room = CONTENT_BYTES - 8 - self.manifest.field_bytes();
+        for _ in 0..room / SURB_FIELD_BYTES {
+            let serial = self.serial;
+            fields.push(Field::Surb(Box::new(surbs(Purpose::Ack { serial })?)));
+        }
+        self.since_surb = 0;
+        self.surb_ns = now_ns;
+        self.send_fields(&fields, now_ns, unix_ms)
+    }
+
+    fn send_new(&mut self, now_ns: u64, unix_ms: u64) -> Option<[u8; BODY_BYTES]> {
+        let index = self.acked.next_missing(self.next_new);
+        if index >= self.acked.len() {
+            return None;
+        }
+        self.next_new = index + 1;
+        if self.next_new >= self.acked.len() {
+            // Reply blocks for the tail, in the next slot.
+            self.since_surb = SURB_EVERY;
+        }
+        self.send_chunk(index, 1, now_ns, unix_ms)
+    }
+
+    fn send_chunk(
+        &mut self,
+        index: u32,
+        attempts: u32,
+        now_ns: u64,
+        unix_ms: u64,
+    ) -> Option<[u8; BODY_BYTES]> {
+        let offset = u64::from(index) * CHUNK_BYTES as u64;
+        let left = self.manifest.size.saturating_sub(offset);
+        let mut data = vec![0; left.min(CHUNK_BYTES as u64) as usize];
+        if let Err(error) = self.source.read(offset, &mut data) {
+            self.phase = Phase::Failed(Failure::Source(error.to_string()));
+            return None;
+        }
+        let flight = InFlight {
+            sent_ns: now_ns,
+            attempts,
+        };
+        self.in_flight.insert(index, flight);
+        self.timeline.push_back((now_ns, index));
+        self.since_surb += 1;
+        let transfer = self.manifest.transfer;
+        let chunk = Field::Chunk {
+            transfer,
+            index,
+            data,
+        };
+        self.send_fields(&[chunk], now_ns, unix_ms)
+    }
+
+    fn send_fields(
+        &mut self,
+        fields: &[Field],
+        now_ns: u64,
+        unix_ms: u64,
+    ) -> Option<[u8; BODY_BYTES]> {
+        let mut content = [0; CONTENT_BYTES];
+        write_content(unix_ms, fields, &mut content);
+        let (_, body) = self.session.as_mut()?.seal(&content);
+        self.departures.push_back(now_ns);
+        if self.departures.len() > DEPARTURES_MAX {
+            self.departures.pop_front();
+            self.departures_from += 1;
+        }
+        self.expecting_ns.get_or_insert(now_ns);
+        Some(body)
+    }
+
+    /// Takes an acknowledgement that came through a reply block of session `serial`.
+    pub(crate) fn on_ack(&mut self, ack: &Ack, serial: u32, now_ns: u64) {
+        if self.is_over() || ack.transfer != self.manifest.transfer {
+            return;
+        }
+        match ack.state {
+            TransferState::Complete => {
+                let base = self.acked.len();
+                self.acked.merge(base, &[], |_| {});
+                self.phase = Phase::Complete;
+                return;
+            }
+            TransferState::Refused => {
+                self.phase = Phase::Failed(Failure::Refused);
+                return;
+            }
+            TransferState::Unknown | TransferState::Partial => {}
+        }
+        if ack.generation < self.generation {
+            return;
+        }
+        if ack.generation > self.generation {
+            self.generation = ack.generation;
+            self.acked = Chunks::new(self.acked.len());
+            self.in_flight.clear();
+            self.timeline.clear();
+            self.lost.clear();
+            self.next_new = 0;
+        }
+        if serial == self.serial {
+            self.measure(ack, now_ns);
+            if self.phase == Phase::Waiting {
+                self.phase = Phase::Sending;
+                self.setup.clear();
+            }
+            self.tries = 0;
+            self.expecting_ns = None;
+        }
+        let (in_flight, trip) = (&mut self.in_flight, &mut self.trip);
+        self.acked.merge(ack.base, &ack.bitmap, |index| {
+            if let Some(flight) = in_flight.remove(&index)
+                && flight.attempts == 1
+            {
+                trip.sample(now_ns.saturating_sub(flight.sent_ns));
+            }
+        });
+        // What is still out expects a later acknowledgement.
+        if !self.in_flight.is_empty() && self.expecting_ns.is_none() {
+            self.expecting_ns = Some(now_ns);
+        }
+    }
+
+    fn measure(&mut self, ack: &Ack, now_ns: u64) {
+        let departed = ack
+            .echo
+            .checked_sub(self.departures_from)
+            .and_then(|at| self.departures.get(usize::try_from(at).ok()?));
+        if let Some(sent_ns) = departed {
+            let elapsed_ns = now_ns.saturating_sub(*sent_ns);
+            let held_ns = u64::from(ack.held_us) * 1_000;
+            self.stats
+                .round_trip
+                .record_ns(elapsed_ns.saturating_sub(held_ns));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Where received files go, as the client's core sees it; in memory for simulations, on disk in [`crate::disk`].
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::content::{CHUNK_BYTES, Manifest, TransferId};
+
+/// How a transfer stands when its manifest arrives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Chunks are to be written; these are here already.
+    Partial {
+        /// How often this transfer was started over.
+        generation: u32,
+        /// Indices of chunks that are here, in any order.
+        present: Vec<u32>,
+    },
+    /// It was delivered before.
+    Complete,
+    /// It is not wanted: too large, or no room.
+    Refused,
+    /// Nothing is taken now; the sender goes on trying.
+    Later,
+}
+
+/// What became of a step towards delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// Call again: hashing a large file is done in steps, so that no slot is missed.
+    Pending,
+    /// Verified and in its place; the text says where.
+    Done(String),
+    /// The bytes are not those of the manifest. The transfer starts over with this generation.
+    Mismatch(u32),
+}
+
+/// Keeps what arrives. What is acknowledged must survive the death of the process: `flush` is called before every
+/// acknowledgement, and what came after the last call may be lost.
+pub trait Storage: Send {
+    /// Starts a transfer, or finds it again.
+    ///
+    /// # Errors
+    /// The storage's.
+    fn open(&mut self, manifest: &Manifest) -> io::Result<Standing>;
+    /// Takes one chunk that is not here yet.
+    ///
+    /// # Errors
+    /// The storage's: the chunk then counts as not arrived.
+    fn write(&mut self, transfer: &TransferId, index: u32, data: &[u8]) -> io::Result<()>;
+    /// Makes sure that what was written outlives the process.
+    ///
+    /// # Errors
+    /// The storage's: nothing is acknowledged then.
+    fn flush(&mut self, transfer: &TransferId) -> io::Result<()>;
+    /// All chunks are here: takes a step towards verifying and delivering the file, exactly once.
+    ///
+    /// # Errors
+    /// The storage's; the step is repeated.
+    fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish>;
+    /// Lets go of a transfer that was silent for long; its next manifest opens it again.
+    fn close(&mut self, _transfer: &TransferId) {}
+}
+
+/// Takes nothing: for a client that is only there to send.
+pub(crate) struct NoStorage;
+
+impl Storage for NoStorage {
+    fn open(&mut self, _manifest: &Manifest) -> io::Result<Standing> {
+        Ok(Standing::Later)
+    }
+
+    fn write(&mut self, _transfer: &TransferId, _index: u32, _data: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn flush(&mut self, _transfer: &TransferId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self, _transfer: &TransferId) -> io::Result<Finish> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Where a file to send is read from.
+pub trait Source: Send {
+    /// Fills `data` from `offset` on.
+    ///
+    /// # Errors
+    /// The source's: the transfer fails.
+    fn read(&mut self, offset: u64, data: &mut [u8]) -> io::Result<()>;
+}
+
+impl Source for Vec<u8> {
+    fn read(&mut self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let to = from.saturating_add(data.len());
+        let part = self.get(from..to).ok_or(io::ErrorKind::UnexpectedEof)?;
+        data.copy_from_slice(part);
+        Ok(())
+    }
+}
+
+impl Source for std::fs::File {
+    fn read(&mut self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(self, data, offset)
+    }
+}
+
+/// Files in memory.
+#[derive(Default)]
+pub struct MemoryStorage {
+    open: BTreeMap<TransferId, (Manifest, Vec<u8>, Vec<u32>)>,
+    /// What was delivered: name and bytes, in order.
+    pub delivered: Vec<(Manifest, Vec<u8>)>,
+    /// Largest file taken, bytes.
+    pub file_bytes_max: u64,
+}
+
+impl MemoryStorage {
+    /// Takes files up to `file_bytes_max`.
+    pub fn new(file_bytes_max: u64) -> Self {
+        Self {
+            file_bytes_max,
+            ..Self::default()
+        }
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn open(&mut self, manifest: &Manifest) -> io::Result<Standing> {
+        let same = |(delivered, _): &(Manifest, Vec<u8>)| delivered.transfer == manifest.transfer;
+        if self.delivered.iter().any(same) {
+            return Ok(Standing::Complete);
+        }
+        if manifest.size > self.file_bytes_max {
+            return Ok(Standing::Refused);
+        }
+        let entry = self.open.entry(manifest.transfer).or_insert_with(|| {
+            let bytes = vec![0; usize::try_from(manifest.size).unwrap_or(0)];
+            (manifest.clone(), bytes, Vec::new())
+        });
+        Ok(Standing::Partial {
+            generation: 0,
+            present: entry.2.clone(),
+        })
+    }
+
+    fn write(&mut self, transfer: &TransferId, index: u32, data: &[u8]) -> io::Result<()> {
+        let (_, bytes, present) = self.open.get_mut(transfer).ok_or(io::ErrorKind::NotFound)?;
+        let from = index as usize * CHUNK_BYTES;
+        let place = bytes
+            .get_mut(from..from + data.len())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        place.copy_from_slice(data);
+        present.push(index);
+        Ok(())
+    }
+
+    fn flush(&mut self, _transfer: &TransferId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish> {
+        let (manifest, bytes, mut present) =
+            self.open.remove(transfer).ok_or(io::ErrorKind::NotFound)?;
+        if *blake3::hash(&bytes).as_bytes() != manifest.hash {
+            present.clear();
+            self.open.insert(*transfer, (manifest, bytes, present));
+            return Ok(Finish::Mismatch(1));
+        }
+        let name = manifest.name.clone();
+        self.delivered.push((manifest, bytes));
+        Ok(Finish::Done(name))
+    }
+}
