@@ -1,0 +1,14 @@
+//! The control plane: mixctld (daemon) and mixctl (the operator's command line, with the lab).
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+
+pub mod cli;
+pub mod doctor;
+pub mod duration;
+pub mod exit;
+pub mod geometry;
+pub mod lab;

@@ -1,0 +1,323 @@
+//! `mixctl` as its user meets it. No root, no timing beyond generous patience.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn mixctl() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mixctl"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A UDP port that nobody has on any address of a lab.
+fn free_port() -> String {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.local_addr().unwrap().port().to_string()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Ends with the test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Starts a lab and waits until it says that it is up.
+    fn lab(port: &str, extra: &[&str]) -> (Self, Vec<String>) {
+        let mut child = mixctl()
+            .args(["lab", "--udp-port", port])
+            .args(extra)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let running = Self(child);
+        let mut said = Vec::new();
+        loop {
+            let line = lines.next().expect("the lab ended").unwrap();
+            let up = line.contains("up after");
+            said.push(line);
+            if up {
+                break;
+            }
+        }
+        // The rest is read away, so that the lab never waits for its reader.
+        std::thread::spawn(move || lines.for_each(drop));
+        (running, said)
+    }
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(id) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // After the name in brackets: state, parent.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        if fields.split_whitespace().nth(1) == Some(&parent.to_string()) {
+            children.push(id);
+        }
+    }
+    children
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not in time");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn send(file: &Path, extra: &[&str]) -> Output {
+    mixctl()
+        .args(["lab", "--json", "--udp-port", &free_port(), "--send"])
+        .arg(file)
+        .args(extra)
+        .output()
+        .unwrap()
+}
+
+fn summary(output: &Output) -> Value {
+    let text = stdout(output);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|error| {
+        panic!(
+            "{error}: the last line is `{last}`\n{text}\n{}",
+            stderr(output)
+        )
+    })
+}
+
+#[test]
+fn the_lab_sends_a_file_and_says_so_in_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    let content: Vec<u8> = (0..20_000u32).map(|n| ((n * n) >> 3) as u8).collect();
+    std::fs::write(&file, &content).unwrap();
+    let output = send(&file, &["--mean-delay", "5ms", "--rate", "200"]);
+    let summary = summary(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(summary["identical"], true);
+    assert_eq!(summary["sent_bytes"], 20_000);
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&summary["packets"]) >= 20_000.0 / 896.0);
+    assert!(number(&summary["duration_s"]) > 0.0);
+    assert!(number(&summary["goodput_bytes_s"]) > 0.0);
+    assert!(summary["retransmitted"].is_u64());
+    for latency in ["one_way_ms", "round_trip_ms"] {
+        let (p50, p99) = (&summary[latency]["p50"], &summary[latency]["p99"]);
+        assert!(0.0 < number(p50) && number(p50) <= number(p99));
+    }
+}
+
+#[test]
+fn a_file_arrives_whole_through_loss_and_turning_epochs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, vec![7; 60_000]).unwrap();
+    let flags = [
+        "--mean-delay",
+        "5ms",
+        "--rate",
+        "200",
+        "--loss",
+        "0.05",
+        "--epoch",
+        "5s",
+    ];
+    let output = send(&file, &flags);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(summary(&output)["identical"], true);
+}
+
+#[test]
+fn a_second_lab_on_the_port_is_refused_with_71() {
+    let port = free_port();
+    let (_first, _) = Running::lab(&port, &["--mixes", "1"]);
+    let output = mixctl()
+        .args(["lab", "--udp-port", &port])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(71));
+    assert!(
+        stderr(&output).contains("another lab"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_port_that_another_program_has_is_refused_with_71() {
+    let socket = UdpSocket::bind("127.1.1.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port().to_string();
+    let output = mixctl()
+        .args(["lab", "--udp-port", &port])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(71));
+    assert!(
+        stderr(&output).contains("another program"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn wrong_usage_ends_with_64() {
+    for arguments in [
+        &["lab", "--layers", "4"][..],
+        &["lab", "--loss", "2"],
+        &["lab", "--mean-delay", "20"],
+        &["lab", "--epoch", "1s"],
+        &["lab", "--port", "xdp9"],
+        &["lab", "--no-such-flag"],
+        &["lab", "--send", "/no/such/file"],
+        &["no-such-command"],
+        &[],
+    ] {
+        let output = mixctl().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn help_and_version_end_with_0_and_the_version_names_a_commit() {
+    for arguments in [&["--help"][..], &["lab", "--help"]] {
+        assert!(mixctl().args(arguments).output().unwrap().status.success());
+    }
+    let output = mixctl().arg("--version").output().unwrap();
+    assert!(output.status.success());
+    assert!(stdout(&output).contains("commit"));
+}
+
+#[test]
+fn geometry_and_doctor_speak_json() {
+    let output = mixctl().args(["geometry", "--json"]).output().unwrap();
+    let geometry: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(geometry["datagram_bytes"], 1_232);
+    assert_eq!(geometry["packet_bytes"], 1_200);
+    let output = mixctl().args(["doctor", "--json"]).output().unwrap();
+    let doctor: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(doctor["findings"].as_array().unwrap().len() >= 5);
+}
+
+#[test]
+fn nodes_are_gone_when_the_lab_is_killed_and_the_port_is_free() {
+    let port = free_port();
+    let (mut lab, _) = Running::lab(&port, &["--mixes", "1"]);
+    let nodes = children_of(lab.0.id());
+    assert_eq!(nodes.len(), 5);
+    lab.0.kill().unwrap();
+    lab.0.wait().unwrap();
+    wait_until("nodes gone", || {
+        nodes
+            .iter()
+            .all(|id| !Path::new(&format!("/proc/{id}")).exists() || is_zombie(*id))
+    });
+    let (_second, _) = Running::lab(&port, &["--mixes", "1"]);
+}
+
+/// Where no init reaps orphans (a container), a dead process keeps its entry.
+fn is_zombie(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+#[test]
+fn the_lab_says_so_and_runs_on_plain_where_io_uring_is_forbidden() {
+    let port = free_port();
+    let forbidden = |arguments: &[&str]| {
+        let mut command = mixctl();
+        command
+            .args(["lab", "--mixes", "1", "--udp-port", &port])
+            .args(arguments);
+        forbid_io_uring(&mut command);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let refused = forbidden(&["--port", "uring"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(71));
+    assert!(
+        stderr(&refused).contains("io_uring"),
+        "{}",
+        stderr(&refused)
+    );
+
+    let mut lab = Running(forbidden(&[]).spawn().unwrap());
+    let mut lines = BufReader::new(lab.0.stdout.take().unwrap()).lines();
+    let mut said = String::new();
+    while !said.contains("up after") {
+        let Some(line) = lines.next() else {
+            let mut words = String::new();
+            lab.0
+                .stderr
+                .take()
+                .unwrap()
+                .read_to_string(&mut words)
+                .unwrap();
+            panic!("the lab ended:\n{said}\n{words}");
+        };
+        said += &line.unwrap();
+        said.push('\n');
+    }
+    assert!(
+        said.contains("not on io_uring") && said.contains("plain"),
+        "{said}"
+    );
+}
+
+/// As a container runtime does it: the three calls answer EPERM in this process and its children.
+fn forbid_io_uring(command: &mut Command) {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+    let calls = [
+        libc::SYS_io_uring_setup,
+        libc::SYS_io_uring_enter,
+        libc::SYS_io_uring_register,
+    ];
+    let filter = SeccompFilter::new(
+        calls.iter().map(|call| (*call, Vec::new())).collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+        TargetArch::x86_64,
+    )
+    .unwrap();
+    let program = BpfProgram::try_from(filter).unwrap();
+    // SAFETY: the closure runs between fork and exec and only makes system calls on memory that was
+    // allocated before.
+    unsafe {
+        command.pre_exec(move || {
+            seccompiler::apply_filter(&program)
+                .map_err(|_| std::io::Error::from_raw_os_error(libc::EINVAL))
+        });
+    }
+}
