@@ -13,6 +13,7 @@ pub mod epoch;
 pub mod epochs;
 pub mod exit;
 pub mod follower;
+pub mod frontend;
 pub mod gateway;
 pub mod handshake;
 pub mod keys;

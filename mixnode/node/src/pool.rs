@@ -18,7 +18,7 @@ pub const DATAGRAM_BYTES: usize = 1232;
 pub const CHUNK_BYTES: usize = 2048;
 /// Bytes before the datagram in a chunk, for what a port puts there (io_uring's receive header; Ethernet, IP and
 /// UDP headers in the fast path). A multiple of the cache line.
-pub const HEADROOM_BYTES: usize = 256;
+pub const HEADROOM_BYTES: usize = 320;
 /// Bytes a port may write for one datagram. More than a right-sized one takes, so that a longer datagram shows
 /// its wrong length.
 pub const ROOM_BYTES: usize = CHUNK_BYTES - HEADROOM_BYTES;

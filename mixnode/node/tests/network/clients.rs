@@ -93,7 +93,8 @@ fn every_client_gets_its_poisson_stream_whether_or_not_something_is_for_it() {
     let mut idle = attached(&mut mesh, 1, 1, 100);
     let mut busy = attached(&mut mesh, 2, 1, 100);
     let mut alice = attached(&mut mesh, 3, 0, 1);
-    (idle.receive(), busy.receive());
+    idle.receive();
+    busy.receive();
     let mut counts = (0, 0, 0);
     for _ in 0..500 {
         let packet = mesh.packet_for(busy.tag(), (0, 1), 1_000, &[1; 896]);

@@ -1,0 +1,229 @@
+//! What the loader (`mixctld`), the node (`mixnode`) and the operator's `mixctl` say to each other.
+//!
+//! One unix socket of type SOCK_SEQPACKET: a message is one JSON document, descriptors travel beside it. The peer's
+//! credentials decide what it may ask: see [`Request::needs`]. A connection that sent [`Request::Open`] or
+//! [`Request::Resume`] is the node's for as long as it lives: when it ends, the loader takes the node's sockets out of
+//! the map and forgets its receiver indices, unless a [`Request::Resume`] follows in time.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// Where the loader listens unless told otherwise.
+pub const SOCKET_PATH: &str = "/run/fogmix/mixctld.sock";
+/// Longest message, bytes.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Most descriptors of one message: the kernel's limit is 253.
+pub const DESCRIPTORS_MAX: usize = 192;
+/// Most entries of one message's list; longer lists come in several messages.
+pub const LIST_MAX: usize = 2048;
+/// Entries of each XSK's receive and transmit ring.
+pub const RING_ENTRIES: u32 = 512;
+/// Entries of each XSK's fill and completion ring: at least twice the receive ring, so that it never runs dry.
+pub const FILL_ENTRIES: u32 = 2 * RING_ENTRIES;
+
+/// How the program runs on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the kernel's network stack, after the packet was copied: slower.
+    Generic,
+}
+
+/// Who may send a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Anyone who can connect.
+    Nothing,
+    /// The node's user.
+    Node,
+    /// Root, or the loader's own user.
+    Operator,
+}
+
+/// A request to the loader. Each gets exactly one [`Reply`], in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Puts the program on an interface, or replaces the one that is there without losing a packet.
+    Attach {
+        /// The interface's name.
+        interface: String,
+        /// The node's UDP port.
+        port: u16,
+        /// Whether generic mode is good enough where the driver has no native one.
+        allow_generic: bool,
+        /// What the node can do, packets a second: limits are derived from it.
+        capacity_pps: u32,
+    },
+    /// Takes the program off, with everything pinned for it.
+    Detach {
+        /// The interface's name.
+        interface: String,
+    },
+    /// What is attached where, and to which node.
+    Status,
+    /// The program's counters.
+    Stats,
+    /// The node's sockets and packet memory, on the interface that has `address`. Descriptors of the reply: for each
+    /// worker its memory (a memfd of `frames` × 2 KiB), then the XSK of each of its queues, bound, not yet steered to.
+    Open {
+        /// The node's UDP address.
+        address: SocketAddr,
+        /// Frames of each worker's packet memory.
+        frames: Vec<u32>,
+        /// Whether the sockets prefer busy polling.
+        busy_poll: bool,
+    },
+    /// The rings are filled: steer packets to the sockets.
+    Ready,
+    /// After the loader came back: the node still has its sockets, and these receiver indices. `more` says that
+    /// another part of the list follows in the next message.
+    Resume {
+        /// The node's UDP address.
+        address: SocketAddr,
+        /// Receiver indices in use.
+        indices: Vec<u32>,
+        /// Whether the list goes on.
+        more: bool,
+    },
+    /// Lets datagrams of this receiver index in.
+    AddIndex {
+        /// The index.
+        index: u32,
+    },
+    /// Keeps them out again.
+    RemoveIndex {
+        /// The index.
+        index: u32,
+    },
+    /// Nodes of the consensus and their rates; replaces what was said before unless `append`.
+    Peers {
+        /// Addresses and rates.
+        peers: Vec<Peer>,
+        /// Adds to the list instead of replacing it.
+        append: bool,
+    },
+    /// Has the kernel confirm the link-layer addresses of these next hops: entries in use stay fresh.
+    Refresh {
+        /// Next hops on the interface's link.
+        next_hops: Vec<IpAddr>,
+    },
+}
+
+impl Request {
+    /// Who may send it.
+    pub fn needs(&self) -> Needs {
+        match self {
+            Request::Status | Request::Stats => Needs::Nothing,
+            Request::Attach { .. } | Request::Detach { .. } => Needs::Operator,
+            Request::Open { .. }
+            | Request::Ready
+            | Request::Resume { .. }
+            | Request::AddIndex { .. }
+            | Request::RemoveIndex { .. }
+            | Request::Peers { .. }
+            | Request::Refresh { .. } => Needs::Node,
+        }
+    }
+}
+
+/// A node of the consensus, as the program's rate limit sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Packets a second; the loader allows at most a quarter of the node's capacity.
+    pub pps: u32,
+    /// Packets at once.
+    pub burst: u32,
+}
+
+/// The loader's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// The program is attached.
+    Attached {
+        /// How it runs.
+        mode: Mode,
+        /// Why not natively, in the operator's words, if it was allowed to run otherwise.
+        degraded: Option<String>,
+        /// Whether it took the place of another one.
+        replaced: bool,
+    },
+    /// To [`Request::Status`].
+    Status {
+        /// What is attached.
+        interfaces: Vec<InterfaceStatus>,
+    },
+    /// To [`Request::Stats`].
+    Stats {
+        /// Counters by interface.
+        interfaces: Vec<InterfaceStats>,
+    },
+    /// To [`Request::Open`], descriptors beside it.
+    Opened(Opened),
+    /// Not done.
+    Refused {
+        /// What is wrong and what to do about it: one or two sentences.
+        message: String,
+        /// The exit code for a process that can't go on (sysexits).
+        code: u8,
+    },
+}
+
+/// The sockets of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Opened {
+    /// The interface's name.
+    pub interface: String,
+    /// Its number.
+    pub interface_index: u32,
+    /// Its link-layer address.
+    pub mac: [u8; 6],
+    /// How the program runs.
+    pub mode: Mode,
+    /// Whether the driver reads and writes packet memory itself.
+    pub zero_copy: bool,
+    /// By worker: the queues of its sockets, in the order of the descriptors.
+    pub queues: Vec<Vec<u32>>,
+}
+
+/// An interface with the program on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub interface: String,
+    /// The node's UDP port.
+    pub port: u16,
+    /// How the program runs.
+    pub mode: Mode,
+    /// Queues of the interface.
+    pub queues: u32,
+    /// Queues with a node's socket behind them.
+    pub steered: u32,
+    /// The node's address, while one is connected.
+    pub node: Option<SocketAddr>,
+    /// Receiver indices let in.
+    pub indices: u32,
+    /// Nodes with a rate of their own.
+    pub peers: u32,
+}
+
+/// What the program counted on an interface since it was attached, summed over CPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceStats {
+    /// Its name.
+    pub interface: String,
+    /// Packets by reason, in the order of `ebpf_abi::Reason::ALL`, by the reason's name.
+    pub packets: Vec<(String, u64)>,
+}
