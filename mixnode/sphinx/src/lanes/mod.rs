@@ -12,6 +12,8 @@
 mod avx2;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod bounds;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod emulated;
 #[cfg(target_arch = "x86_64")]
 mod field;
 #[cfg(target_arch = "x86_64")]
