@@ -24,9 +24,13 @@ struct Daemon(Child);
 impl Daemon {
     /// Started, and listening.
     fn start(world: &World) -> Daemon {
+        Daemon::spawn(world, &mut command(world))
+    }
+
+    fn spawn(world: &World, command: &mut Command) -> Daemon {
         let mut child = world
             .node
-            .run(|| command(world).stdout(Stdio::piped()).spawn().unwrap())
+            .run(|| command.stdout(Stdio::piped()).spawn().unwrap())
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
@@ -388,4 +392,52 @@ fn a_loader_killed_at_any_moment_leaves_nothing_that_the_next_one_can_not_take_o
     drop(node);
     world.detach().unwrap();
     assert_eq!(std::fs::read_dir(world.options().pins).unwrap().count(), 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn four_capabilities_are_enough_and_nodes_that_come_and_go_cost_no_descriptors() {
+    let world = World::bare(2);
+    let options = world.options();
+    for folder in [world.folder(), &options.pins] {
+        std::fs::create_dir_all(folder).unwrap();
+        std::os::unix::fs::chown(folder, Some(NOBODY.uid), Some(NOBODY.gid)).unwrap();
+    }
+    let capabilities = "+bpf,+perfmon,+net_admin,+net_raw";
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .args(["--inh-caps", capabilities, "--ambient-caps", capabilities])
+        .arg(env!("CARGO_BIN_EXE_mixctld"))
+        .arg("--socket")
+        .arg(&options.socket)
+        .arg("--pins")
+        .arg(&options.pins);
+    let daemon = Daemon::spawn(&world, &mut command);
+    world.attach().unwrap();
+    let descriptors = || {
+        let folder = format!("/proc/{}/fd", daemon.0.id());
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    let before = descriptors();
+    for number in 0..20 {
+        // Half of them end before they are ready.
+        let mut node = if number % 2 == 0 {
+            Node::ready(&world, false, 2)
+        } else {
+            Node::open(&world.socket(), world.address(false), 2).unwrap()
+        };
+        if number % 2 == 0 {
+            world.sender(false).send(number);
+            eventually("a packet", || (!node.receive().is_empty()).then_some(()));
+        }
+        drop(node);
+        eventually("the node's end", || {
+            world.status()[0].node.is_none().then_some(())
+        });
+    }
+    eventually("closed descriptors", || {
+        (descriptors() == before).then_some(())
+    });
+    world.detach().unwrap();
 }
