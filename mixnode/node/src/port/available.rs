@@ -2,7 +2,8 @@
 
 use std::io;
 
-use io_uring::{IoUring, opcode};
+use io_uring::register::Restriction;
+use io_uring::{IoUring, Submitter, opcode};
 
 /// Why io_uring can't be used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +50,23 @@ pub(super) fn builder() -> io_uring::Builder {
         .setup_submit_all()
         .setup_r_disabled();
     builder
+}
+
+/// `IORING_UNREGISTER_PBUF_RING`: how a port gets its buffers back.
+const UNREGISTER_BUFFER_RING: u8 = 23;
+/// `IOSQE_BUFFER_SELECT`: the kernel picks the buffer.
+const BUFFER_SELECT: u8 = 1 << 5;
+
+/// Leaves a disabled ring nothing but these operations once it is enabled. What a ring does passes by seccomp, so
+/// without this a node taken over could open files and make sockets through its ring. Registrations come before:
+/// after, only buffers can be taken back, and restrictions can't be lifted.
+pub(super) fn restrict(ring: &Submitter<'_>, operations: &[u8]) -> io::Result<()> {
+    let mut allowed = vec![
+        Restriction::register_op(UNREGISTER_BUFFER_RING),
+        Restriction::sqe_flags_allowed(BUFFER_SELECT),
+    ];
+    allowed.extend(operations.iter().map(|code| Restriction::sqe_op(*code)));
+    ring.register_restrictions(&mut allowed)
 }
 
 /// Tries to set up a ring, and explains.
