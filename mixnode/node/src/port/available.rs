@@ -129,4 +129,35 @@ mod tests {
         ));
         assert_eq!(explained(libc::EIO), UringUnavailable::Other(libc::EIO));
     }
+
+    #[test]
+    fn a_restricted_ring_does_what_it_was_left_and_nothing_else() {
+        if let Err(reason) = uring_available() {
+            eprintln!("SKIPPED: {reason}");
+            return;
+        }
+        let mut ring = builder().build(8).unwrap();
+        restrict(&ring.submitter(), &[opcode::PollAdd::CODE]).unwrap();
+        ring.submitter().register_enable_rings().unwrap();
+        let event = crate::port::EventFd::new().unwrap();
+        event.signal();
+        let fd = io_uring::types::Fd(std::os::fd::AsRawFd::as_raw_fd(&event));
+        let poll = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
+        let path = c"/etc/passwd";
+        let open = opcode::OpenAt::new(io_uring::types::Fd(libc::AT_FDCWD), path.as_ptr()).build();
+        let linked = opcode::PollAdd::new(fd, libc::POLLIN as u32)
+            .build()
+            .flags(io_uring::squeue::Flags::ASYNC);
+        for (entry, allowed) in [(poll, true), (open, false), (linked, false)] {
+            // SAFETY: the path and the event outlive the operation, which is waited for.
+            unsafe { ring.submission().push(&entry).unwrap() };
+            ring.submit_and_wait(1).unwrap();
+            let result = ring.completion().next().unwrap().result();
+            assert_eq!(result >= 0, allowed, "{result}");
+            assert!(allowed || result == -libc::EACCES, "{result}");
+        }
+        let refused = ring.submitter().register_files(&[0]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
+        assert!(restrict(&ring.submitter(), &[opcode::OpenAt::CODE]).is_err());
+    }
 }

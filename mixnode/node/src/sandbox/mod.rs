@@ -125,6 +125,8 @@ pub fn confine(mode: Mode, folder: &Path, published: &Path) -> Result<Confinemen
         tracing::warn!("[sandbox] mode = \"off\": the node keeps all the rights of its user");
         return Ok(done);
     }
+    // Landlock hides /proc.
+    let threads = privileges::threads();
     done.no_new_privileges = in_force(
         mode,
         "no-new-privileges",
@@ -137,7 +139,7 @@ pub fn confine(mode: Mode, folder: &Path, published: &Path) -> Result<Confinemen
         privileges::forbid_dumps().map(|()| true),
     )?;
     done.landlock = in_force(mode, "landlock", files::restrict(folder, published))?;
-    if let Some(threads) = privileges::threads().filter(|threads| *threads > 1) {
+    if let Some(threads) = threads.filter(|threads| *threads > 1) {
         let reason =
             format!("{threads} threads run already, and it holds for one and those it starts");
         // Which part of them is loose can't be undone: none of it counts.
