@@ -17,10 +17,8 @@ fn in_a_child(child: &str) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("descriptors")).unwrap();
     std::fs::write(folder.path().join("authority.pub"), "known").unwrap();
-    // One test thread is the process's only one: the test runs on the main thread.
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", child, "--ignored", "--nocapture"])
-        .arg("--test-threads=1")
         .env("SANDBOX_FOLDER", folder.path())
         .output()
         .unwrap();
@@ -30,9 +28,27 @@ fn in_a_child(child: &str) {
     assert!(text.contains("1 passed"), "{text}{errors}");
 }
 
-/// The folder in a child; none if the test was started otherwise.
-fn folder() -> Option<std::path::PathBuf> {
-    std::env::var_os("SANDBOX_FOLDER").map(Into::into)
+/// Does `work` with the folder in a process that has one thread; nothing if the test was started otherwise than by
+/// [`in_a_child`]. The test harness keeps its main thread beside the test's, hence a fork.
+fn alone(work: impl FnOnce(&Path)) {
+    let Some(folder) = std::env::var_os("SANDBOX_FOLDER") else {
+        return;
+    };
+    // SAFETY: the harness's main thread, which is not in the new process, waits for this test and holds no lock.
+    match unsafe { libc::fork() } {
+        0 => {
+            let work = std::panic::AssertUnwindSafe(|| work(Path::new(&folder)));
+            let failed = std::panic::catch_unwind(work).is_err();
+            std::process::exit(i32::from(failed));
+        }
+        process => {
+            let process = rustix::process::Pid::from_raw(process).unwrap();
+            let ended =
+                rustix::process::waitpid(Some(process), rustix::process::WaitOptions::empty());
+            let (_, status) = ended.unwrap().unwrap();
+            assert_eq!(status.exit_status(), Some(0), "{status:?}");
+        }
+    }
 }
 
 fn confined(folder: &Path) -> Confinement {
@@ -82,34 +98,35 @@ fn files_are_the_folders_alone(folder: &Path) {
 #[test]
 #[ignore = "run by the tests beside it in a process of its own"]
 fn child_confined() {
-    let Some(folder) = folder() else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let done = confined(&folder);
-    if done.landlock == mixnode::sandbox::Extent::None {
-        println!("SKIPPED the part of Landlock: this kernel has none");
-    } else {
-        files_are_the_folders_alone(&folder);
-        assert!(std::net::TcpStream::connect(address).is_err());
-        assert!(TcpListener::bind("127.0.0.1:0").is_err());
-        assert!(listener.set_nonblocking(true).is_ok());
-    }
-    // Of all threads started from now on, too, and without any help from seccomp.
-    std::thread::spawn(|| {
-        for (name, probe) in probes::WITHOUT_CAPABILITIES {
-            assert_eq!(probe(), REFUSED, "{name}");
+    alone(|folder| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let done = confined(folder);
+        if done.landlock == mixnode::sandbox::Extent::None {
+            println!("SKIPPED the part of Landlock: this kernel has none");
+        } else {
+            files_are_the_folders_alone(folder);
+            assert!(std::net::TcpStream::connect(address).is_err());
+            assert!(TcpListener::bind("127.0.0.1:0").is_err());
+            assert!(listener.set_nonblocking(true).is_ok());
         }
-    })
-    .join()
-    .unwrap();
-    assert_eq!(
-        rustix::thread::capabilities(None).unwrap(),
-        rustix::thread::CapabilitySets {
-            effective: rustix::thread::CapabilitySet::empty(),
-            permitted: rustix::thread::CapabilitySet::empty(),
-            inheritable: rustix::thread::CapabilitySet::empty(),
-        }
-    );
+        // Of all threads started from now on, too, and without any help from seccomp.
+        std::thread::spawn(|| {
+            for (name, probe) in probes::WITHOUT_CAPABILITIES {
+                assert_eq!(probe(), REFUSED, "{name}");
+            }
+        })
+        .join()
+        .unwrap();
+        assert_eq!(
+            rustix::thread::capabilities(None).unwrap(),
+            rustix::thread::CapabilitySets {
+                effective: rustix::thread::CapabilitySet::empty(),
+                permitted: rustix::thread::CapabilitySet::empty(),
+                inheritable: rustix::thread::CapabilitySet::empty(),
+            }
+        );
+    });
 }
 
 #[test]
@@ -120,31 +137,32 @@ fn without_capabilities_and_with_landlock_nothing_is_regained() {
 #[test]
 #[ignore = "run by the tests beside it in a process of its own"]
 fn child_sealed() {
-    let Some(folder) = folder() else { return };
-    let done = confined(&folder);
-    // A thread from before the filter is under it as well.
-    let (go, wait) = std::sync::mpsc::channel();
-    let early = std::thread::spawn(move || {
-        wait.recv().unwrap();
+    alone(|folder| {
+        let done = confined(folder);
+        // A thread from before the filter is under it as well.
+        let (go, wait) = std::sync::mpsc::channel();
+        let early = std::thread::spawn(move || {
+            wait.recv().unwrap();
+            for (name, probe) in probes::UNDER_THE_FILTER {
+                assert_eq!(probe(), REFUSED, "{name} on another thread");
+            }
+        });
+        let done = seal(Mode::On, Calls::default(), done).unwrap();
+        assert!(done.seccomp);
         for (name, probe) in probes::UNDER_THE_FILTER {
-            assert_eq!(probe(), REFUSED, "{name} on another thread");
+            assert_eq!(probe(), REFUSED, "{name}");
         }
+        go.send(()).unwrap();
+        early.join().unwrap();
+        // What a node does all the time still works.
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        drop(vec![1u8; 64 << 20]);
+        assert_eq!(
+            std::fs::read(folder.join("authority.pub")).unwrap(),
+            b"known"
+        );
+        assert_eq!(probes::unix_socket(), REFUSED);
     });
-    let done = seal(Mode::On, Calls::default(), done).unwrap();
-    assert!(done.seccomp);
-    for (name, probe) in probes::UNDER_THE_FILTER {
-        assert_eq!(probe(), REFUSED, "{name}");
-    }
-    go.send(()).unwrap();
-    early.join().unwrap();
-    // What a node does all the time still works.
-    std::thread::sleep(std::time::Duration::from_millis(1));
-    drop(vec![1u8; 64 << 20]);
-    assert_eq!(
-        std::fs::read(folder.join("authority.pub")).unwrap(),
-        b"known"
-    );
-    assert_eq!(probes::unix_socket(), REFUSED);
 }
 
 #[test]
@@ -155,14 +173,15 @@ fn under_the_filter_no_system_call_that_makes_rights_is_left() {
 #[test]
 #[ignore = "run by the tests beside it in a process of its own"]
 fn child_with_a_loader() {
-    let Some(folder) = folder() else { return };
-    let done = confined(&folder);
-    seal(Mode::On, Calls { loader: true }, done).unwrap();
-    // The loader may be reached again, and nobody else.
-    assert_eq!(probes::unix_socket(), Outcome::Done);
-    for (name, probe) in probes::UNDER_THE_FILTER {
-        assert_eq!(probe(), REFUSED, "{name}");
-    }
+    alone(|folder| {
+        let done = confined(folder);
+        seal(Mode::On, Calls { loader: true }, done).unwrap();
+        // The loader may be reached again, and nobody else.
+        assert_eq!(probes::unix_socket(), Outcome::Done);
+        for (name, probe) in probes::UNDER_THE_FILTER {
+            assert_eq!(probe(), REFUSED, "{name}");
+        }
+    });
 }
 
 #[test]
@@ -173,13 +192,14 @@ fn a_node_with_a_loader_may_make_sockets_of_that_kind_alone() {
 #[test]
 #[ignore = "run by the tests beside it in a process of its own"]
 fn child_with_threads() {
-    let Some(folder) = folder() else { return };
-    let (stop, wait) = std::sync::mpsc::channel::<()>();
-    let other = std::thread::spawn(move || wait.recv());
-    let refused = confine(Mode::Require, &folder, &folder.join("descriptors")).unwrap_err();
-    assert!(refused.reason.contains("2 threads"), "{refused}");
-    drop(stop);
-    assert!(other.join().unwrap().is_err());
+    alone(|folder| {
+        let (stop, wait) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv());
+        let refused = confine(Mode::Require, folder, &folder.join("descriptors")).unwrap_err();
+        assert!(refused.reason.contains("2 threads"), "{refused}");
+        drop(stop);
+        assert!(other.join().unwrap().is_err());
+    });
 }
 
 #[test]
