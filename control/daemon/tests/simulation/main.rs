@@ -7,6 +7,7 @@ mod node;
 mod poisson;
 mod trace;
 mod user;
+mod wires;
 mod world;
 
 use mixnode::port::sim::Conditions;
@@ -118,4 +119,5 @@ fn a_hundred_nodes_serve_a_thousand_users_for_ten_minutes() {
         .filter(|user| user.attached_ns.is_some())
         .count();
     assert!(attached > 950, "{attached} users are attached");
+    wires::assert_one_poisson_process(&world);
 }

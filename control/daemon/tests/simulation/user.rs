@@ -121,6 +121,11 @@ impl User {
         }
     }
 
+    /// Whether its client died at some time.
+    pub fn was_killed(&self) -> bool {
+        self.runs > 1 || self.client.is_none()
+    }
+
     /// The address others send files to.
     pub fn fog_address(&self, gateway: [u8; 32]) -> Address {
         Identity::from_bytes(&self.identity).address(gateway, &self.mailbox)

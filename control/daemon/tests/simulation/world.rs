@@ -41,7 +41,7 @@ pub struct Plan {
     pub trios: usize,
     /// Their slots a second.
     pub busy_pps: f64,
-    /// Bytes of each sender's file.
+    /// Bytes of each sender's file; 0 for none.
     pub file_bytes: usize,
     /// How long it runs.
     pub span_ns: u64,
@@ -253,26 +253,30 @@ impl World {
             self.start_user(number);
         }
         for trio in 0..plan.trios {
-            let (sender, recipient) = (
-                self.member(trio, Part::Sends),
-                self.member(trio, Part::Receives),
-            );
-            let gateway = self.places[self.users[recipient].gateway].identity();
-            let address = self.users[recipient].fog_address(gateway);
-            let mut data = vec![0; plan.file_bytes];
-            self.rng.fill_bytes(&mut data);
-            let mut transfer = [0; 16];
-            self.rng.fill_bytes(&mut transfer);
-            let manifest = Manifest {
-                transfer,
-                size: data.len() as u64,
-                hash: *blake3::hash(&data).as_bytes(),
-                name: format!("file {trio}"),
-            };
-            let client = self.users[sender].client.as_mut().unwrap();
-            client.send(address, manifest.clone(), Box::new(data.clone()), None);
-            self.files.insert(sender, (manifest, data));
+            if plan.file_bytes > 0 {
+                let sender = self.member(trio, Part::Sends);
+                self.send(sender, self.member(trio, Part::Receives), plan.file_bytes);
+            }
         }
+    }
+
+    /// Gives a user a file to send to another.
+    pub fn send(&mut self, sender: usize, recipient: usize, bytes: usize) {
+        let gateway = self.places[self.users[recipient].gateway].identity();
+        let address = self.users[recipient].fog_address(gateway);
+        let mut data = vec![0; bytes];
+        self.rng.fill_bytes(&mut data);
+        let mut transfer = [0; 16];
+        self.rng.fill_bytes(&mut transfer);
+        let manifest = Manifest {
+            transfer,
+            size: data.len() as u64,
+            hash: *blake3::hash(&data).as_bytes(),
+            name: format!("file of {sender}"),
+        };
+        let client = self.users[sender].client.as_mut().unwrap();
+        client.send(address, manifest.clone(), Box::new(data.clone()), None);
+        self.files.insert(sender, (manifest, data));
     }
 
     fn start_user(&mut self, number: usize) {
