@@ -8,6 +8,7 @@ use directory::{Authority, Consensus, Descriptor, Identity, Parameters, Role, Si
 use fog::Manifest;
 use mixnode::core::Settings;
 use mixnode::counters::Counters;
+use mixnode::port::SimPort;
 use mixnode::port::sim::{Conditions, Network, NetworkCounters};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -115,7 +116,7 @@ pub struct World {
     /// What a watcher of the wires sees.
     pub watcher: Watcher,
     /// By number: gateways, then mixes. `None` while dead.
-    pub nodes: Vec<Option<Node>>,
+    pub nodes: Vec<Option<Node<SimPort>>>,
     /// By number: the crowd, then trios of sender, recipient, idler.
     pub users: Vec<User>,
     /// The clock.
@@ -174,7 +175,7 @@ impl World {
             .iter()
             .map(|place| {
                 let max_pps = plan.max_pps();
-                Some(Node::start(
+                Some(Node::simulated(
                     place,
                     &plan.settings(),
                     max_pps,
@@ -384,7 +385,7 @@ impl World {
             Fault::Restart(number) => {
                 let (place, settings) = (&self.places[number], self.plan.settings());
                 let max_pps = self.plan.max_pps();
-                let node = Node::start(place, &settings, max_pps, &self.network, &mut self.rng);
+                let node = Node::simulated(place, &settings, max_pps, &self.network, &mut self.rng);
                 self.nodes[number] = Some(node);
                 let now = self.authority.parameters().epoch_at(self.unix_ms());
                 let known: Vec<u32> = self.documents.range(now..).map(|(of, _)| *of).collect();

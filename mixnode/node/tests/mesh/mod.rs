@@ -9,6 +9,7 @@ use directory::{
 };
 use mixnode::core::Settings;
 use mixnode::counters::Counters;
+use mixnode::port::SimPort;
 use mixnode::port::sim::{Conditions, Network};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -69,7 +70,7 @@ pub fn shape() -> Shape {
 
 pub struct Mesh {
     pub network: Network,
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<Node<SimPort>>,
     pub authority: Authority,
     pub parameters: Parameters,
     pub consensus: Consensus,
@@ -96,13 +97,13 @@ impl Mesh {
         let authority = Authority::new(Identity::generate(&mut rng), parameters).unwrap();
         let gateways = (0..shape.gateways).map(|_| Role::Gateway);
         let roles = gateways.chain((0..shape.mixes * usize::from(shape.layers)).map(|_| Role::Mix));
-        let nodes: Vec<Node> = roles
+        let nodes: Vec<Node<SimPort>> = roles
             .enumerate()
             .map(|(number, role)| {
                 let addresses = (0..shape.workers).map(|worker| address(number, worker));
                 let operator = format!("operator {number}");
                 let place = Place::new(role, operator, addresses.collect(), &mut rng);
-                Node::start(&place, &shape.settings, shape.max_pps, &network, &mut rng)
+                Node::simulated(&place, &shape.settings, shape.max_pps, &network, &mut rng)
             })
             .collect();
         let mut mesh = Mesh {

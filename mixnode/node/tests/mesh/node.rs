@@ -16,7 +16,7 @@ use mixnode::handshake::{Handshaker, Request, thread::queue};
 use mixnode::mail::{Mail, Mailbox};
 use mixnode::pool::FramePool;
 use mixnode::port::sim::Network;
-use mixnode::port::{EventFd, SimPort};
+use mixnode::port::{EventFd, Port, SimPort};
 use mixnode::worker::Worker;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -56,10 +56,11 @@ impl Place {
     }
 }
 
-pub struct Node {
+/// A running node.
+pub struct Node<P: Port> {
     pub role: Role,
     pub identity: [u8; 32],
-    pub workers: Vec<Worker<SimPort>>,
+    pub workers: Vec<Worker<P>>,
     pub mailboxes: Vec<Mailbox>,
     pub handshaker: Handshaker<ChaCha20Rng>,
     pub requests: Receiver<Request>,
@@ -67,15 +68,32 @@ pub struct Node {
     pub rng: ChaCha20Rng,
 }
 
-impl Node {
-    /// Starts a node; `settings` count for each of its workers.
-    pub fn start(
+impl Node<SimPort> {
+    /// Starts a node on the simulated network; `settings` count for each of its workers.
+    pub fn simulated(
         place: &Place,
         settings: &Settings,
         max_pps: u32,
         network: &Network,
         rng: &mut ChaCha20Rng,
-    ) -> Node {
+    ) -> Node<SimPort> {
+        let open = |address, event, pool: &FramePool| {
+            SimPort::new(network.open(address, INBOX).unwrap(), event, pool)
+        };
+        Node::start(place, settings, max_pps, network.now_ns(), rng, open)
+    }
+}
+
+impl<P: Port> Node<P> {
+    /// Starts a node whose workers have the ports that `open` opens.
+    pub fn start(
+        place: &Place,
+        settings: &Settings,
+        max_pps: u32,
+        now_ns: u64,
+        rng: &mut ChaCha20Rng,
+        open: impl Fn(SocketAddr, Arc<EventFd>, &FramePool) -> P,
+    ) -> Node<P> {
         let (sender, requests) = queue();
         let events: Vec<_> = place
             .addresses
@@ -106,15 +124,14 @@ impl Node {
                     ..*settings
                 };
                 let pool = FramePool::new(settings.pool_frames).unwrap();
-                let endpoint = network.open(*address, INBOX).unwrap();
-                let port = SimPort::new(endpoint, event, &pool);
+                let port = open(*address, event, &pool);
                 let core = Core::new(
                     settings,
                     shared.clone(),
                     pool,
                     Lanes::from_env_or_detect(),
                     ChaCha20Rng::from_rng(rng),
-                    network.now_ns(),
+                    now_ns,
                 )
                 .unwrap();
                 Worker::new(core, port, Published::new().unwrap())
