@@ -57,8 +57,7 @@ impl Channel {
         if bytes.len() > MESSAGE_BYTES_MAX || descriptors.len() > DESCRIPTORS_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -78,8 +77,7 @@ impl Channel {
     /// The connection failed; the message is too long, has too many descriptors, or is no `T` (`InvalidData`).
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<Message<T>>> {
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let came = loop {
             let came = rustix::net::recvmsg(
@@ -102,7 +100,10 @@ impl Channel {
         if came.bytes == 0 {
             return Ok(None);
         }
-        if came.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        if came
+            .flags
+            .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+        {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "a message longer than allowed",
