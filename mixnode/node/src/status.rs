@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counters::{Counters, Distributions, Published};
 use crate::reason::Reason;
+use crate::sandbox::Confinement;
 
 /// A snapshot of a node: one JSON line a second with `--status-lines`. No peers, no clients, no paths in it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub struct NodeStatus {
     pub port: String,
     /// Backend of the scalar multiplications.
     pub lanes: String,
+    /// What the node gave up.
+    pub sandbox: Confinement,
     /// Mix or gateway.
     pub role: String,
     /// The epoch of now.

@@ -325,6 +325,7 @@ impl<P: Port> Worker<P> {
     /// What needs doing now and then: published metrics, rekeys, what timed out.
     fn housekeeping(&mut self) {
         self.housekeeping_ns = self.core.now_ns + HOUSEKEEPING_NS;
+        self.port.housekeeping();
         self.core.neighbours.expire(self.core.now_ns);
         while let Some(slot) = self.core.clients.silent(self.core.now_ns) {
             self.detach(slot, Reason::ClientGone);

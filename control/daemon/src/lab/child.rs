@@ -153,11 +153,13 @@ pub fn run(config: &Path, parent: u32) -> Result<ExitCode, Failure> {
             "the lab that started this node is gone",
         ));
     }
+    let node = super::node::prepare(config)?;
+    // A thread from before would be outside of what the node has given up.
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     thread::spawn(move || {
         let _ = io::stdin().read_to_end(&mut Vec::new());
         asked.store(true, Ordering::Release);
     });
-    super::node::run(config, &stop)
+    super::node::run(node, &stop)
 }

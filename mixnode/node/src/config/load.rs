@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{Config, check};
 use crate::port::PortKind;
+use crate::sandbox;
 
 /// Largest file read: a config is a page.
 const FILE_BYTES_MAX: u64 = 1 << 16;
@@ -143,6 +144,19 @@ pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PortKin
     String::deserialize(deserializer)?
         .parse()
         .map_err(de::Error::custom)
+}
+
+pub(super) fn sandbox<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<sandbox::Mode, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "on" => Ok(sandbox::Mode::On),
+        "require" => Ok(sandbox::Mode::Require),
+        "off" => Ok(sandbox::Mode::Off),
+        other => Err(de::Error::custom(format!(
+            "unknown mode `{other}`: use \"on\", \"require\" or \"off\""
+        ))),
+    }
 }
 
 pub(super) fn optional_address<'de, D: Deserializer<'de>>(

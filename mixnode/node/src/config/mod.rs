@@ -15,6 +15,7 @@ use directory::Role;
 use serde::Deserialize;
 
 use crate::port::PortKind;
+use crate::sandbox;
 
 /// Everything a node can be told.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub cover: CoverConfig,
     /// The management address.
     pub metrics: MetricsConfig,
+    /// What the node gives up after its start.
+    pub sandbox: SandboxConfig,
     /// Faults on purpose.
     pub fault: FaultConfig,
     /// Print a status line (JSON) a second on standard output. Not a key of the file.
@@ -164,6 +167,15 @@ pub struct MetricsConfig {
     /// Where `/metrics` and `/healthz` are served; none if empty.
     #[serde(deserialize_with = "load::optional_address")]
     pub listen: Option<SocketAddr>,
+}
+
+/// `[sandbox]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SandboxConfig {
+    /// Whether rights are given up, and what a missing part means.
+    #[serde(deserialize_with = "load::sandbox")]
+    pub mode: sandbox::Mode,
 }
 
 /// `[fault]`

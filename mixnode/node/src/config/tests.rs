@@ -56,6 +56,8 @@ fn a_value_out_of_range_is_refused_with_its_line_and_the_range() {
         "[worker]\ncount = 300",
         "[worker]\ncount = \"two\"",
         "[gateway]\nclients_max = 0",
+        "[sandbox]\nmode = \"strict\"",
+        "[sandbox]\nmode = true",
     ] {
         assert!(refused(text).line.is_some(), "{text}");
     }

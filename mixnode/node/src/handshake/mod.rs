@@ -85,6 +85,20 @@ pub struct HandshakeCounters {
     pub undelivered: u64,
 }
 
+impl HandshakeCounters {
+    /// Every counter, by the name that the metric gives it.
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("accepted", self.accepted),
+            ("connected", self.connected),
+            ("initiation", self.initiations),
+            ("cookie", self.cookies),
+            ("refused", self.refused),
+            ("undelivered", self.undelivered),
+        ]
+    }
+}
+
 struct Attempt {
     remote: Arc<LinkPublic>,
     destination: SocketAddr,
