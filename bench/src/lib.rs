@@ -4,4 +4,5 @@ mod clock;
 pub mod crypto;
 mod host;
 pub mod lockstep;
+mod scene;
 mod segments;

@@ -6,19 +6,19 @@
 //! to the sender of the burst, which is not on the clock; delivering what the node sends to the node.
 
 mod node;
-mod place;
 mod ports;
 mod report;
-mod world;
 
 use std::io;
 use std::sync::Arc;
 
 use mixnode::pool::FramePool;
-use mixnode::port::{EventFd, PlainPort, PortParts, UringPort, uring_available};
+use mixnode::port::{EventFd, PlainPort, Port, PortParts, UringPort, uring_available};
 
 use crate::clock;
-use place::Place;
+use crate::scene::FRAMES;
+use crate::scene::place::{NEXT_HOPS, Place};
+use crate::scene::veth::Cable;
 use report::Report;
 
 /// Packets of one round: what a busy worker takes at a time.
@@ -95,9 +95,9 @@ pub fn run(what: What, arguments: &Arguments) -> io::Result<()> {
         ROUNDS
     };
     let mut skipped = Vec::new();
-    let mut cases = cases(what, &mut skipped)?;
+    let (mut cases, network) = cases(what, &mut skipped)?;
     let results = measure(&mut cases, rounds)?;
-    let report = Report::new(what, "loopback".into(), rounds, results, skipped);
+    let report = Report::new(what, network, rounds, results, skipped);
     for reason in &report.skipped {
         eprintln!("mixbench: SKIPPED: {reason}");
     }
@@ -109,46 +109,96 @@ pub fn run(what: What, arguments: &Arguments) -> io::Result<()> {
     Ok(())
 }
 
-fn cases(what: What, skipped: &mut Vec<String>) -> io::Result<Vec<Case>> {
-    let mut cases = Vec::new();
-    let make = || -> io::Result<(Place, FramePool, Arc<EventFd>, PortParts)> {
-        let place = Place::loopback()?;
-        let pool = FramePool::new(node::FRAMES)?;
-        let event = Arc::new(EventFd::new()?);
-        let parts = PortParts {
-            socket: place.node.try_clone()?,
-            event: Arc::clone(&event),
-        };
-        Ok((place, pool, event, parts))
+/// Everything that is there, and the reason for everything that is not.
+fn cases(what: What, skipped: &mut Vec<String>) -> io::Result<(Vec<Case>, &'static str)> {
+    let mut network = match rustix::process::geteuid().is_root() {
+        true => Network::Veth,
+        false => Network::Loopback,
     };
-    let (place, pool, event, parts) = make()?;
-    let port = PlainPort::new(parts, &pool)?;
-    cases.extend(case(what, "plain", place, pool, event, port)?);
+    if network == Network::Veth
+        && let Err(error) = Cable::lay(true)
+    {
+        skipped.push(format!("xsk, and the others on veth: {error}"));
+        network = Network::Loopback;
+    } else if network == Network::Loopback {
+        skipped.push("xsk: it takes network namespaces and an XDP program: run as root".into());
+    }
+    let mut cases = Vec::new();
+    let (place, pool, event) = network.open()?;
+    let port = PlainPort::new(parts(&place, &event)?, &pool)?;
+    cases.push(case(what, "plain", place, pool, event, port)?);
     match uring_available() {
         Ok(()) => {
-            let (place, pool, event, parts) = make()?;
-            let port = UringPort::new(parts, &pool)?;
-            cases.extend(case(what, "uring", place, pool, event, port)?);
+            let (place, pool, event) = network.open()?;
+            let port = UringPort::new(parts(&place, &event)?, &pool)?;
+            cases.push(case(what, "uring", place, pool, event, port)?);
         }
         Err(reason) => skipped.push(format!("uring: {reason}")),
     }
-    if what == What::Ports {
-        cases.push(ports::segmented("plain", Place::loopback()?)?);
+    if network == Network::Veth {
+        let mut cable = Cable::lay(true)?;
+        let mut place = cable.place(NEXT_HOPS)?;
+        let event = Arc::new(EventFd::new()?);
+        let (pool, port, steering) = cable.open_xsk(&place, Arc::clone(&event), u32::MAX)?;
+        place.steering = Some(steering);
+        place.cable = Some(cable);
+        cases.push(case(what, "xsk", place, pool, event, port)?);
     }
-    Ok(cases)
+    if what == What::Ports {
+        let (place, ..) = network.open()?;
+        cases.push(ports::segmented("plain", place)?);
+    }
+    Ok((cases, network.name()))
 }
 
-fn case<P: mixnode::port::Port + 'static>(
+/// Where everything is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Network {
+    Loopback,
+    Veth,
+}
+
+impl Network {
+    fn name(self) -> &'static str {
+        match self {
+            Network::Loopback => "loopback, receivers' sockets drained off the clock",
+            Network::Veth => "veth between two network namespaces, receivers drop in XDP",
+        }
+    }
+
+    /// Surroundings for a port over a UDP socket.
+    fn open(self) -> io::Result<(Place, FramePool, Arc<EventFd>)> {
+        let place = match self {
+            Network::Loopback => Place::loopback(NEXT_HOPS)?,
+            Network::Veth => {
+                let cable = Cable::lay(true)?;
+                let mut place = cable.place(NEXT_HOPS)?;
+                place.cable = Some(cable);
+                place
+            }
+        };
+        Ok((place, FramePool::new(FRAMES)?, Arc::new(EventFd::new()?)))
+    }
+}
+
+fn parts(place: &Place, event: &Arc<EventFd>) -> io::Result<PortParts> {
+    Ok(PortParts {
+        socket: place.node.try_clone()?,
+        event: Arc::clone(event),
+    })
+}
+
+fn case<P: Port + 'static>(
     what: What,
     name: &str,
     place: Place,
     pool: FramePool,
     event: Arc<EventFd>,
     port: P,
-) -> io::Result<Vec<Case>> {
+) -> io::Result<Case> {
     match what {
-        What::Node => Ok(vec![node::case(name, place, pool, event, port)?]),
-        What::Ports => Ok(vec![ports::case(name, place, pool, port)]),
+        What::Node => node::case(name, place, pool, event, port),
+        What::Ports => ports::case(name, place, pool, port),
     }
 }
 

@@ -16,13 +16,11 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
 
-use super::place::Place;
-use super::world::{DELAY_MAX_US, GENESIS_MS, World};
 use super::{BATCH, Case, Round};
 use crate::clock::thread_cpu_ns;
+use crate::scene::place::Place;
+use crate::scene::world::{DELAY_MAX_US, GENESIS_MS, World};
 
-/// Frames of the node's packet memory.
-pub(super) const FRAMES: u32 = 4096;
 /// Turns after which a round's packets must have come and gone.
 const TURNS_MAX: u32 = 1_000;
 /// Virtual time between receiving and sending: longer than any delay of a packet here.
@@ -36,6 +34,8 @@ struct Rig<P: Port> {
     world: World,
     place: Place,
     now_ns: u64,
+    /// Datagrams that left past the fast path so far.
+    detours: u64,
     /// Datagrams sealed for the next round.
     burst: Vec<[u8; link::DATAGRAM_BYTES]>,
 }
@@ -60,11 +60,9 @@ pub(super) fn case<P: Port + 'static>(
 impl<P: Port> Rig<P> {
     fn new(place: Place, pool: FramePool, event: Arc<EventFd>, port: P) -> io::Result<Rig<P>> {
         let mut rng = ChaCha20Rng::seed_from_u64(7);
-        let senders = place.senders.iter().map(|one| one.local_addr());
-        let senders = senders.collect::<io::Result<Vec<_>>>()?;
         let world = World::new(
             place.address,
-            &senders,
+            place.sources(),
             &place.next_hops,
             ChaCha20Rng::from_rng(&mut rng),
         )?;
@@ -98,6 +96,7 @@ impl<P: Port> Rig<P> {
             world,
             place,
             now_ns: 0,
+            detours: 0,
             burst: Vec::new(),
         })
     }
@@ -127,6 +126,7 @@ impl<P: Port> Rig<P> {
         }
         for number in 0..self.world.senders.len() {
             let accepted = self.world.connect_sender(number)?;
+            self.place.admit(accepted.session.local_index)?;
             self.post(Mail::Accepted {
                 session: accepted.session,
                 source: self.world.senders[number].address,
@@ -138,6 +138,7 @@ impl<P: Port> Rig<P> {
             worker.counters().sessions == sessions && worker.port().in_flight() == 0
         })?;
         self.place.drain();
+        self.detours = self.worker.port().counters().transmitted_through_kernel;
         Ok(())
     }
 
@@ -188,6 +189,10 @@ impl<P: Port> Round for Rig<P> {
             worker.counters().transmitted >= left && worker.port().in_flight() == 0
         })?;
         let spent = thread_cpu_ns()? - start;
+        let detours = self.worker.port().counters().transmitted_through_kernel;
+        if std::mem::replace(&mut self.detours, detours) != detours {
+            return Err(lost("packets took the way through the kernel's socket"));
+        }
         let after = self.worker.counters();
         if after.rejected_total() != before.rejected_total() {
             return Err(lost("the node refused packets"));

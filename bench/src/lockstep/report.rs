@@ -14,7 +14,7 @@ pub(super) struct Report {
     /// The CPU's name as the kernel gives it.
     cpu: String,
     /// Where the packets went.
-    network: String,
+    network: &'static str,
     /// Rounds: measurements of each case.
     runs: usize,
     results: Vec<Row>,
@@ -54,7 +54,7 @@ fn row(samples: Samples) -> Row {
 impl Report {
     pub(super) fn new(
         what: What,
-        network: String,
+        network: &'static str,
         runs: usize,
         results: Vec<Samples>,
         skipped: Vec<String>,

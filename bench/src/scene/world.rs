@@ -7,10 +7,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use directory::{Consensus, Descriptor, EpochKey, LinkKey, Parameters, Role};
 use link::{
-    Arrival, CONTENT_OFFSET, DATAGRAM_BYTES, Initiator, Kind, LinkKeys, LinkPublic, Responder,
-    Response, SealJob, Session, TimestampSource, seal_batch,
+    Arrival, CONTENT_OFFSET, DATAGRAM_BYTES, Initiator, Kind, LinkKeys, LinkPublic, OpenJob,
+    Responder, Response, SealJob, Session, TimestampSource, open_batch, seal_batch,
 };
 use mixnode::epoch::{EpochState, KeyRing};
 use rand::RngExt;
@@ -19,7 +20,7 @@ use rand_core::Rng;
 use sphinx::{BODY_BYTES, EpochSecret, PACKET_BYTES, PathHop, Terminal, wrap};
 
 /// Wall clock of a lockstep run's first instant.
-pub(super) const GENESIS_MS: u64 = 1_700_000_000_000;
+pub(crate) const GENESIS_MS: u64 = 1_700_000_000_000;
 /// Epoch of every packet.
 const EPOCH: u32 = 0;
 /// The replay table holds the tags of a run many times over, as a node's does; it is larger than any cache.
@@ -28,25 +29,25 @@ const EPOCH_MS: u64 = 3_600_000;
 /// Mean delay of the network, microseconds.
 const MEAN_DELAY_US: u32 = 1_000;
 /// Longest delay that packets here ask for, microseconds.
-pub(super) const DELAY_MAX_US: u32 = 5_000;
+pub(crate) const DELAY_MAX_US: u32 = 5_000;
 
 /// A node beside the one measured.
-pub(super) struct Neighbour {
+pub(crate) struct Neighbour {
     /// Where it is.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     index: u16,
     keys: LinkKeys,
     secret: EpochSecret,
-    /// Its sending session, if it sends.
+    /// A sender's half of its session with the node, or a next hop's.
     session: Option<Session>,
 }
 
 /// The node measured and all its neighbours.
-pub(super) struct World {
+pub(crate) struct World {
     /// What the node has in force.
-    pub(super) state: Arc<EpochState>,
+    pub(crate) state: Arc<EpochState>,
     /// The gateways before the node.
-    pub(super) senders: Vec<Neighbour>,
+    pub(crate) senders: Vec<Neighbour>,
     next_hops: Vec<Neighbour>,
     keys: LinkKeys,
     public_key: [u8; 32],
@@ -54,15 +55,15 @@ pub(super) struct World {
     timestamps: TimestampSource,
     fresh_index: u32,
     /// For packets and choices.
-    pub(super) rng: ChaCha20Rng,
+    pub(crate) rng: ChaCha20Rng,
 }
 
 /// What a node's receiving half of a handshake is.
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     /// The session, for the node.
-    pub(super) session: Box<Session>,
+    pub(crate) session: Box<Session>,
     /// The node's answer, which it sends.
-    pub(super) reply: Box<[u8; DATAGRAM_BYTES]>,
+    pub(crate) reply: Box<[u8; DATAGRAM_BYTES]>,
 }
 
 fn broken(what: impl std::fmt::Display) -> io::Error {
@@ -74,7 +75,7 @@ impl World {
     ///
     /// # Errors
     /// No memory for the replay table.
-    pub(super) fn new(
+    pub(crate) fn new(
         node: SocketAddr,
         senders: &[SocketAddr],
         next_hops: &[SocketAddr],
@@ -175,7 +176,7 @@ impl World {
     ///
     /// # Errors
     /// Never with the keys made here.
-    pub(super) fn connect_sender(&mut self, number: usize) -> io::Result<Accepted> {
+    pub(crate) fn connect_sender(&mut self, number: usize) -> io::Result<Accepted> {
         let sender = &self.senders[number];
         let (keys, address) = (sender.keys.clone(), sender.address);
         let (session, accepted) = self.handshake(&keys, self.keys.clone(), address)?;
@@ -187,29 +188,42 @@ impl World {
     ///
     /// # Errors
     /// There is no such next hop.
-    pub(super) fn connect_node(&mut self, remote: &LinkPublic) -> io::Result<Session> {
+    pub(crate) fn connect_node(&mut self, remote: &LinkPublic) -> io::Result<Session> {
         let found = self
             .next_hops
             .iter()
-            .find(|hop| hop.keys.public().x25519 == remote.x25519);
-        let hop = found.ok_or_else(|| broken("the node wants a session with a stranger"))?;
+            .position(|hop| hop.keys.public().x25519 == remote.x25519);
+        let number = found.ok_or_else(|| broken("the node wants a session with a stranger"))?;
+        let hop = &self.next_hops[number];
         let (responder, address) = (hop.keys.clone(), hop.address);
         let keys = self.keys.clone();
-        Ok(self.handshake(&keys, responder, address)?.0)
+        let (sending, accepted) = self.handshake(&keys, responder, address)?;
+        self.next_hops[number].session = Some(*accepted.session);
+        Ok(sending)
     }
 
     /// A fresh packet through the node to a random next hop, sealed by sender `number`.
     ///
     /// # Errors
     /// The sender has no session.
-    pub(super) fn datagram(&mut self, number: usize) -> io::Result<[u8; DATAGRAM_BYTES]> {
+    pub(crate) fn datagram(&mut self, number: usize) -> io::Result<[u8; DATAGRAM_BYTES]> {
         let next = self.rng.random_range(0..self.next_hops.len());
+        let delay_us = self.rng.random_range(0..DELAY_MAX_US);
+        let packet = self.packet(next, delay_us)?;
+        self.seal(number, &packet.bytes)
+    }
+
+    /// A fresh packet through the node to next hop `next`.
+    ///
+    /// # Errors
+    /// Never with the keys made here.
+    pub(crate) fn packet(&mut self, next: usize, delay_us: u32) -> io::Result<Packet> {
         let hop = &self.next_hops[next];
         let path = [
             PathHop {
                 public_key: self.public_key,
                 node: self.index,
-                delay_us: self.rng.random_range(0..DELAY_MAX_US),
+                delay_us,
             },
             PathHop {
                 public_key: *hop.secret.public_key(),
@@ -219,10 +233,31 @@ impl World {
         ];
         let mut body = [0; BODY_BYTES];
         self.rng.fill_bytes(&mut body[sphinx::CHECK_BYTES..]);
-        let mut packet = [0; PACKET_BYTES];
-        wrap(&mut self.rng, &path, &Terminal::Drop, &body, &mut packet).map_err(broken)?;
+        // A packet's ephemeral secrets are the first it draws, 32 bytes a hop.
+        let mut same = self.rng.clone();
+        let mut secrets = [[0; 32]; 2];
+        secrets
+            .iter_mut()
+            .for_each(|secret| same.fill_bytes(secret));
+        let mut bytes = [0; PACKET_BYTES];
+        wrap(&mut self.rng, &path, &Terminal::Drop, &body, &mut bytes).map_err(broken)?;
+        Ok(Packet {
+            bytes,
+            next_secret: secrets[1],
+        })
+    }
+
+    /// A frame with `packet` from sender `number`.
+    ///
+    /// # Errors
+    /// The sender has no session.
+    pub(crate) fn seal(
+        &mut self,
+        number: usize,
+        packet: &[u8; PACKET_BYTES],
+    ) -> io::Result<[u8; DATAGRAM_BYTES]> {
         let mut datagram = [0; DATAGRAM_BYTES];
-        datagram[CONTENT_OFFSET..CONTENT_OFFSET + PACKET_BYTES].copy_from_slice(&packet);
+        datagram[CONTENT_OFFSET..CONTENT_OFFSET + PACKET_BYTES].copy_from_slice(packet);
         let session = self.senders[number].session.as_mut();
         let session = session.ok_or_else(|| broken("the sender has no session"))?;
         let counter = session.send.next_counter();
@@ -235,6 +270,27 @@ impl World {
         }]);
         Ok(datagram)
     }
+
+    /// The packet in a frame that next hop `number` got.
+    pub(crate) fn open(
+        &self,
+        number: usize,
+        datagram: &mut [u8; DATAGRAM_BYTES],
+    ) -> Option<[u8; PACKET_BYTES]> {
+        let session = self.next_hops.get(number)?.session.as_ref()?.receive.key();
+        let mut verdicts = ArrayVec::new();
+        open_batch(&mut [OpenJob { session, datagram }], &mut verdicts);
+        verdicts.pop()?.ok()?;
+        datagram.get(CONTENT_OFFSET..)?.first_chunk().copied()
+    }
+}
+
+/// A packet for the node.
+pub(crate) struct Packet {
+    /// Its bytes.
+    pub(crate) bytes: [u8; PACKET_BYTES],
+    /// The next hop finds the X25519 public key of this at the packet's beginning: by that it is known again.
+    pub(crate) next_secret: [u8; 32],
 }
 
 fn identity(number: u16) -> [u8; 32] {
