@@ -162,7 +162,9 @@ impl Network {
     fn name(self) -> &'static str {
         match self {
             Network::Loopback => "loopback, receivers' sockets drained off the clock",
-            Network::Veth => "veth between two network namespaces, receivers drop in XDP",
+            Network::Veth => {
+                "veth between two network namespaces, frames to a MAC address nobody has"
+            }
         }
     }
 

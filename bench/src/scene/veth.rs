@@ -1,13 +1,12 @@
 //! Two network namespaces and a cable: where `xsk` can be measured, and the others beside it. Needs root.
 //!
-//! The node is in one namespace, all its neighbours are in the other. There the same XDP program may drop whatever the
-//! node sends: then the receivers' share of the cost, which the kernel bills to the node, is small and the same for
-//! all ports.
+//! The node is in one namespace, all its neighbours are in the other. What the node sends may be addressed to a MAC
+//! address that nobody has: the other end drops it first thing, so that the receivers' share of the cost, which the
+//! kernel bills to the node, is small and the same for all ports.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,9 +34,14 @@ const FAR_NETWORKS: [&str; 3] = ["10.88.1.0/24", "10.88.2.0/24", "10.88.3.0/24"]
 /// How long the kernel may take to resolve the next hops.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Both hosts. Their loaders and sockets go before them.
+/// Whose no frame is: locally administered, not that of an interface here.
+const NOBODY: &str = "02:00:5e:00:53:01";
+
+/// Both hosts. The loader goes before them.
 pub(crate) struct Cable {
-    loaders: Vec<(Handle, PathBuf)>,
+    loader: Option<Handle>,
+    /// What the next hops get is dropped at the door.
+    drop: bool,
     near: Namespace,
     far: Namespace,
     // Last: the loaders' sockets lie in it.
@@ -97,7 +101,7 @@ fn done(channel: &Channel, request: &Request) -> io::Result<()> {
 }
 
 impl Cable {
-    /// Lays one, with the program on the far end if what arrives there is to be dropped.
+    /// Lays one; with `drop` nobody gets what is sent to next hops.
     ///
     /// # Errors
     /// Not root, no `ip` command, or no XDP.
@@ -113,39 +117,30 @@ impl Cable {
         for network in FAR_NETWORKS {
             far.ip(&["route", "add", "local", network, "dev", "lo"])?;
         }
-        let mut cable = Cable {
-            loaders: Vec::new(),
+        Ok(Cable {
+            loader: None,
+            drop,
             near,
             far,
             folder: tempfile::tempdir()?,
-        };
-        if drop {
-            let channel = cable.load(false)?;
-            attach(&channel, u32::MAX)?;
-        }
-        Ok(cable)
+        })
     }
 
-    /// Starts a loader on one of the hosts.
-    fn load(&mut self, near: bool) -> io::Result<Channel> {
-        let (host, name) = match near {
-            true => (&self.near, "near.sock"),
-            false => (&self.far, "far.sock"),
-        };
-        let socket = self.folder.path().join(name);
+    /// Starts a loader on the node's host.
+    fn load(&mut self) -> io::Result<Channel> {
+        let socket = self.folder.path().join("loader.sock");
         let options = loader::Options {
             socket: socket.clone(),
-            pins: host.pins()?,
+            pins: self.near.pins()?,
             node_user: None,
         };
-        let handle = host.run(|| Loader::start(options))?;
-        let handle = handle.map_err(io::Error::other)?;
-        self.loaders.push((handle, socket.clone()));
+        let handle = self.near.run(|| Loader::start(options))?;
+        self.loader = Some(handle.map_err(io::Error::other)?);
         Channel::connect(&socket)
     }
 
-    /// The node's surroundings on this cable, with so many next hops; they have sockets unless what arrives there is
-    /// dropped.
+    /// The node's surroundings on this cable, with so many next hops; they have sockets unless what is sent to
+    /// them is dropped.
     ///
     /// # Errors
     /// The sockets can't be had.
@@ -162,14 +157,23 @@ impl Cable {
         }
         let next_hops: Vec<SocketAddr> = (0..next_hops).map(|number| far(1, number)).collect();
         let mut sinks = Vec::new();
-        if self.loaders.is_empty() {
-            for number in 0..next_hops.len() {
+        for (number, next_hop) in next_hops.iter().enumerate() {
+            if self.drop {
+                let address = next_hop.ip().to_string();
+                self.near.ip(&[
+                    "neigh",
+                    "add",
+                    &address,
+                    "lladdr",
+                    NOBODY,
+                    "dev",
+                    INTERFACE,
+                    "nud",
+                    "permanent",
+                ])?;
+            } else {
                 sinks.push(self.far_socket(1, number)?);
             }
-        }
-        // Resolves them: the first datagrams would wait for that.
-        for next_hop in &next_hops {
-            node.send_to(&[0], next_hop)?;
         }
         Place::new(node, address, senders, next_hops, sinks)
     }
@@ -198,7 +202,7 @@ impl Cable {
         event: Arc<EventFd>,
         capacity_pps: u32,
     ) -> io::Result<(FramePool, XskPort, Steering)> {
-        let channel = self.load(true)?;
+        let channel = self.load()?;
         attach(&channel, capacity_pps)?;
         let open = Request::Open {
             address: place.address,
