@@ -12,4 +12,5 @@ pub mod duration;
 pub mod exit;
 pub mod geometry;
 pub mod lab;
+pub mod loader;
 pub mod netns;

@@ -1,0 +1,7 @@
+//! The loader against this kernel, in network namespaces. Needs root:
+//! `cargo test -p control --test loader -- --ignored`
+
+mod node;
+mod program;
+mod world;
+mod xsk;
