@@ -10,7 +10,8 @@ use control::loader::{self, Loader};
 use control::netns::Namespace;
 use mixnode::frontend::channel::Channel;
 use mixnode::frontend::protocol::{Mode, Opened, Reply, Request};
-use mixnode::pool::FramePool;
+use mixnode::pool::{CHUNK_BYTES, DATAGRAM_BYTES, FramePool, HEADROOM_BYTES};
+use mixnode::port::xsk::headers::{self, Sender};
 use mixnode::port::{
     EventFd, Exclusive, PortParts, QueueSocket, Routes, SocketOptions, XskParts, XskPort, socket,
 };
@@ -18,7 +19,7 @@ use mixnode::port::{
 use crate::ports::{INDEX, Lan, Node};
 
 pub const PORT: u16 = 9000;
-const INTERFACE: &str = "eth0";
+pub const INTERFACE: &str = "eth0";
 /// Far longer than anything here takes; a bound on waiting, no measurement.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -100,6 +101,18 @@ impl Wire {
                 space.ip(&add).unwrap();
             }
         }
+        if wiring.ipv6 {
+            // The kernel notes a moment after the cable is in that it may be solicited there.
+            for space in &spaces {
+                until(|| {
+                    let path = "/proc/thread-self/net/ipv6_route";
+                    let routes = space.run(|| std::fs::read_to_string(path)).unwrap();
+                    let routes = routes.unwrap();
+                    let mut lines = routes.lines();
+                    lines.any(|line| line.starts_with("ff000000") && line.ends_with(INTERFACE))
+                });
+            }
+        }
         let mut n = 0;
         let hosts = spaces.map(|namespace| {
             let socket = folder.path().join(format!("loader{n}.sock"));
@@ -152,6 +165,71 @@ impl Wire {
         let packets = &interfaces[0].packets;
         let counter = packets.iter().find(|(name, _)| name == reason.name());
         counter.unwrap().1
+    }
+
+    /// On how many queues host `n` has received anything, as its driver counts in native mode.
+    pub fn queues_that_received(&self, n: usize) -> usize {
+        let output = self.hosts[n]
+            .namespace
+            .run(|| {
+                std::process::Command::new("ethtool")
+                    .args(["-S", INTERFACE])
+                    .output()
+            })
+            .unwrap()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (0..self.wiring.queues)
+            .filter(|&queue| {
+                let name = format!("rx_queue_{queue}_xdp_packets: ");
+                text.lines()
+                    .filter_map(|line| line.trim().strip_prefix(&name))
+                    .any(|count| count != "0")
+            })
+            .count()
+    }
+
+    /// A frame from one host to the other with `tags` VLAN tags.
+    pub fn frame(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &[u8; DATAGRAM_BYTES],
+        tags: usize,
+    ) -> Vec<u8> {
+        let mut chunk = [0; CHUNK_BYTES];
+        chunk[HEADROOM_BYTES..][..DATAGRAM_BYTES].copy_from_slice(datagram);
+        let sender = Sender {
+            mac: [2, 0, 0, 0, 0, 1],
+            address: from,
+        };
+        let place = headers::write(&mut chunk, &sender, to, [2, 0, 0, 0, 0, 2]).unwrap();
+        let mut frame = chunk[place].to_vec();
+        for _ in 0..tags {
+            frame.splice(12..12, [0x81, 0x00, 0x00, 0x05]);
+        }
+        frame
+    }
+
+    /// Puts a frame on the cable at host `n`.
+    pub fn send_frame(&self, n: usize, frame: &[u8]) {
+        let sent = self.hosts[n].namespace.run(|| {
+            use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+            let socket = Socket::new(Domain::PACKET, Type::RAW, None::<Protocol>)?;
+            let index = rustix::net::netdevice::name_to_index(&socket, INTERFACE)?;
+            // SAFETY: all bytes of a `sockaddr_ll` are within the storage, zeroed before; its length is returned.
+            let ((), address) = unsafe {
+                SockAddr::try_init(|storage, length| {
+                    let address = storage.cast::<libc::sockaddr_ll>();
+                    (*address).sll_family = libc::AF_PACKET as u16;
+                    (*address).sll_ifindex = index as i32;
+                    *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+                    Ok(())
+                })?
+            };
+            socket.send_to(frame, &address)
+        });
+        assert_eq!(sent.unwrap().unwrap(), frame.len());
     }
 
     /// Sockets and memory for a node at `address`, and the connection that holds them.
@@ -218,6 +296,7 @@ impl Wire {
             until(|| routes.is_resolved(other.ip));
         }
         XskNode {
+            interface_index: opened.interface_index,
             port,
             pool,
             event,
@@ -239,6 +318,7 @@ pub fn until(mut done: impl FnMut() -> bool) {
 
 /// A port over AF_XDP with what belongs to it.
 pub struct XskNode {
+    pub interface_index: u32,
     pub port: XskPort,
     pub pool: FramePool,
     pub event: Arc<EventFd>,
@@ -249,14 +329,22 @@ pub struct XskNode {
 }
 
 impl XskNode {
+    fn ask(&self, request: &Request) {
+        self.channel.send(request, &[]).unwrap();
+        let (reply, _) = self.channel.receive::<Reply>().unwrap().unwrap();
+        assert_eq!(reply, Reply::Done);
+    }
+
+    /// Lets test datagrams in.
+    pub fn let_in(&self) {
+        self.ask(&Request::AddIndex { index: INDEX });
+    }
+
     /// Has packets steered to the port.
     pub fn steer(mut self) -> Node {
         self.port.fill(&mut self.pool);
-        for request in [Request::AddIndex { index: INDEX }, Request::Ready] {
-            self.channel.send(&request, &[]).unwrap();
-            let (reply, _) = self.channel.receive::<Reply>().unwrap().unwrap();
-            assert_eq!(reply, Reply::Done);
-        }
+        self.let_in();
+        self.ask(&Request::Ready);
         self.node()
     }
 
