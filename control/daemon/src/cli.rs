@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::{self, Failure};
 use crate::lab::{self, Options};
-use crate::{doctor, geometry};
+use crate::{doctor, geometry, xdp};
 
 /// Runs, watches and explains Fogmix networks.
 #[derive(Debug, Parser)]
@@ -37,6 +37,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Steers packets past the kernel into nodes: asks mixctld, which must be running
+    #[command(subcommand)]
+    Xdp(xdp::Command),
     /// One node of a lab, started by the lab itself
     #[command(hide = true)]
     LabNode {
@@ -112,5 +115,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             socket,
             pins,
         } => lab::child::run_loader(parent, &namespace, &socket, &pins),
+        Command::Xdp(command) => {
+            xdp::run(command)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -14,3 +14,4 @@ pub mod geometry;
 pub mod lab;
 pub mod loader;
 pub mod netns;
+pub mod xdp;

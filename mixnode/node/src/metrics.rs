@@ -11,7 +11,8 @@ use hdrhistogram::Histogram;
 use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
-use crate::counters::{Counters, Distributions};
+use crate::counters::{Counters, Distributions, FastPath};
+use crate::frontend::protocol::Mode;
 use crate::handshake::HandshakeCounters;
 use crate::reason::Reason;
 use crate::sandbox::{Confinement, Extent};
@@ -31,6 +32,34 @@ pub struct Facts {
     pub lanes: &'static str,
     /// What the node gave up.
     pub confinement: Confinement,
+    /// The XDP front end, if packets come through it.
+    pub xdp: Option<XdpFacts>,
+}
+
+/// What the loader said of the fast path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpFacts {
+    /// The interface's name.
+    pub interface: String,
+    /// How the program runs.
+    pub mode: Mode,
+    /// Whether the driver reads and writes packet memory itself.
+    pub zero_copy: bool,
+}
+
+impl XdpFacts {
+    /// `native` or `generic`.
+    pub fn mode_name(&self) -> &'static str {
+        match self.mode {
+            Mode::Native => "native",
+            Mode::Generic => "generic",
+        }
+    }
+
+    /// `no`, or `unverified`: the driver took it, but no NIC that does was at hand when this was made.
+    pub fn zero_copy_name(&self) -> &'static str {
+        if self.zero_copy { "unverified" } else { "no" }
+    }
 }
 
 /// Where a scrape reads.
@@ -157,12 +186,35 @@ pub fn render(
         gauge!("mixnode_sessions").set(counters.sessions as f64);
         gauge!("mixnode_info", "port" => facts.port, "lanes" => facts.lanes, "version" => directory::version())
             .set(1.0);
+        if let Some(xdp) = &facts.xdp {
+            render_xdp(xdp, &counters.fast_path);
+        }
         quantiles("mixnode_lateness_seconds", &recent.lateness_us, 1e-6);
         quantiles("mixnode_hold_seconds", &recent.hold_us, 1e-6);
         quantiles("mixnode_loop_seconds", &recent.loop_us, 1e-6);
         quantiles("mixnode_unwrap_batch_packets", &recent.unwrap_batch, 1.0);
     });
     handle.render()
+}
+
+/// The fast path's own.
+fn render_xdp(xdp: &XdpFacts, counts: &FastPath) {
+    gauge!("mixnode_xdp_info", "mode" => xdp.mode_name(), "zero_copy" => xdp.zero_copy_name())
+        .set(1.0);
+    for (direction, count) in [
+        ("received", counts.received_through_kernel),
+        ("transmitted", counts.transmitted_through_kernel),
+    ] {
+        counter!("mixnode_through_kernel_total", "direction" => direction).absolute(count);
+    }
+    for (cause, count) in [
+        ("ring_full", counts.ring_full),
+        ("fill_empty", counts.fill_empty),
+        ("foreign", counts.foreign),
+        ("corrupt", counts.corrupt),
+    ] {
+        counter!("mixnode_xdp_shed_total", "cause" => cause).absolute(count);
+    }
 }
 
 /// Quantiles since the last scrape; none where nothing was recorded.
@@ -220,7 +272,16 @@ fn describe() {
     );
     describe_counter!(
         "mixnode_handshakes_total",
-        "Handshakes by outcome. refused: forged, replayed, late; cookie: given under load; undelivered: a worker's mailbox was full."
+        "Handshakes by outcome. refused: forged, replayed, late; cookie: given under load; undelivered: a worker's mailbox was full; unadmitted: the loader did not let the index in."
+    );
+    describe_gauge!("mixnode_xdp_info", "How the fast path runs.");
+    describe_counter!(
+        "mixnode_through_kernel_total",
+        "Datagrams beside the fast path, through the kernel's socket. Growing when received: packets are not steered; when transmitted: next hops are not resolved."
+    );
+    describe_counter!(
+        "mixnode_xdp_shed_total",
+        "What the fast path lost before the worker saw it, by cause. ring_full: the worker is too slow; fill_empty: the pool is too small."
     );
     describe_gauge!(
         "mixnode_sandbox",
@@ -272,6 +333,11 @@ mod tests {
                 port: "sim",
                 lanes: "portable",
                 confinement: Confinement::default(),
+                xdp: Some(XdpFacts {
+                    interface: "eth0".to_owned(),
+                    mode: Mode::Generic,
+                    zero_copy: true,
+                }),
             },
         );
         for reason in Reason::ALL {
@@ -280,6 +346,10 @@ mod tests {
                 "{text}"
             );
         }
+        assert!(
+            text.contains("mixnode_xdp_info{mode=\"generic\",zero_copy=\"unverified\"} 1"),
+            "{text}"
+        );
         for forbidden in ["peer", "client=", "address", "127.", "tag="] {
             assert!(!text.contains(forbidden), "{forbidden} in\n{text}");
         }

@@ -69,6 +69,10 @@ pub fn resolve_port(options: &Options) -> Result<(&'static str, Option<String>),
     }
     match options.port.resolve() {
         Ok(Resolved::Uring) => Ok(("uring", None)),
+        Ok(Resolved::Xsk) => Err(Failure::new(
+            exit::USAGE,
+            "--port xsk: the nodes of this lab share one interface: use auto, uring or plain",
+        )),
         Ok(Resolved::Plain(reason)) => Ok(("plain", reason.map(|reason| reason.to_string()))),
         Err(reason) => Err(Failure::new(
             exit::OS,
@@ -258,6 +262,7 @@ fn config(root: &Path, options: &Options, number: u16, role: Role) -> Result<Str
         PortKind::Auto => "auto",
         PortKind::Uring => "uring",
         PortKind::Plain => "plain",
+        PortKind::Xsk => "xsk",
     };
     let path = |path: PathBuf| {
         path.into_os_string().into_string().map_err(|_| {

@@ -86,7 +86,7 @@ fn line_at(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }
 
-/// Line of `key` in `[section]`.
+/// Line of `key` in `[section]`; of the section itself for an empty key.
 pub(super) fn line_of(text: &str, section: &str, key: &str) -> Option<usize> {
     let mut current = "";
     for (number, line) in (1..).zip(text.lines()) {
@@ -96,6 +96,9 @@ pub(super) fn line_of(text: &str, section: &str, key: &str) -> Option<usize> {
             .and_then(|rest| rest.split(']').next())
         {
             current = name.trim();
+            if key.is_empty() && current == section {
+                return Some(number);
+            }
         } else if current == section
             && line
                 .split('=')

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use directory::Role;
 use serde::Deserialize;
 
+use crate::frontend::protocol::SOCKET_PATH;
 use crate::port::PortKind;
 use crate::sandbox;
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// The network it belongs to.
     pub network: NetworkConfig,
+    /// The XDP front end; only with `port = "xsk"`.
+    pub xdp: Option<XdpConfig>,
     /// The packet path.
     pub worker: WorkerConfig,
     /// A gateway's clients.
@@ -87,6 +90,25 @@ impl Default for NetworkConfig {
     fn default() -> NetworkConfig {
         NetworkConfig {
             directory: PathBuf::from("/var/lib/fogmix/directory"),
+        }
+    }
+}
+
+/// `[xdp]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct XdpConfig {
+    /// The loader's socket.
+    pub loader: PathBuf,
+    /// Whether the sockets prefer to be polled by a busy worker over the NIC's interrupts.
+    pub prefer_busy_poll: bool,
+}
+
+impl Default for XdpConfig {
+    fn default() -> XdpConfig {
+        XdpConfig {
+            loader: PathBuf::from(SOCKET_PATH),
+            prefer_busy_poll: false,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::config::ConfigError;
 use crate::exit;
+use crate::frontend::LoaderError;
 use crate::keys::KeyError;
 use crate::port::{ExclusiveError, UringUnavailable};
 use crate::sandbox::SandboxError;
@@ -18,8 +19,11 @@ pub enum NodeError {
     #[error(transparent)]
     Address(#[from] ExclusiveError),
     /// io_uring was asked for by name.
-    #[error("[node] port = \"uring\": {0}; or use port = \"plain\"")]
+    #[error("[node] port: {0}; or use port = \"plain\"")]
     Uring(#[from] UringUnavailable),
+    /// The loader has no sockets for this node.
+    #[error("[node] port = \"xsk\": {0}")]
+    Loader(#[from] LoaderError),
     /// A part of the sandbox is required and missing.
     #[error("{0}; or set [sandbox] mode = \"on\" to run without it")]
     Sandbox(#[from] SandboxError),
@@ -54,9 +58,12 @@ impl NodeError {
                 of_io(error)
             }
             NodeError::Address(ExclusiveError::Permission(_)) => exit::PERMISSION,
+            NodeError::Loader(LoaderError::Refused { code, .. }) => *code,
+            NodeError::Loader(LoaderError::Unreachable { error, .. }) => of_io(error),
             NodeError::Address(_)
             | NodeError::Uring(_)
             | NodeError::Sandbox(_)
+            | NodeError::Loader(_)
             | NodeError::Worker(_) => exit::OS,
         }
     }

@@ -1,6 +1,7 @@
 //! A whole node: what it opens, what it gives up, its threads, and the loop that follows the directory.
 
 mod error;
+mod fast_path;
 mod seat;
 mod threads;
 
@@ -23,7 +24,7 @@ use crate::epochs::EPOCH_SLOTS;
 use crate::follower::{Follower, Profile};
 use crate::keys;
 use crate::port::{Exclusive, Resolved};
-use crate::sandbox::{self, Calls, Confinement};
+use crate::sandbox::{self, Confinement};
 use error::system;
 use threads::{Opened, Threads};
 
@@ -147,7 +148,7 @@ impl Node {
         let address = opened.exclusive.address();
         let parameters = follower.parameters();
         let mut threads = Threads::start(&config, opened, confinement, parameters, &mut rng)?;
-        threads.seal(&config, Calls::default())?;
+        threads.seal(&config)?;
         let facts = threads.facts();
         tracing::info!(
             version = directory::version(),

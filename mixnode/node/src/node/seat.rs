@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,8 +15,10 @@ use super::unix_ms;
 use crate::config::Config;
 use crate::core::{Core, Settings, Shared};
 use crate::counters::Published;
+use crate::frontend::{Loader, WorkerMemory};
 use crate::pool::FramePool;
-use crate::port::{PlainPort, Port, PortParts, UringPort, monotonic_ns};
+use crate::port::xsk::Mac;
+use crate::port::{PlainPort, Port, PortParts, Routes, UringPort, XskParts, XskPort, monotonic_ns};
 use crate::worker::Worker;
 
 /// Sessions of one worker beside its clients': neighbours with several workers, old sessions while rekeying.
@@ -49,6 +52,25 @@ pub(super) fn settings(
     }
 }
 
+/// How a worker's datagrams come and go.
+pub(super) enum Way {
+    /// recvmmsg and sendmmsg.
+    Plain,
+    /// io_uring.
+    Uring,
+    /// AF_XDP.
+    Xsk {
+        /// What the loader handed over for this worker.
+        memory: WorkerMemory,
+        /// The interface's number.
+        interface_index: u32,
+        /// The interface's link-layer address.
+        mac: Mac,
+        /// Next hops.
+        routes: Arc<Routes>,
+    },
+}
+
 /// What a worker's thread starts from.
 pub(super) struct Seat {
     pub settings: Settings,
@@ -59,31 +81,56 @@ pub(super) struct Seat {
     pub pin: bool,
     pub busy_poll_ns: u64,
     pub halt: Arc<AtomicBool>,
+    /// Told of sessions that are over, if there is one.
+    pub loader: Option<Loader>,
     /// Told when the port exists: after that the worker needs no system call that its filter lacks.
     pub ready: Sender<()>,
 }
 
 impl Seat {
     /// Allocates on the worker's own core, then works.
-    pub fn work(self, socket: UdpSocket, uring: bool) -> io::Result<()> {
+    pub fn work(self, socket: UdpSocket, way: Way) -> io::Result<()> {
         if self.pin {
             crate::affinity::pin(usize::from(self.settings.number))?;
         }
-        let pool = FramePool::locked(self.settings.pool_frames)?;
+        let frames = self.settings.pool_frames;
         let mailbox = self.shared.mailboxes.get(usize::from(self.settings.number));
         let event = Arc::clone(mailbox.ok_or(io::ErrorKind::InvalidInput)?.event());
         let parts = PortParts { socket, event };
-        if uring {
-            let port = UringPort::new(parts, &pool)?;
-            self.run(pool, port)
-        } else {
-            let port = PlainPort::new(parts, &pool)?;
-            self.run(pool, port)
+        match way {
+            Way::Uring => {
+                let pool = FramePool::locked(frames)?;
+                let port = UringPort::new(parts, &pool)?;
+                self.run(pool, port)
+            }
+            Way::Plain => {
+                let pool = FramePool::locked(frames)?;
+                let port = PlainPort::new(parts, &pool)?;
+                self.run(pool, port)
+            }
+            Way::Xsk {
+                memory: WorkerMemory { memory, sockets },
+                interface_index,
+                mac,
+                routes,
+            } => {
+                let mut pool = FramePool::shared(memory.as_fd(), frames)?;
+                let parts = XskParts {
+                    sockets,
+                    interface_index,
+                    mac,
+                    kernel: parts,
+                    routes,
+                };
+                let mut port = XskPort::new(parts, &pool)?;
+                port.fill(&mut pool);
+                self.run(pool, port)
+            }
         }
     }
 
     fn run<P: Port>(self, pool: FramePool, port: P) -> io::Result<()> {
-        let core = Core::new(
+        let mut core = Core::new(
             self.settings,
             self.shared,
             pool,
@@ -91,6 +138,9 @@ impl Seat {
             self.rng,
             monotonic_ns(),
         )?;
+        if let Some(loader) = self.loader {
+            core.attach(loader);
+        }
         let mut worker = Worker::new(core, port, self.published);
         // Nobody waits for it once the node is up.
         let _ = self.ready.send(());

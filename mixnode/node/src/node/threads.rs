@@ -1,7 +1,8 @@
 //! Everything that runs beside the control loop: workers, handshakes, metrics.
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -15,19 +16,21 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
 
-use super::seat::{Seat, settings};
+use super::fast_path::{FastPath, nodes, peers};
+use super::seat::{Seat, Way, settings};
 use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
 use crate::config::Config;
 use crate::core::Shared;
 use crate::counters::Published;
 use crate::epoch::EpochState;
+use crate::epochs::EPOCH_SLOTS;
 use crate::follower::Follower;
 use crate::handshake::{self, HandshakeCounters, Handshaker};
 use crate::mail::{Mail, Mailbox};
 use crate::metrics::{self, Facts, Sources};
 use crate::port::{EventFd, Exclusive, Resolved, SocketOptions, socket};
 use crate::sandbox::{self, Calls, Confinement};
-use crate::status::{Collector, NodeStatus};
+use crate::status::{Collector, NodeStatus, XdpStatus};
 
 /// How long the workers may take to map their memory and set up their ports.
 const READY_PATIENCE: Duration = Duration::from_secs(120);
@@ -73,6 +76,25 @@ impl Opened {
     }
 }
 
+fn start<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, NodeError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(system("can't start a thread"))
+}
+
+/// What is remembered of an epoch.
+struct Known {
+    epoch: u32,
+    /// This node's layer, if it is in the consensus.
+    layer: Option<u8>,
+    /// The others and their shares of the traffic, packets a second.
+    nodes: Vec<(IpAddr, u32)>,
+}
+
 /// Everything that runs beside the control loop.
 pub(super) struct Threads {
     mailboxes: Vec<Mailbox>,
@@ -87,10 +109,15 @@ pub(super) struct Threads {
     /// Ends handshakes and metrics.
     end: Arc<AtomicBool>,
     sources: Arc<Sources>,
+    address: SocketAddr,
+    fast_path: Option<FastPath>,
+    keeper: Option<JoinHandle<()>>,
+    /// The loader knows the nodes of the newest epoch.
+    peers_told: bool,
     /// Held until the workers have ended.
     exclusive: Option<Exclusive>,
-    own: Option<(u32, Option<u8>)>,
-    states: Vec<Arc<EpochState>>,
+    /// The newest epochs, as many as packets may be of.
+    known: VecDeque<Known>,
 }
 
 impl Threads {
@@ -117,12 +144,26 @@ impl Threads {
         };
         let collector = Collector::new(published.clone())
             .map_err(|error| NodeError::Worker(error.to_string()))?;
-        let uring = opened.resolved == Resolved::Uring;
+        let address = opened.exclusive.address();
+        let mean_delay_us = parameters.map_or(MEAN_DELAY_US, |parameters| parameters.mean_delay_us);
+        let frames = pool_frames(config, mean_delay_us);
+        let (mut fast_path, keeper) = match opened.resolved {
+            Resolved::Xsk => {
+                let (fast_path, keeper) = FastPath::open(config, address, frames)?;
+                (Some(fast_path), Some(keeper))
+            }
+            Resolved::Uring | Resolved::Plain(_) => (None, None),
+        };
         let facts = Facts {
-            port: if uring { "uring" } else { "plain" },
+            port: opened.resolved.name(),
             lanes: lanes.name(),
             confinement,
+            xdp: fast_path.as_ref().map(FastPath::facts),
         };
+        let memories = fast_path
+            .as_mut()
+            .map(|fast_path| std::mem::take(&mut fast_path.workers))
+            .unwrap_or_default();
         let (ready, readiness) = bounded(mailboxes.len());
         let mut threads = Threads {
             pending: mailboxes.iter().map(|_| Vec::new()).collect(),
@@ -138,10 +179,19 @@ impl Threads {
                 facts: ArcSwap::from_pointee(facts),
             }),
             exclusive: None,
-            own: None,
-            states: Vec::new(),
+            address,
+            fast_path,
+            keeper: None,
+            peers_told: true,
+            known: VecDeque::new(),
         };
-        let handshaker = Handshaker::new(opened.link_keys, ChaCha20Rng::from_rng(rng));
+        if let Some(keeper) = keeper {
+            threads.keeper = Some(start("loader", move || keeper.run())?);
+        }
+        let mut handshaker = Handshaker::new(opened.link_keys, ChaCha20Rng::from_rng(rng));
+        if let Some(fast_path) = &threads.fast_path {
+            handshaker = handshaker.with_indices(Box::new(fast_path.loader.clone()));
+        }
         let (boxes, end) = (threads.mailboxes.clone(), Arc::clone(&threads.end));
         let sources = Arc::clone(&threads.sources);
         threads.spawn("handshake", move || {
@@ -152,16 +202,11 @@ impl Threads {
             let (sources, end) = (Arc::clone(&threads.sources), Arc::clone(&threads.end));
             threads.spawn("metrics", move || metrics::serve(&listener, &sources, &end))?;
         }
-        let mean_delay_us = parameters.map_or(MEAN_DELAY_US, |parameters| parameters.mean_delay_us);
+        let mut memories = memories.into_iter();
         for (number, (socket, published)) in (0u8..).zip(opened.sockets.into_iter().zip(published))
         {
             let seat = Seat {
-                settings: settings(
-                    config,
-                    number,
-                    pool_frames(config, mean_delay_us),
-                    opened.exclusive.address(),
-                ),
+                settings: settings(config, number, frames, address),
                 shared: shared.clone(),
                 published,
                 lanes,
@@ -169,12 +214,23 @@ impl Threads {
                 pin: config.worker.pin,
                 busy_poll_ns: u64::from(config.worker.busy_poll_us) * 1_000,
                 halt: Arc::clone(&threads.halt),
+                loader: threads
+                    .fast_path
+                    .as_ref()
+                    .map(|fast_path| fast_path.loader.clone()),
                 ready: ready.clone(),
             };
-            let handle = thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || seat.work(socket, uring))
-                .map_err(system("can't start a worker"))?;
+            let way = match (&threads.fast_path, memories.next()) {
+                (Some(fast_path), Some(memory)) => Way::Xsk {
+                    memory,
+                    interface_index: fast_path.opened.interface_index,
+                    mac: fast_path.opened.mac,
+                    routes: Arc::clone(&fast_path.routes),
+                },
+                _ if opened.resolved == Resolved::Uring => Way::Uring,
+                _ => Way::Plain,
+            };
+            let handle = start(&format!("worker-{number}"), move || seat.work(socket, way))?;
             threads.workers.push(handle);
         }
         threads.exclusive = Some(opened.exclusive);
@@ -182,7 +238,7 @@ impl Threads {
     }
 
     /// Waits for the workers' ports, then takes from every thread the system calls that it won't need.
-    pub fn seal(&mut self, config: &Config, calls: Calls) -> Result<(), NodeError> {
+    pub fn seal(&mut self, config: &Config) -> Result<(), NodeError> {
         let until = Instant::now() + READY_PATIENCE;
         for _ in 0..self.workers.len() {
             match self.readiness.recv_deadline(until) {
@@ -194,7 +250,15 @@ impl Threads {
                 }
             }
         }
+        if let Some(fast_path) = &self.fast_path {
+            // Every ring is filled.
+            fast_path.loader.ready()?;
+            fast_path.announce();
+        }
         let facts = self.facts();
+        let calls = Calls {
+            loader: self.fast_path.is_some(),
+        };
         let confinement = sandbox::seal(config.sandbox.mode, calls, facts.confinement)?;
         self.sources.facts.store(Arc::new(Facts {
             confinement,
@@ -209,11 +273,7 @@ impl Threads {
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), NodeError> {
-        let handle = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(run)
-            .map_err(system("can't start a thread"))?;
-        self.services.push(handle);
+        self.services.push(start(name, run)?);
         Ok(())
     }
 
@@ -232,7 +292,22 @@ impl Threads {
             self.pending
                 .iter_mut()
                 .for_each(|letters| letters.push(Arc::clone(&state)));
-            self.states.push(state);
+            // Not the state itself: its keys die on time only if nobody here keeps them alive.
+            self.known.push_back(Known {
+                epoch: state.epoch(),
+                layer: state.own().map(|own| own.layer),
+                nodes: nodes(&state, self.address),
+            });
+            if self.known.len() > EPOCH_SLOTS {
+                self.known.pop_front();
+            }
+            self.peers_told = false;
+        }
+        if let Some(fast_path) = &self.fast_path
+            && !self.peers_told
+        {
+            let peers = peers(self.known.iter().flat_map(|known| &known.nodes));
+            self.peers_told = fast_path.loader.peers(peers);
         }
         for (mailbox, letters) in self.mailboxes.iter().zip(&mut self.pending) {
             letters.retain(|state| !mailbox.post(Mail::Epoch(Arc::clone(state))));
@@ -255,24 +330,18 @@ impl Threads {
     }
 
     /// Prints one status line.
-    pub fn status(&mut self, config: &Config, follower: &Follower) {
+    pub fn status(&self, config: &Config, follower: &Follower) {
         let epoch = follower.epoch_at(unix_ms());
-        // Keys die on time only if nobody here keeps their epoch alive.
-        self.states.retain(|state| state.epoch() >= epoch);
-        if let Some(state) = self.states.iter().find(|state| state.epoch() == epoch) {
-            self.own = Some((epoch, state.own().map(|own| own.layer)));
-        }
+        let known = self.known.iter().find(|known| known.epoch == epoch);
         let facts = self.facts();
         let base = NodeStatus {
             port: facts.port.to_owned(),
             lanes: facts.lanes.to_owned(),
             sandbox: facts.confinement,
+            xdp: facts.xdp.as_ref().map(XdpStatus::new),
             role: config.node.role.to_string(),
             epoch,
-            layer: self
-                .own
-                .filter(|(of, _)| *of == epoch)
-                .and_then(|(_, layer)| layer),
+            layer: known.and_then(|known| known.layer),
             ..NodeStatus::default()
         };
         let status = self
@@ -305,6 +374,11 @@ impl Threads {
             let _ = service.join();
         }
         self.exclusive = None;
+        // The last way to its thread: the connection ends, and the loader forgets this node.
+        self.fast_path = None;
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
         tracing::info!("stopped");
     }
 }

@@ -142,6 +142,8 @@ pub enum PortKind {
     Uring,
     /// recvmmsg and sendmmsg.
     Plain,
+    /// AF_XDP sockets that the loader hands over. "auto" never means it: it takes a loader and an interface.
+    Xsk,
 }
 
 /// A port kind that exists: never "auto".
@@ -149,21 +151,36 @@ pub enum PortKind {
 pub enum Resolved {
     /// io_uring is there.
     Uring,
+    /// AF_XDP; whether the loader hands its sockets over shows when it is asked.
+    Xsk,
     /// Plain, and if io_uring was preferred, why it is not used.
     Plain(Option<UringUnavailable>),
+}
+
+impl Resolved {
+    /// `uring`, `xsk` or `plain`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Resolved::Uring => "uring",
+            Resolved::Xsk => "xsk",
+            Resolved::Plain(_) => "plain",
+        }
+    }
 }
 
 impl PortKind {
     /// Decides, by trying, what runs.
     ///
     /// # Errors
-    /// Why io_uring can't be had, when it was asked for by name.
+    /// Why io_uring can't be had, when it was asked for by name, or for xsk.
     pub fn resolve(self) -> Result<Resolved, UringUnavailable> {
         match (self, uring_available()) {
             (PortKind::Plain, _) => Ok(Resolved::Plain(None)),
+            (PortKind::Xsk, Ok(())) => Ok(Resolved::Xsk),
             (_, Ok(())) => Ok(Resolved::Uring),
             (PortKind::Auto, Err(reason)) => Ok(Resolved::Plain(Some(reason))),
-            (PortKind::Uring, Err(reason)) => Err(reason),
+            // Its workers sleep in an io_uring, too.
+            (PortKind::Uring | PortKind::Xsk, Err(reason)) => Err(reason),
         }
     }
 }
@@ -176,14 +193,15 @@ impl std::str::FromStr for PortKind {
             "auto" => Ok(PortKind::Auto),
             "uring" => Ok(PortKind::Uring),
             "plain" => Ok(PortKind::Plain),
+            "xsk" => Ok(PortKind::Xsk),
             _ => Err(UnknownPort),
         }
     }
 }
 
-/// A port name that is none of `auto`, `uring`, `plain`.
+/// A port name that is none of `auto`, `uring`, `plain`, `xsk`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown port: use auto, uring or plain")]
+#[error("unknown port: use auto, uring, plain or xsk")]
 pub struct UnknownPort;
 
 /// What a port over a UDP socket is made of.

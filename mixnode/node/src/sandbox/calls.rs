@@ -129,7 +129,12 @@ fn rules(calls: Calls) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::B
     }
     allow(libc::SYS_ioctl, vec![when(1, Eq, libc::FIONBIO)?])?;
     // Timeouts of a scraper's connection and of the loader's.
-    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+    for option in [
+        libc::SO_RCVTIMEO,
+        libc::SO_SNDTIMEO,
+        libc::SO_RCVTIMEO_NEW,
+        libc::SO_SNDTIMEO_NEW,
+    ] {
         allow(
             libc::SYS_setsockopt,
             vec![

@@ -16,8 +16,17 @@ pub fn raise_memory_limit() {
         current: None,
         maximum: None,
     };
-    // Refused to the unprivileged, for whom the limit of the service manager stands.
-    let _ = rustix::process::setrlimit(Resource::Memlock, wanted);
+    if rustix::process::setrlimit(Resource::Memlock, wanted).is_err() {
+        // The unprivileged go as far as the service manager lets them.
+        let maximum = rustix::process::getrlimit(Resource::Memlock).maximum;
+        let _ = rustix::process::setrlimit(
+            Resource::Memlock,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        );
+    }
 }
 
 /// Sets no_new_privs, and reads it back.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use io_uring::{IoUring, cqueue, opcode, types};
 
-use crate::port::available::{builder, explain};
+use crate::port::available::{builder, explain, restrict};
 use crate::port::wake::{EventFd, remaining};
 
 /// Entries into the kernel that a shutdown may take, each with a timeout.
@@ -60,6 +60,11 @@ impl Waiter {
         let ring = builder()
             .setup_cqsize((4 * entries).max(64))
             .build(entries)
+            .and_then(|ring| {
+                let operations = [opcode::PollAdd::CODE, opcode::AsyncCancel2::CODE];
+                restrict(&ring.submitter(), &operations)?;
+                Ok(ring)
+            })
             .map_err(|error| io::Error::new(io::ErrorKind::Unsupported, explain(&error)))?;
         Ok(Waiter {
             ring,
