@@ -89,7 +89,7 @@ fn nodes_run_as_nobody_without_capabilities() {
     let (lab, _) = Running::lab(&free_port(), &["--xdp", "--mixes", "1"]);
     let nodes: Vec<u32> = children_of(lab.0.id())
         .into_iter()
-        .filter(|id| command_of(*id).contains("lab-node"))
+        .filter(|id| command_of(*id).contains("\0lab-node\0"))
         .collect();
     assert_eq!(nodes.len(), 5);
     for id in nodes {

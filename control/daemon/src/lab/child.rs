@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use directory::Role;
+use rustix::thread::CapabilitySet;
 
 use super::status::Status;
 use crate::exit::{self, Failure};
@@ -242,9 +243,19 @@ fn asked_to_stop() -> Arc<AtomicBool> {
     stop
 }
 
-/// Moves this process, which has one thread yet, to a host, and makes it user nobody.
+/// Moves this process, which has one thread yet, to a host, and makes it user nobody, for good.
 fn move_to(namespace: &Path) -> Result<(), Failure> {
     netns::enter(namespace)?;
+    // Nobody may not do it later.
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            // Beyond the last one that this kernel knows.
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+    }
     let (user, group) = (
         rustix::process::Uid::from_raw(USER),
         rustix::process::Gid::from_raw(USER),
