@@ -48,6 +48,25 @@ enum Command {
         /// Process that must be the parent, else the lab is gone already
         #[arg(long)]
         parent: u32,
+        /// Network namespace to run in, as user nobody
+        #[arg(long)]
+        namespace: Option<PathBuf>,
+    },
+    /// The loader of one host of a lab with XDP, started by the lab itself
+    #[command(hide = true)]
+    LabLoader {
+        /// Process that must be the parent, else the lab is gone already
+        #[arg(long)]
+        parent: u32,
+        /// Network namespace to run in
+        #[arg(long)]
+        namespace: PathBuf,
+        /// Where to listen
+        #[arg(long)]
+        socket: PathBuf,
+        /// Folder on the BPF file system
+        #[arg(long)]
+        pins: PathBuf,
     },
 }
 
@@ -89,6 +108,16 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             xdp::run(command)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::LabNode { config, parent } => lab::child::run(&config, parent),
+        Command::LabNode {
+            config,
+            parent,
+            namespace,
+        } => lab::child::run(&config, parent, namespace.as_deref()),
+        Command::LabLoader {
+            parent,
+            namespace,
+            socket,
+            pins,
+        } => lab::child::run_loader(parent, &namespace, &socket, &pins),
     }
 }
