@@ -1,3 +1,8 @@
 //! mixbench: measurements of the mixnet's parts and of the whole, and reports on them.
 
+mod clock;
 pub mod crypto;
+mod host;
+pub mod lockstep;
+mod scene;
+mod segments;

@@ -1,5 +1,6 @@
 //! The command `mixbench`.
 
+use bench::lockstep::{self, What};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -15,11 +16,17 @@ struct Arguments {
 enum Command {
     /// X25519, whole hops, wrapping and links, beside their peers, in one run on one core.
     Crypto(bench::crypto::Arguments),
+    /// The whole node forwards packets, in lockstep on one core, on every port there is.
+    Node(lockstep::Arguments),
+    /// Receiving and sending alone, in lockstep on one core, on every port there is.
+    Ports(lockstep::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Crypto(arguments) => bench::crypto::run(&arguments),
+        Command::Node(arguments) => lockstep::run(What::Node, &arguments),
+        Command::Ports(arguments) => lockstep::run(What::Ports, &arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! Cases and their measurement.
 
-use super::clock::thread_cpu_ns;
+use crate::clock::thread_cpu_ns;
 use serde::Serialize;
 use std::io;
 

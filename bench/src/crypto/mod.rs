@@ -4,7 +4,6 @@
 //! slower moment of the machine falls on all of them alike. A measurement is the thread's CPU time over enough
 //! operations to be far above the clock's own cost; the report gives medians over the rounds, with their spread.
 
-mod clock;
 mod hops;
 mod links;
 mod measure;
@@ -13,6 +12,7 @@ mod report;
 mod symmetric;
 mod x25519;
 
+use crate::clock;
 use measure::{Case, measure};
 use report::Report;
 use sphinx::lanes::Lanes;

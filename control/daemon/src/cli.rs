@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::{self, Failure};
 use crate::lab::{self, Options};
-use crate::{doctor, geometry};
+use crate::{doctor, geometry, xdp};
 
 /// Runs, watches and explains Fogmix networks.
 #[derive(Debug, Parser)]
@@ -37,6 +37,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Steers packets past the kernel into nodes: asks mixctld, which must be running
+    #[command(subcommand)]
+    Xdp(xdp::Command),
     /// One node of a lab, started by the lab itself
     #[command(hide = true)]
     LabNode {
@@ -45,6 +48,25 @@ enum Command {
         /// Process that must be the parent, else the lab is gone already
         #[arg(long)]
         parent: u32,
+        /// Network namespace to run in, as user nobody
+        #[arg(long)]
+        namespace: Option<PathBuf>,
+    },
+    /// The loader of one host of a lab with XDP, started by the lab itself
+    #[command(hide = true)]
+    LabLoader {
+        /// Process that must be the parent, else the lab is gone already
+        #[arg(long)]
+        parent: u32,
+        /// Network namespace to run in
+        #[arg(long)]
+        namespace: PathBuf,
+        /// Where to listen
+        #[arg(long)]
+        socket: PathBuf,
+        /// Folder on the BPF file system
+        #[arg(long)]
+        pins: PathBuf,
     },
 }
 
@@ -82,6 +104,20 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         } else {
             ExitCode::from(exit::OS)
         }),
-        Command::LabNode { config, parent } => lab::child::run(&config, parent),
+        Command::Xdp(command) => {
+            xdp::run(command)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::LabNode {
+            config,
+            parent,
+            namespace,
+        } => lab::child::run(&config, parent, namespace.as_deref()),
+        Command::LabLoader {
+            parent,
+            namespace,
+            socket,
+            pins,
+        } => lab::child::run_loader(parent, &namespace, &socket, &pins),
     }
 }

@@ -51,6 +51,11 @@ impl Store {
         &self.root
     }
 
+    /// The part of the folder that nodes write to: [`Store::publish_descriptor`].
+    pub fn descriptors_path(&self) -> PathBuf {
+        self.root.join("descriptors")
+    }
+
     /// Writes the authorities' public keys.
     ///
     /// # Errors
@@ -90,10 +95,7 @@ impl Store {
             .sign(identity)
             .map_err(|error: DescriptorError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         write_atomic(
-            &self
-                .root
-                .join("descriptors")
-                .join(hex(&descriptor.identity)),
+            &self.descriptors_path().join(hex(&descriptor.identity)),
             &bytes,
         )
     }

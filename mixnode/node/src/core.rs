@@ -14,6 +14,7 @@ use sphinx::{DestinationTag, Engine, Id};
 use crate::counters::{Counters, Distributions};
 use crate::cover::Cover;
 use crate::epochs::{Epochs, Links};
+use crate::frontend::Loader;
 use crate::gateway::Clients;
 use crate::handshake::Request;
 use crate::mail::Mailbox;
@@ -135,6 +136,8 @@ pub struct Core {
     pub(crate) epochs: Epochs,
     pub(crate) links: Links,
     pub(crate) neighbours: Neighbours,
+    /// Who is told of sessions that are over, if anyone filters by them.
+    pub(crate) loader: Option<Loader>,
     pub(crate) clients: Clients,
     pub(crate) cover: Cover,
     /// Sealed, waiting for the port.
@@ -185,6 +188,7 @@ impl Core {
             epochs: Epochs::default(),
             links: Links::default(),
             neighbours: Neighbours::new(settings.sessions_max),
+            loader: None,
             clients: Clients::new(settings.clients_max, settings.client_queue_frames),
             cover,
             departing: ArrayVec::new(),
@@ -199,6 +203,12 @@ impl Core {
             shared,
             pool,
         })
+    }
+
+    /// Tells `loader` of sessions that are over from now on.
+    pub fn attach(&mut self, loader: Loader) {
+        self.neighbours.remember_ended();
+        self.loader = Some(loader);
     }
 
     /// The one way out of the packet path for a frame that failed.

@@ -6,6 +6,34 @@ use hdrhistogram::Histogram;
 
 use crate::reason::{REASON_COUNT, Reason};
 
+/// What a port over AF_XDP counts beside; zero for other ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FastPath {
+    /// Datagrams that came through the kernel's socket, beside the fast path.
+    pub received_through_kernel: u64,
+    /// Datagrams that left through it.
+    pub transmitted_through_kernel: u64,
+    /// Packets the kernel dropped because a receive ring was full.
+    pub ring_full: u64,
+    /// Times the kernel found no frame to receive into.
+    pub fill_empty: u64,
+    /// Packets steered here that are no datagrams to this node.
+    pub foreign: u64,
+    /// Entries of rings that make no sense.
+    pub corrupt: u64,
+}
+
+impl FastPath {
+    fn add(&mut self, other: &FastPath) {
+        self.received_through_kernel += other.received_through_kernel;
+        self.transmitted_through_kernel += other.transmitted_through_kernel;
+        self.ring_full += other.ring_full;
+        self.fill_empty += other.fill_empty;
+        self.foreign += other.foreign;
+        self.corrupt += other.corrupt;
+    }
+}
+
 /// Counters of one worker since its start, and gauges of now.
 ///
 /// Conservation, at the end of every turn: `received + generated = transmitted + delivered + absorbed +
@@ -46,6 +74,8 @@ pub struct Counters {
     pub pool_in_use: u64,
     /// Turns of the loop: its heartbeat.
     pub turns: u64,
+    /// The port's own, beside the conserved ones.
+    pub fast_path: FastPath,
 }
 
 impl Default for Counters {
@@ -68,6 +98,7 @@ impl Default for Counters {
             pool_frames: 0,
             pool_in_use: 0,
             turns: 0,
+            fast_path: FastPath::default(),
         }
     }
 }
@@ -116,6 +147,7 @@ impl Counters {
         self.pool_frames += other.pool_frames;
         self.pool_in_use += other.pool_in_use;
         self.turns += other.turns;
+        self.fast_path.add(&other.fast_path);
     }
 }
 

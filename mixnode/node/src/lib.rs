@@ -26,6 +26,7 @@ pub mod pool;
 pub mod port;
 pub mod reason;
 pub mod replay;
+pub mod sandbox;
 pub mod stage;
 pub mod status;
 pub mod wheel;

@@ -2,16 +2,20 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hdrhistogram::Histogram;
 use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
-use crate::counters::{Counters, Distributions};
+use crate::counters::{Counters, Distributions, FastPath};
+use crate::frontend::protocol::Mode;
+use crate::handshake::HandshakeCounters;
 use crate::reason::Reason;
+use crate::sandbox::{Confinement, Extent};
 use crate::status::Collector;
 
 /// Requests are one line and some headers; no more is read.
@@ -26,6 +30,58 @@ pub struct Facts {
     pub port: &'static str,
     /// The scalar multiplication's backend.
     pub lanes: &'static str,
+    /// What the node gave up.
+    pub confinement: Confinement,
+    /// The XDP front end, if packets come through it.
+    pub xdp: Option<XdpFacts>,
+}
+
+/// What the loader said of the fast path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpFacts {
+    /// The interface's name.
+    pub interface: String,
+    /// How the program runs.
+    pub mode: Mode,
+    /// Whether the driver reads and writes packet memory itself.
+    pub zero_copy: bool,
+}
+
+impl XdpFacts {
+    /// `native` or `generic`.
+    pub fn mode_name(&self) -> &'static str {
+        match self.mode {
+            Mode::Native => "native",
+            Mode::Generic => "generic",
+        }
+    }
+
+    /// `no`, or `unverified`: the driver took it, but no NIC that does was at hand when this was made.
+    pub fn zero_copy_name(&self) -> &'static str {
+        if self.zero_copy { "unverified" } else { "no" }
+    }
+}
+
+/// Where a scrape reads.
+pub struct Sources {
+    /// The workers' counters.
+    pub collector: Collector,
+    /// The handshake thread's.
+    pub handshakes: Mutex<HandshakeCounters>,
+    /// What is known beside counters.
+    pub facts: ArcSwap<Facts>,
+}
+
+impl Sources {
+    fn render(&self) -> String {
+        let handshakes = *self
+            .handshakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let facts = self.facts.load();
+        self.collector
+            .for_scrape(|counters, recent| render(counters, recent, &handshakes, &facts))
+    }
 }
 
 /// Binds the management address.
@@ -39,19 +95,19 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until `stop`. One connection at a time: this is for one scraper.
-pub fn serve(listener: &TcpListener, collector: &Collector, facts: &Facts, stop: &Arc<AtomicBool>) {
+pub fn serve(listener: &TcpListener, sources: &Sources, stop: &Arc<AtomicBool>) {
     while !stop.load(Ordering::Relaxed) {
         match listener.accept() {
             // A scraper that goes away early is its own loss.
             Ok((stream, _)) => {
-                let _ = answer(stream, collector, facts);
+                let _ = answer(stream, sources);
             }
             Err(_) => std::thread::sleep(NAP),
         }
     }
 }
 
-fn answer(mut stream: TcpStream, collector: &Collector, facts: &Facts) -> io::Result<()> {
+fn answer(mut stream: TcpStream, sources: &Sources) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -68,10 +124,9 @@ fn answer(mut stream: TcpStream, collector: &Collector, facts: &Facts) -> io::Re
         .next()
         .unwrap_or_default();
     let (status, body) = match line {
-        [b'G', b'E', b'T', b' ', rest @ ..] if rest.starts_with(b"/metrics ") => (
-            "200 OK",
-            collector.for_scrape(|counters, recent| render(counters, recent, facts)),
-        ),
+        [b'G', b'E', b'T', b' ', rest @ ..] if rest.starts_with(b"/metrics ") => {
+            ("200 OK", sources.render())
+        }
         [b'G', b'E', b'T', b' ', rest @ ..] if rest.starts_with(b"/healthz ") => {
             ("200 OK", "ok\n".to_owned())
         }
@@ -88,7 +143,12 @@ fn answer(mut stream: TcpStream, collector: &Collector, facts: &Facts) -> io::Re
 }
 
 /// The exposition text.
-pub fn render(counters: &Counters, recent: &Distributions, facts: &Facts) -> String {
+pub fn render(
+    counters: &Counters,
+    recent: &Distributions,
+    handshakes: &HandshakeCounters,
+    facts: &Facts,
+) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     with_local_recorder(&recorder, || {
@@ -108,6 +168,17 @@ pub fn render(counters: &Counters, recent: &Distributions, facts: &Facts) -> Str
         counter!("mixnode_strayed_total").absolute(counters.strayed);
         counter!("mixnode_transmit_failed_total").absolute(counters.transmit_failed);
         counter!("mixnode_turns_total").absolute(counters.turns);
+        for (outcome, count) in handshakes.named() {
+            counter!("mixnode_handshakes_total", "outcome" => outcome).absolute(count);
+        }
+        for (part, extent) in facts.confinement.parts() {
+            let share = match extent {
+                Extent::None => 0.0,
+                Extent::Partial => 0.5,
+                Extent::Full => 1.0,
+            };
+            gauge!("mixnode_sandbox", "part" => part).set(share);
+        }
         gauge!("mixnode_held_frames").set(counters.held as f64);
         gauge!("mixnode_pool_frames").set(counters.pool_frames as f64);
         gauge!("mixnode_pool_in_use_frames").set(counters.pool_in_use as f64);
@@ -115,12 +186,35 @@ pub fn render(counters: &Counters, recent: &Distributions, facts: &Facts) -> Str
         gauge!("mixnode_sessions").set(counters.sessions as f64);
         gauge!("mixnode_info", "port" => facts.port, "lanes" => facts.lanes, "version" => directory::version())
             .set(1.0);
+        if let Some(xdp) = &facts.xdp {
+            render_xdp(xdp, &counters.fast_path);
+        }
         quantiles("mixnode_lateness_seconds", &recent.lateness_us, 1e-6);
         quantiles("mixnode_hold_seconds", &recent.hold_us, 1e-6);
         quantiles("mixnode_loop_seconds", &recent.loop_us, 1e-6);
         quantiles("mixnode_unwrap_batch_packets", &recent.unwrap_batch, 1.0);
     });
     handle.render()
+}
+
+/// The fast path's own.
+fn render_xdp(xdp: &XdpFacts, counts: &FastPath) {
+    gauge!("mixnode_xdp_info", "mode" => xdp.mode_name(), "zero_copy" => xdp.zero_copy_name())
+        .set(1.0);
+    for (direction, count) in [
+        ("received", counts.received_through_kernel),
+        ("transmitted", counts.transmitted_through_kernel),
+    ] {
+        counter!("mixnode_through_kernel_total", "direction" => direction).absolute(count);
+    }
+    for (cause, count) in [
+        ("ring_full", counts.ring_full),
+        ("fill_empty", counts.fill_empty),
+        ("foreign", counts.foreign),
+        ("corrupt", counts.corrupt),
+    ] {
+        counter!("mixnode_xdp_shed_total", "cause" => cause).absolute(count);
+    }
 }
 
 /// Quantiles since the last scrape; none where nothing was recorded.
@@ -176,6 +270,23 @@ fn describe() {
         "mixnode_turns_total",
         "Turns of all workers: the heartbeat. If it stands still, a worker is stuck."
     );
+    describe_counter!(
+        "mixnode_handshakes_total",
+        "Handshakes by outcome. refused: forged, replayed, late; cookie: given under load; undelivered: a worker's mailbox was full; unadmitted: the loader did not let the index in."
+    );
+    describe_gauge!("mixnode_xdp_info", "How the fast path runs.");
+    describe_counter!(
+        "mixnode_through_kernel_total",
+        "Datagrams beside the fast path, through the kernel's socket. Growing when received: packets are not steered; when transmitted: next hops are not resolved."
+    );
+    describe_counter!(
+        "mixnode_xdp_shed_total",
+        "What the fast path lost before the worker saw it, by cause. ring_full: the worker is too slow; fill_empty: the pool is too small."
+    );
+    describe_gauge!(
+        "mixnode_sandbox",
+        "Parts of the sandbox: 1 in force, 0.5 as far as this kernel knows it, 0 missing."
+    );
     describe_gauge!(
         "mixnode_held_frames",
         "Packets held now. Few: little anonymity."
@@ -217,9 +328,16 @@ mod tests {
         let text = render(
             &Counters::default(),
             &recent,
+            &HandshakeCounters::default(),
             &Facts {
                 port: "sim",
                 lanes: "portable",
+                confinement: Confinement::default(),
+                xdp: Some(XdpFacts {
+                    interface: "eth0".to_owned(),
+                    mode: Mode::Generic,
+                    zero_copy: true,
+                }),
             },
         );
         for reason in Reason::ALL {
@@ -228,6 +346,10 @@ mod tests {
                 "{text}"
             );
         }
+        assert!(
+            text.contains("mixnode_xdp_info{mode=\"generic\",zero_copy=\"unverified\"} 1"),
+            "{text}"
+        );
         for forbidden in ["peer", "client=", "address", "127.", "tag="] {
             assert!(!text.contains(forbidden), "{forbidden} in\n{text}");
         }

@@ -84,6 +84,8 @@ pub struct Neighbours {
     order: u64,
     /// The part that is looked at next.
     expire_part: usize,
+    /// Indices of sessions that are over, if anyone wants to know.
+    ended: Option<Vec<u32>>,
 }
 
 impl Neighbours {
@@ -101,6 +103,30 @@ impl Neighbours {
             by_key: HashMap::with_capacity(slots),
             order: 0,
             expire_part: 0,
+            ended: None,
+        }
+    }
+
+    /// Remembers from now on which sessions have ended, for [`Neighbours::tell_ended`].
+    pub fn remember_ended(&mut self) {
+        self.ended = Some(Vec::with_capacity(self.sessions_max));
+    }
+
+    /// Tells the receiver indices of sessions that are over, each until it was taken.
+    pub fn tell_ended(&mut self, mut taken: impl FnMut(u32) -> bool) {
+        if let Some(ended) = &mut self.ended {
+            while let Some(index) = ended.pop_if(|index| taken(*index)) {
+                debug_assert!(!self.sessions.contains_key(&index), "it is not over");
+            }
+        }
+    }
+
+    /// Notes that the session of `index`, which was not installed, is over.
+    pub fn refused(&mut self, index: u32) {
+        if !self.sessions.contains_key(&index)
+            && let Some(ended) = &mut self.ended
+        {
+            ended.push(index);
         }
     }
 
@@ -179,6 +205,7 @@ impl Neighbours {
             if neighbour.sessions.is_full() {
                 let oldest = neighbour.sessions.remove(0);
                 self.sessions.remove(&oldest);
+                self.ended.iter_mut().for_each(|ended| ended.push(oldest));
             } else if self.sessions.len() >= self.sessions_max {
                 return Err(InstallError::Full);
             }
@@ -211,7 +238,7 @@ impl Neighbours {
             let Some(Some(neighbour)) = self.slots.get_mut(number) else {
                 continue;
             };
-            let sessions = &mut self.sessions;
+            let (sessions, ended) = (&mut self.sessions, &mut self.ended);
             let before = neighbour.sessions.len();
             neighbour.sessions.retain(|index| {
                 let expired = sessions
@@ -219,6 +246,7 @@ impl Neighbours {
                     .is_none_or(|inbound| inbound.session.receive.expired(now_ns));
                 if expired {
                     sessions.remove(index);
+                    ended.iter_mut().for_each(|ended| ended.push(*index));
                 }
                 !expired
             });

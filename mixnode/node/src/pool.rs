@@ -8,6 +8,7 @@
 //! most once per chunk, carries the identity of its pool, and every reference into a chunk borrows its token.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,18 +62,36 @@ unsafe impl Send for Memory {}
 // SAFETY: as above; `Memory` itself hands out only addresses.
 unsafe impl Sync for Memory {}
 
+/// What a pool's memory is made of.
+enum Source<'a> {
+    /// Fresh pages.
+    Anonymous,
+    /// As above, touched and locked.
+    Locked,
+    /// A file in memory that the kernel's AF_XDP sockets know as theirs.
+    Shared(BorrowedFd<'a>),
+}
+
 impl Memory {
-    fn map(bytes: usize, pool: std::num::NonZeroU32, lock: bool) -> io::Result<Memory> {
-        let flags =
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | if lock { libc::MAP_POPULATE } else { 0 };
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory of ours.
+    fn map(bytes: usize, pool: std::num::NonZeroU32, source: &Source<'_>) -> io::Result<Memory> {
+        let (flags, fd) = match source {
+            Source::Anonymous => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+            Source::Locked => (
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
+                -1,
+            ),
+            Source::Shared(file) => (libc::MAP_SHARED | libc::MAP_POPULATE, file.as_raw_fd()),
+        };
+        let lock = !matches!(source, Source::Anonymous);
+        // SAFETY: a mapping at an address of the kernel's choice touches no memory of ours. A file is at least
+        // `bytes` long and can't shrink: `FramePool::shared` has looked.
         let base = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 bytes,
                 libc::PROT_READ | libc::PROT_WRITE,
                 flags,
-                -1,
+                fd,
                 0,
             )
         };
@@ -106,6 +125,17 @@ impl Memory {
             self.base
                 .as_ptr()
                 .add(frame.index as usize * CHUNK_BYTES + HEADROOM_BYTES)
+        }
+    }
+
+    /// All of a frame's chunk: headers, datagram and what is around them.
+    #[inline]
+    pub(crate) fn chunk_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8; CHUNK_BYTES] {
+        // SAFETY: the datagram lies `HEADROOM_BYTES` into its chunk, all of which is mapped, initialised, and the
+        // token's, which is unique and borrowed exclusively.
+        unsafe {
+            let chunk = self.datagram_address(frame).sub(HEADROOM_BYTES);
+            &mut *chunk.cast::<[u8; CHUNK_BYTES]>()
         }
     }
 
@@ -145,7 +175,7 @@ impl FramePool {
     /// # Errors
     /// `InvalidInput` unless `1 ≤ frames ≤ FRAMES_MAX`, or what `mmap` answered.
     pub fn new(frames: u32) -> io::Result<FramePool> {
-        FramePool::map(frames, false)
+        FramePool::map(frames, &Source::Anonymous)
     }
 
     /// As [`FramePool::new`], touched now (on the calling thread's node) and locked into memory as far as the
@@ -154,10 +184,30 @@ impl FramePool {
     /// # Errors
     /// As [`FramePool::new`].
     pub fn locked(frames: u32) -> io::Result<FramePool> {
-        FramePool::map(frames, true)
+        FramePool::map(frames, &Source::Locked)
     }
 
-    fn map(frames: u32, lock: bool) -> io::Result<FramePool> {
+    /// A pool whose chunks lie in `memory`, a memfd that AF_XDP sockets have as their packet memory: chunk n of the
+    /// pool is chunk n of theirs.
+    ///
+    /// # Errors
+    /// As [`FramePool::new`]; `InvalidInput` too if the file holds fewer than `frames` chunks or is not sealed against
+    /// shrinking (a shorter one would end this process with SIGBUS).
+    pub fn shared(memory: BorrowedFd<'_>, frames: u32) -> io::Result<FramePool> {
+        let seals = rustix::fs::fcntl_get_seals(memory)?;
+        let bytes = rustix::fs::fstat(memory)?.st_size;
+        let needed = i64::from(frames) * CHUNK_BYTES as i64;
+        if bytes < needed || !seals.contains(rustix::fs::SealFlags::SHRINK) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the packet memory is too short or could become so: seal a memfd of frames × 2,048 bytes \
+                 against shrinking",
+            ));
+        }
+        FramePool::map(frames, &Source::Shared(memory))
+    }
+
+    fn map(frames: u32, source: &Source<'_>) -> io::Result<FramePool> {
         if frames == 0 || frames > FRAMES_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -166,7 +216,7 @@ impl FramePool {
         }
         let identity = std::num::NonZeroU32::new(NEXT_POOL.fetch_add(1, Ordering::Relaxed))
             .ok_or_else(|| io::Error::other("pool identities exhausted"))?;
-        let memory = Memory::map(frames as usize * CHUNK_BYTES, identity, lock)?;
+        let memory = Memory::map(frames as usize * CHUNK_BYTES, identity, source)?;
         // Last in, first out: the chunk used last is the one most likely still in the cache.
         Ok(FramePool {
             memory: Arc::new(memory),
@@ -318,6 +368,51 @@ mod tests {
     fn a_pool_of_no_or_too_many_frames_is_refused() {
         assert!(FramePool::new(0).is_err());
         assert!(FramePool::new(FRAMES_MAX + 1).is_err());
+    }
+
+    fn memfd(bytes: u64, seals: rustix::fs::SealFlags) -> std::os::fd::OwnedFd {
+        use rustix::fs::{MemfdFlags, fcntl_add_seals, ftruncate, memfd_create};
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("frames", flags).unwrap();
+        ftruncate(&file, bytes).unwrap();
+        fcntl_add_seals(&file, seals).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_shared_pool_lies_in_its_file_chunk_by_chunk() {
+        use std::os::fd::AsFd;
+        let file = memfd(8 * CHUNK_BYTES as u64, rustix::fs::SealFlags::SHRINK);
+        let mut pool = FramePool::shared(file.as_fd(), 8).unwrap();
+        let mut frames: Vec<Frame> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(frames.len(), 8);
+        for frame in &mut frames {
+            let index = frame.index() as u8;
+            pool.datagram_mut(frame).fill(index);
+        }
+        for frame in frames {
+            let mut datagram = [0; DATAGRAM_BYTES];
+            let offset = frame.index() as usize * CHUNK_BYTES + HEADROOM_BYTES;
+            rustix::io::pread(&file, &mut datagram, offset as u64).unwrap();
+            assert!(
+                datagram
+                    .iter()
+                    .all(|&byte| u32::from(byte) == frame.index())
+            );
+            pool.release(frame);
+        }
+    }
+
+    #[test]
+    fn a_shared_pool_refuses_memory_that_is_or_may_become_too_short() {
+        use rustix::fs::SealFlags;
+        use std::os::fd::AsFd;
+        let short = memfd(8 * CHUNK_BYTES as u64 - 1, SealFlags::SHRINK);
+        assert!(FramePool::shared(short.as_fd(), 8).is_err());
+        let open = memfd(8 * CHUNK_BYTES as u64, SealFlags::GROW);
+        assert!(FramePool::shared(open.as_fd(), 8).is_err());
+        let file = tempfile::tempfile().unwrap();
+        assert!(FramePool::shared(file.as_fd(), 1).is_err());
     }
 
     #[test]

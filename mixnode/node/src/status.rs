@@ -5,17 +5,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::counters::{Counters, Distributions, Published};
+use crate::counters::{Counters, Distributions, FastPath, Published};
+use crate::metrics::XdpFacts;
 use crate::reason::Reason;
+use crate::sandbox::Confinement;
 
 /// A snapshot of a node: one JSON line a second with `--status-lines`. No peers, no clients, no paths in it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeStatus {
-    /// `uring` or `plain`.
+    /// `uring`, `plain` or `xsk`.
     pub port: String,
+    /// The fast path, with port `xsk`.
+    pub xdp: Option<XdpStatus>,
     /// Backend of the scalar multiplications.
     pub lanes: String,
+    /// What the node gave up.
+    pub sandbox: Confinement,
     /// Mix or gateway.
     pub role: String,
     /// The epoch of now.
@@ -54,6 +60,51 @@ pub struct NodeStatus {
     pub clients: u64,
     /// Sessions open.
     pub sessions: u64,
+}
+
+/// What a node says of its fast path.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct XdpStatus {
+    /// The interface's name.
+    pub interface: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// `no` or `unverified`.
+    pub zero_copy: String,
+    /// Datagrams that came through the kernel's socket.
+    pub received_through_kernel: u64,
+    /// Datagrams that left through it.
+    pub transmitted_through_kernel: u64,
+    /// Packets lost to a full receive ring.
+    pub ring_full: u64,
+    /// Times the kernel found no frame to receive into.
+    pub fill_empty: u64,
+    /// Packets steered here that are no datagrams to this node.
+    pub foreign: u64,
+    /// Entries of rings that make no sense.
+    pub corrupt: u64,
+}
+
+impl XdpStatus {
+    /// Nothing counted yet.
+    pub fn new(facts: &XdpFacts) -> XdpStatus {
+        XdpStatus {
+            interface: facts.interface.clone(),
+            mode: facts.mode_name().to_owned(),
+            zero_copy: facts.zero_copy_name().to_owned(),
+            ..XdpStatus::default()
+        }
+    }
+
+    fn count(&mut self, counts: &FastPath) {
+        self.received_through_kernel = counts.received_through_kernel;
+        self.transmitted_through_kernel = counts.transmitted_through_kernel;
+        self.ring_full = counts.ring_full;
+        self.fill_empty = counts.fill_empty;
+        self.foreign = counts.foreign;
+        self.corrupt = counts.corrupt;
+    }
 }
 
 /// Gathers what workers publish, for status lines and scrapes alike.
@@ -120,6 +171,9 @@ fn gather(published: &[Arc<Published>], inner: &mut Inner) -> Counters {
 impl NodeStatus {
     /// Fills in what the workers counted.
     pub fn count(mut self, counters: &Counters, recent: &Distributions) -> NodeStatus {
+        if let Some(xdp) = &mut self.xdp {
+            xdp.count(&counters.fast_path);
+        }
         self.received = counters.received;
         self.generated = counters.generated;
         self.transmitted = counters.transmitted;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::core::Core;
-use crate::counters::{Counters, Published};
+use crate::counters::{Counters, FastPath, Published};
 use crate::handshake::Request;
 use crate::mail::Mail;
 use crate::port::{Port, ReceivedBatch};
@@ -162,12 +162,12 @@ impl<P: Port> Worker<P> {
                     .flatten()
                     .any(|state| state.node_of(&session.peer).is_some());
                 // A mix answers nodes alone.
-                let wanted = node || core.settings.clients_max > 0;
-                if wanted
-                    && !core.draining
-                    && core.neighbours.install(session, &core.epochs).is_ok()
-                {
+                let wanted = (node || core.settings.clients_max > 0) && !core.draining;
+                let index = session.local_index;
+                if wanted && core.neighbours.install(session, &core.epochs).is_ok() {
                     transmit::send_raw(core, source, &reply);
+                } else {
+                    core.neighbours.refused(index);
                 }
             }
             Mail::Connected { link, session } => {
@@ -310,6 +310,14 @@ impl<P: Port> Worker<P> {
         core.counters.received += shed;
         core.counters.rejected[Reason::PoolFull as usize] += shed;
         core.counters.transmit_failed = port.transmit_failed;
+        core.counters.fast_path = FastPath {
+            received_through_kernel: port.received_through_kernel,
+            transmitted_through_kernel: port.transmitted_through_kernel,
+            ring_full: port.ring_full,
+            fill_empty: port.fill_empty,
+            foreign: port.foreign,
+            corrupt: port.corrupt,
+        };
         core.counters.held = core.held_count();
         core.counters.clients = core.clients.len() as u64;
         core.counters.sessions = (core.neighbours.session_count() + core.links.connected()) as u64;
@@ -325,7 +333,14 @@ impl<P: Port> Worker<P> {
     /// What needs doing now and then: published metrics, rekeys, what timed out.
     fn housekeeping(&mut self) {
         self.housekeeping_ns = self.core.now_ns + HOUSEKEEPING_NS;
+        self.port.housekeeping();
         self.core.neighbours.expire(self.core.now_ns);
+        if let Some(loader) = &self.core.loader {
+            // What its queue does not take now it is told the next time.
+            self.core
+                .neighbours
+                .tell_ended(|index| loader.forget(index));
+        }
         while let Some(slot) = self.core.clients.silent(self.core.now_ns) {
             self.detach(slot, Reason::ClientGone);
         }

@@ -1,9 +1,11 @@
 //! `mixctl lab`: a whole network on this machine, unprivileged, one small process a node.
 //!
 //! The lab's parent is the authority: it signs a document an epoch into a folder that the nodes watch.
-//! Node N listens on 127.1.N.1 and is its own operator. Everything ends with the parent.
+//! Node N listens on 127.1.N.1 and is its own operator. Everything ends with the parent. With `--xdp`, as root, each
+//! node is on a host of its own: see [`hosts`].
 
 pub mod child;
+mod hosts;
 mod network;
 mod node;
 mod options;
@@ -20,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::child::Node;
+use self::hosts::Hosts;
 use self::network::{Lock, Network};
 pub use self::options::{GATEWAYS, Options, UDP_PORT};
 use self::status::Status;
@@ -63,10 +66,24 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         temporary = tempfile::Builder::new().prefix("fogmix-lab-").tempdir()?;
         temporary.path().to_owned()
     };
+    let mut hosts = None;
+    if options.xdp {
+        let made = Hosts::create(options, &root)?;
+        screen.say(&format!(
+            "  each in a network namespace, the XDP program in {} mode before it",
+            made.mode()
+        ));
+        hosts = Some(made);
+    }
     let mut network = Network::create(&root, options)?;
+    if options.xdp {
+        hosts::give_files(&root, options)?;
+    }
     let mut nodes = Vec::new();
     for (number, role) in options.nodes() {
-        nodes.push(Node::start(number, role, &network.config_path(number))?);
+        let namespace = hosts.as_ref().and_then(|hosts| hosts.of_node(number));
+        let config = network.config_path(number);
+        nodes.push(Node::start(number, role, &config, namespace.as_deref())?);
     }
     let began = Instant::now();
     let result = network.open(&mut nodes).and_then(|()| {
@@ -75,6 +92,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
             screen: &mut screen,
             network: &mut network,
             nodes: &mut nodes,
+            hosts: &mut hosts,
             stop: &stop,
             began,
             last: Vec::new(),
@@ -146,6 +164,7 @@ struct Lab<'a> {
     screen: &'a mut Screen,
     network: &'a mut Network,
     nodes: &'a mut Vec<Node>,
+    hosts: &'a mut Option<Hosts>,
     stop: &'a AtomicBool,
     began: Instant,
     /// Each node's status at the last drawing, and when that was.
@@ -166,7 +185,19 @@ impl Lab<'_> {
         self.screen
             .say(&format!("  up after {after:.1} s, {signed}"));
         let mut transfer = match &self.options.send {
-            Some(file) => Some(Transfer::start(file, self.network, self.options)?),
+            Some(file) => {
+                let mut namespace = None;
+                if let Some(hosts) = self.hosts.as_mut() {
+                    hosts.mark()?;
+                    namespace = Some(hosts.of_clients());
+                }
+                Some(Transfer::start(
+                    file,
+                    self.network,
+                    self.options,
+                    namespace,
+                )?)
+            }
             None => None,
         };
         if transfer.is_none() {
@@ -181,7 +212,11 @@ impl Lab<'_> {
         while !self.stopped() {
             self.network.turn()?;
             if let Some(outcome) = transfer.as_mut().and_then(Transfer::outcome) {
-                return outcome.map(Some);
+                let mut outcome = outcome?;
+                if let Some(hosts) = self.hosts.as_ref() {
+                    outcome.summary.xdp = Some(hosts.counted()?);
+                }
+                return Ok(Some(outcome));
             }
             if Instant::now() >= next {
                 next = Instant::now() + interval;
@@ -202,16 +237,20 @@ impl Lab<'_> {
     /// How to use the network from other terminals.
     fn explain(&mut self) {
         let file = self.network.bootstrap_path();
+        // Clients of a lab with namespaces belong into one of them.
+        let fog = self.hosts.as_ref().map_or("fog".to_owned(), |hosts| {
+            format!("nsenter --net={} fog", hosts.of_clients().display())
+        });
         let text = format!(
             "\n{}\n{}\n\n{}\n{}\n\n{}\n",
             self.screen.bold("Receive in one terminal:"),
             format_args!(
-                "  fog --home bob init --network {0}\n  fog --home bob recv --out inbox",
+                "  {fog} --home bob init --network {0}\n  {fog} --home bob recv --out inbox",
                 file.display()
             ),
             self.screen.bold("Send in another:"),
             format_args!(
-                "  fog --home alice init --network {0}\n  fog --home alice send ADDRESS FILE",
+                "  {fog} --home alice init --network {0}\n  {fog} --home alice send ADDRESS FILE",
                 file.display()
             ),
             self.screen.dim("Ctrl-C stops the lab."),

@@ -33,7 +33,10 @@ impl Lock {
     /// Another lab has it, or another program has the port of a node.
     pub fn take(options: &Options) -> Result<Self, Failure> {
         let port = options.udp_port;
-        let name = SocketAddr::from_abstract_name(format!("fogmix/lab/{port}"))?;
+        // In namespaces nobody else has the nodes' addresses.
+        let on_loopback = !options.xdp;
+        let kind = if options.xdp { "lab-xdp" } else { "lab" };
+        let name = SocketAddr::from_abstract_name(format!("fogmix/{kind}/{port}"))?;
         let lock = UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => Failure::new(
                 exit::OS,
@@ -43,7 +46,7 @@ impl Lock {
             ),
             _ => error.into(),
         })?;
-        for (number, _) in options.nodes() {
+        for (number, _) in options.nodes().filter(|_| on_loopback) {
             // Taken and given back: the node itself takes it for good.
             Exclusive::acquire(options.address(number)).map_err(|error| {
                 Failure::new(
@@ -61,8 +64,15 @@ impl Lock {
 /// # Errors
 /// io_uring was asked for by name and can't be had.
 pub fn resolve_port(options: &Options) -> Result<(&'static str, Option<String>), Failure> {
+    if options.xdp {
+        return Ok(("xsk", None));
+    }
     match options.port.resolve() {
         Ok(Resolved::Uring) => Ok(("uring", None)),
+        Ok(Resolved::Xsk) => Err(Failure::new(
+            exit::USAGE,
+            "--port xsk: the nodes of this lab share one interface: use auto, uring or plain",
+        )),
         Ok(Resolved::Plain(reason)) => Ok(("plain", reason.map(|reason| reason.to_string()))),
         Err(reason) => Err(Failure::new(
             exit::OS,
@@ -248,9 +258,11 @@ fn config(root: &Path, options: &Options, number: u16, role: Role) -> Result<Str
     // One client's rate passes each node at most a few times over; room for cover and other clients.
     let max_pps = (options.rate * 8).max(2_000);
     let port = match options.port {
+        _ if options.xdp => "xsk",
         PortKind::Auto => "auto",
         PortKind::Uring => "uring",
         PortKind::Plain => "plain",
+        PortKind::Xsk => "xsk",
     };
     let path = |path: PathBuf| {
         path.into_os_string().into_string().map_err(|_| {
@@ -290,6 +302,10 @@ fn config(root: &Path, options: &Options, number: u16, role: Role) -> Result<Str
             ("max_pps", i64::from(max_pps).into()),
         ],
     );
+    if options.xdp {
+        let loader = path(super::hosts::socket_path(root, number))?;
+        section("xdp", vec![("loader", loader.into())]);
+    }
     if options.loss > 0.0 {
         section("fault", vec![("loss", options.loss.into())]);
     }

@@ -5,15 +5,26 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use mixnode::node::{Node, NodeError};
+
 use crate::exit::{self, Failure};
 
-/// Runs the node of `config` until `stop`, with a status line a second for the lab's table.
-pub fn run(config: &Path, stop: &Arc<AtomicBool>) -> Result<ExitCode, Failure> {
+/// Opens what the node of `config` needs, and confines this process. No other thread may run yet.
+pub fn prepare(config: &Path) -> Result<Node, Failure> {
     mixnode::log::init();
     let mut config = mixnode::config::load(config)
         .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+    // For the lab's table.
     config.status_lines = true;
-    mixnode::node::run(config, stop)
-        .map_err(|error| Failure::new(error.exit_code(), error.to_string()))?;
+    Node::prepare(config).map_err(failure)
+}
+
+/// Runs the node until `stop`.
+pub fn run(node: Node, stop: &Arc<AtomicBool>) -> Result<ExitCode, Failure> {
+    node.run(stop).map_err(failure)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn failure(error: NodeError) -> Failure {
+    Failure::new(error.exit_code(), error.to_string())
 }

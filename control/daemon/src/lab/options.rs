@@ -1,6 +1,6 @@
 //! What a lab is made of: the flags, their bounds, and what follows from them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +48,12 @@ pub struct Options {
     /// UDP port of every node; node N listens on 127.1.N.1
     #[arg(long, value_name = "NUMBER", default_value_t = UDP_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub udp_port: u16,
+    /// As root: each node in a network namespace of its own, with the XDP program before it and AF_XDP sockets
+    #[arg(long, conflicts_with = "port")]
+    pub xdp: bool,
+    /// With --xdp: IPv6 instead of IPv4 between all of them
+    #[arg(long, requires = "xdp")]
+    pub ipv6: bool,
     /// Keeps the lab's files here instead of a temporary folder; an earlier lab's are replaced
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -70,10 +76,25 @@ impl Options {
         })
     }
 
-    /// Where node `number` listens. Each node has a /24 of its own, as path selection asks.
+    /// Where node `number` listens. Each node has a /24 or /48 of its own, as path selection asks.
     pub fn address(&self, number: u16) -> SocketAddr {
         let low = u8::try_from(number).unwrap_or(u8::MAX);
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 1, low, 1)), self.udp_port)
+        let ip = match (self.xdp, self.ipv6) {
+            (false, _) => IpAddr::V4(Ipv4Addr::new(127, 1, low, 1)),
+            (true, false) => IpAddr::V4(Ipv4Addr::new(10, 77, low, 1)),
+            (true, true) => IpAddr::V6(Ipv6Addr::new(0xfd77, 0, number, 0, 0, 0, 0, 1)),
+        };
+        SocketAddr::new(ip, self.udp_port)
+    }
+
+    /// With `--xdp`: where the clients are.
+    pub fn client_address(&self) -> IpAddr {
+        self.address(255).ip()
+    }
+
+    /// With `--xdp`: length of the prefix that all addresses share; they are on one Ethernet.
+    pub fn prefix(&self) -> u8 {
+        if self.ipv6 { 32 } else { 16 }
     }
 
     /// The network's parameters with epoch 1 starting at `first_epoch_unix_ms`.

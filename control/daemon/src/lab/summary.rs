@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::hosts::Counted;
 use super::table::Screen;
 
 /// Two quantiles of a latency, milliseconds.
@@ -34,6 +35,9 @@ pub struct Summary {
     pub round_trip_ms: Quantiles,
     /// The received file equals the sent one.
     pub identical: bool,
+    /// With `--xdp`: what the front end and the kernel counted meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xdp: Option<Counted>,
 }
 
 /// `12,345,678`.
@@ -75,7 +79,7 @@ impl Summary {
         let quantiles = |q: &Quantiles| format!("{:.0} ms median, {:.0} ms p99", q.p50, q.p99);
         let equal = if self.identical { "equal" } else { "DIFFERENT" };
         let duration = Duration::from_secs_f64(self.duration_s.max(0.0)).as_secs_f64();
-        [
+        let mut lines = vec![
             verdict,
             format!("  size            {} bytes", grouped(self.sent_bytes)),
             format!(
@@ -91,8 +95,22 @@ impl Summary {
             format!("  round trip      {}", quantiles(&self.round_trip_ms)),
             format!("  BLAKE3 sent     {sent_hash}"),
             format!("  BLAKE3 received {received_hash} ({equal})"),
-        ]
-        .join("\n")
+        ];
+        if let Some(xdp) = &self.xdp {
+            lines.push(format!(
+                "  XDP             {} over IPv{}: {} datagrams steered into AF_XDP sockets, {} dropped",
+                xdp.mode,
+                xdp.ip_version,
+                grouped(xdp.steered),
+                grouped(xdp.dropped)
+            ));
+            lines.push(format!(
+                "  kernel's UDP    {} datagrams into the nodes' sockets, {} out of them",
+                grouped(xdp.kernel_udp_in),
+                grouped(xdp.kernel_udp_out)
+            ));
+        }
+        lines.join("\n")
     }
 }
 
@@ -121,6 +139,7 @@ mod tests {
             one_way_ms: Quantiles::default(),
             round_trip_ms: Quantiles::default(),
             identical: true,
+            xdp: None,
         };
         let value = serde_json::to_value(summary).unwrap();
         let fields: Vec<_> = value.as_object().unwrap().keys().cloned().collect();

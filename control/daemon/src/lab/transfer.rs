@@ -55,11 +55,16 @@ impl Transfer {
         self.started.elapsed()
     }
 
-    /// Starts sending `file`.
+    /// Starts sending `file`; both clients are in `namespace` if there is one.
     ///
     /// # Errors
     /// The clients' stores can't be made.
-    pub fn start(file: &Path, network: &Network, options: &Options) -> Result<Self, Failure> {
+    pub fn start(
+        file: &Path,
+        network: &Network,
+        options: &Options,
+        namespace: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
         let mut gateways = network
             .current()
             .into_iter()
@@ -95,6 +100,7 @@ impl Transfer {
             bob,
             address,
             inbox: network.root().join("inbox"),
+            namespace,
             options: run::Options {
                 loss: options.loss,
                 ..run::Options::default()
@@ -159,11 +165,16 @@ struct Parties {
     bob: PathBuf,
     address: Address,
     inbox: PathBuf,
+    namespace: Option<PathBuf>,
     options: run::Options,
 }
 
 impl Parties {
     fn run(&self, progress: &Mutex<Progress>, stop: &AtomicBool) -> Result<Outcome, Failure> {
+        if let Some(namespace) = &self.namespace {
+            // This thread, and bob's after it.
+            crate::netns::enter(namespace)?;
+        }
         let bob_stops = AtomicBool::new(false);
         let (sent, received, place) = thread::scope(|scope| {
             let (say, hear) = mpsc::channel();
@@ -253,6 +264,7 @@ impl Parties {
             one_way_ms: quantiles(&received.one_way),
             round_trip_ms: quantiles(&sent.round_trip),
             identical: sent_hash == received_hash,
+            xdp: None,
         };
         Ok(Outcome {
             summary,

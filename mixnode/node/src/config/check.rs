@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Config;
 use super::load::{ConfigError, line_of};
 use crate::keys;
+use crate::port::PortKind;
 
 /// Names a key in errors.
 type Key = (&'static str, &'static str);
@@ -17,7 +18,10 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
     let error = |(section, key): Key, problem: String, remedy: &str| ConfigError {
         file: file.to_owned(),
         line: line_of(text, section, key),
-        problem: format!("[{section}] {key}: {problem}"),
+        problem: format!(
+            "[{section}] {key}{}{problem}",
+            if key.is_empty() { "" } else { ": " }
+        ),
         remedy: remedy.to_owned(),
     };
     let range = |key: Key, value: u64, low: u64, high: u64| {
@@ -95,6 +99,28 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
             problem,
             "use 0.0 to below 1.0; 0.0 outside of laboratories",
         ));
+    }
+    if node.port == PortKind::Xsk {
+        let queues = ebpf_abi::XSKS_MAX as u64;
+        range(("worker", "count"), worker.count.into(), 1, queues)?;
+    } else if config.xdp.is_some() {
+        let problem = "has no meaning without [node] port = \"xsk\"".to_owned();
+        return Err(error(
+            ("xdp", ""),
+            problem,
+            "set that port, or remove the section",
+        ));
+    }
+    if let Some(xdp) = &config.xdp {
+        // `sun_path` has 108 bytes, the last of them zero.
+        let bytes = xdp.loader.as_os_str().len();
+        if !xdp.loader.is_absolute() || bytes > 107 {
+            return Err(error(
+                ("xdp", "loader"),
+                format!("{} is no place for a socket", xdp.loader.display()),
+                "use an absolute path of at most 107 bytes, the one that mixctld has as --socket",
+            ));
+        }
     }
     let operator = node.operator.len();
     if !(1..=directory::OPERATOR_BYTES_MAX).contains(&operator) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{Config, check};
 use crate::port::PortKind;
+use crate::sandbox;
 
 /// Largest file read: a config is a page.
 const FILE_BYTES_MAX: u64 = 1 << 16;
@@ -85,7 +86,7 @@ fn line_at(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }
 
-/// Line of `key` in `[section]`.
+/// Line of `key` in `[section]`; of the section itself for an empty key.
 pub(super) fn line_of(text: &str, section: &str, key: &str) -> Option<usize> {
     let mut current = "";
     for (number, line) in (1..).zip(text.lines()) {
@@ -95,6 +96,9 @@ pub(super) fn line_of(text: &str, section: &str, key: &str) -> Option<usize> {
             .and_then(|rest| rest.split(']').next())
         {
             current = name.trim();
+            if key.is_empty() && current == section {
+                return Some(number);
+            }
         } else if current == section
             && line
                 .split('=')
@@ -143,6 +147,19 @@ pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PortKin
     String::deserialize(deserializer)?
         .parse()
         .map_err(de::Error::custom)
+}
+
+pub(super) fn sandbox<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<sandbox::Mode, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "on" => Ok(sandbox::Mode::On),
+        "require" => Ok(sandbox::Mode::Require),
+        "off" => Ok(sandbox::Mode::Off),
+        other => Err(de::Error::custom(format!(
+            "unknown mode `{other}`: use \"on\", \"require\" or \"off\""
+        ))),
+    }
 }
 
 pub(super) fn optional_address<'de, D: Deserializer<'de>>(

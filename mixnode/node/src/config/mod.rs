@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use directory::Role;
 use serde::Deserialize;
 
+use crate::frontend::protocol::SOCKET_PATH;
 use crate::port::PortKind;
+use crate::sandbox;
 
 /// Everything a node can be told.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -24,6 +26,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// The network it belongs to.
     pub network: NetworkConfig,
+    /// The XDP front end; only with `port = "xsk"`.
+    pub xdp: Option<XdpConfig>,
     /// The packet path.
     pub worker: WorkerConfig,
     /// A gateway's clients.
@@ -32,6 +36,8 @@ pub struct Config {
     pub cover: CoverConfig,
     /// The management address.
     pub metrics: MetricsConfig,
+    /// What the node gives up after its start.
+    pub sandbox: SandboxConfig,
     /// Faults on purpose.
     pub fault: FaultConfig,
     /// Print a status line (JSON) a second on standard output. Not a key of the file.
@@ -84,6 +90,25 @@ impl Default for NetworkConfig {
     fn default() -> NetworkConfig {
         NetworkConfig {
             directory: PathBuf::from("/var/lib/fogmix/directory"),
+        }
+    }
+}
+
+/// `[xdp]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct XdpConfig {
+    /// The loader's socket.
+    pub loader: PathBuf,
+    /// Whether the sockets prefer to be polled by a busy worker over the NIC's interrupts.
+    pub prefer_busy_poll: bool,
+}
+
+impl Default for XdpConfig {
+    fn default() -> XdpConfig {
+        XdpConfig {
+            loader: PathBuf::from(SOCKET_PATH),
+            prefer_busy_poll: false,
         }
     }
 }
@@ -164,6 +189,15 @@ pub struct MetricsConfig {
     /// Where `/metrics` and `/healthz` are served; none if empty.
     #[serde(deserialize_with = "load::optional_address")]
     pub listen: Option<SocketAddr>,
+}
+
+/// `[sandbox]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SandboxConfig {
+    /// Whether rights are given up, and what a missing part means.
+    #[serde(deserialize_with = "load::sandbox")]
+    pub mode: sandbox::Mode,
 }
 
 /// `[fault]`

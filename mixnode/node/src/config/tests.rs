@@ -48,7 +48,12 @@ fn a_value_out_of_range_is_refused_with_its_line_and_the_range() {
         "[node]\nlisten = []",
         "[node]\nlisten = [\"0.0.0.0:9000\"]",
         "[node]\nlisten = [\"1.2.3.4:1\", \"[::1]:1\"]",
-        "[node]\nport = \"xsk\"",
+        "[node]\nport = \"xdp\"",
+        "[xdp]\nprefer_busy_poll = true",
+        "[node]\nport = \"uring\"\n[xdp]\n",
+        "[node]\nport = \"xsk\"\n[worker]\ncount = 65",
+        "[node]\nport = \"xsk\"\n[xdp]\nloader = \"mixctld.sock\"",
+        "[node]\nport = \"xsk\"\n[xdp]\nbusy_poll = true",
         "[node]\nrole = \"exit\"",
         "[metrics]\nlisten = \"0.0.0.0:9101\"",
         "[metrics]\nlisten = \"here\"",
@@ -56,9 +61,39 @@ fn a_value_out_of_range_is_refused_with_its_line_and_the_range() {
         "[worker]\ncount = 300",
         "[worker]\ncount = \"two\"",
         "[gateway]\nclients_max = 0",
+        "[sandbox]\nmode = \"strict\"",
+        "[sandbox]\nmode = true",
     ] {
         assert!(refused(text).line.is_some(), "{text}");
     }
+}
+
+#[test]
+fn the_front_end_has_defaults_and_a_section_only_with_its_port() {
+    let file = Path::new("node.toml");
+    let config = parse("[node]\nport = \"xsk\"", file).unwrap();
+    assert_eq!(config.xdp.unwrap_or_default(), XdpConfig::default());
+    let text = "[node]\nport = \"xsk\"\n[xdp]\nloader = \"/tmp/loader\"\nprefer_busy_poll = true\n";
+    let xdp = parse(text, file).unwrap().xdp.unwrap();
+    assert!(xdp.prefer_busy_poll && xdp.loader == Path::new("/tmp/loader"));
+    let error = refused("\n[xdp]\n");
+    assert_eq!(
+        error.to_string(),
+        "node.toml:2: [xdp] has no meaning without [node] port = \"xsk\": set that port, or remove the section"
+    );
+    // What the default file shows of the section is the defaults.
+    let shown: String = DEFAULT_FILE
+        .lines()
+        .skip_while(|line| *line != "# [xdp]")
+        .take_while(|line| line.starts_with('#'))
+        .filter_map(|line| {
+            line.strip_prefix("# ")
+                .filter(|line| line.contains(['[', '=']))
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = parse(&format!("[node]\nport = \"xsk\"\n{shown}"), file).unwrap();
+    assert_eq!(config.xdp, Some(XdpConfig::default()));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use link::{
 use rand::RngExt;
 use rand_core::CryptoRng;
 
+use crate::frontend::{Indices, Unfiltered};
 use crate::mail::Mail;
 
 /// Requests that may wait for the handshaker. A full queue drops initiations: their senders try again.
@@ -83,6 +84,24 @@ pub struct HandshakeCounters {
     pub refused: u64,
     /// Letters lost to a full mailbox; the peer or the retry timer tries again.
     pub undelivered: u64,
+    /// Handshakes given up for now because their receiver index could not be let in: the loader is gone or full. The
+    /// peer or the retry timer tries again.
+    pub unadmitted: u64,
+}
+
+impl HandshakeCounters {
+    /// Every counter, by the name that the metric gives it.
+    pub fn named(&self) -> [(&'static str, u64); 7] {
+        [
+            ("accepted", self.accepted),
+            ("connected", self.connected),
+            ("initiation", self.initiations),
+            ("cookie", self.cookies),
+            ("refused", self.refused),
+            ("undelivered", self.undelivered),
+            ("unadmitted", self.unadmitted),
+        ]
+    }
 }
 
 struct Attempt {
@@ -107,6 +126,8 @@ pub struct Handshaker<R> {
     second: u64,
     initiations_this_second: u32,
     counters: HandshakeCounters,
+    /// Told of every index before anyone else is.
+    indices: Box<dyn Indices>,
     rng: R,
 }
 
@@ -124,8 +145,16 @@ impl<R: CryptoRng> Handshaker<R> {
             second: 0,
             initiations_this_second: 0,
             counters: HandshakeCounters::default(),
+            indices: Box::new(Unfiltered),
             rng,
         }
+    }
+
+    /// Has every receiver index let in before it is used.
+    #[must_use]
+    pub fn with_indices(mut self, indices: Box<dyn Indices>) -> Handshaker<R> {
+        self.indices = indices;
+        self
     }
 
     /// What it counted so far.
@@ -240,6 +269,11 @@ impl<R: CryptoRng> Handshaker<R> {
             .respond(datagram, arrival, index, &mut self.rng)
         {
             Ok(Response::Accepted { reply, session }) => {
+                // Before the answer: the first frame may follow it at once.
+                if !self.indices.admit(index) {
+                    self.counters.unadmitted += 1;
+                    return;
+                }
                 self.counters.accepted += 1;
                 Mail::Accepted {
                     session,
@@ -259,7 +293,10 @@ impl<R: CryptoRng> Handshaker<R> {
                 return;
             }
         };
-        self.deliver(worker, mail, post);
+        let admitted = matches!(mail, Mail::Accepted { .. });
+        if !self.deliver(worker, mail, post) && admitted {
+            self.indices.forget(index);
+        }
     }
 
     fn finish(
@@ -329,6 +366,7 @@ impl<R: CryptoRng> Handshaker<R> {
         };
         if let Some(last) = attempt.initiator.take() {
             self.by_index.remove(&last.local_index());
+            self.indices.forget(last.local_index());
         }
         let wait_ns = RETRY_FIRST_NS
             .saturating_mul(1 << attempt.tries.min(16))
@@ -337,6 +375,11 @@ impl<R: CryptoRng> Handshaker<R> {
         // Jitter keeps nodes that started together from trying together.
         attempt.retry_ns = now_ns + wait_ns + self.rng.random_range(0..=wait_ns / 4);
         let destination = attempt.destination;
+        // The answer carries the index. Afterwards nothing does: links carry data one way.
+        if !self.indices.admit(index) {
+            self.counters.unadmitted += 1;
+            return;
+        }
         let cookie = self
             .cookies
             .get(&attempt.remote.x25519)
@@ -367,6 +410,7 @@ impl<R: CryptoRng> Handshaker<R> {
             Err(_) => {
                 self.counters.refused += 1;
                 self.attempts.remove(&key);
+                self.indices.forget(index);
             }
         }
     }
@@ -378,6 +422,7 @@ impl<R: CryptoRng> Handshaker<R> {
         }) = self.attempts.remove(&(worker, link))
         {
             self.by_index.remove(&initiator.local_index());
+            self.indices.forget(initiator.local_index());
         }
     }
 

@@ -1,7 +1,7 @@
 //! Ports: where datagrams enter and leave a worker.
 //!
-//! One trait, implemented over recvmmsg/sendmmsg ([`plain`]), io_uring ([`uring`]) and an in-memory network
-//! ([`sim`]). A worker is generic over its port, so the choice costs nothing a packet. The port in use is never
+//! One trait, implemented over recvmmsg/sendmmsg ([`plain`]), io_uring ([`uring`]), AF_XDP ([`xsk`]) and an in-memory
+//! network ([`sim`]). A worker is generic over its port, so the choice costs nothing a packet. The port in use is never
 //! replaced behind the operator's back: [`PortKind::resolve`] says what "auto" became and why.
 
 use std::io;
@@ -20,6 +20,7 @@ pub mod sim;
 pub mod socket;
 pub mod uring;
 pub mod wake;
+pub mod xsk;
 
 pub use available::{UringUnavailable, uring_available};
 pub use exclusive::{Exclusive, ExclusiveError};
@@ -28,6 +29,7 @@ pub use sim::SimPort;
 pub use socket::SocketOptions;
 pub use uring::UringPort;
 pub use wake::{EventFd, monotonic_ns};
+pub use xsk::{QueueSocket, Routes, XskParts, XskPort};
 
 /// Most datagrams of one batch anywhere on the packet path.
 pub const BATCH_MAX: usize = sphinx::BATCH_MAX;
@@ -59,7 +61,7 @@ pub type ReceivedBatch = ArrayVec<Received, BATCH_MAX>;
 pub type DepartingBatch = ArrayVec<Departing, BATCH_MAX>;
 
 /// What a port counted since its start. Conservation: every frame taken by `transmit` ends in `transmitted` or
-/// `transmit_failed`; every datagram read from the kernel in `received` or `pool_full`.
+/// `transmit_failed`; every datagram read from the kernel in `received`, `pool_full` or `foreign`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortCounters {
     /// Datagrams handed to the worker.
@@ -70,6 +72,19 @@ pub struct PortCounters {
     pub transmitted: u64,
     /// Datagrams the kernel refused for good (unreachable, forbidden, too large); never retried.
     pub transmit_failed: u64,
+    /// Of those received, how many came through the kernel's socket beside the fast path (xsk only, as all below).
+    pub received_through_kernel: u64,
+    /// Of those transmitted, how many went through the kernel's socket beside the fast path.
+    pub transmitted_through_kernel: u64,
+    /// Packets the kernel dropped because the receive ring was full: the worker is too slow. As of the last
+    /// [`Port::housekeeping`], like `fill_empty` and, on this port, `pool_full`.
+    pub ring_full: u64,
+    /// Times the kernel looked for a chunk to receive into and found none.
+    pub fill_empty: u64,
+    /// Packets steered here that are no datagrams to this node: a program that is not ours, or not for this address.
+    pub foreign: u64,
+    /// Ring entries and indices from the kernel that make no sense; the frames they should name stay accounted for.
+    pub corrupt: u64,
 }
 
 /// The way in and out of a worker. Every method but [`Port::wait`] returns at once, and none allocates.
@@ -96,7 +111,7 @@ pub trait Port {
     /// Gives back every frame the port holds, and stops it: nothing is received or sent after.
     fn close(&mut self, pool: &mut FramePool);
 
-    /// `plain`, `uring` or `sim`: shown in the log, the status and a metric.
+    /// `plain`, `uring`, `xsk` or `sim`: shown in the log, the status and a metric.
     fn name(&self) -> &'static str;
 
     /// Frames taken by `transmit` and not yet reclaimed.
@@ -107,6 +122,9 @@ pub trait Port {
 
     /// Counters since the start.
     fn counters(&self) -> PortCounters;
+
+    /// What needs doing now and then, a few times a second: reads the counters that cost a system call.
+    fn housekeeping(&mut self) {}
 
     /// The clock of `wait`'s deadline: CLOCK_MONOTONIC, or the simulated network's.
     fn now_ns(&self) -> u64 {
@@ -124,6 +142,8 @@ pub enum PortKind {
     Uring,
     /// recvmmsg and sendmmsg.
     Plain,
+    /// AF_XDP sockets that the loader hands over. "auto" never means it: it takes a loader and an interface.
+    Xsk,
 }
 
 /// A port kind that exists: never "auto".
@@ -131,21 +151,36 @@ pub enum PortKind {
 pub enum Resolved {
     /// io_uring is there.
     Uring,
+    /// AF_XDP; whether the loader hands its sockets over shows when it is asked.
+    Xsk,
     /// Plain, and if io_uring was preferred, why it is not used.
     Plain(Option<UringUnavailable>),
+}
+
+impl Resolved {
+    /// `uring`, `xsk` or `plain`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Resolved::Uring => "uring",
+            Resolved::Xsk => "xsk",
+            Resolved::Plain(_) => "plain",
+        }
+    }
 }
 
 impl PortKind {
     /// Decides, by trying, what runs.
     ///
     /// # Errors
-    /// Why io_uring can't be had, when it was asked for by name.
+    /// Why io_uring can't be had, when it was asked for by name, or for xsk.
     pub fn resolve(self) -> Result<Resolved, UringUnavailable> {
         match (self, uring_available()) {
             (PortKind::Plain, _) => Ok(Resolved::Plain(None)),
+            (PortKind::Xsk, Ok(())) => Ok(Resolved::Xsk),
             (_, Ok(())) => Ok(Resolved::Uring),
             (PortKind::Auto, Err(reason)) => Ok(Resolved::Plain(Some(reason))),
-            (PortKind::Uring, Err(reason)) => Err(reason),
+            // Its workers sleep in an io_uring, too.
+            (PortKind::Uring | PortKind::Xsk, Err(reason)) => Err(reason),
         }
     }
 }
@@ -158,14 +193,15 @@ impl std::str::FromStr for PortKind {
             "auto" => Ok(PortKind::Auto),
             "uring" => Ok(PortKind::Uring),
             "plain" => Ok(PortKind::Plain),
+            "xsk" => Ok(PortKind::Xsk),
             _ => Err(UnknownPort),
         }
     }
 }
 
-/// A port name that is none of `auto`, `uring`, `plain`.
+/// A port name that is none of `auto`, `uring`, `plain`, `xsk`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown port: use auto, uring or plain")]
+#[error("unknown port: use auto, uring, plain or xsk")]
 pub struct UnknownPort;
 
 /// What a port over a UDP socket is made of.

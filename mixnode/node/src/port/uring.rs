@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use super::available::{builder, explain};
+use super::available::{builder, explain, restrict};
 use super::batch::MessageBatch;
 use super::socket::KERNEL_ADDRESS_BYTES;
 use super::wake::{EventFd, remaining};
@@ -49,6 +49,14 @@ const RECEIVE: u64 = 1 << 32;
 const EVENT: u64 = 2 << 32;
 const SEND: u64 = 3 << 32;
 const CANCEL: u64 = 4 << 32;
+
+/// The operations a port submits, and no others.
+const OPERATIONS: [u8; 4] = [
+    opcode::RecvMsgMulti::CODE,
+    opcode::SendMsg::CODE,
+    opcode::PollAdd::CODE,
+    opcode::AsyncCancel2::CODE,
+];
 
 /// Frames a pool of `frames` lends to the kernel for receiving.
 pub fn buffer_count(frames: u32) -> u32 {
@@ -108,6 +116,7 @@ impl UringPort {
             .map_err(unavailable)?;
         let buffers = BufferRing::new(count as u16, pool.memory())?;
         buffers.register(&ring.submitter()).map_err(unavailable)?;
+        restrict(&ring.submitter(), &OPERATIONS).map_err(unavailable)?;
         // SAFETY: all-zero is a valid msghdr.
         let mut receive_header: libc::msghdr = unsafe { std::mem::zeroed() };
         receive_header.msg_namelen = KERNEL_ADDRESS_BYTES as libc::socklen_t;

@@ -1,7 +1,7 @@
 //! The clock workers sleep by and the event that wakes them.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// An eventfd: whoever puts something into a worker's mailbox signals it, and the worker's port wakes.
 #[derive(Debug)]
@@ -35,6 +35,12 @@ impl EventFd {
         let mut count = [0u8; 8];
         // SAFETY: eight writable bytes; the descriptor does not block.
         unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) == 8 }
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -1,9 +1,9 @@
-//! The core this thread stays on, and the CPU time it has used. The only unsafe code of the benchmark.
+//! The core this thread stays on, and the CPU time it has used. A room for unsafe code: system calls.
 
 use std::io;
 
 /// Keeps this thread on the core it is running on, so that no migration falls into a measurement.
-pub(super) fn pin_to_this_core() -> io::Result<()> {
+pub(crate) fn pin_to_this_core() -> io::Result<()> {
     // SAFETY: takes no arguments and touches no memory.
     let core = unsafe { libc::sched_getcpu() };
     let core = usize::try_from(core).map_err(|_| io::Error::last_os_error())?;
@@ -19,7 +19,7 @@ pub(super) fn pin_to_this_core() -> io::Result<()> {
 }
 
 /// CPU time of this thread, in nanoseconds. Unlike a wall clock it stands still while others run.
-pub(super) fn thread_cpu_ns() -> io::Result<u64> {
+pub(crate) fn thread_cpu_ns() -> io::Result<u64> {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,

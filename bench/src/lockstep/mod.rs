@@ -1,0 +1,234 @@
+//! `mixbench node` and `mixbench ports`: what forwarding costs, in lockstep on one core.
+//!
+//! One pinned thread puts a burst before a port, then runs the port or the whole node over it, and only the latter is
+//! on the clock: the thread's CPU time, no wall clock. Cases are interleaved round by round, and the report gives
+//! medians. What the kernel does in interrupts for a datagram is billed to whoever causes it: delivering to the node
+//! to the sender of the burst, which is not on the clock; delivering what the node sends to the node.
+
+mod node;
+mod ports;
+mod report;
+
+use std::io;
+use std::sync::Arc;
+
+use mixnode::pool::FramePool;
+use mixnode::port::{EventFd, PlainPort, Port, PortParts, UringPort, uring_available};
+
+use crate::clock;
+use crate::scene::FRAMES;
+use crate::scene::place::{NEXT_HOPS, Place};
+use crate::scene::veth::Cable;
+use report::Report;
+
+/// Packets of one round: what a busy worker takes at a time.
+const BATCH: usize = mixnode::port::BATCH_MAX;
+
+/// What the commands are told.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Print one line of JSON in place of the table.
+    #[arg(long)]
+    json: bool,
+    /// Few rounds: seconds less, medians less steady.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The whole node.
+    Node,
+    /// The ports alone.
+    Ports,
+}
+
+const ROUNDS: usize = 1_000;
+const ROUNDS_QUICK: usize = 100;
+/// Rounds thrown away at the start.
+const WARM_UP: usize = 5;
+
+/// One measurement, repeatable.
+trait Round {
+    /// Makes everything ready, off the clock.
+    fn prepare(&mut self) -> io::Result<()>;
+    /// Does it and gives the CPU nanoseconds of each of its parts.
+    fn run(&mut self) -> io::Result<Vec<u64>>;
+}
+
+/// Something to measure round by round.
+struct Case {
+    name: String,
+    /// Names of what a round measures, in order.
+    parts: Vec<String>,
+    packets: usize,
+    round: Box<dyn Round>,
+}
+
+impl Case {
+    /// A case with one part.
+    fn new(name: &str, packets: usize, round: impl Round + 'static) -> Case {
+        Case::with_parts(name, &[""], packets, round)
+    }
+
+    /// A case whose rounds measure several parts apart.
+    fn with_parts(name: &str, parts: &[&str], packets: usize, round: impl Round + 'static) -> Case {
+        Case {
+            name: name.to_owned(),
+            parts: parts.iter().map(|part| (*part).to_owned()).collect(),
+            packets,
+            round: Box::new(round),
+        }
+    }
+}
+
+/// Runs the measurements and prints the report.
+///
+/// # Errors
+/// The thread can't be pinned, sockets can't be had, or datagrams got lost on the way.
+pub fn run(what: What, arguments: &Arguments) -> io::Result<()> {
+    clock::pin_to_this_core()?;
+    let rounds = if arguments.quick {
+        ROUNDS_QUICK
+    } else {
+        ROUNDS
+    };
+    let mut skipped = Vec::new();
+    let (mut cases, network) = cases(what, &mut skipped)?;
+    let results = measure(&mut cases, rounds)?;
+    let report = Report::new(what, network, rounds, results, skipped);
+    for reason in &report.skipped {
+        eprintln!("mixbench: SKIPPED: {reason}");
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}
+
+/// Everything that is there, and the reason for everything that is not.
+fn cases(what: What, skipped: &mut Vec<String>) -> io::Result<(Vec<Case>, &'static str)> {
+    let mut network = match rustix::process::geteuid().is_root() {
+        true => Network::Veth,
+        false => Network::Loopback,
+    };
+    if network == Network::Veth
+        && let Err(error) = Cable::lay(true)
+    {
+        skipped.push(format!("xsk, and the others on veth: {error}"));
+        network = Network::Loopback;
+    } else if network == Network::Loopback {
+        skipped.push("xsk: it takes network namespaces and an XDP program: run as root".into());
+    }
+    let mut cases = Vec::new();
+    let (place, pool, event) = network.open()?;
+    let port = PlainPort::new(parts(&place, &event)?, &pool)?;
+    cases.push(case(what, "plain", place, pool, event, port)?);
+    match uring_available() {
+        Ok(()) => {
+            let (place, pool, event) = network.open()?;
+            let port = UringPort::new(parts(&place, &event)?, &pool)?;
+            cases.push(case(what, "uring", place, pool, event, port)?);
+        }
+        Err(reason) => skipped.push(format!("uring: {reason}")),
+    }
+    if network == Network::Veth {
+        let mut cable = Cable::lay(true)?;
+        let mut place = cable.place(NEXT_HOPS)?;
+        let event = Arc::new(EventFd::new()?);
+        let (pool, port, steering) = cable.open_xsk(&place, Arc::clone(&event), u32::MAX)?;
+        place.steering = Some(steering);
+        place.cable = Some(cable);
+        cases.push(case(what, "xsk", place, pool, event, port)?);
+    }
+    if what == What::Ports {
+        let (place, ..) = network.open()?;
+        cases.push(ports::segmented("plain", place)?);
+    }
+    Ok((cases, network.name()))
+}
+
+/// Where everything is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Network {
+    Loopback,
+    Veth,
+}
+
+impl Network {
+    fn name(self) -> &'static str {
+        match self {
+            Network::Loopback => "loopback, receivers' sockets drained off the clock",
+            Network::Veth => {
+                "veth between two network namespaces, frames to a MAC address nobody has"
+            }
+        }
+    }
+
+    /// Surroundings for a port over a UDP socket.
+    fn open(self) -> io::Result<(Place, FramePool, Arc<EventFd>)> {
+        let place = match self {
+            Network::Loopback => Place::loopback(NEXT_HOPS)?,
+            Network::Veth => {
+                let cable = Cable::lay(true)?;
+                let mut place = cable.place(NEXT_HOPS)?;
+                place.cable = Some(cable);
+                place
+            }
+        };
+        Ok((place, FramePool::new(FRAMES)?, Arc::new(EventFd::new()?)))
+    }
+}
+
+fn parts(place: &Place, event: &Arc<EventFd>) -> io::Result<PortParts> {
+    Ok(PortParts {
+        socket: place.node.try_clone()?,
+        event: Arc::clone(event),
+    })
+}
+
+fn case<P: Port + 'static>(
+    what: What,
+    name: &str,
+    place: Place,
+    pool: FramePool,
+    event: Arc<EventFd>,
+    port: P,
+) -> io::Result<Case> {
+    match what {
+        What::Node => node::case(name, place, pool, event, port),
+        What::Ports => ports::case(name, place, pool, port),
+    }
+}
+
+/// Nanoseconds a packet of one part of one case, all rounds.
+struct Samples {
+    name: String,
+    ns: Vec<f64>,
+}
+
+fn measure(cases: &mut [Case], rounds: usize) -> io::Result<Vec<Samples>> {
+    let mut results: Vec<Vec<Samples>> = Vec::new();
+    for case in cases.iter() {
+        let samples = case.parts.iter().map(|part| Samples {
+            name: format!("{} {part}", case.name).trim_end().to_owned(),
+            ns: Vec::with_capacity(rounds),
+        });
+        results.push(samples.collect());
+    }
+    for round in 0..WARM_UP + rounds {
+        for (case, samples) in cases.iter_mut().zip(&mut results) {
+            case.round.prepare()?;
+            let spent = case.round.run()?;
+            if round >= WARM_UP {
+                for (samples, spent) in samples.iter_mut().zip(spent) {
+                    samples.ns.push(spent as f64 / case.packets as f64);
+                }
+            }
+        }
+    }
+    Ok(results.into_iter().flatten().collect())
+}

@@ -1,0 +1,295 @@
+//! The node's side of the loader against one that is played here: what it says, and what it does when the loader goes
+//! and comes back.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mixnode::frontend::channel::Channel;
+use mixnode::frontend::protocol::{ADDRESSES_MAX, LIST_MAX, Mode, Opened, Peer, Reply, Request};
+use mixnode::frontend::{Connection, Indices, Loader, LoaderError};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A loader that answers as it is told and reports what it was asked.
+struct Played {
+    path: PathBuf,
+    listener: OwnedFd,
+}
+
+impl Played {
+    fn listen(path: PathBuf) -> Played {
+        let _ = std::fs::remove_file(&path);
+        let listener = rustix::net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&listener, 4).unwrap();
+        Played { path, listener }
+    }
+
+    /// Takes one connection and answers until it ends or `stop` has a message.
+    fn serve(
+        self,
+        mut answer: impl FnMut(&Request) -> (Reply, usize) + Send + 'static,
+    ) -> (Receiver<Request>, Sender<()>, JoinHandle<()>) {
+        let (asked, requests) = channel();
+        let (stop, stopped) = channel();
+        let thread = std::thread::spawn(move || {
+            let socket = rustix::net::accept(&self.listener).unwrap();
+            let channel = Channel::from_socket(socket);
+            rustix::net::sockopt::set_socket_timeout(
+                &channel,
+                rustix::net::sockopt::Timeout::Recv,
+                Some(Duration::from_millis(20)),
+            )
+            .unwrap();
+            let memory = tempfile::tempfile().unwrap();
+            while stopped.try_recv().is_err() {
+                let request = match channel.receive::<Request>() {
+                    Ok(Some((request, _))) => request,
+                    Ok(None) => break,
+                    Err(_) => continue,
+                };
+                let (reply, descriptors) = answer(&request);
+                asked.send(request).unwrap();
+                let descriptors = vec![memory.as_fd(); descriptors];
+                channel.send(&reply, &descriptors).unwrap();
+            }
+            std::fs::remove_file(&self.path).unwrap();
+        });
+        (requests, stop, thread)
+    }
+}
+
+fn address() -> SocketAddr {
+    "192.0.2.7:9000".parse().unwrap()
+}
+
+fn done(_: &Request) -> (Reply, usize) {
+    (Reply::Done, 0)
+}
+
+fn opened(queues: Vec<Vec<u32>>) -> Reply {
+    Reply::Opened(Opened {
+        interface: "eth0".to_owned(),
+        interface_index: 2,
+        mac: [2, 0, 0, 0, 0, 1],
+        mode: Mode::Native,
+        zero_copy: false,
+        queues,
+    })
+}
+
+/// Waits for what must come to be.
+fn until(mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "it did not come to be");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn descriptors_are_dealt_to_the_workers_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let played = Played::listen(folder.path().join("loader"));
+    let path = played.path.clone();
+    let queues = vec![vec![0, 2], vec![1]];
+    let reply = opened(queues.clone());
+    let (requests, _, thread) = played.serve(move |_| (reply.clone(), 5));
+    let connection = Connection::connect(&path).unwrap();
+    let handover = connection.open(address(), &[1024, 2048], true).unwrap();
+    assert_eq!(
+        requests.recv().unwrap(),
+        Request::Open {
+            address: address(),
+            frames: vec![1024, 2048],
+            busy_poll: true,
+        }
+    );
+    let dealt: Vec<Vec<u32>> = handover
+        .workers
+        .iter()
+        .map(|worker| worker.sockets.iter().map(|socket| socket.queue).collect())
+        .collect();
+    assert_eq!(dealt, queues);
+    drop(connection);
+    thread.join().unwrap();
+}
+
+#[test]
+fn answers_that_do_not_fit_the_question_are_refused() {
+    for (reply, descriptors) in [
+        (Reply::Done, 0),
+        (opened(vec![vec![0]]), 1),
+        (opened(vec![vec![0]]), 3),
+        (opened(vec![vec![0], vec![1]]), 4),
+        (opened(vec![vec![]]), 1),
+        (opened(vec![]), 0),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let played = Played::listen(folder.path().join("loader"));
+        let path = played.path.clone();
+        let (_requests, _, thread) = played.serve(move |_| (reply.clone(), descriptors));
+        let connection = Connection::connect(&path).unwrap();
+        let refused = connection.open(address(), &[1024], false).unwrap_err();
+        assert!(matches!(refused, LoaderError::Senseless(_)), "{refused}");
+        drop(connection);
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_refusal_brings_the_loaders_words_and_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let played = Played::listen(folder.path().join("loader"));
+    let path = played.path.clone();
+    let (_requests, _, thread) = played.serve(|_| {
+        let message = "eth0 has 1 queue for 2 workers: ethtool -L eth0 combined 2".to_owned();
+        (Reply::Refused { message, code: 78 }, 0)
+    });
+    let connection = Connection::connect(&path).unwrap();
+    let refused = connection.open(address(), &[64, 64], false).unwrap_err();
+    let refused = mixnode::node::NodeError::from(refused);
+    assert_eq!(refused.exit_code(), 78);
+    assert!(refused.to_string().contains("1 queue for 2 workers"));
+    drop(connection);
+    thread.join().unwrap();
+    // And when nobody is there at all.
+    let missing = Connection::connect(&path).unwrap_err();
+    assert!(missing.to_string().contains("start mixctld"), "{missing}");
+}
+
+#[test]
+fn an_index_is_let_in_when_the_loader_has_done_it_and_not_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let played = Played::listen(folder.path().join("loader"));
+    let path = played.path.clone();
+    let (requests, _, thread) = played.serve(|request| match request {
+        Request::AddIndex { index: 13 } => {
+            let message = "the map is full".to_owned();
+            (Reply::Refused { message, code: 71 }, 0)
+        }
+        _ => (Reply::Done, 0),
+    });
+    let connection = Connection::connect(&path).unwrap();
+    let (mut loader, keeper) = Loader::new(connection, path, address());
+    let kept = std::thread::spawn(move || keeper.run());
+    loader.ready().unwrap();
+    assert!(loader.admit(12));
+    assert!(!loader.admit(13));
+    Indices::forget(&mut loader, 13);
+    Indices::forget(&mut loader, 12);
+    loader.refresh(vec!["192.0.2.9".parse().unwrap()]);
+    let peers = |count: u32| -> Vec<Peer> {
+        let address = |number: u32| std::net::Ipv4Addr::from(0x0a00_0000 + number).into();
+        (0..count)
+            .map(|number| Peer {
+                address: address(number),
+                pps: 10,
+                burst: 2,
+            })
+            .collect()
+    };
+    assert!(loader.peers(peers(ADDRESSES_MAX as u32 + 1)));
+    drop(loader);
+    kept.join().unwrap();
+    thread.join().unwrap();
+    let all: Vec<Request> = requests.iter().collect();
+    assert_eq!(
+        all[..5],
+        [
+            Request::Ready,
+            Request::AddIndex { index: 12 },
+            Request::AddIndex { index: 13 },
+            // 13 was never let in: there is nothing to take out.
+            Request::RemoveIndex { index: 12 },
+            Request::Refresh {
+                next_hops: vec!["192.0.2.9".parse().unwrap()],
+            },
+        ]
+    );
+    let lists: Vec<(usize, bool)> = all[5..]
+        .iter()
+        .map(|request| match request {
+            Request::Peers { peers, append } => (peers.len(), *append),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(lists, [(ADDRESSES_MAX, false), (1, true)]);
+}
+
+#[test]
+fn a_loader_that_comes_back_is_told_what_is_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("loader");
+    let (_requests, stop, thread) = Played::listen(path.clone()).serve(done);
+    let connection = Connection::connect(&path).unwrap();
+    let (mut loader, keeper) = Loader::new(connection, path.clone(), address());
+    let kept = std::thread::spawn(move || keeper.run());
+    let count = LIST_MAX as u32 + 3;
+    for index in 0..count {
+        assert!(loader.admit(index));
+    }
+    let peer = Peer {
+        address: "192.0.2.8".parse().unwrap(),
+        pps: 100,
+        burst: 10,
+    };
+    assert!(loader.peers(vec![peer]));
+    Indices::forget(&mut loader, 1);
+    // In order, so all of it has been served.
+    assert!(loader.admit(count));
+    stop.send(()).unwrap();
+    thread.join().unwrap();
+
+    // Nothing is let in meanwhile; what ends meanwhile is remembered.
+    until(|| !loader.admit(1_000_000));
+    assert!(loader.forget(2));
+    assert!(!loader.admit(1_000_001));
+
+    let (requests, _stop, thread) = Played::listen(path.clone()).serve(done);
+    let mut told = Vec::new();
+    let mut parts = 0;
+    loop {
+        match requests.recv_timeout(PATIENCE).unwrap() {
+            Request::Resume {
+                address: of,
+                indices,
+                more,
+            } => {
+                assert_eq!(of, address());
+                told.extend(indices);
+                parts += 1;
+                if !more {
+                    break;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let expected: Vec<u32> = (0..=count)
+        .filter(|index| ![1, 2].contains(index))
+        .collect();
+    assert_eq!((told, parts), (expected, 2));
+    assert_eq!(
+        requests.recv_timeout(PATIENCE).unwrap(),
+        Request::Peers {
+            peers: vec![peer],
+            append: false,
+        }
+    );
+    until(|| loader.admit(1_000_002));
+    drop(loader);
+    kept.join().unwrap();
+    thread.join().unwrap();
+}
