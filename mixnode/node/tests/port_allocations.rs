@@ -1,85 +1,13 @@
-//! Nothing allocates on a port, in the pool, the wheel or the replay table once they run.
+//! Nothing allocates in the pool, the wheel or the replay table once they run; for ports see the port suite.
 
-mod ports;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "ports/allocations.rs"]
+mod allocations;
 
 use arrayvec::ArrayVec;
 use mixnode::replay::ReplayTable;
 use mixnode::wheel::{TICK_NS, Wheel};
-use ports::{Kind, Lan};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-
-thread_local! {
-    /// Allocations of this thread: the test harness's own threads don't count.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as above.
-        unsafe { System.realloc(memory, layout, bytes) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations_of(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    work();
-    ALLOCATIONS.get() - before
-}
-
-fn no_port_allocates_after_start(kind: Kind) {
-    let Some(lan) = Lan::new(kind) else { return };
-    let (mut a, mut b) = (
-        lan.node(lan.loopback(1), 256),
-        lan.node(lan.loopback(2), 256),
-    );
-    let destination = b.address();
-    let mut exchange = |rounds: u64| {
-        for round in 0..rounds {
-            a.send(destination, 64 * round, 64);
-            assert_eq!(b.receive(64, |_, _| ()), 64);
-        }
-    };
-    // Arms the receive, makes the ring the thread's, and lets the simulated network grow to its size.
-    exchange(4);
-    assert_eq!(allocations_of(|| exchange(200)), 0);
-}
-
-#[test]
-fn the_plain_port_does_not_allocate_after_start() {
-    no_port_allocates_after_start(Kind::Plain);
-}
-
-#[test]
-fn the_uring_port_does_not_allocate_after_start() {
-    no_port_allocates_after_start(Kind::Uring);
-}
-
-#[test]
-fn the_simulated_port_does_not_allocate_after_start() {
-    no_port_allocates_after_start(Kind::Sim);
-}
 
 #[test]
 fn wheel_and_replay_table_do_not_allocate_after_start() {
@@ -87,7 +15,7 @@ fn wheel_and_replay_table_do_not_allocate_after_start() {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let mut wheel = Wheel::new(1000, TICK_NS, 0);
     let table = ReplayTable::new(100_000, &[1; 16]).unwrap();
-    let count = allocations_of(|| {
+    let count = allocations::during(|| {
         let mut due = ArrayVec::new();
         for now_ns in (0..2_000_000_000).step_by(100_000) {
             while let Some(frame) = pool.take() {
@@ -108,7 +36,7 @@ fn wheel_and_replay_table_do_not_allocate_after_start() {
 #[test]
 fn the_counter_counts() {
     assert_eq!(
-        allocations_of(|| drop(std::hint::black_box(Box::new(1)))),
+        allocations::during(|| drop(std::hint::black_box(Box::new(1)))),
         1
     );
 }

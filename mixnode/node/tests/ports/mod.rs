@@ -1,15 +1,38 @@
-//! What the port tests share: one way to open any port, and a pair of them that exchange datagrams.
+//! What the port tests share: one way to open any port, a pair of them that exchange datagrams, and the cases that
+//! hold for all.
 #![allow(dead_code)]
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mixnode::pool::{DATAGRAM_BYTES, Frame, FramePool};
 use mixnode::port::sim::{Conditions, Endpoint, Network};
 use mixnode::port::{
-    Departing, DepartingBatch, EventFd, PlainPort, Port, PortParts, Received, ReceivedBatch,
-    SimPort, SocketOptions, UringPort, socket, uring_available,
+    Departing, DepartingBatch, EventFd, Exclusive, PlainPort, Port, PortParts, Received,
+    ReceivedBatch, SimPort, SocketOptions, UringPort, socket, uring_available,
 };
+
+pub mod allocations;
+pub mod cases;
+
+/// The receiver index in the clear bytes of every test datagram: a front end that looks at them knows it.
+pub const INDEX: u32 = 7;
+
+/// Where ports of one kind meet.
+pub trait Lan {
+    /// Address of host `n`, 1 or 2; its port may be left to whoever opens it.
+    fn host(&self, n: u8) -> SocketAddr;
+
+    /// A port with a pool of `frames` on `address`.
+    fn node(&self, address: SocketAddr, frames: u32) -> Node;
+
+    /// The lock that keeps a second process off `address`, where there is such a thing.
+    fn exclusive(&self, address: SocketAddr) -> Option<Exclusive>;
+
+    /// Lets the network deliver what is under way, where that does not happen by itself.
+    fn advance(&self) {}
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -18,8 +41,8 @@ pub enum Kind {
     Sim,
 }
 
-/// Opens ports of one kind. The simulated ones meet on one network.
-pub struct Lan {
+/// Ports without privilege: on the loopback, or on one simulated network.
+pub struct Local {
     pub kind: Kind,
     pub network: Network,
 }
@@ -41,32 +64,27 @@ impl Stranger {
     }
 }
 
-impl Lan {
+impl Local {
     /// `None` (said aloud) where io_uring is forbidden to this process.
-    pub fn new(kind: Kind) -> Option<Lan> {
+    pub fn new(kind: Kind) -> Option<Local> {
         if kind == Kind::Uring
             && let Err(reason) = uring_available()
         {
             eprintln!("SKIPPED: {reason}");
             return None;
         }
-        Some(Lan {
+        Some(Local {
             kind,
             network: Network::new(1, Conditions::default()),
         })
     }
 
-    pub fn loopback(&self, n: u8) -> SocketAddr {
-        let port = if self.kind == Kind::Sim { 9000 } else { 0 };
-        SocketAddr::from(([127, 0, 0, n], port))
-    }
-
-    pub fn open(
+    fn open(
         &self,
         address: SocketAddr,
         pool: &FramePool,
         event: &Arc<EventFd>,
-    ) -> Box<dyn Port> {
+    ) -> Box<dyn Port + Send> {
         let event = Arc::clone(event);
         if self.kind == Kind::Sim {
             return Box::new(SimPort::new(
@@ -95,31 +113,60 @@ impl Lan {
             _ => Stranger::Socket(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()),
         }
     }
+}
 
-    pub fn node(&self, address: SocketAddr, frames: u32) -> Node {
+impl Lan for Local {
+    fn host(&self, n: u8) -> SocketAddr {
+        let port = if self.kind == Kind::Sim { 9000 } else { 0 };
+        SocketAddr::from(([127, 0, 0, n], port))
+    }
+
+    fn node(&self, address: SocketAddr, frames: u32) -> Node {
         let pool = FramePool::new(frames).unwrap();
         let event = Arc::new(EventFd::new().unwrap());
         let port = self.open(address, &pool, &event);
-        Node {
-            port,
-            pool,
-            event,
-            batch: ReceivedBatch::new(),
-            departing: DepartingBatch::new(),
+        Node::new(port, pool, event, Box::new(()))
+    }
+
+    fn exclusive(&self, address: SocketAddr) -> Option<Exclusive> {
+        (self.kind != Kind::Sim).then(|| Exclusive::acquire(address).unwrap())
+    }
+
+    fn advance(&self) {
+        if self.kind == Kind::Sim {
+            self.network.advance(0, |_| ());
         }
     }
 }
 
 /// A port with its pool: as much of a worker as a port needs.
 pub struct Node {
-    pub port: Box<dyn Port>,
+    pub port: Box<dyn Port + Send>,
     pub pool: FramePool,
     pub event: Arc<EventFd>,
     pub batch: ReceivedBatch,
     pub departing: DepartingBatch,
+    /// What has to outlive the port, and ends with it.
+    pub kept: Box<dyn Any>,
 }
 
 impl Node {
+    pub fn new(
+        port: Box<dyn Port + Send>,
+        pool: FramePool,
+        event: Arc<EventFd>,
+        kept: Box<dyn Any>,
+    ) -> Node {
+        Node {
+            port,
+            pool,
+            event,
+            batch: ReceivedBatch::new(),
+            departing: DepartingBatch::new(),
+            kept,
+        }
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.port.local_address()
     }
@@ -132,7 +179,7 @@ impl Node {
                 let Some(mut frame) = self.pool.take() else {
                     break;
                 };
-                self.pool.datagram_mut(&mut frame)[..8].copy_from_slice(&next.to_le_bytes());
+                *self.pool.datagram_mut(&mut frame) = datagram(next);
                 self.departing.push(Departing { frame, destination });
                 next += 1;
             }
@@ -181,6 +228,13 @@ impl Node {
         held
     }
 
+    /// What was shed at the door, as of now.
+    pub fn shed(&mut self) -> u64 {
+        self.port.housekeeping();
+        let counters = self.port.counters();
+        counters.pool_full + counters.ring_full
+    }
+
     /// Stops the port; every frame is back then.
     pub fn close(mut self) {
         self.port.close(&mut self.pool);
@@ -189,9 +243,21 @@ impl Node {
     }
 }
 
-/// The number a datagram of [`Node::send`] carries.
+/// A datagram that carries a number, behind the clear bytes of a data frame of the link (mixnode/link/SPEC.md).
+pub fn datagram(number: u64) -> [u8; DATAGRAM_BYTES] {
+    let mut datagram = [0; DATAGRAM_BYTES];
+    datagram[0] = 4;
+    datagram[8..12].copy_from_slice(&INDEX.to_le_bytes());
+    datagram[16..24].copy_from_slice(&number.to_le_bytes());
+    datagram[24..].fill(number as u8);
+    datagram
+}
+
+/// The number a datagram of [`Node::send`] carries; all of it is as it was sent.
 pub fn number(pool: &FramePool, received: &Received) -> u64 {
     assert_eq!(received.length, DATAGRAM_BYTES);
-    let datagram = pool.datagram(&received.frame);
-    u64::from_le_bytes(datagram[..8].try_into().unwrap())
+    let came = pool.datagram(&received.frame);
+    let number = u64::from_le_bytes(came[16..24].try_into().unwrap());
+    assert_eq!(*came, datagram(number));
+    number
 }

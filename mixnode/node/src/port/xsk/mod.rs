@@ -266,6 +266,8 @@ impl Port for XskPort {
             self.receive_from((self.next_receive + step) % count, pool, into);
         }
         self.next_receive = (self.next_receive + 1) % count;
+        // Before the worker goes on with these: what comes meanwhile needs chunks.
+        self.fill(pool);
         if !into.is_full() && self.waiter.take_ready(KERNEL) {
             let room = into.remaining_capacity();
             if self.kernel.receive(pool, into) == room || pool.available() == 0 {
@@ -289,6 +291,8 @@ impl Port for XskPort {
             };
             departing.extend(back);
         }
+        // The next batch begins with another queue.
+        self.next_transmit = (self.next_transmit + 1) % self.queues.len();
         self.kick();
         self.flush_kernel();
         offered - departing.len()
