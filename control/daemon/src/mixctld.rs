@@ -1,5 +1,6 @@
 //! `mixctld`, the daemon: for now the loader of the XDP front end.
 
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +61,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         pins: arguments.pins,
         node_user: arguments.node_user,
     })?;
-    println!("mixctld: listening at {}", arguments.socket.display());
+    // Nobody needs to read it.
+    let _ = writeln!(
+        std::io::stdout(),
+        "mixctld: listening at {}",
+        arguments.socket.display()
+    );
     loader.run(stopped.into())
 }

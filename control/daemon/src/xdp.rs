@@ -1,5 +1,6 @@
 //! `mixctl xdp`: the operator's side of the loader.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -112,11 +113,13 @@ pub fn run(command: Command) -> Result<(), Failure> {
         }
         _ => return Err(unexpected()),
     };
-    if common.json {
-        println!("{document}");
+    // A reader that has seen enough is no error.
+    let text = if common.json {
+        document.to_string()
     } else {
-        println!("{text}");
-    }
+        text
+    };
+    let _ = writeln!(std::io::stdout(), "{text}");
     Ok(())
 }
 

@@ -9,6 +9,9 @@ use rustix::thread::CapabilitySet;
 use super::interface::Interface;
 use crate::exit::{self, Failure};
 
+/// The smallest MTU that every IPv6 link has (RFC 8200); a datagram with its headers fits.
+const MTU_MIN: u32 = 1280;
+
 /// The capabilities the loader can't do without; CAP_SYS_ADMIN stands in for the newer two.
 const CAPABILITIES: [(&str, CapabilitySet, bool); 4] = [
     ("CAP_BPF", CapabilitySet::BPF, true),
@@ -143,6 +146,38 @@ pub(super) fn load(error: &(dyn Error + 'static)) -> Failure {
     }
 }
 
+/// Why a map of an attached program can't be read or written.
+pub(super) fn map(interface: &str, error: &(dyn Error + 'static)) -> Failure {
+    let message = match errno(error) {
+        Some(libc::E2BIG) => {
+            format!("{interface}: the program has no room for more sessions or peers")
+        }
+        _ => format!(
+            "the maps of the program on {interface} can't be used ({}): `mixctl xdp detach {interface}`, then attach",
+            whole(error)
+        ),
+    };
+    Failure::new(exit::OS, message)
+}
+
+/// Whether an interface can carry link datagrams at all.
+pub(super) fn unsuitable(interface: &Interface) -> Result<(), Failure> {
+    let Interface { name, mtu, .. } = interface;
+    if interface.mac.is_none() {
+        let message =
+            format!("{name} is no Ethernet interface: attach to the one below it (`ip link`)");
+        return Err(Failure::new(exit::OS, message));
+    }
+    if *mtu < MTU_MIN {
+        let message = format!(
+            "{name} has an MTU of {mtu} bytes, less than IPv6 and a datagram of Fogmix need: `ip link set dev {name} \
+             mtu 1500`, or at least {MTU_MIN}"
+        );
+        return Err(Failure::new(exit::OS, message));
+    }
+    Ok(())
+}
+
 /// The kernel says no and the process has the usual capabilities.
 fn permission() -> Failure {
     match missing_capabilities() {
@@ -214,6 +249,27 @@ mod tests {
             assert!(failure.message.contains("eth0"), "{failure}");
             assert!(failure.message.contains(remedy), "{number}: {failure}");
         }
+    }
+
+    #[test]
+    fn what_can_not_carry_a_datagram_is_unsuitable() {
+        let ethernet = |mtu| Interface {
+            mac: Some([2; 6]),
+            ..interface(mtu)
+        };
+        assert!(unsuitable(&ethernet(1280)).is_ok());
+        assert!(
+            unsuitable(&ethernet(1279))
+                .unwrap_err()
+                .message
+                .contains("mtu 1500")
+        );
+        assert!(
+            unsuitable(&interface(1500))
+                .unwrap_err()
+                .message
+                .contains("no Ethernet")
+        );
     }
 
     #[test]

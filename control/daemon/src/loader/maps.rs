@@ -129,29 +129,29 @@ impl Maps {
 
     /// Gives nodes of the consensus their rates. Nodes that share a key (an IPv6 /64) share the sum of their rates.
     pub fn set_peers(&mut self, peers: &[Peer], append: bool) -> Result<(), MapError> {
-        let mut wanted = if append {
-            self.wanted.clone()
-        } else {
-            BTreeMap::new()
-        };
-        let mut changed = HashSet::new();
+        let mut rates: BTreeMap<[u8; 16], (u64, u64)> = BTreeMap::new();
         for peer in peers {
             let key = source_key(peer.address);
-            let (pps, burst) = wanted.entry(key).or_insert((0, 0));
+            let before = self.wanted.get(&key).filter(|_| append);
+            let (pps, burst) = rates
+                .entry(key)
+                .or_insert(before.copied().unwrap_or((0, 0)));
             *pps = pps.saturating_add(peer.pps.into());
             *burst = burst.saturating_add(peer.burst.into());
-            changed.insert(key);
         }
-        // The program holds every peer to a quarter of the capacity, whatever stands here.
-        for key in changed {
-            if let Some((pps, burst)) = wanted.get(&key) {
-                self.peers.insert(key, Rate::new(*pps, *burst), 0)?;
+        if !append {
+            let gone = |key: &&[u8; 16]| !rates.contains_key(*key);
+            let gone: Vec<[u8; 16]> = self.wanted.keys().filter(gone).copied().collect();
+            for key in gone {
+                self.peers.remove(&key)?;
+                self.wanted.remove(&key);
             }
         }
-        for key in self.wanted.keys().filter(|key| !wanted.contains_key(*key)) {
-            self.peers.remove(key)?;
+        // The program holds every peer to a quarter of the capacity, whatever stands here.
+        for (key, (pps, burst)) in rates {
+            self.peers.insert(key, Rate::new(pps, burst), 0)?;
+            self.wanted.insert(key, (pps, burst));
         }
-        self.wanted = wanted;
         Ok(())
     }
 

@@ -76,6 +76,10 @@ impl Opening {
         busy_poll: bool,
     ) -> Result<Opening, Failure> {
         let name = &interface.name;
+        if !interface.up {
+            let message = format!("{name} is down: `ip link set dev {name} up`");
+            return Err(Failure::new(exit::OS, message));
+        }
         let workers = frames.len();
         let total: u64 = frames.iter().map(|frames| u64::from(*frames)).sum();
         if workers == 0 || frames.contains(&0) || total > FRAMES_TOTAL_MAX {

@@ -273,7 +273,8 @@ impl Server {
                 Reply::Done
             }
             Request::Peers { peers, append } => {
-                self.state.set_peers(id, &peers, append)?;
+                self.state
+                    .write(id, |maps| maps.set_peers(&peers, append))?;
                 Reply::Done
             }
             Request::Refresh { next_hops } => {

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use aya::maps::MapError;
 use ebpf_abi::{Reason, XSKS_MAX};
-use mixnode::frontend::protocol::{InterfaceStats, InterfaceStatus, Mode, Peer, Reply};
+use mixnode::frontend::protocol::{InterfaceStats, InterfaceStatus, Mode, Reply};
 
 use super::interface::{self, Interface};
 use super::maps::{self, Maps};
@@ -148,6 +148,7 @@ impl State {
             return Err(Failure::new(exit::USAGE, message));
         }
         let interface = interface::named(name)?.ok_or_else(|| unknown(name))?;
+        explain::unsuitable(&interface)?;
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let config = maps::config(port, capacity_pps, cpus);
         // An interface that was made anew under its old name has no program.
@@ -190,7 +191,7 @@ impl State {
 
     pub fn status(&self) -> Result<Reply, Failure> {
         let status = |(name, attachment): (&String, &Attachment)| -> Result<_, Failure> {
-            let wrong = |error: MapError| explain::load(&error);
+            let wrong = |error: MapError| explain::map(name, &error);
             Ok(InterfaceStatus {
                 interface: name.clone(),
                 port: attachment.maps.port().map_err(wrong)?,
@@ -216,7 +217,7 @@ impl State {
             let counters = attachment
                 .maps
                 .counters()
-                .map_err(|error| explain::load(&error))?;
+                .map_err(|error| explain::map(name, &error))?;
             let named = Reason::ALL
                 .iter()
                 .map(|reason| reason.name().to_owned())
@@ -259,7 +260,7 @@ impl State {
         let attached = attachment
             .maps
             .port()
-            .map_err(|error| explain::load(&error))?;
+            .map_err(|error| explain::map(name, &error))?;
         if attached != port {
             return wrong(format!(
                 "the program on {name} is for port {attached}, not {port}: `mixctl xdp attach {name} --port {port}`"
@@ -280,7 +281,7 @@ impl State {
         }
         attachment
             .abandon()
-            .map_err(|error| explain::load(&error))?;
+            .map_err(|error| explain::map(&interface.name, &error))?;
         attachment.owner = Some(owner);
         Ok(interface)
     }
@@ -307,7 +308,7 @@ impl State {
         attachment
             .maps
             .set_indices(indices)
-            .map_err(|error| explain::load(&error))
+            .map_err(|error| explain::map(&interface.name, &error))
     }
 
     /// Steers packets to a node's sockets. They are closed here when the map has them: the node's own descriptors keep
@@ -317,12 +318,11 @@ impl State {
         connection: ConnectionId,
         sockets: Vec<(u32, OwnedFd)>,
     ) -> Result<(), Failure> {
-        let (_, attachment) = self.owned(connection).ok_or_else(not_a_node)?;
+        let (name, attachment) = self.owned(connection).ok_or_else(not_a_node)?;
         for (queue, socket) in &sockets {
-            use std::os::fd::AsFd;
             if let Err(error) = attachment.maps.steer(*queue, socket.as_fd()) {
                 let _ = attachment.maps.steer_nothing();
-                return Err(explain::load(&error));
+                return Err(explain::map(name, &error));
             }
         }
         attachment.steered = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
@@ -336,22 +336,7 @@ impl State {
         change: impl FnOnce(&mut Maps) -> Result<(), MapError>,
     ) -> Result<(), Failure> {
         let (name, attachment) = self.owned(connection).ok_or_else(not_a_node)?;
-        change(&mut attachment.maps).map_err(|error| {
-            let message = format!(
-                "{name}: the map is full or was changed: {}",
-                explain::whole(&error)
-            );
-            Failure::new(exit::OS, message)
-        })
-    }
-
-    pub fn set_peers(
-        &mut self,
-        connection: ConnectionId,
-        peers: &[Peer],
-        append: bool,
-    ) -> Result<(), Failure> {
-        self.write(connection, |maps| maps.set_peers(peers, append))
+        change(&mut attachment.maps).map_err(|error| explain::map(name, &error))
     }
 }
 

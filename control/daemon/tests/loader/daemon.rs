@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,9 +25,13 @@ struct Daemon(Child);
 impl Daemon {
     /// Started, and listening.
     fn start(world: &World) -> Daemon {
+        Daemon::spawn(world, &mut command(world))
+    }
+
+    fn spawn(world: &World, command: &mut Command) -> Daemon {
         let mut child = world
             .node
-            .run(|| command(world).stdout(Stdio::piped()).spawn().unwrap())
+            .run(|| command.stdout(Stdio::piped()).spawn().unwrap())
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
@@ -51,8 +56,12 @@ impl Drop for Daemon {
 }
 
 fn command(world: &World) -> Command {
+    command_of(world, Path::new(env!("CARGO_BIN_EXE_mixctld")))
+}
+
+fn command_of(world: &World, program: &Path) -> Command {
     let options = world.options();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mixctld"));
+    let mut command = Command::new(program);
     command
         .arg("--socket")
         .arg(options.socket)
@@ -66,9 +75,23 @@ fn command(world: &World) -> Command {
     command
 }
 
+/// A copy of a program where every user may run it, wherever this checkout lies.
+fn public(world: &World, program: &str) -> PathBuf {
+    std::fs::set_permissions(world.folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let name = Path::new(program).file_name().unwrap();
+    let copy = world.folder().join(name);
+    if !copy.exists() {
+        std::fs::copy(program, &copy).unwrap();
+    }
+    copy
+}
+
 /// `mixctl xdp`, as some user.
 fn mixctl(world: &World, user: Option<User>, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mixctl"));
+    let mut command = match user {
+        Some(_) => Command::new(public(world, env!("CARGO_BIN_EXE_mixctl"))),
+        None => Command::new(env!("CARGO_BIN_EXE_mixctl")),
+    };
     command
         .arg("xdp")
         .args(arguments)
@@ -184,7 +207,6 @@ fn rights_go_by_the_user_at_the_other_end() {
     let mut world = World::bare(1);
     world.node_user = Some(NOBODY);
     let _daemon = Daemon::start(&world);
-    std::fs::set_permissions(world.folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let attach = ["attach", "eth0", "--port", "4711"];
     let refused = mixctl(&world, Some(NOBODY), &attach);
     assert_eq!(refused.status.code(), Some(77));
@@ -237,7 +259,8 @@ fn as_user<T: Send>(user: User, work: impl FnOnce() -> T + Send) -> T {
 fn a_daemon_without_capabilities_or_beside_another_one_says_what_to_do() {
     let world = World::bare(1);
     let run = |command: &mut Command| world.node.run(|| command.output().unwrap()).unwrap();
-    let without = run(command(&world).uid(NOBODY.uid).gid(NOBODY.gid));
+    let program = public(&world, env!("CARGO_BIN_EXE_mixctld"));
+    let without = run(command_of(&world, &program).uid(NOBODY.uid).gid(NOBODY.gid));
     assert_eq!(without.status.code(), Some(77));
     let complaint = text(&without.stderr);
     for capability in ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_NET_RAW"] {
@@ -348,7 +371,7 @@ fn a_loader_killed_at_any_moment_leaves_nothing_that_the_next_one_can_not_take_o
         let pid = rustix::process::Pid::from_child(&daemon.0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                std::thread::sleep(std::time::Duration::from_micros(moment * 1500));
+                std::thread::sleep(std::time::Duration::from_micros(moment * 3000));
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
             });
             let channel = Channel::connect(&world.socket());
@@ -388,4 +411,52 @@ fn a_loader_killed_at_any_moment_leaves_nothing_that_the_next_one_can_not_take_o
     drop(node);
     world.detach().unwrap();
     assert_eq!(std::fs::read_dir(world.options().pins).unwrap().count(), 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn four_capabilities_are_enough_and_nodes_that_come_and_go_cost_no_descriptors() {
+    let world = World::bare(2);
+    let options = world.options();
+    for folder in [world.folder(), &options.pins] {
+        std::fs::create_dir_all(folder).unwrap();
+        std::os::unix::fs::chown(folder, Some(NOBODY.uid), Some(NOBODY.gid)).unwrap();
+    }
+    let capabilities = "+bpf,+perfmon,+net_admin,+net_raw";
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .args(["--inh-caps", capabilities, "--ambient-caps", capabilities])
+        .arg(public(&world, env!("CARGO_BIN_EXE_mixctld")))
+        .arg("--socket")
+        .arg(&options.socket)
+        .arg("--pins")
+        .arg(&options.pins);
+    let daemon = Daemon::spawn(&world, &mut command);
+    world.attach().unwrap();
+    let descriptors = || {
+        let folder = format!("/proc/{}/fd", daemon.0.id());
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    let before = descriptors();
+    for number in 0..20 {
+        // Half of them end before they are ready.
+        let mut node = if number % 2 == 0 {
+            Node::ready(&world, false, 2)
+        } else {
+            Node::open(&world.socket(), world.address(false), 2).unwrap()
+        };
+        if number % 2 == 0 {
+            world.sender(false).send(number);
+            eventually("a packet", || (!node.receive().is_empty()).then_some(()));
+        }
+        drop(node);
+        eventually("the node's end", || {
+            world.status()[0].node.is_none().then_some(())
+        });
+    }
+    eventually("closed descriptors", || {
+        (descriptors() == before).then_some(())
+    });
+    world.detach().unwrap();
 }

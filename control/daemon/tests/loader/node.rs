@@ -1,5 +1,7 @@
 //! Nodes: who may be one, whose queues are whose, what their death leaves.
 
+use std::os::fd::AsRawFd;
+
 use mixnode::frontend::channel::Channel;
 use mixnode::frontend::protocol::{Reply, Request};
 
@@ -125,6 +127,17 @@ fn a_queue_that_another_process_has_is_refused_by_number() {
         .unwrap();
     let refused = Node::open(&socket, world.address(false), 1).err().unwrap();
     assert!(refused.contains("queue 0 of eth0 is taken"), "{refused}");
+    // One that hangs up while it waits for the queue leaves no claim.
+    let impatient = Channel::connect(&socket).unwrap();
+    let open = Request::Open {
+        address: world.address(false),
+        frames: vec![64],
+        busy_poll: true,
+    };
+    impatient.send(&open, &[]).unwrap();
+    drop(impatient);
+    let refused = Node::open(&socket, world.address(false), 1).err().unwrap();
+    assert!(refused.contains("queue 0 of eth0 is taken"), "{refused}");
     drop(node);
     assert!(Node::open(&socket, world.address(false), 1).is_ok());
     drop(other);
@@ -182,4 +195,44 @@ fn a_node_is_told_what_is_wrong_with_its_address_or_its_order_of_requests() {
     let (reply, _) = channel.receive::<Reply>().unwrap().unwrap();
     assert!(matches!(reply, Reply::Refused { .. }), "{reply:?}");
     assert!(over(&channel, &Request::Status).is_ok());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn busy_polling_is_set_before_the_sockets_are_handed_over() {
+    let world = World::new(1);
+    world.attach().unwrap();
+    let channel = Channel::connect(&world.socket()).unwrap();
+    let open = Request::Open {
+        address: world.address(false),
+        frames: vec![64],
+        busy_poll: true,
+    };
+    let (reply, descriptors) = over(&channel, &open).unwrap();
+    let Reply::Opened(opened) = reply else {
+        panic!("{reply:?}")
+    };
+    // veth copies; what a driver with zero-copy does could not be tried.
+    assert!(!opened.zero_copy);
+    assert_eq!(descriptors.len(), 2);
+    let mut value: libc::c_int = 0;
+    let mut bytes = size_of::<libc::c_int>() as libc::socklen_t;
+    const SO_PREFER_BUSY_POLL: libc::c_int = 69;
+    // SAFETY: the kernel writes at most `bytes` bytes to `value`.
+    let result = unsafe {
+        libc::getsockopt(
+            descriptors[1].as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PREFER_BUSY_POLL,
+            (&raw mut value).cast(),
+            &raw mut bytes,
+        )
+    };
+    assert_eq!((result, value), (0, 1));
+    world.node.ip(&["link", "set", "eth0", "down"]).unwrap();
+    drop((channel, descriptors));
+    let refused = Node::open(&world.socket(), world.address(false), 1)
+        .err()
+        .unwrap();
+    assert!(refused.contains("eth0 is down"), "{refused}");
 }

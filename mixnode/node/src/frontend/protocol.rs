@@ -80,7 +80,8 @@ pub enum Request {
     /// The rings are filled: steer packets to the sockets.
     Ready,
     /// After the loader came back: the node still has its sockets, and these receiver indices. `more` says that
-    /// another part of the list follows in the next message.
+    /// another part of the list follows in the next message. Only for a node whose [`Request::Ready`] was answered,
+    /// within ten seconds of the loader's start: refused otherwise, and then the node opens new sockets.
     Resume {
         /// The node's UDP address.
         address: SocketAddr,
