@@ -104,6 +104,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         } else {
             ExitCode::from(exit::OS)
         }),
+        Command::Xdp(command) => {
+            xdp::run(command)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::LabNode {
             config,
             parent,
@@ -115,9 +119,5 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             socket,
             pins,
         } => lab::child::run_loader(parent, &namespace, &socket, &pins),
-        Command::Xdp(command) => {
-            xdp::run(command)?;
-            Ok(ExitCode::SUCCESS)
-        }
     }
 }

@@ -34,8 +34,10 @@ const FETCH_EVERY: u32 = 4;
 const FETCH_PAUSE_MS: u64 = 1_000;
 /// A client that overslept (a suspended laptop) does not make up for more than this.
 const BEHIND_MAX_NS: u64 = 1_000_000_000;
-/// The gateway's stream is asked to be this much faster than ours, in quarters: what arrives never queues for long.
-const DOWN_QUARTERS: u32 = 5;
+/// The gateway's stream is asked to be this much faster than ours: what arrives never queues for long.
+const DOWN_FACTOR: f64 = 1.25;
+/// The slowest a client may be, slots a second.
+pub const RATE_MIN_PPS: f64 = 0.001;
 
 /// What a client is made of.
 pub struct Config {
@@ -47,8 +49,8 @@ pub struct Config {
     pub gateway: [u8; 32],
     /// Whose consensus to believe.
     pub authorities: Authorities,
-    /// Slots a second; the network's rate if `None`.
-    pub rate_pps: Option<u32>,
+    /// Slots a second, [`RATE_MIN_PPS`] at least; the network's rate if `None`.
+    pub rate_pps: Option<f64>,
     /// Share of slots for loop cover, 0 to 1.
     pub loop_share: f64,
 }
@@ -123,7 +125,7 @@ pub struct Client {
     gateway: [u8; 32],
     authorities: Authorities,
     loop_share: f64,
-    rate_pps: u32,
+    rate_pps: f64,
     rng: ChaCha20Rng,
     slots: ChaCha20Rng,
     slot_ns: u64,
@@ -165,8 +167,12 @@ impl Client {
         now_ns: u64,
     ) -> Self {
         let parameters = *consensus.parameters();
-        let rate_pps = config.rate_pps.unwrap_or(parameters.client_rate_pps).max(1);
-        let down_pps = rate_pps.saturating_mul(DOWN_QUARTERS).div_ceil(4);
+        let rate_pps = config
+            .rate_pps
+            .unwrap_or(f64::from(parameters.client_rate_pps))
+            .max(RATE_MIN_PPS);
+        // Whole packets a second in an attach frame; the cast saturates.
+        let down_pps = (rate_pps * DOWN_FACTOR).ceil() as u32;
         let mut slots = ChaCha20Rng::from_rng(&mut rng);
         let slot_ns = now_ns + gap_ns(&mut slots, rate_pps);
         let destination = link::destination_tag(config.mailbox.public_key());
@@ -633,8 +639,8 @@ fn unit(rng: &mut ChaCha20Rng) -> f64 {
 }
 
 /// An exponential gap between two slots.
-fn gap_ns(rng: &mut ChaCha20Rng, rate_pps: u32) -> u64 {
-    (-unit(rng).ln() * 1e9 / f64::from(rate_pps)) as u64
+fn gap_ns(rng: &mut ChaCha20Rng, rate_pps: f64) -> u64 {
+    (-unit(rng).ln() * 1e9 / rate_pps) as u64
 }
 
 fn random_body(rng: &mut ChaCha20Rng) -> [u8; BODY_BYTES] {

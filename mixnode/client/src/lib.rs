@@ -33,7 +33,7 @@ mod storage;
 mod wait;
 
 pub use address::{Address, AddressError};
-pub use client::{Client, Config, Event, Stats};
+pub use client::{Client, Config, Event, RATE_MIN_PPS, Stats};
 pub use content::{CHUNK_BYTES, Manifest, TransferId, TransferState};
 pub use histogram::Latency;
 pub use identity::{IDENTITY_BYTES, Identity, KEM_KEY_BYTES};

@@ -114,7 +114,7 @@ pub(crate) struct Outgoing {
     pub(crate) phase: Phase,
     pub(crate) stats: TransferStats,
     source: Box<dyn Source>,
-    rate_pps: u32,
+    rate_pps: f64,
 
     key: Option<Box<[u8; KEM_KEY_BYTES]>>,
     key_halves: [Option<Box<[u8; KEY_HALF_BYTES]>>; 2],
@@ -150,7 +150,7 @@ impl Outgoing {
         manifest: Manifest,
         source: Box<dyn Source>,
         key: Option<Box<[u8; KEM_KEY_BYTES]>>,
-        (rate_pps, mean_delay_us): (u32, u32),
+        (rate_pps, mean_delay_us): (f64, u32),
     ) -> Self {
         let key = key.filter(|key| *blake3::hash(&key[..]).as_bytes() == address.kem_hash);
         let chunks = manifest.chunks();
@@ -368,7 +368,7 @@ impl Outgoing {
                 return self.send_chunk(index, 2, now_ns, unix_ms);
             }
         }
-        let per_timeout = u64::from(self.rate_pps) * self.trip.timeout_ns() / 500_000_000;
+        let per_timeout = self.rate_pps * self.trip.timeout_ns() as f64 / 5e8;
         let in_flight_max = (per_timeout as usize).max(IN_FLIGHT_MIN);
         if self.in_flight.len() >= in_flight_max
             || self.next_new >= self.acked.base().saturating_add(AHEAD_MAX)

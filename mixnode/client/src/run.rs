@@ -301,7 +301,7 @@ impl Session {
             mailbox: home.mailbox.clone(),
             gateway: home.gateway,
             authorities: home.authorities.clone(),
-            rate_pps: options.rate_pps,
+            rate_pps: options.rate_pps.map(f64::from),
             loop_share: options.loop_share,
         };
         Ok(Self {

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mixnode::frontend::channel::Channel;
-use mixnode::frontend::protocol::{LIST_MAX, Mode, Opened, Peer, Reply, Request};
+use mixnode::frontend::protocol::{ADDRESSES_MAX, LIST_MAX, Mode, Opened, Peer, Reply, Request};
 use mixnode::frontend::{Connection, Indices, Loader, LoaderError};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -200,7 +200,7 @@ fn an_index_is_let_in_when_the_loader_has_done_it_and_not_otherwise() {
             })
             .collect()
     };
-    assert!(loader.peers(peers(LIST_MAX as u32 + 1)));
+    assert!(loader.peers(peers(ADDRESSES_MAX as u32 + 1)));
     drop(loader);
     kept.join().unwrap();
     thread.join().unwrap();
@@ -225,7 +225,7 @@ fn an_index_is_let_in_when_the_loader_has_done_it_and_not_otherwise() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(lists, [(LIST_MAX, false), (1, true)]);
+    assert_eq!(lists, [(ADDRESSES_MAX, false), (1, true)]);
 }
 
 #[test]

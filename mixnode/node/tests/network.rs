@@ -7,3 +7,5 @@ mod limits;
 mod mesh;
 #[path = "network/packets.rs"]
 mod packets;
+#[path = "network/queues.rs"]
+mod queues;

@@ -1,9 +1,9 @@
 //! Nothing allocates in the pool, the wheel or the replay table once they run; for ports see the port suite.
 
-#[path = "ports/allocations.rs"]
-mod allocations;
+mod counting;
 
 use arrayvec::ArrayVec;
+use counting::allocations_of;
 use mixnode::replay::ReplayTable;
 use mixnode::wheel::{TICK_NS, Wheel};
 use rand_chacha::ChaCha20Rng;
@@ -15,7 +15,7 @@ fn wheel_and_replay_table_do_not_allocate_after_start() {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let mut wheel = Wheel::new(1000, TICK_NS, 0);
     let table = ReplayTable::new(100_000, &[1; 16]).unwrap();
-    let count = allocations::during(|| {
+    let count = allocations_of(|| {
         let mut due = ArrayVec::new();
         for now_ns in (0..2_000_000_000).step_by(100_000) {
             while let Some(frame) = pool.take() {
@@ -36,7 +36,7 @@ fn wheel_and_replay_table_do_not_allocate_after_start() {
 #[test]
 fn the_counter_counts() {
     assert_eq!(
-        allocations::during(|| drop(std::hint::black_box(Box::new(1)))),
+        allocations_of(|| drop(std::hint::black_box(Box::new(1)))),
         1
     );
 }

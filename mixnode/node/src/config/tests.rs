@@ -118,3 +118,12 @@ fn an_unreadable_key_is_found_before_the_start() {
     assert!(error.remedy.contains("chmod"), "{error}");
     assert!(load(&folder.path().join("missing.toml")).is_err());
 }
+
+#[test]
+fn a_file_too_long_to_be_a_configuration_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    std::fs::write(&file, "#".repeat((1 << 16) + 1)).unwrap();
+    let error = load(&file).unwrap_err();
+    assert!(error.problem.contains("65537 bytes"), "{error}");
+}

@@ -13,7 +13,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::connection::{Connection, LoaderError};
 use super::indices::Indices;
-use super::protocol::{LIST_MAX, Peer, Request};
+use super::protocol::{ADDRESSES_MAX, Peer, Request};
 
 /// Commands that may wait: a burst of sessions that end, beside the handshakes of one thread.
 pub const QUEUE_COMMANDS: usize = 4096;
@@ -159,7 +159,7 @@ impl Keeper {
                 self.tell_peers();
             }
             Command::Refresh(next_hops) => {
-                for part in next_hops.chunks(LIST_MAX) {
+                for part in next_hops.chunks(ADDRESSES_MAX) {
                     let next_hops = part.to_vec();
                     self.ask(|connection| connection.command(&Request::Refresh { next_hops }));
                 }

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::channel::Channel;
-use super::protocol::{LIST_MAX, Opened, Peer, Reply, Request};
+use super::protocol::{ADDRESSES_MAX, LIST_MAX, Opened, Peer, Reply, Request};
 use crate::port::QueueSocket;
 
 /// How long the loader may take to answer: what it does takes microseconds, but for sockets that another process is
@@ -165,8 +165,8 @@ impl Connection {
     /// # Errors
     /// [`LoaderError`].
     pub fn peers(&self, peers: &[Peer]) -> Result<(), LoaderError> {
-        let (first, rest) = peers.split_at(peers.len().min(LIST_MAX));
-        let parts = std::iter::once(first).chain(rest.chunks(LIST_MAX));
+        let (first, rest) = peers.split_at(peers.len().min(ADDRESSES_MAX));
+        let parts = std::iter::once(first).chain(rest.chunks(ADDRESSES_MAX));
         for (number, part) in parts.enumerate() {
             self.command(&Request::Peers {
                 peers: part.to_vec(),

@@ -17,6 +17,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const DESCRIPTORS_MAX: usize = 192;
 /// Most entries of one message's list; longer lists come in several messages.
 pub const LIST_MAX: usize = 2048;
+/// Most entries of a list of addresses or peers: more might not fit into [`MESSAGE_BYTES_MAX`].
+pub const ADDRESSES_MAX: usize = 512;
 /// Entries of each XSK's receive and transmit ring.
 pub const RING_ENTRIES: u32 = 512;
 /// Entries of each XSK's fill and completion ring: at least twice the receive ring, so that it never runs dry.
@@ -227,4 +229,37 @@ pub struct InterfaceStats {
     pub interface: String,
     /// Packets by reason, in the order of `ebpf_abi::Reason::ALL`, by the reason's name.
     pub packets: Vec<(String, u64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_lists_fit_into_a_message() {
+        let address: IpAddr = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap();
+        let peer = Peer {
+            address,
+            pps: u32::MAX,
+            burst: u32::MAX,
+        };
+        let longest = [
+            Request::Resume {
+                address: SocketAddr::new(address, u16::MAX),
+                indices: vec![u32::MAX; LIST_MAX],
+                more: false,
+            },
+            Request::Peers {
+                peers: vec![peer; ADDRESSES_MAX],
+                append: false,
+            },
+            Request::Refresh {
+                next_hops: vec![address; ADDRESSES_MAX],
+            },
+        ];
+        for request in longest {
+            let bytes = serde_json::to_vec(&request).unwrap().len();
+            assert!(bytes <= MESSAGE_BYTES_MAX, "{bytes} bytes");
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub struct SimPort {
     memory: Arc<Memory>,
     sent: ArrayVec<Frame, SENT_MAX>,
     counters: PortCounters,
+    sends_max: usize,
     closed: bool,
 }
 
@@ -36,8 +37,14 @@ impl SimPort {
             memory: pool.memory(),
             sent: ArrayVec::new(),
             counters: PortCounters::default(),
+            sends_max: SENT_MAX,
             closed: false,
         }
+    }
+
+    /// From now on takes at most so many frames a call: a send ring that is slow, or for 0 full.
+    pub fn limit_sends(&mut self, sends_max: usize) {
+        self.sends_max = sends_max;
     }
 }
 
@@ -77,7 +84,8 @@ impl Port for SimPort {
         let taken = if self.closed {
             0
         } else {
-            departing.len().min(self.sent.remaining_capacity())
+            let room = self.sent.remaining_capacity().min(self.sends_max);
+            departing.len().min(room)
         };
         for Departing { frame, destination } in departing.drain(..taken) {
             self.endpoint

@@ -337,7 +337,7 @@ pub fn a_port_does_not_allocate_after_start(lan: &dyn Lan) {
     };
     // Arms the receive, makes the ring the thread's, and lets the simulated network grow to its size.
     exchange(4);
-    assert_eq!(super::allocations::during(|| exchange(200)), 0);
+    assert_eq!(super::counting::allocations_of(|| exchange(200)), 0);
     a.close();
     b.close();
 }

@@ -13,8 +13,9 @@ use mixnode::port::{
     ReceivedBatch, SimPort, SocketOptions, UringPort, socket, uring_available,
 };
 
-pub mod allocations;
 pub mod cases;
+#[path = "../counting/mod.rs"]
+mod counting;
 
 /// The receiver index in the clear bytes of every test datagram: a front end that looks at them knows it.
 pub const INDEX: u32 = 7;

@@ -51,7 +51,7 @@ pub enum Fate {
 
 /// One datagram, as a watcher of the whole network sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traced {
+pub struct Traced<'a> {
     /// When it was sent.
     pub sent_ns: u64,
     /// Who sent it.
@@ -59,7 +59,7 @@ pub struct Traced {
     /// Where it goes.
     pub destination: SocketAddr,
     /// Its bytes.
-    pub length: usize,
+    pub bytes: &'a [u8],
     /// What becomes of it.
     pub fate: Fate,
 }
@@ -93,7 +93,7 @@ struct Inbox {
     capacity: usize,
 }
 
-type Trace = Box<dyn FnMut(&Traced) + Send>;
+type Trace = Box<dyn FnMut(&Traced<'_>) + Send>;
 
 pub(super) struct State {
     now_ns: u64,
@@ -137,7 +137,7 @@ impl State {
                 sent_ns: self.now_ns,
                 source,
                 destination,
-                length: bytes.len(),
+                bytes,
                 fate,
             });
         }
@@ -286,7 +286,7 @@ impl Network {
     }
 
     /// Calls `trace` with every datagram sent from now on. It must not use the network.
-    pub fn trace(&self, trace: impl FnMut(&Traced) + Send + 'static) {
+    pub fn trace(&self, trace: impl FnMut(&Traced<'_>) + Send + 'static) {
         self.state().trace = Some(Box::new(trace));
     }
 
@@ -440,16 +440,17 @@ mod tests {
         );
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
-        network.trace(move |traced| log.lock().unwrap().push(*traced));
-        network.open(host(1), 1).unwrap().send(host(2), &[0; 7]);
-        let fate = Fate::Arrives { at_ns: 5 };
-        let expected = Traced {
-            sent_ns: 0,
-            source: host(1),
-            destination: host(2),
-            length: 7,
-            fate,
-        };
-        assert_eq!(*seen.lock().unwrap(), [expected]);
+        network.trace(move |traced| {
+            let expected = Traced {
+                sent_ns: 0,
+                source: host(1),
+                destination: host(2),
+                bytes: &[1, 2, 3],
+                fate: Fate::Arrives { at_ns: 5 },
+            };
+            log.lock().unwrap().push(*traced == expected);
+        });
+        network.open(host(1), 1).unwrap().send(host(2), &[1, 2, 3]);
+        assert_eq!(*seen.lock().unwrap(), [true]);
     }
 }

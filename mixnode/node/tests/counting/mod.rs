@@ -1,4 +1,4 @@
-//! A counter of allocations: every test binary that has this module counts.
+//! An allocator that counts what each thread allocates.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -33,8 +33,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of this thread while `work` runs.
-pub fn during(work: impl FnOnce()) -> u64 {
+/// Allocations that `work` makes on this thread.
+pub fn allocations_of(work: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.get();
     work();
     ALLOCATIONS.get() - before

@@ -1,0 +1,123 @@
+//! The whole network, simulated: production workers, handshakers, gateways and clients under one clock and one seed.
+
+mod faults;
+#[allow(dead_code)] // Shared with the mesh of mixnode's tests.
+#[path = "../../../../mixnode/node/tests/mesh/node.rs"]
+mod node;
+mod poisson;
+mod trace;
+mod user;
+mod wires;
+mod world;
+
+use mixnode::port::sim::Conditions;
+use mixnode::reason::Reason;
+
+use user::Part;
+use world::{Plan, SECOND, World};
+
+const WIRES: Conditions = Conditions {
+    loss: 0.02,
+    delay_ns: 2_000_000,
+    jitter_ns: 3_000_000,
+    reorder: 0.05,
+    reorder_ns: 20_000_000,
+};
+
+/// 15 nodes and 20 users for a minute in which two epochs turn.
+fn small(seed: u64) -> Plan {
+    Plan {
+        seed,
+        mixes: 4,
+        gateways: 3,
+        crowd: 11,
+        crowd_pps: 0.5,
+        trios: 3,
+        busy_pps: 4.0,
+        file_bytes: 12_000,
+        span_ns: 60 * SECOND,
+        epoch_ms: 40_000,
+        begins_ms: 28_000,
+        mean_delay_us: 20_000,
+        cover_ns: SECOND,
+        conditions: WIRES,
+        crashes: 2,
+        partitions: 1,
+    }
+}
+
+/// 100 nodes and 1,000 users for ten minutes in which an epoch turns.
+fn large(seed: u64) -> Plan {
+    Plan {
+        seed,
+        mixes: 30,
+        gateways: 10,
+        crowd: 970,
+        crowd_pps: 0.1,
+        trios: 10,
+        busy_pps: 2.0,
+        file_bytes: 120_000,
+        span_ns: 600 * SECOND,
+        epoch_ms: 1_200_000,
+        begins_ms: 840_000,
+        mean_delay_us: 50_000,
+        cover_ns: 10 * SECOND,
+        conditions: WIRES,
+        crashes: 5,
+        partitions: 2,
+    }
+}
+
+/// Runs a plan and checks what every run must show.
+fn run(plan: Plan) -> World {
+    let mut world = World::new(plan);
+    world.run();
+    let wires = world.assert_conserved();
+    assert_eq!(world.watcher.other_sizes(), 0);
+    for (what, count) in [
+        ("lost", wires.lost),
+        ("partitioned", wires.partitioned),
+        ("sent to the dead", wires.unreachable),
+    ] {
+        assert!(count > 0, "no datagram was {what}: {wires:?}");
+    }
+    for trio in 0..plan.trios {
+        let (sender, recipient) = (
+            world.member(trio, Part::Sends),
+            world.member(trio, Part::Receives),
+        );
+        let delivered = world.users[recipient].storage.delivered();
+        let progress = delivered.len();
+        assert_eq!(
+            delivered,
+            [world.file(sender).clone()],
+            "trio {trio}: {progress} files"
+        );
+        assert!(world.users[sender].completed_ns.is_some(), "trio {trio}");
+    }
+    let counters = world.counters();
+    assert!(
+        counters.loop_returned > 0 && counters.rejected(Reason::Epoch) > 0,
+        "{counters:?}"
+    );
+    world
+}
+
+#[test]
+fn a_small_network_keeps_its_promises_and_a_seed_fixes_all_of_it() {
+    let (a, b) = (run(small(1)), run(small(1)));
+    assert_eq!(a.watcher.digest(), b.watcher.digest());
+    assert_ne!(a.watcher.digest(), run(small(2)).watcher.digest());
+}
+
+#[test]
+fn a_hundred_nodes_serve_a_thousand_users_for_ten_minutes() {
+    let world = run(large(1));
+    let attached = world
+        .users
+        .iter()
+        .filter(|user| user.attached_ns.is_some())
+        .count();
+    assert!(attached > 950, "{attached} users are attached");
+    wires::assert_one_poisson_process(&world);
+}

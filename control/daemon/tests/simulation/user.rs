@@ -1,0 +1,188 @@
+//! A user: the production client on an address of the simulated network, with storage that outlives it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use directory::{Authorities, Consensus};
+use fog::{
+    Address, Client, Config, Event, Finish, Identity, Manifest, MemoryStorage, Phase, Standing,
+    Storage, TransferId,
+};
+use link::{ClientKeys, DATAGRAM_BYTES};
+use mixnode::port::sim::{Endpoint, Network};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+/// Datagrams that wait unread at a user's socket.
+const INBOX: usize = 256;
+/// Share of slots that are loop cover.
+const LOOP_SHARE: f64 = 0.1;
+
+/// What a user does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Is there, at the crowd's low rate.
+    Crowd,
+    /// Is there, at the rate of those who do something.
+    Idle,
+    /// Sends a file.
+    Sends,
+    /// Gets one.
+    Receives,
+}
+
+/// Storage that test and client both hold, and that survives the client.
+#[derive(Clone)]
+pub struct Kept(Arc<Mutex<MemoryStorage>>);
+
+impl Kept {
+    fn new() -> Kept {
+        Kept(Arc::new(Mutex::new(MemoryStorage::new(1 << 24))))
+    }
+
+    /// Every file delivered, in order.
+    pub fn delivered(&self) -> Vec<(Manifest, Vec<u8>)> {
+        self.0.lock().unwrap().delivered.clone()
+    }
+}
+
+impl Storage for Kept {
+    fn open(&mut self, manifest: &Manifest) -> io::Result<Standing> {
+        self.0.lock().unwrap().open(manifest)
+    }
+
+    fn write(&mut self, transfer: &TransferId, index: u32, data: &[u8]) -> io::Result<()> {
+        self.0.lock().unwrap().write(transfer, index, data)
+    }
+
+    fn flush(&mut self, transfer: &TransferId) -> io::Result<()> {
+        self.0.lock().unwrap().flush(transfer)
+    }
+
+    fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish> {
+        self.0.lock().unwrap().finish(transfer)
+    }
+}
+
+/// One user.
+pub struct User {
+    /// What it does.
+    pub part: Part,
+    /// The node that is its gateway.
+    pub gateway: usize,
+    /// Where it is on the network.
+    pub address: SocketAddr,
+    /// Slots a second.
+    pub rate_pps: f64,
+    /// What it received.
+    pub storage: Kept,
+    /// When its first file was acknowledged whole.
+    pub completed_ns: Option<u64>,
+    /// When its gateway first answered.
+    pub attached_ns: Option<u64>,
+    /// Consensuses it fetched and verified.
+    pub fetched: u32,
+    /// The client, while it runs.
+    pub client: Option<Client>,
+    endpoint: Endpoint,
+    seed: u64,
+    runs: u64,
+    identity: [u8; fog::IDENTITY_BYTES],
+    mailbox: ClientKeys,
+}
+
+impl User {
+    /// A user whose client does not run yet. All of its randomness comes from `seed`: the same, whatever others do.
+    pub fn new(
+        part: Part,
+        gateway: usize,
+        address: SocketAddr,
+        rate_pps: f64,
+        seed: u64,
+        network: &Network,
+    ) -> User {
+        let rng = &mut ChaCha20Rng::seed_from_u64(seed);
+        User {
+            part,
+            gateway,
+            address,
+            rate_pps,
+            storage: Kept::new(),
+            completed_ns: None,
+            attached_ns: None,
+            fetched: 0,
+            client: None,
+            endpoint: network.open(address, INBOX).unwrap(),
+            seed,
+            runs: 0,
+            identity: *Identity::generate(rng).to_bytes(),
+            mailbox: ClientKeys::generate(rng),
+        }
+    }
+
+    /// Whether its client died at some time.
+    pub fn was_killed(&self) -> bool {
+        self.runs > 1 || self.client.is_none()
+    }
+
+    /// The address others send files to.
+    pub fn fog_address(&self, gateway: [u8; 32]) -> Address {
+        Identity::from_bytes(&self.identity).address(gateway, &self.mailbox)
+    }
+
+    /// Starts the client, anew if it was killed.
+    pub fn start(
+        &mut self,
+        gateway: [u8; 32],
+        authorities: Authorities,
+        consensus: Consensus,
+        now_ns: u64,
+    ) {
+        self.runs += 1;
+        let config = Config {
+            identity: Identity::from_bytes(&self.identity),
+            mailbox: self.mailbox.clone(),
+            gateway,
+            authorities,
+            rate_pps: Some(self.rate_pps),
+            loop_share: LOOP_SHARE,
+        };
+        let rng = ChaCha20Rng::seed_from_u64(self.seed.wrapping_add(self.runs << 32));
+        let storage = Box::new(self.storage.clone());
+        self.client = Some(Client::new(config, consensus, storage, rng, now_ns));
+    }
+
+    /// Reads what came, fills the slot if it is due; says when the next slot is.
+    pub fn step(&mut self, now_ns: u64, unix_ms: u64) -> Option<u64> {
+        let mut datagram = [0; DATAGRAM_BYTES];
+        while let Some((_, length)) = self.endpoint.receive(&mut datagram) {
+            if let Some(client) = &mut self.client
+                && length == DATAGRAM_BYTES
+            {
+                client.receive(now_ns, unix_ms, &mut datagram);
+            }
+        }
+        let client = self.client.as_mut()?;
+        if let Some((to, datagram)) = client.transmit(now_ns, unix_ms) {
+            self.endpoint.send(to, &datagram);
+        }
+        while let Some(event) = client.event() {
+            match event {
+                Event::Attached { .. } => {
+                    self.attached_ns.get_or_insert(now_ns);
+                }
+                Event::Sending { phase, .. } => match phase {
+                    Phase::Complete => {
+                        self.completed_ns.get_or_insert(now_ns);
+                    }
+                    Phase::Failed(failure) => panic!("a transfer failed: {failure}"),
+                    Phase::FetchingKey | Phase::Waiting | Phase::Sending => {}
+                },
+                Event::Consensus { .. } => self.fetched += 1,
+                Event::Key { .. } | Event::Received(_) => {}
+            }
+        }
+        Some(client.deadline())
+    }
+}

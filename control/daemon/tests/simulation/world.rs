@@ -1,0 +1,503 @@
+//! The world: nodes, users, one authority, wires and accidents, under one clock and one seed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use directory::{Authority, Consensus, Descriptor, Identity, Parameters, Role, SignedConsensus};
+use fog::Manifest;
+use mixnode::core::Settings;
+use mixnode::counters::Counters;
+use mixnode::port::SimPort;
+use mixnode::port::sim::{Conditions, Network, NetworkCounters};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::faults::{self, Fault};
+use crate::node::{Node, Place};
+use crate::trace::Watcher;
+use crate::user::{Part, User};
+
+const GENESIS_MS: u64 = 1_800_000_000_000;
+const MS: u64 = 1_000_000;
+/// One second, ns.
+pub const SECOND: u64 = 1_000 * MS;
+/// An authority signs the next epoch's document no earlier than this into a run: every node is up by then.
+const SIGNS_AFTER_NS: u64 = 3 * SECOND;
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Everything random.
+    pub seed: u64,
+    /// Mixes of each of three layers.
+    pub mixes: usize,
+    /// Gateways.
+    pub gateways: usize,
+    /// Users who are only there.
+    pub crowd: usize,
+    /// Their slots a second.
+    pub crowd_pps: f64,
+    /// A sender, a recipient and one who idles at the same rate, so many times.
+    pub trios: usize,
+    /// Their slots a second.
+    pub busy_pps: f64,
+    /// Bytes of each sender's file; 0 for none.
+    pub file_bytes: usize,
+    /// How long it runs.
+    pub span_ns: u64,
+    /// Length of an epoch, milliseconds.
+    pub epoch_ms: u64,
+    /// Where in epoch 0 it begins, milliseconds.
+    pub begins_ms: u64,
+    /// Mean delay of a hop, microseconds.
+    pub mean_delay_us: u32,
+    /// Mean time between a node's loop packets, and between its drop packets.
+    pub cover_ns: u64,
+    /// The wires.
+    pub conditions: Conditions,
+    /// Nodes that die and start again.
+    pub crashes: usize,
+    /// Partitions.
+    pub partitions: usize,
+}
+
+impl Plan {
+    /// Number of nodes.
+    pub fn nodes(&self) -> usize {
+        self.gateways + 3 * self.mixes
+    }
+
+    /// Number of users.
+    pub fn users(&self) -> usize {
+        self.crowd + 3 * self.trios
+    }
+
+    /// Gateways that members of trios use: all but the last, which may crash.
+    fn busy_gateways(&self) -> usize {
+        (self.gateways - 1).max(1)
+    }
+
+    fn settings(&self) -> Settings {
+        let clients = self.users().div_ceil(self.gateways) + 16;
+        Settings {
+            number: 0,
+            workers: 1,
+            pool_frames: 512,
+            // A session is kept for 15 minutes, and a client opens one in 45 seconds.
+            sessions_max: 20 * clients + 4 * self.nodes(),
+            clients_max: clients as u16,
+            client_queue_frames: 64,
+            client_rate_max_pps: 1_000,
+            loop_interval_ns: self.cover_ns,
+            drop_interval_ns: self.cover_ns,
+            loss: 0.0,
+            ipv6: false,
+        }
+    }
+
+    fn max_pps(&self) -> u32 {
+        let busy = self.crowd as f64 * self.crowd_pps + 3.0 * self.trios as f64 * self.busy_pps;
+        (4.0 * busy / self.gateways as f64) as u32 + 20
+    }
+}
+
+enum Act {
+    Sign(u32),
+    Fault(Fault),
+}
+
+/// A simulation under way.
+pub struct World {
+    /// What it was made of.
+    pub plan: Plan,
+    /// The wires.
+    pub network: Network,
+    /// What a watcher of the wires sees.
+    pub watcher: Watcher,
+    /// By number: gateways, then mixes. `None` while dead.
+    pub nodes: Vec<Option<Node<SimPort>>>,
+    /// By number: the crowd, then trios of sender, recipient, idler.
+    pub users: Vec<User>,
+    /// The clock.
+    pub now_ns: u64,
+    places: Vec<Place>,
+    files: BTreeMap<usize, (Manifest, Vec<u8>)>,
+    authority: Authority,
+    documents: BTreeMap<u32, SignedConsensus>,
+    descriptors: BTreeMap<[u8; 32], Descriptor>,
+    acts: VecDeque<(u64, Act)>,
+    rng: ChaCha20Rng,
+    agents: HashMap<SocketAddr, usize>,
+    agenda: BinaryHeap<Reverse<(u64, usize)>>,
+    due: Vec<u64>,
+    /// Counters of nodes that died.
+    buried: Counters,
+}
+
+fn node_address(node: usize) -> SocketAddr {
+    let [high, low] = (node as u16).to_be_bytes();
+    SocketAddr::from(([10, high, low, 1], 9_000))
+}
+
+fn user_address(user: usize) -> SocketAddr {
+    let host = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(172, 16, 0, 0)) + user as u32);
+    SocketAddr::new(IpAddr::V4(host), 5_000)
+}
+
+impl World {
+    /// A world at its first instant; senders have their files.
+    pub fn new(plan: Plan) -> World {
+        let mut rng = ChaCha20Rng::seed_from_u64(plan.seed);
+        let network = Network::new(plan.seed, plan.conditions);
+        let parameters = Parameters {
+            genesis_unix_ms: GENESIS_MS,
+            epoch_ms: plan.epoch_ms,
+            mean_delay_us: plan.mean_delay_us,
+            client_rate_pps: plan.busy_pps.ceil() as u32,
+            layers: 3,
+        };
+        let watcher = Watcher::on(&network);
+        let role = |node| {
+            if node < plan.gateways {
+                Role::Gateway
+            } else {
+                Role::Mix
+            }
+        };
+        let places: Vec<Place> = (0..plan.nodes())
+            .map(|node| {
+                let operator = format!("operator {node}");
+                Place::new(role(node), operator, vec![node_address(node)], &mut rng)
+            })
+            .collect();
+        let nodes = places
+            .iter()
+            .map(|place| {
+                let max_pps = plan.max_pps();
+                Some(Node::simulated(
+                    place,
+                    &plan.settings(),
+                    max_pps,
+                    &network,
+                    &mut rng,
+                ))
+            })
+            .collect();
+        let mut world = World {
+            plan,
+            watcher,
+            nodes,
+            users: Vec::new(),
+            now_ns: 0,
+            places,
+            files: BTreeMap::new(),
+            authority: Authority::new(Identity::generate(&mut rng), parameters).unwrap(),
+            documents: BTreeMap::new(),
+            descriptors: BTreeMap::new(),
+            acts: VecDeque::new(),
+            agents: HashMap::new(),
+            agenda: BinaryHeap::new(),
+            due: vec![u64::MAX; plan.nodes() + plan.users()],
+            buried: Counters::default(),
+            rng,
+            network,
+        };
+        world.sign(0);
+        world.seat_users();
+        world.plan_acts();
+        for node in 0..plan.nodes() {
+            world.agents.insert(node_address(node), node);
+            world.wake_at(node, 0);
+        }
+        world
+    }
+
+    /// Number of the user in this part of trio `trio`.
+    pub fn member(&self, trio: usize, part: Part) -> usize {
+        let place = match part {
+            Part::Sends => 0,
+            Part::Receives => 1,
+            Part::Idle | Part::Crowd => 2,
+        };
+        self.plan.crowd + 3 * trio + place
+    }
+
+    /// A sender's file.
+    pub fn file(&self, sender: usize) -> &(Manifest, Vec<u8>) {
+        &self.files[&sender]
+    }
+
+    /// Where a user's gateway is.
+    pub fn gateway_address(&self, user: usize) -> SocketAddr {
+        node_address(self.users[user].gateway)
+    }
+
+    fn seat_users(&mut self) {
+        let plan = self.plan;
+        for number in 0..plan.users() {
+            let seed = self.rng.next_u64();
+            let (part, gateway, rate_pps) = match number.checked_sub(plan.crowd) {
+                None => (Part::Crowd, number % plan.gateways, plan.crowd_pps),
+                Some(busy) => {
+                    let part = [Part::Sends, Part::Receives, Part::Idle][busy % 3];
+                    (part, busy % plan.busy_gateways(), plan.busy_pps)
+                }
+            };
+            let address = user_address(number);
+            let user = User::new(part, gateway, address, rate_pps, seed, &self.network);
+            self.users.push(user);
+            self.agents.insert(address, plan.nodes() + number);
+            if part != Part::Crowd {
+                self.watcher.follow(address);
+            }
+            self.start_user(number);
+        }
+        for trio in 0..plan.trios {
+            if plan.file_bytes > 0 {
+                let sender = self.member(trio, Part::Sends);
+                self.send(sender, self.member(trio, Part::Receives), plan.file_bytes);
+            }
+        }
+    }
+
+    /// Gives a user a file to send to another.
+    pub fn send(&mut self, sender: usize, recipient: usize, bytes: usize) {
+        let gateway = self.places[self.users[recipient].gateway].identity();
+        let address = self.users[recipient].fog_address(gateway);
+        let mut data = vec![0; bytes];
+        self.rng.fill_bytes(&mut data);
+        let mut transfer = [0; 16];
+        self.rng.fill_bytes(&mut transfer);
+        let manifest = Manifest {
+            transfer,
+            size: data.len() as u64,
+            hash: *blake3::hash(&data).as_bytes(),
+            name: format!("file of {sender}"),
+        };
+        let client = self.users[sender].client.as_mut().unwrap();
+        client.send(address, manifest.clone(), Box::new(data.clone()), None);
+        self.files.insert(sender, (manifest, data));
+    }
+
+    fn start_user(&mut self, number: usize) {
+        let gateway = self.places[self.users[number].gateway].identity();
+        let authorities = self.authority.authorities().unwrap();
+        let consensus = self.consensus_now();
+        self.users[number].start(gateway, authorities, consensus, self.now_ns);
+        self.wake_at(self.plan.nodes() + number, self.now_ns);
+    }
+
+    fn plan_acts(&mut self) {
+        let plan = self.plan;
+        let busy: Vec<usize> = self
+            .users
+            .iter()
+            .filter(|user| user.part != Part::Crowd)
+            .map(|user| user.gateway)
+            .collect();
+        let mut acts: Vec<(u64, Act)> = Vec::new();
+        if plan.trios > 0 && plan.crashes + plan.partitions > 0 {
+            let recipient = self.member(0, Part::Receives);
+            let spared = |node: usize| busy.contains(&node);
+            let faults = faults::draw(&plan, spared, recipient, &mut self.rng);
+            acts.extend(
+                faults
+                    .into_iter()
+                    .map(|(at, fault)| (at, Act::Fault(fault))),
+            );
+        }
+        // As the authority's daemon does: the next epoch's document from the middle of an epoch on.
+        for epoch in 1.. {
+            let middle_ms = (u64::from(epoch) * 2 - 1) * plan.epoch_ms / 2;
+            let at_ns = middle_ms.saturating_sub(plan.begins_ms) * MS;
+            if at_ns >= plan.span_ns {
+                break;
+            }
+            acts.push((at_ns.max(SIGNS_AFTER_NS), Act::Sign(epoch)));
+        }
+        acts.sort_by_key(|(at_ns, _)| *at_ns);
+        self.acts = acts.into();
+    }
+
+    /// The wall clock, Unix milliseconds.
+    pub fn unix_ms(&self) -> u64 {
+        GENESIS_MS + self.plan.begins_ms + self.now_ns / MS
+    }
+
+    fn consensus_now(&self) -> Consensus {
+        let now = self.authority.parameters().epoch_at(self.unix_ms());
+        let (_, document) = self.documents.range(..=now).next_back().unwrap();
+        self.verify(document)
+    }
+
+    fn verify(&self, document: &SignedConsensus) -> Consensus {
+        let authorities = self.authority.authorities().unwrap();
+        document.verify(&authorities, None).unwrap()
+    }
+
+    /// Signs the document of `epoch` from what nodes published, and gives it to those that live.
+    fn sign(&mut self, epoch: u32) {
+        let unix_ms = self.unix_ms();
+        for node in self.nodes.iter_mut().flatten() {
+            if let Some(descriptor) = node.follower.describe(unix_ms, &mut node.rng) {
+                self.descriptors.insert(descriptor.identity, descriptor);
+            }
+        }
+        let descriptors = self.descriptors.values().cloned();
+        let document = self.authority.sign(epoch, descriptors).unwrap();
+        self.documents.insert(epoch, document);
+        for number in 0..self.nodes.len() {
+            self.take_up(number, epoch);
+        }
+    }
+
+    fn take_up(&mut self, number: usize, epoch: u32) {
+        let document = &self.documents[&epoch];
+        let consensus = self.verify(document);
+        if let Some(node) = &mut self.nodes[number] {
+            let encoded = document.encode();
+            let state = node
+                .follower
+                .take_up(consensus, encoded, &mut node.rng)
+                .unwrap();
+            node.install(&state);
+            self.wake_at(number, self.now_ns);
+        }
+    }
+
+    fn suffer(&mut self, fault: Fault) {
+        match fault {
+            Fault::Partition(nodes) => {
+                let hosts: Vec<_> = nodes
+                    .into_iter()
+                    .map(|node| node_address(node).ip())
+                    .collect();
+                self.network.partition(&hosts);
+            }
+            Fault::Heal => self.network.partition(&[]),
+            Fault::Weather(conditions) => self.network.set_conditions(conditions),
+            Fault::Crash(number) => {
+                if let Some(node) = self.nodes[number].take() {
+                    self.buried.add(&node.counters());
+                }
+            }
+            Fault::Restart(number) => {
+                let (place, settings) = (&self.places[number], self.plan.settings());
+                let max_pps = self.plan.max_pps();
+                let node = Node::simulated(place, &settings, max_pps, &self.network, &mut self.rng);
+                self.nodes[number] = Some(node);
+                let now = self.authority.parameters().epoch_at(self.unix_ms());
+                let known: Vec<u32> = self.documents.range(now..).map(|(of, _)| *of).collect();
+                for epoch in known {
+                    self.take_up(number, epoch);
+                }
+            }
+            Fault::Kill(user) => self.users[user].client = None,
+            Fault::Revive(user) => self.start_user(user),
+        }
+    }
+
+    fn wake_at(&mut self, agent: usize, at_ns: u64) {
+        if self.due[agent] != at_ns {
+            self.due[agent] = at_ns;
+            self.agenda.push(Reverse((at_ns, agent)));
+        }
+    }
+
+    /// When the agenda's next entry that still counts is.
+    fn next_due(&mut self) -> Option<u64> {
+        while let Some(Reverse((at_ns, agent))) = self.agenda.peek().copied() {
+            if self.due[agent] == at_ns {
+                return Some(at_ns);
+            }
+            self.agenda.pop();
+        }
+        None
+    }
+
+    /// Runs to the end of the plan.
+    pub fn run(&mut self) {
+        self.run_until(self.plan.span_ns);
+    }
+
+    /// Runs until `until_ns`.
+    pub fn run_until(&mut self, until_ns: u64) {
+        let (mut arrived, mut awake): (Vec<SocketAddr>, Vec<usize>) = (Vec::new(), Vec::new());
+        loop {
+            let act = self.acts.front().map(|(at_ns, _)| *at_ns);
+            let next = self
+                .next_due()
+                .into_iter()
+                .chain(self.network.next_arrival_ns())
+                .chain(act)
+                .min()
+                .unwrap_or(until_ns);
+            if next >= until_ns {
+                self.now_ns = until_ns;
+                self.network.advance(until_ns, |_| ());
+                return;
+            }
+            self.now_ns = self.now_ns.max(next);
+            self.network.advance(self.now_ns, |to| arrived.push(to));
+            while let Some((at_ns, act)) = self.acts.pop_front() {
+                if at_ns > self.now_ns {
+                    self.acts.push_front((at_ns, act));
+                    break;
+                }
+                match act {
+                    Act::Sign(epoch) => self.sign(epoch),
+                    Act::Fault(fault) => self.suffer(fault),
+                }
+            }
+            // In order of arrival, then of the agenda, each once.
+            awake.extend(arrived.drain(..).filter_map(|to| self.agents.get(&to)));
+            while let Some(at_ns) = self.next_due()
+                && at_ns <= self.now_ns
+                && let Some(Reverse((_, agent))) = self.agenda.pop()
+            {
+                self.due[agent] = u64::MAX;
+                awake.push(agent);
+            }
+            for (place, agent) in awake.iter().enumerate() {
+                if !awake[..place].contains(agent) {
+                    self.step(*agent);
+                }
+            }
+            awake.clear();
+        }
+    }
+
+    fn step(&mut self, agent: usize) {
+        let (now_ns, unix_ms) = (self.now_ns, self.unix_ms());
+        let next = match agent.checked_sub(self.plan.nodes()) {
+            None => self.nodes[agent]
+                .as_mut()
+                .and_then(|node| node.step(now_ns, unix_ms)),
+            Some(user) => self.users[user].step(now_ns, unix_ms),
+        };
+        self.wake_at(agent, next.unwrap_or(u64::MAX));
+    }
+
+    /// Sums over all nodes that ever lived.
+    pub fn counters(&self) -> Counters {
+        let mut sum = self.buried;
+        for node in self.nodes.iter().flatten() {
+            sum.add(&node.counters());
+        }
+        sum
+    }
+
+    /// Checks what must hold at any time: every worker accounts for every frame (its own check runs each turn), and
+    /// the wires for every datagram.
+    pub fn assert_conserved(&self) -> NetworkCounters {
+        for node in self.nodes.iter().flatten() {
+            assert!(node.counters().is_conserved(), "{:?}", node.counters());
+        }
+        let wires = self.network.counters();
+        let gone = wires.arrived + wires.lost + wires.partitioned + wires.unreachable;
+        let ended = gone + wires.overflowed + self.network.under_way() as u64;
+        assert_eq!(wires.sent, ended, "{wires:?}");
+        wires
+    }
+}

@@ -1,0 +1,228 @@
+//! More limits, reached on purpose: tables of sessions and clients, mailboxes, rings, and what one turn takes.
+
+use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
+use link::Kind;
+use mixnode::gateway::{Clients, Whereabouts};
+use mixnode::mail::{MAILBOX_LETTERS, Mail};
+use mixnode::port::Port;
+use mixnode::reason::Reason;
+
+/// A letter that changes nothing.
+fn idle_letter() -> Mail {
+    Mail::ClientAt {
+        destination: [8; 16],
+        worker: 0,
+        attachment: 0,
+    }
+}
+
+#[test]
+fn a_full_gateway_attaches_no_further_client_and_serves_those_it_has() {
+    let mut shape = shape();
+    shape.settings.clients_max = 2;
+    let mut mesh = Mesh::new(&shape, 20);
+    let mut clients: Vec<Client> = (1..=3)
+        .map(|number| attached(&mut mesh, number, 0, 50))
+        .collect();
+    assert_eq!(mesh.counters(0).rejected(Reason::Control), 1);
+    assert_eq!(mesh.counters(0).clients, 2);
+    for tag in [clients[0].tag(), clients[2].tag()] {
+        let packet = mesh.packet_for(tag, (0, 0), 1_000, &[1; 896]);
+        clients[1].send(&mesh, Kind::Sphinx, &packet);
+    }
+    mesh.run(SECOND);
+    assert_eq!(mesh.counters(0).rejected(Reason::NoClient), 1);
+    assert_eq!(clients[0].deliveries().len(), 1);
+    assert!(clients[2].receive().is_empty(), "no stream either");
+}
+
+#[test]
+fn loops_waited_for_are_bounded_and_those_given_up_make_room() {
+    let mut shape = shape();
+    shape.settings.loop_interval_ns = MS;
+    let mut mesh = Mesh::new(&shape, 21);
+    let waiting = |mesh: &Mesh| {
+        let counters = mesh.counters(0);
+        assert!(counters.loop_returned > 0);
+        counters.loop_sent - counters.loop_returned - counters.loop_lost
+    };
+    let mix = mesh.a_mix();
+    mesh.network.partition(&[address(mix, 0).ip()]);
+    mesh.run(SECOND);
+    assert_eq!(waiting(&mesh), 256);
+    let sent = mesh.counters(0).loop_sent;
+    mesh.run(SECOND);
+    assert_eq!(mesh.counters(0).loop_sent, sent, "no room, no loop");
+    mesh.run(2 * SECOND);
+    assert!(mesh.counters(0).loop_lost >= 256);
+    assert!(mesh.counters(0).loop_sent > sent);
+    assert_eq!(waiting(&mesh), 256);
+}
+
+#[test]
+fn the_oldest_of_a_neighbours_sessions_gives_way_to_its_seventeenth() {
+    let mut mesh = Mesh::new(&shape(), 22);
+    let mut client = Client::new(&mut mesh, 1, 0);
+    assert!(client.connect(&mut mesh));
+    let mut first = client.session.take();
+    for sessions in 2..=17 {
+        assert!(client.connect(&mut mesh));
+        std::mem::swap(&mut first, &mut client.session);
+        let packet = mesh.packet_for([9; 16], (0, 1), 0, &[1; 896]);
+        client.send(&mesh, Kind::Sphinx, &packet);
+        mesh.run(10 * MS);
+        let refused = mesh.counters(0).rejected(Reason::UnknownSession);
+        assert_eq!(refused, u64::from(sessions > 16), "{sessions} sessions");
+        std::mem::swap(&mut first, &mut client.session);
+    }
+}
+
+#[test]
+fn a_full_mailbox_refuses_deliveries_and_the_next_ones_arrive() {
+    let mut shape = shape();
+    shape.workers = 2;
+    let mut mesh = Mesh::new(&shape, 23);
+    let mut bob = Client::new(&mut mesh, 2, 0);
+    bob.worker = 1;
+    assert!(bob.connect(&mut mesh));
+    bob.attach(&mut mesh, 50);
+    let mut alice = attached(&mut mesh, 1, 0, 1);
+    let packet = mesh.packet_for(bob.tag(), (0, 0), 1_000, &[1; 896]);
+    alice.send(&mesh, Kind::Sphinx, &packet);
+    // Worker 0 has its turn before worker 1 empties its mailbox, and finds it full whenever something arrived.
+    for _ in 0..1_000 {
+        while mesh.nodes[0].mailboxes[1].post(idle_letter()) {}
+        let next = mesh.network.next_arrival_ns();
+        let span = next.map_or(MS / 10, |at_ns| at_ns.saturating_sub(mesh.now_ns).max(1));
+        mesh.run(span.min(MS / 10));
+        if mesh.counters(0).rejected(Reason::MailboxFull) > 0 {
+            break;
+        }
+    }
+    assert_eq!(mesh.counters(0).rejected(Reason::MailboxFull), 1);
+    mesh.run(SECOND);
+    assert!(bob.deliveries().is_empty());
+    let packet = mesh.packet_for(bob.tag(), (0, 0), 1_000, &[1; 896]);
+    alice.send(&mesh, Kind::Sphinx, &packet);
+    mesh.run(SECOND);
+    assert_eq!(bob.deliveries().len(), 1);
+}
+
+#[test]
+fn a_session_whose_letter_is_lost_to_a_full_mailbox_is_opened_at_the_next_try() {
+    let mut mesh = Mesh::new(&shape(), 24);
+    let mut client = Client::new(&mut mesh, 1, 0);
+    client.initiate(&mut mesh);
+    mesh.now_ns += 2 * MS;
+    mesh.network.advance(mesh.now_ns, |_| ());
+    let (now_ns, unix_ms) = (mesh.now_ns, mesh.unix_ms());
+    let node = &mut mesh.nodes[0];
+    node.workers[0].turn(now_ns, unix_ms);
+    let letters = std::iter::repeat_with(|| node.mailboxes[0].post(idle_letter()))
+        .take_while(|posted| *posted)
+        .count();
+    assert_eq!(letters, MAILBOX_LETTERS);
+    node.handshakes(now_ns, unix_ms);
+    assert_eq!(node.handshaker.counters().undelivered, 1);
+    mesh.run(20 * MS);
+    assert_eq!(client.endpoint.waiting(), 0, "no session, no answer");
+    assert!(client.connect(&mut mesh));
+}
+
+#[test]
+fn more_initiations_a_second_than_allowed_ask_for_cookies() {
+    let mut mesh = Mesh::new(&shape(), 25);
+    let mut client = Client::new(&mut mesh, 1, 0);
+    let mut forged = [0; 1_232];
+    forged[0] = 1;
+    mesh.run(SECOND - mesh.now_ns % SECOND);
+    for _ in 0..110 {
+        for _ in 0..10 {
+            client.endpoint.send(address(0, 0), &forged);
+        }
+        mesh.run(2 * MS);
+    }
+    assert!(!client.connect(&mut mesh), "a cookie is no session");
+    let counters = mesh.nodes[0].handshaker.counters();
+    assert_eq!(
+        (counters.cookies, counters.accepted),
+        (1, 1),
+        "{counters:?}"
+    );
+    mesh.run(SECOND);
+    assert!(client.connect(&mut mesh), "the next second is a new one");
+}
+
+#[test]
+fn a_burst_longer_than_a_turn_takes_is_finished_in_the_next_turns() {
+    let mut mesh = Mesh::new(&shape(), 26);
+    let client = Client::new(&mut mesh, 1, 0);
+    let mut stray = [0; 1_232];
+    stray[0] = 4;
+    for _ in 0..600 {
+        client.endpoint.send(address(0, 0), &stray);
+    }
+    mesh.now_ns += 2 * MS;
+    mesh.network.advance(mesh.now_ns, |_| ());
+    let (now_ns, unix_ms) = (mesh.now_ns, mesh.unix_ms());
+    let worker = &mut mesh.nodes[0].workers[0];
+    let before = worker.counters().received;
+    for received in [256, 512, 600] {
+        let again = worker.turn(now_ns, unix_ms);
+        assert_eq!(worker.counters().received - before, received);
+        assert_eq!(again == Some(now_ns), received < 600);
+    }
+    assert_eq!(worker.counters().rejected(Reason::UnknownSession), 600);
+}
+
+#[test]
+fn a_port_that_takes_nothing_holds_frames_back_and_loses_none() {
+    let mut mesh = Mesh::new(&shape(), 27);
+    let mut alice = attached(&mut mesh, 1, 0, 1);
+    let mix = mesh.a_mix();
+    mesh.nodes[mix].workers[0].port_mut().limit_sends(0);
+    let before = mesh.counters(mix).transmitted;
+    for _ in 0..100 {
+        let packet = mesh.packet_for([9; 16], (0, 1), 1_000, &[1; 896]);
+        alice.send(&mesh, Kind::Sphinx, &packet);
+        mesh.run(MS);
+    }
+    mesh.run(100 * MS);
+    let counters = mesh.counters(mix);
+    assert_eq!((counters.held, counters.transmitted), (100, before));
+    // A ring that takes one frame a call, then one without limit.
+    mesh.nodes[mix].workers[0].port_mut().limit_sends(1);
+    mesh.run(10 * MS);
+    assert!(mesh.counters(mix).transmitted > before);
+    mesh.nodes[mix].workers[0]
+        .port_mut()
+        .limit_sends(usize::MAX);
+    mesh.run(SECOND);
+    let counters = mesh.counters(mix);
+    assert_eq!((counters.held, counters.transmitted), (0, before + 100));
+    assert_eq!(counters.rejected_total(), 0);
+    assert_eq!(mesh.nodes[mix].workers[0].port().in_flight(), 0);
+}
+
+#[test]
+fn clients_on_other_workers_are_remembered_in_a_bounded_table() {
+    let mut clients = Clients::new(2, 4);
+    let tag = |number: u64| {
+        let mut tag = [0; 16];
+        tag[..8].copy_from_slice(&number.to_le_bytes());
+        tag
+    };
+    for number in 0..1_000 {
+        clients.moved(tag(number), 1, number, |_| panic!("nothing was queued"));
+    }
+    let known = |clients: &Clients| {
+        (0..1_000)
+            .filter(|number| clients.find(&tag(*number)) != Whereabouts::Unknown)
+            .count()
+    };
+    assert_eq!(known(&clients), 128);
+    // One that is known is still followed when it moves.
+    clients.moved(tag(5), 3, 2_000, |_| panic!("nothing was queued"));
+    assert_eq!(clients.find(&tag(5)), Whereabouts::Worker(3));
+    assert_eq!(known(&clients), 128);
+}
