@@ -121,3 +121,25 @@ fn a_hundred_nodes_serve_a_thousand_users_for_ten_minutes() {
     assert!(attached > 950, "{attached} users are attached");
     wires::assert_one_poisson_process(&world);
 }
+
+#[test]
+#[ignore = "minutes of cryptography"]
+fn two_hundred_nodes_serve_three_thousand_users_for_ten_minutes() {
+    let world = run(Plan {
+        mixes: 60,
+        gateways: 20,
+        crowd: 2_910,
+        trios: 30,
+        crashes: 10,
+        partitions: 4,
+        ..large(3)
+    });
+    wires::assert_one_poisson_process(&world);
+}
+
+#[test]
+#[ignore = "minutes of cryptography"]
+fn a_seed_fixes_ten_minutes_of_a_hundred_nodes() {
+    let run = || run(large(2)).watcher.digest();
+    assert_eq!(run(), run());
+}
