@@ -343,4 +343,52 @@ mod alone {
             b.close();
         });
     }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_port_that_polls_busily_receives_and_sends_as_another() {
+        for (mode, ipv6) in WIRINGS {
+            let wire = Wire::new(Wiring {
+                busy_poll: true,
+                ..Wiring::new(mode, ipv6)
+            });
+            let (mut a, mut b) = (wire.node(wire.host(1), 256), wire.node(wire.host(2), 256));
+            for first in (0..640).step_by(64) {
+                a.send(b.address(), first, 64);
+                assert_eq!(b.receive(64, |_, _| ()), 64);
+            }
+            a.close();
+            b.close();
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_removed_interface_is_survived_and_every_frame_comes_back() {
+        on_every_wire(|wire| {
+            let (mut a, mut b) = (wire.node(wire.host(1), 256), wire.node(wire.host(2), 256));
+            a.send(b.address(), 0, 64);
+            assert_eq!(b.receive(64, |_, _| ()), 64);
+            let space = &wire.hosts[0].namespace;
+            space.ip(&["link", "delete", INTERFACE]).unwrap();
+            // Waiting still is waiting: until the deadline, and not in a circle.
+            for node in [&mut a, &mut b] {
+                let deadline = node.port.now_ns() + 50_000_000;
+                let mut waits = 0;
+                while node.port.now_ns() < deadline {
+                    assert_eq!(node.port.receive(&mut node.pool, &mut node.batch), 0);
+                    node.port.wait(Some(deadline)).unwrap();
+                    waits += 1;
+                }
+                assert!(waits < 20, "{waits} waits");
+            }
+            // There is nobody to send to, and that is counted.
+            a.send(wire.host(2), 64, 64);
+            let counters = a.port.counters();
+            let sent = (counters.transmitted, counters.transmit_failed);
+            assert_eq!(sent, (64, 64));
+            a.close();
+            b.close();
+        });
+    }
 }

@@ -81,7 +81,12 @@ fn public(world: &World, program: &str) -> PathBuf {
     let name = Path::new(program).file_name().unwrap();
     let copy = world.folder().join(name);
     if !copy.exists() {
-        std::fs::copy(program, &copy).unwrap();
+        // By another process: a descriptor that writes to it, inherited by what some other test starts, would keep it
+        // from being run.
+        let status = Command::new("cp")
+            .args([Path::new(program), &copy])
+            .status();
+        assert!(status.unwrap().success());
     }
     copy
 }
@@ -444,7 +449,7 @@ fn four_capabilities_are_enough_and_nodes_that_come_and_go_cost_no_descriptors()
         let mut node = if number % 2 == 0 {
             Node::ready(&world, false, 2)
         } else {
-            Node::open(&world.socket(), world.address(false), 2).unwrap()
+            Node::open_next(&world.socket(), world.address(false), 2).unwrap()
         };
         if number % 2 == 0 {
             world.sender(false).send(number);
@@ -456,7 +461,7 @@ fn four_capabilities_are_enough_and_nodes_that_come_and_go_cost_no_descriptors()
         });
     }
     eventually("closed descriptors", || {
-        (descriptors() == before).then_some(())
+        (descriptors() <= before).then_some(())
     });
     world.detach().unwrap();
 }

@@ -31,6 +31,8 @@ pub struct Wiring {
     pub queues: u32,
     /// The hosts know each other's link-layer addresses from the start.
     pub acquainted: bool,
+    /// Ports prefer busy polling.
+    pub busy_poll: bool,
 }
 
 impl Wiring {
@@ -40,6 +42,7 @@ impl Wiring {
             ipv6,
             queues: 1,
             acquainted: true,
+            busy_poll: false,
         }
     }
 }
@@ -241,7 +244,7 @@ impl Wire {
             let open = Request::Open {
                 address,
                 frames: vec![frames],
-                busy_poll: false,
+                busy_poll: self.wiring.busy_poll,
             };
             channel.send(&open, &[]).unwrap();
             match channel.receive::<Reply>().unwrap().unwrap() {

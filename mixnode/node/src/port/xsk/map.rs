@@ -201,3 +201,31 @@ impl Rings {
         }
     }
 }
+
+/// Whether a socket was set to prefer busy polling (SO_PREFER_BUSY_POLL, Linux 5.11); older kernels know no such thing.
+///
+/// # Errors
+/// What the kernel answered: the descriptor is no socket.
+pub fn prefers_busy_poll(socket: impl AsFd) -> io::Result<bool> {
+    // asm-generic/socket.h; the crate libc does not name it.
+    const SO_PREFER_BUSY_POLL: libc::c_int = 69;
+    let (mut value, mut bytes): (libc::c_int, _) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the kernel writes at most `bytes` bytes to `value`, which is as large and lives past the call.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PREFER_BUSY_POLL,
+            (&raw mut value).cast(),
+            &raw mut bytes,
+        )
+    };
+    if outcome == 0 {
+        return Ok(value != 0);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOPROTOOPT) => Ok(false),
+        _ => Err(error),
+    }
+}

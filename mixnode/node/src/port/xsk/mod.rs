@@ -187,22 +187,19 @@ impl XskPort {
             .routes
             .find(&departing.destination, self.interface_index);
         let Some(next_hop) = next_hop else {
-            return self
-                .through_kernel
-                .try_push(departing)
-                .map_err(arrayvec::CapacityError::element);
+            return self.push_through_kernel(departing);
         };
         let count = self.queues.len();
-        for _ in 0..count {
-            if self.queues[self.next_transmit % count].has_room() {
-                break;
+        let first = self.next_transmit;
+        let mut turns = (0..count).map(|step| (first + step) % count);
+        let Some(number) = turns.find(|&number| self.queues[number].has_room()) else {
+            if self.queues.iter().all(Queue::has_failed) {
+                return self.push_through_kernel(departing);
             }
-            self.next_transmit = (self.next_transmit + 1) % count;
-        }
-        let queue = &mut self.queues[self.next_transmit % count];
-        if !queue.has_room() {
             return Err(departing);
-        }
+        };
+        self.next_transmit = number;
+        let queue = &mut self.queues[number];
         let Departing {
             mut frame,
             destination,
@@ -210,14 +207,30 @@ impl XskPort {
         let chunk = self.memory.chunk_mut(&mut frame);
         let Some(place) = headers::write(chunk, &self.sender, destination, next_hop) else {
             // Another family than ours: the kernel's socket refuses it, and counts it.
-            return self
-                .through_kernel
-                .try_push(Departing { frame, destination })
-                .map_err(arrayvec::CapacityError::element);
+            return self.push_through_kernel(Departing { frame, destination });
         };
         queue
             .transmit(frame, place, &mut self.chunks)
             .map_err(|frame| Departing { frame, destination })
+    }
+
+    fn push_through_kernel(&mut self, departing: Departing) -> Result<(), Departing> {
+        self.through_kernel
+            .try_push(departing)
+            .map_err(arrayvec::CapacityError::element)
+    }
+
+    /// Notes which sockets are of no more use.
+    fn look_for_failures(&mut self) {
+        for (queue, number) in self.queues.iter_mut().zip(KERNEL + 1..) {
+            if self.waiter.has_failed(number) && queue.fail() {
+                tracing::error!(
+                    interface = self.interface_index,
+                    "an AF_XDP socket has failed, as it does when its interface is removed: \
+                     what it would carry goes through the kernel's socket; restart the node when the interface is back"
+                );
+            }
+        }
     }
 
     /// Offers the kernel's socket what is to go through it.
@@ -259,7 +272,11 @@ impl Port for XskPort {
             return 0;
         }
         self.fill(pool);
+        for queue in &mut self.queues {
+            queue.look();
+        }
         self.waiter.poll();
+        self.look_for_failures();
         let before = into.len();
         let count = self.queues.len();
         for step in 0..count {
@@ -316,14 +333,17 @@ impl Port for XskPort {
         if rung || self.waiter.is_ready(KERNEL) || self.queues.iter_mut().any(Queue::has_packets) {
             return Ok(());
         }
-        let deadline_ns = match self.in_flight() {
-            0 => deadline_ns,
-            _ => {
+        let mut live = self.queues.iter().filter(|queue| !queue.has_failed());
+        let deadline_ns =
+            if live.any(|queue| queue.sending() > 0) || !self.through_kernel.is_empty() {
                 let soon = monotonic_ns() + COMPLETIONS_NS;
                 Some(deadline_ns.map_or(soon, |deadline_ns| deadline_ns.min(soon)))
-            }
-        };
-        self.waiter.wait(deadline_ns)
+            } else {
+                deadline_ns
+            };
+        self.waiter.wait(deadline_ns)?;
+        self.look_for_failures();
+        Ok(())
     }
 
     fn close(&mut self, pool: &mut FramePool) {

@@ -7,7 +7,7 @@ use rustix::net::xdp::{XdpDesc, XdpDescOptions, XdpOptionsFlags, XdpStatistics};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::chunks::Chunks;
-use super::map::Rings;
+use super::map::{Rings, prefers_busy_poll};
 use crate::frontend::protocol::{FILL_ENTRIES, RING_ENTRIES};
 use crate::pool::{Frame, FramePool};
 
@@ -40,6 +40,10 @@ pub(super) struct Queue {
     limit: u32,
     /// The socket was bound without the flags that say when a system call is needed.
     always_kick: bool,
+    /// The loader was asked for busy polling: the kernel takes packets from the NIC when a call asks for them.
+    busy_poll: bool,
+    /// The socket is of no more use: its interface is gone.
+    failed: bool,
 }
 
 impl Queue {
@@ -52,6 +56,8 @@ impl Queue {
         Ok(Queue {
             // A socket bound to say when it needs waking says so at first.
             always_kick: !rings.transmit.needs_wakeup(),
+            busy_poll: prefers_busy_poll(&socket)?,
+            failed: false,
             rings,
             socket,
             place,
@@ -89,10 +95,32 @@ impl Queue {
             self.receiving += 1;
         }
         if self.rings.fill.publish() > 0 && self.rings.fill.needs_wakeup() {
-            let mut nothing = [0_u8; 0];
-            // A driver that waits for chunks looks again; what it answers shows in the rings.
-            let _ = rustix::net::recv(&self.socket, &mut nothing, RecvFlags::DONTWAIT);
+            // A driver that waits for chunks looks again.
+            self.wake_receiver();
         }
+    }
+
+    /// Has the kernel look for packets, if it was told to do that only when asked, and none is waiting.
+    pub(super) fn look(&mut self) {
+        if self.busy_poll && !self.failed && !self.has_packets() {
+            self.wake_receiver();
+        }
+    }
+
+    fn wake_receiver(&self) {
+        let mut nothing = [0_u8; 0];
+        // What it does about it shows in the rings.
+        let _ = rustix::net::recv(&self.socket, &mut nothing, RecvFlags::DONTWAIT);
+    }
+
+    /// Notes that the socket is of no more use; says whether that is new.
+    pub(super) fn fail(&mut self) -> bool {
+        !std::mem::replace(&mut self.failed, true)
+    }
+
+    /// Whether the socket is of no more use.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Whether a packet is waiting.
@@ -128,7 +156,7 @@ impl Queue {
     /// Whether another packet can be sent.
     pub(super) fn has_room(&mut self) -> bool {
         // Bounded so that the completion ring, which is larger, has room for everything under way.
-        self.sending < RING_ENTRIES && self.rings.transmit.room(1) > 0
+        !self.failed && self.sending < RING_ENTRIES && self.rings.transmit.room(1) > 0
     }
 
     /// Puts a frame whose packet lies in `place` of its chunk into the transmit ring. Ask [`Queue::has_room`] first:
@@ -156,6 +184,9 @@ impl Queue {
     /// more are left; that, and a kernel that is full for the moment, is no error: what stays is tried again later.
     pub(super) fn kick(&mut self) {
         self.rings.transmit.publish();
+        if self.failed {
+            return;
+        }
         let mut pending = self.rings.transmit.pending();
         while pending > 0 && (self.always_kick || self.rings.transmit.needs_wakeup()) {
             let outcome = rustix::net::send(&self.socket, &[], SendFlags::DONTWAIT);

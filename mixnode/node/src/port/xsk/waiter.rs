@@ -16,6 +16,8 @@ use crate::port::wake::{EventFd, remaining};
 /// Entries into the kernel that a shutdown may take, each with a timeout.
 const CANCEL_ROUNDS: u32 = 64;
 const CANCEL_ROUND_NS: u32 = 20_000_000;
+/// Poll's words for a socket that is of no more use: its interface is gone.
+const FAILURES: i32 = (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) as i32;
 /// What a cancellation's completion belongs to; below are the numbers of descriptors.
 const CANCEL: u64 = 1 << 32;
 
@@ -24,6 +26,8 @@ struct Watch {
     fd: types::Fd,
     armed: bool,
     ready: bool,
+    /// An error was reported. That would be reported again and again, so such a poll is not armed again.
+    failed: bool,
 }
 
 /// Polls descriptors for reading. Belongs to the thread that first uses it.
@@ -53,6 +57,7 @@ impl Waiter {
                 fd: types::Fd(fd),
                 armed: false,
                 ready: false,
+                failed: false,
             })
             .collect();
         // Room for a report of each before the completion queue has to be looked at; the kernel keeps what is more.
@@ -86,7 +91,7 @@ impl Waiter {
         }
         let mut submission = self.ring.submission();
         for (number, watch) in self.watches.iter_mut().enumerate() {
-            if !watch.armed {
+            if !watch.armed && !watch.failed {
                 let poll = opcode::PollAdd::new(watch.fd, libc::POLLIN as u32)
                     .multi(true)
                     .build()
@@ -107,10 +112,13 @@ impl Waiter {
                 continue;
             };
             watch.armed &= cqueue::more(completion.flags());
+            let result = completion.result();
             if number == 0 {
                 self.rung |= self.event.clear();
-            } else {
+            } else if result != -libc::ECANCELED {
                 watch.ready = true;
+                // The kernel's own socket, which comes first, says such a thing of one datagram.
+                watch.failed |= number > 1 && (result < 0 || result & FAILURES != 0);
             }
         }
         cancelled
@@ -141,6 +149,13 @@ impl Waiter {
         if let Some(watch) = self.watches.get_mut(number + 1) {
             watch.ready = true;
         }
+    }
+
+    /// Whether an error was reported of descriptor `number`.
+    pub(super) fn has_failed(&self, number: usize) -> bool {
+        self.watches
+            .get(number + 1)
+            .is_some_and(|watch| watch.failed)
     }
 
     /// Whether descriptor `number` is reported and not asked for.
