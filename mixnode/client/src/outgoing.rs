@@ -23,6 +23,8 @@ use crate::round_trip::RoundTrip;
 use crate::session::{CONTENT_BYTES, SendingSession};
 use crate::storage::Source;
 
+#[cfg(test)]
+mod limits;
 mod setup;
 
 use setup::Setup;

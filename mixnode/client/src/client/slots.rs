@@ -188,3 +188,46 @@ fn random_body(rng: &mut ChaCha20Rng) -> [u8; BODY_BYTES] {
     rng.fill_bytes(&mut body);
     body
 }
+
+#[cfg(test)]
+mod tests {
+    use directory::{Authorities, Parameters};
+    use link::ClientKeys;
+
+    use super::*;
+    use crate::client::Config;
+    use crate::identity::Identity;
+    use crate::storage::MemoryStorage;
+
+    #[test]
+    fn what_is_waited_for_is_bounded_and_the_oldest_is_forgotten() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let parameters = Parameters {
+            genesis_unix_ms: 0,
+            epoch_ms: 60_000,
+            mean_delay_us: 1_000,
+            client_rate_pps: 100,
+            layers: 3,
+        };
+        let authority = directory::Identity::generate(&mut rng).public();
+        let config = Config {
+            identity: Identity::generate(&mut rng),
+            mailbox: ClientKeys::generate(&mut rng),
+            gateway: [1; 32],
+            authorities: Authorities::new(vec![authority]).unwrap(),
+            rate_pps: None,
+            loop_share: 0.1,
+        };
+        let consensus = Consensus::new(parameters, 0, [0; 32], Vec::new()).unwrap();
+        let storage = Box::new(MemoryStorage::new(0));
+        let mut client = Client::new(config, consensus, storage, rng, 0);
+        let id = |number: usize| (number as u64).to_le_bytes();
+        for number in 0..WAITING_MAX + 10 {
+            client.wait_for(id(number), Waiting::Loop { sent_ns: 0 });
+        }
+        assert_eq!(client.waiting.len(), WAITING_MAX);
+        assert_eq!(client.waiting_order.len(), WAITING_MAX);
+        assert!(!client.waiting.contains_key(&id(9)));
+        assert!(client.waiting.contains_key(&id(10)));
+    }
+}
