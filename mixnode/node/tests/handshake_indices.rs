@@ -15,13 +15,21 @@ use rand_chacha::rand_core::SeedableRng;
 const SECOND: u64 = 1_000_000_000;
 const START_MS: u64 = 1_800_000_000_000;
 
-/// What the handshaker told, in order: let in, or kept out.
+/// What was asked of one loader.
+#[derive(Default)]
+struct Asked {
+    /// In order: let in, or kept out.
+    events: Vec<(bool, u32)>,
+    refuses: bool,
+}
+
+/// What the handshaker told.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<(Vec<(bool, u32)>, bool)>>);
+struct Told(Arc<Mutex<Asked>>);
 
 impl Told {
     fn events(&self) -> Vec<(bool, u32)> {
-        self.0.lock().unwrap().0.clone()
+        self.0.lock().unwrap().events.clone()
     }
 
     /// What is in now.
@@ -38,21 +46,21 @@ impl Told {
 
     /// From now on nothing is let in, or again.
     fn refuse(&self, refuse: bool) {
-        self.0.lock().unwrap().1 = refuse;
+        self.0.lock().unwrap().refuses = refuse;
     }
 }
 
 impl Indices for Told {
     fn admit(&mut self, index: u32) -> bool {
         let mut told = self.0.lock().unwrap();
-        if !told.1 {
-            told.0.push((true, index));
+        if !told.refuses {
+            told.events.push((true, index));
         }
-        !told.1
+        !told.refuses
     }
 
     fn forget(&mut self, index: u32) {
-        self.0.lock().unwrap().0.push((false, index));
+        self.0.lock().unwrap().events.push((false, index));
     }
 }
 

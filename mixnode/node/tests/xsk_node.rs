@@ -85,8 +85,9 @@ impl Host {
 
     fn start_node(&self, network: &Network, number: usize) -> Node {
         let more = format!(
-            "[xdp]\nloader = {:?}\n[worker]\nmax_pps = 1000\n",
-            self.options.socket
+            "[xdp]\nloader = {:?}\nprefer_busy_poll = {}\n[worker]\nmax_pps = 1000\n",
+            self.options.socket,
+            self.address.is_ipv6(),
         );
         self.namespace
             .run(|| network.start(number, self.address, "xsk", &more))

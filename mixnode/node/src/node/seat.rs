@@ -130,6 +130,13 @@ impl Seat {
     }
 
     fn run<P: Port>(self, pool: FramePool, port: P) -> io::Result<()> {
+        if !pool.is_locked() {
+            tracing::warn!(
+                worker = self.settings.number,
+                bytes = pool.bytes(),
+                "packet memory is not locked, so it may be swapped out: raise the limit on locked memory (LimitMEMLOCK)"
+            );
+        }
         let mut core = Core::new(
             self.settings,
             self.shared,
