@@ -138,20 +138,24 @@ fn udp_header(
     header
 }
 
-/// Sum of `bytes` as big-endian 16-bit words (RFC 1071), not folded; `bytes` has an even length and at most a chunk's.
-/// Four bytes at a time in the machine's order, which the compiler turns into vector instructions; the order is put
-/// right at the end, for the sum does not depend on it.
+/// Sum of `bytes` as big-endian 16-bit words (RFC 1071), folded. Eight bytes at a time in the machine's order, in four
+/// sums that don't wait for each other; order and width are put right at the end, for the sum does not depend on them
+/// (RFC 1071, 2). Sums of 128 bits are an addition and one of its carry: several times faster than what the compiler
+/// makes of narrower ones with the vector instructions every x86-64 has.
 fn sum<const N: usize>(bytes: &[u8; N]) -> u64 {
-    const { assert!(N.is_multiple_of(4) && N <= CHUNK_BYTES) };
-    let native: u64 = bytes
-        .chunks_exact(4)
-        .map(|word| {
-            u64::from(
-                word.first_chunk()
-                    .map_or(0, |word| u32::from_ne_bytes(*word)),
-            )
-        })
-        .sum();
+    const { assert!(N.is_multiple_of(4)) };
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    let mut lanes = [0_u128; 4];
+    for block in blocks {
+        for (lane, word) in lanes.iter_mut().zip(block.as_chunks::<8>().0) {
+            *lane += u128::from(u64::from_ne_bytes(*word));
+        }
+    }
+    let mut native: u128 = lanes.iter().sum();
+    for word in rest.as_chunks::<4>().0 {
+        native += u128::from(u32::from_ne_bytes(*word));
+    }
+    let native = u64::from(fold(native as u64)) + u64::from(fold((native >> 64) as u64));
     u64::from(u16::from_ne_bytes(fold(native).to_be_bytes()))
 }
 

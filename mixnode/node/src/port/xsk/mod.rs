@@ -300,7 +300,12 @@ impl Port for XskPort {
             return 0;
         }
         let offered = departing.len();
-        for one in departing.take() {
+        let mut batch = departing.take().into_iter();
+        while let Some(one) = batch.next() {
+            if let Some(next) = batch.as_slice().first() {
+                // The checksum reads all of it, and the lines are not in the nearest cache after a batch was sealed.
+                self.memory.prefetch(&next.frame, DATAGRAM_BYTES);
+            }
             // Once one did not fit, those behind it stay behind it.
             let back = match departing.is_empty() {
                 true => self.send(one).err(),
