@@ -2,6 +2,7 @@
 
 mod clock;
 pub mod crypto;
+pub mod flood;
 mod host;
 pub mod lockstep;
 mod scene;

@@ -1,5 +1,6 @@
 //! The command `mixbench`.
 
+use bench::flood;
 use bench::lockstep::{self, What};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ enum Command {
     Node(lockstep::Arguments),
     /// Receiving and sending alone, in lockstep on one core, on every port there is.
     Ports(lockstep::Arguments),
+    /// What honest peers keep while junk of each kind comes at ten times their rate; as root, with XDP.
+    Flood(flood::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         Command::Crypto(arguments) => bench::crypto::run(&arguments),
         Command::Node(arguments) => lockstep::run(What::Node, &arguments),
         Command::Ports(arguments) => lockstep::run(What::Ports, &arguments),
+        Command::Flood(arguments) => flood::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,8 @@
 //!
 //! `cargo run --release --manifest-path bench/outfox/Cargo.toml [-- --quick]`: prints one line of JSON.
 
-#[path = "../../src/crypto/clock.rs"]
+#[allow(dead_code)] // Shared with mixbench.
+#[path = "../../src/clock.rs"]
 mod clock;
 #[path = "../../src/crypto/measure.rs"]
 mod measure;

@@ -95,9 +95,10 @@ pub fn run(what: What, arguments: &Arguments) -> io::Result<()> {
         ROUNDS
     };
     let mut skipped = Vec::new();
-    let (mut cases, network) = cases(what, &mut skipped)?;
+    let network = network(&mut skipped);
+    let mut cases = cases(what, network, &mut skipped)?;
     let results = measure(&mut cases, rounds)?;
-    let report = Report::new(what, network, rounds, results, skipped);
+    let report = Report::new(what, network.name(), rounds, results, skipped);
     for reason in &report.skipped {
         eprintln!("mixbench: SKIPPED: {reason}");
     }
@@ -109,20 +110,39 @@ pub fn run(what: What, arguments: &Arguments) -> io::Result<()> {
     Ok(())
 }
 
-/// Everything that is there, and the reason for everything that is not.
-fn cases(what: What, skipped: &mut Vec<String>) -> io::Result<(Vec<Case>, &'static str)> {
-    let mut network = match rustix::process::geteuid().is_root() {
-        true => Network::Veth,
-        false => Network::Loopback,
-    };
-    if network == Network::Veth
-        && let Err(error) = Cable::lay(true)
-    {
-        skipped.push(format!("xsk, and the others on veth: {error}"));
-        network = Network::Loopback;
-    } else if network == Network::Loopback {
+/// CPU nanoseconds a packet that the whole node costs on the port of this name.
+pub(crate) fn node_cost_ns(port: &str) -> io::Result<f64> {
+    let mut skipped = Vec::new();
+    let network = network(&mut skipped);
+    let mut cases = cases(What::Node, network, &mut skipped)?;
+    cases.retain(|case| case.name == port);
+    let mut results = measure(&mut cases, ROUNDS_QUICK)?;
+    let samples = results.first_mut().map(|samples| {
+        samples.ns.sort_by(f64::total_cmp);
+        samples.ns.get(samples.ns.len() / 2).copied()
+    });
+    samples
+        .flatten()
+        .ok_or_else(|| io::Error::other(format!("the port {port} is not to be had")))
+}
+
+/// Where to measure: as root between namespaces, where there is everything.
+fn network(skipped: &mut Vec<String>) -> Network {
+    if !rustix::process::geteuid().is_root() {
         skipped.push("xsk: it takes network namespaces and an XDP program: run as root".into());
+        return Network::Loopback;
     }
+    match Cable::lay(true) {
+        Ok(_) => Network::Veth,
+        Err(error) => {
+            skipped.push(format!("xsk, and the others between namespaces: {error}"));
+            Network::Loopback
+        }
+    }
+}
+
+/// Everything that is there, and the reason for everything that is not.
+fn cases(what: What, network: Network, skipped: &mut Vec<String>) -> io::Result<Vec<Case>> {
     let mut cases = Vec::new();
     let (place, pool, event) = network.open()?;
     let port = PlainPort::new(parts(&place, &event)?, &pool)?;
@@ -148,7 +168,7 @@ fn cases(what: What, skipped: &mut Vec<String>) -> io::Result<(Vec<Case>, &'stat
         let (place, ..) = network.open()?;
         cases.push(ports::segmented("plain", place)?);
     }
-    Ok((cases, network.name()))
+    Ok(cases)
 }
 
 /// Where everything is measured.
@@ -231,4 +251,50 @@ fn measure(cases: &mut [Case], rounds: usize) -> io::Result<Vec<Samples>> {
         }
     }
     Ok(results.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_ports_forward(what: What, network: Network) -> Vec<String> {
+        let mut skipped = Vec::new();
+        let mut cases = cases(what, network, &mut skipped).unwrap();
+        // A round fails unless every packet comes through.
+        let results = measure(&mut cases, 2).unwrap();
+        let report = Report::new(what, network.name(), 2, results, skipped);
+        let json = serde_json::to_value(&report).unwrap();
+        let rows = json["results"].as_array().unwrap();
+        assert!(
+            rows.iter()
+                .all(|row| row["median_ns"].as_f64().unwrap() > 0.0)
+        );
+        assert!(report.table().contains("plain"));
+        let ratios = json["ratios"].as_object().unwrap();
+        ratios.keys().cloned().collect()
+    }
+
+    #[test]
+    fn nodes_and_ports_on_loopback_forward_every_packet_of_a_round_and_are_compared() {
+        let node = all_ports_forward(What::Node, Network::Loopback);
+        let ports = all_ports_forward(What::Ports, Network::Loopback);
+        if uring_available().is_ok() {
+            assert_eq!(node, ["node_uring_vs_plain"]);
+            assert_eq!(ports, ["ports_uring_vs_plain"]);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn between_namespaces_xsk_is_compared_with_both_others() {
+        for (what, wanted) in [
+            (What::Node, ["node_xsk_vs_plain", "node_xsk_vs_uring"]),
+            (What::Ports, ["ports_xsk_vs_plain", "ports_xsk_vs_uring"]),
+        ] {
+            let ratios = all_ports_forward(what, Network::Veth);
+            for name in wanted {
+                assert!(ratios.contains(&name.to_owned()), "{ratios:?}");
+            }
+        }
+    }
 }

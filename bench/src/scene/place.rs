@@ -103,6 +103,24 @@ impl Place {
             .map_or(Ok(()), |steering| steering.admit(index))
     }
 
+    /// A socket of someone the node does not know, connected to the node; each number has an address of its own.
+    ///
+    /// # Errors
+    /// The socket can't be had.
+    pub(crate) fn stranger(&self, number: usize) -> io::Result<UdpSocket> {
+        let socket = match &self.cable {
+            Some(cable) => cable.far_socket(3, number)?,
+            None => {
+                let ip = Ipv4Addr::new(127, 0, 3, number as u8 + 1);
+                let socket = UdpSocket::bind((ip, 0))?;
+                socket.set_nonblocking(true)?;
+                socket
+            }
+        };
+        socket.connect(self.address)?;
+        Ok(socket)
+    }
+
     /// Sends `datagram` to the node as neighbour `number`.
     ///
     /// # Errors

@@ -141,6 +141,11 @@ impl World {
         })
     }
 
+    /// The node's static keys.
+    pub(crate) fn node_keys(&self) -> LinkKeys {
+        self.keys.clone()
+    }
+
     fn handshake(
         &mut self,
         initiator: &LinkKeys,

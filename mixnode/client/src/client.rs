@@ -7,15 +7,12 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
-use directory::gateway::{Assembly, Control, LATEST};
-use directory::{Authorities, Consensus, SignedConsensus, select_path};
+use directory::gateway::Control;
+use directory::{Authorities, Consensus};
 use link::{ClientKeys, DATAGRAM_BYTES};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use sphinx::{
-    BODY_BYTES, DestinationTag, Id, PACKET_BYTES, Surb, SurbSecret, Terminal, surb_create,
-    surb_open, surb_use, wrap,
-};
+use sphinx::{BODY_BYTES, DestinationTag, Id, SurbSecret, surb_open};
 
 use crate::address::Address;
 use crate::attachment::{Attachment, Frame, Inbound};
@@ -26,12 +23,12 @@ use crate::incoming::{Incoming, Received};
 use crate::outgoing::{Failure, Outgoing, Phase, Purpose, TransferStats};
 use crate::storage::{Source, Storage};
 
-/// Reply blocks and loops that are waited for; the oldest makes room.
-const WAITING_MAX: usize = 16_384;
-/// One slot in this many may fetch a part of a consensus.
-const FETCH_EVERY: u32 = 4;
-/// A gateway that did not have the consensus is asked again after this.
-const FETCH_PAUSE_MS: u64 = 1_000;
+mod fetch;
+mod slots;
+
+use fetch::Fetch;
+use slots::live;
+
 /// A client that overslept (a suspended laptop) does not make up for more than this.
 const BEHIND_MAX_NS: u64 = 1_000_000_000;
 /// The gateway's stream is asked to be this much faster than ours: what arrives never queues for long.
@@ -143,18 +140,6 @@ pub struct Client {
     incoming: Incoming,
     events: VecDeque<Event>,
     stats: Stats,
-}
-
-/// The consensus being fetched.
-#[derive(Default)]
-struct Fetch {
-    assembly: Option<Assembly>,
-    cursor: u16,
-    slots: u32,
-    /// In this epoch, when to ask for the one after it.
-    at: Option<(u32, u64)>,
-    /// Before this time the gateway is not asked again: it had nothing.
-    pause_ms: u64,
 }
 
 impl Client {
@@ -299,165 +284,6 @@ impl Client {
         }
     }
 
-    fn next_frame(&mut self, now_ns: u64, unix_ms: u64) -> Frame {
-        let uniform = unit(&mut self.rng);
-        let Some(epoch) = self.usable_epoch(unix_ms) else {
-            // No keys to wrap with: only the newest consensus helps.
-            return self
-                .attachment
-                .attach(now_ns)
-                .or_else(|| self.next_fetch(unix_ms))
-                .unwrap_or_else(Frame::cover);
-        };
-        if uniform < self.loop_share
-            && let Some(frame) = self.next_loop(epoch, now_ns)
-        {
-            return frame;
-        }
-        self.attachment
-            .attach(now_ns)
-            .or_else(|| self.next_fetch(unix_ms))
-            .or_else(|| self.next_reply(now_ns, unix_ms))
-            .or_else(|| self.next_data(epoch, now_ns, unix_ms))
-            .or_else(|| self.next_drop(epoch))
-            .unwrap_or_else(Frame::cover)
-    }
-
-    /// The epoch to wrap with: this one's, or while its consensus is on the way the one before, whose keys hold.
-    fn usable_epoch(&self, unix_ms: u64) -> Option<u32> {
-        let consensus = live(&self.consensuses, unix_ms)?;
-        let epoch = consensus.epoch();
-        consensus.find(&self.gateway).map(|_| epoch)
-    }
-
-    fn next_loop(&mut self, epoch: u32, now_ns: u64) -> Option<Frame> {
-        let body = random_body(&mut self.rng);
-        let id = self.new_id();
-        let (gateway, destination) = (self.gateway, self.destination);
-        let frame = self.wrap_to(
-            epoch,
-            &gateway,
-            &Terminal::Deliver { destination, id },
-            &body,
-        )?;
-        self.wait_for(id, Waiting::Loop { sent_ns: now_ns });
-        self.stats.loops_sent += 1;
-        Some(frame)
-    }
-
-    fn next_drop(&mut self, epoch: u32) -> Option<Frame> {
-        let mut body = random_body(&mut self.rng);
-        body[..sphinx::CHECK_BYTES].fill(0);
-        let consensus = self.consensuses.get(&epoch)?;
-        let exit = directory::pick_gateway(consensus, &mut self.rng).ok()?;
-        let exit = consensus.node(exit)?.identity;
-        self.stats.drops_sent += 1;
-        self.wrap_to(epoch, &exit, &Terminal::Drop, &body)
-    }
-
-    fn next_reply(&mut self, now_ns: u64, unix_ms: u64) -> Option<Frame> {
-        let (consensuses, gateway) = (&self.consensuses, &self.gateway);
-        let now = live(&self.consensuses, unix_ms)?.epoch_at(unix_ms);
-        let usable = |surb: &Surb| {
-            let live = surb.epoch() == now || surb.epoch().checked_add(1) == Some(now);
-            live && consensuses
-                .get(&surb.epoch())
-                .and_then(|consensus| consensus.find(gateway))
-                .is_some_and(|node| node.index == surb.first_hop())
-        };
-        let reply = self
-            .incoming
-            .next_reply(&self.identity, now_ns, unix_ms, &usable)?;
-        let mut packet = [0; PACKET_BYTES];
-        surb_use(&reply.surb, &reply.plaintext, &mut packet);
-        Some(Frame::sphinx(packet, reply.surb.epoch()))
-    }
-
-    /// Data of one transfer, in turn.
-    fn next_data(&mut self, epoch: u32, now_ns: u64, unix_ms: u64) -> Option<Frame> {
-        let last = self.last_served;
-        let mut order: Vec<TransferId> = self.outgoing.keys().copied().collect();
-        let after = order.partition_point(|transfer| Some(*transfer) <= last);
-        order.rotate_left(after);
-        for transfer in order {
-            // Taken out while it makes reply blocks, which needs the rest of the client.
-            let Some(mut outgoing) = self.outgoing.remove(&transfer) else {
-                continue;
-            };
-            let recipient = outgoing.address;
-            let mut rng = ChaCha20Rng::from_rng(&mut self.rng);
-            let mut surbs = |purpose| self.new_surb(epoch, &recipient.gateway, transfer, purpose);
-            let body = outgoing.next(now_ns, unix_ms, &mut surbs, &mut rng);
-            self.outgoing.insert(transfer, outgoing);
-            self.report(transfer);
-            let Some(body) = body else { continue };
-            self.last_served = Some(transfer);
-            let terminal = Terminal::Deliver {
-                destination: recipient.destination,
-                id: self.new_id(),
-            };
-            let frame = self.wrap_to(epoch, &recipient.gateway, &terminal, &body);
-            if frame.is_some() {
-                return frame;
-            }
-        }
-        None
-    }
-
-    fn new_surb(
-        &mut self,
-        epoch: u32,
-        from: &[u8; 32],
-        transfer: TransferId,
-        purpose: Purpose,
-    ) -> Option<[u8; sphinx::SURB_BYTES]> {
-        let id = self.new_id();
-        let consensus = self.consensuses.get(&epoch)?;
-        let (entry, exit) = (consensus.find(from)?, consensus.find(&self.gateway)?);
-        let path = select_path(consensus, &mut self.rng, entry.index, exit.index).ok()?;
-        let (surb, secret) = surb_create(&mut self.rng, &path, epoch, self.destination, id).ok()?;
-        self.wait_for(
-            id,
-            Waiting::Reply {
-                secret,
-                transfer,
-                purpose,
-            },
-        );
-        Some(*surb.as_bytes())
-    }
-
-    fn wrap_to(
-        &mut self,
-        epoch: u32,
-        exit: &[u8; 32],
-        terminal: &Terminal,
-        body: &[u8; BODY_BYTES],
-    ) -> Option<Frame> {
-        let consensus = self.consensuses.get(&epoch)?;
-        let (entry, exit) = (consensus.find(&self.gateway)?, consensus.find(exit)?);
-        let path = select_path(consensus, &mut self.rng, entry.index, exit.index).ok()?;
-        let mut packet = [0; PACKET_BYTES];
-        wrap(&mut self.rng, &path, terminal, body, &mut packet).ok()?;
-        Some(Frame::sphinx(packet, epoch))
-    }
-
-    fn new_id(&mut self) -> Id {
-        let mut id = [0; 8];
-        self.rng.fill_bytes(&mut id);
-        id
-    }
-
-    fn wait_for(&mut self, id: Id, waiting: Waiting) {
-        if self.waiting_order.len() >= WAITING_MAX
-            && let Some(oldest) = self.waiting_order.pop_front()
-        {
-            self.waiting.remove(&oldest);
-        }
-        self.waiting_order.push_back(id);
-        self.waiting.insert(id, waiting);
-    }
-
     /// Takes a datagram from the network; what is not from the gateway is passed over.
     pub fn receive(&mut self, now_ns: u64, unix_ms: u64, datagram: &mut [u8; DATAGRAM_BYTES]) {
         match self.attachment.receive(datagram, now_ns) {
@@ -531,84 +357,6 @@ impl Client {
         }
     }
 
-    /// Asks for a part of the consensus that is due: the next epoch's, from a random moment of this epoch on, so
-    /// that clients do not ask all at once; or at once the newest, if this epoch's is not here.
-    fn next_fetch(&mut self, unix_ms: u64) -> Option<Frame> {
-        let newest = self.consensuses.values().next_back()?;
-        let (have, now) = (newest.epoch(), newest.epoch_at(unix_ms));
-        self.fetch.slots += 1;
-        if self.fetch.slots < FETCH_EVERY || have > now || unix_ms < self.fetch.pause_ms {
-            return None;
-        }
-        let wanted = if have == now {
-            let parameters = newest.parameters();
-            let at = match self.fetch.at {
-                Some((epoch, at)) if epoch == now => at,
-                _ => {
-                    let spread = parameters.epoch_ms * 5 / 10;
-                    let wait = (unit(&mut self.rng) * spread as f64) as u64;
-                    let start = parameters.epoch_starts_ms(now) + parameters.epoch_ms * 3 / 10;
-                    self.fetch.at = Some((now, start + wait));
-                    start + wait
-                }
-            };
-            if unix_ms < at {
-                return None;
-            }
-            now.checked_add(1)?
-        } else {
-            LATEST
-        };
-        let (epoch, chunk) = match &self.fetch.assembly {
-            Some(assembly) if assembly.epoch() > have => {
-                let chunk = assembly.missing(self.fetch.cursor)?;
-                (assembly.epoch(), chunk)
-            }
-            _ => (wanted, 0),
-        };
-        self.fetch.slots = 0;
-        self.fetch.cursor = chunk.saturating_add(1);
-        Some(Frame::control(&Control::Fetch { epoch, chunk }))
-    }
-
-    fn on_chunk(&mut self, chunk: Control, unix_ms: u64) {
-        let have = self.consensuses.keys().next_back().copied();
-        let Control::Chunk {
-            epoch, total_bytes, ..
-        } = chunk
-        else {
-            return;
-        };
-        if total_bytes == 0 || Some(epoch) <= have {
-            // Not there yet, or not there any more.
-            self.fetch.assembly = None;
-            self.fetch.pause_ms = unix_ms + FETCH_PAUSE_MS;
-            return;
-        }
-        match &mut self.fetch.assembly {
-            Some(assembly) if assembly.epoch() == epoch => assembly.accept(chunk),
-            assembly => *assembly = Assembly::start(chunk),
-        }
-        let document = self.fetch.assembly.as_ref().and_then(Assembly::finish);
-        let Some(document) = document else { return };
-        self.fetch = Fetch::default();
-        let consensus = SignedConsensus::decode(&document)
-            .ok()
-            .and_then(|signed| signed.verify(&self.authorities, have).ok());
-        // A gateway that sends a forged document is asked again; nothing else can be done about it.
-        if let Some(consensus) = consensus {
-            self.adopt(consensus, document);
-        }
-    }
-
-    fn adopt(&mut self, consensus: Consensus, document: Vec<u8>) {
-        let epoch = consensus.epoch();
-        self.consensuses.insert(epoch, consensus);
-        // Kept as long as its keys: reply blocks of the epoch before this one still travel.
-        self.consensuses = self.consensuses.split_off(&epoch.saturating_sub(3));
-        self.events.push_back(Event::Consensus { epoch, document });
-    }
-
     /// Forgets a transfer that is over.
     pub fn forget(&mut self, transfer: &TransferId) {
         if self.outgoing.get(transfer).is_some_and(Outgoing::is_over) {
@@ -626,13 +374,6 @@ impl Client {
     }
 }
 
-/// The consensus to wrap with at this time.
-fn live(consensuses: &BTreeMap<u32, Consensus>, unix_ms: u64) -> Option<&Consensus> {
-    let now = consensuses.values().next_back()?.epoch_at(unix_ms);
-    let before = || consensuses.get(&now.checked_sub(1)?);
-    consensuses.get(&now).or_else(before)
-}
-
 /// Uniform in (0, 1]: 53 random bits.
 fn unit(rng: &mut ChaCha20Rng) -> f64 {
     ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
@@ -641,10 +382,4 @@ fn unit(rng: &mut ChaCha20Rng) -> f64 {
 /// An exponential gap between two slots.
 fn gap_ns(rng: &mut ChaCha20Rng, rate_pps: f64) -> u64 {
     (-unit(rng).ln() * 1e9 / rate_pps) as u64
-}
-
-fn random_body(rng: &mut ChaCha20Rng) -> [u8; BODY_BYTES] {
-    let mut body = [0; BODY_BYTES];
-    rng.fill_bytes(&mut body);
-    body
 }

@@ -19,6 +19,9 @@ use crate::sealed::Sealed;
 use crate::session::{ReceivingSessions, SessionNumber};
 use crate::storage::{Finish, Standing, Storage};
 
+#[cfg(test)]
+mod limits;
+
 /// Packets that one answer waits for, unless time is up.
 const ANSWER_EVERY: u32 = 24;
 /// Reply blocks kept a session; the oldest makes room.

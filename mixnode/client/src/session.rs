@@ -412,6 +412,22 @@ mod tests {
     }
 
     #[test]
+    fn half_started_sessions_are_kept_up_to_a_bound_and_the_oldest_goes() {
+        let (mut rng, bob, first) = pair(9);
+        let mut sessions = ReceivingSessions::default();
+        deliver(&mut sessions, &bob, first.half(0));
+        let mut last = None;
+        for _ in 0..HALVES_MAX {
+            let next = SendingSession::start(bob.x25519(), bob.kem_public(), &mut rng).unwrap();
+            deliver(&mut sessions, &bob, next.half(0));
+            last = Some(next);
+        }
+        assert_eq!(sessions.halves.len(), HALVES_MAX);
+        assert!(deliver(&mut sessions, &bob, last.unwrap().half(1)).is_some());
+        assert!(deliver(&mut sessions, &bob, first.half(1)).is_none());
+    }
+
+    #[test]
     fn tags_of_one_session_look_unrelated() {
         let (_, _, mut sending) = pair(8);
         let first = sending.seal(&[0; CONTENT_BYTES]).1;

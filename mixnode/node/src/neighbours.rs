@@ -13,6 +13,10 @@ const SESSIONS_PER_NEIGHBOUR: usize = 16;
 /// Neighbours of one worker, clients included.
 const NEIGHBOURS_MAX: usize = 16_384;
 
+/// One call of [`Neighbours::expire`] looks at one part in so many of the neighbours: a table of thousands is never
+/// walked between two bursts.
+const EXPIRE_PARTS: usize = 16;
+
 /// A session and what belongs to it here.
 pub struct Inbound {
     /// The handshake's outcome.
@@ -78,6 +82,8 @@ pub struct Neighbours {
     free: Vec<u16>,
     by_key: HashMap<[u8; 32], u16>,
     order: u64,
+    /// The part that is looked at next.
+    expire_part: usize,
     /// Indices of sessions that are over, if anyone wants to know.
     ended: Option<Vec<u32>>,
 }
@@ -96,6 +102,7 @@ impl Neighbours {
                 .collect(),
             by_key: HashMap::with_capacity(slots),
             order: 0,
+            expire_part: 0,
             ended: None,
         }
     }
@@ -223,9 +230,11 @@ impl Neighbours {
         }
     }
 
-    /// Drops sessions that are too old to be used.
+    /// Drops sessions that are too old to be used, of a part of the neighbours; sixteen calls see all of them.
     pub fn expire(&mut self, now_ns: u64) {
-        for number in 0..self.slots.len() {
+        let part = self.expire_part;
+        self.expire_part = (part + 1) % EXPIRE_PARTS;
+        for number in (part..self.slots.len()).step_by(EXPIRE_PARTS) {
             let Some(Some(neighbour)) = self.slots.get_mut(number) else {
                 continue;
             };

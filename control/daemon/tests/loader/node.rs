@@ -58,7 +58,7 @@ fn a_second_node_is_refused_while_the_first_lives_and_taken_at_once_after_its_de
         .unwrap();
     assert!(refused.contains("eth0 has a node already"), "{refused}");
     drop(first);
-    let second = Node::open(&world.socket(), world.address(false), 1);
+    let second = Node::open_next(&world.socket(), world.address(false), 1);
     assert!(second.is_ok(), "{:?}", second.err());
 }
 
@@ -136,10 +136,12 @@ fn a_queue_that_another_process_has_is_refused_by_number() {
     };
     impatient.send(&open, &[]).unwrap();
     drop(impatient);
-    let refused = Node::open(&socket, world.address(false), 1).err().unwrap();
+    let refused = Node::open_next(&socket, world.address(false), 1)
+        .err()
+        .unwrap();
     assert!(refused.contains("queue 0 of eth0 is taken"), "{refused}");
     drop(node);
-    assert!(Node::open(&socket, world.address(false), 1).is_ok());
+    assert!(Node::open_next(&socket, world.address(false), 1).is_ok());
     drop(other);
 }
 
@@ -231,7 +233,7 @@ fn busy_polling_is_set_before_the_sockets_are_handed_over() {
     assert_eq!((result, value), (0, 1));
     world.node.ip(&["link", "set", "eth0", "down"]).unwrap();
     drop((channel, descriptors));
-    let refused = Node::open(&world.socket(), world.address(false), 1)
+    let refused = Node::open_next(&world.socket(), world.address(false), 1)
         .err()
         .unwrap();
     assert!(refused.contains("eth0 is down"), "{refused}");

@@ -4,7 +4,7 @@ use mixnode::port::sim::Conditions;
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 
-use crate::world::Plan;
+use crate::plan::Plan;
 
 /// Something that happens to the network.
 #[derive(Clone, Debug)]

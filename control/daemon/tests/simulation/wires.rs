@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use mixnode::port::sim::Conditions;
 use mixnode::reason::Reason;
 
+use crate::plan::Plan;
 use crate::poisson::{are_alike, gaps, is_poisson};
 use crate::user::{Part, User};
-use crate::world::{Plan, SECOND, World};
+use crate::world::{SECOND, World};
 use crate::{WIRES, small};
 
 /// Fewest gaps that a test of a distribution is worth.

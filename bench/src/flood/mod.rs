@@ -1,0 +1,498 @@
+//! `mixbench flood`: what honest peers keep while junk comes at ten times their rate.
+//!
+//! One phase a kind of junk, and one without, each with a node of its own. The worker is pinned to the first core; the
+//! peers, the attacker and the next hops share the second; the handshake thread runs where there is room. On veth the XDP program runs where the
+//! attacker sends, so what dies there costs the worker's core nothing, as with a NIC whose interrupts another core
+//! serves; the program's own cost is in the sender's.
+
+mod junk;
+mod node;
+mod report;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use link::DATAGRAM_BYTES;
+use mixnode::frontend::protocol::Peer;
+use mixnode::pool::FramePool;
+use mixnode::port::{EventFd, PlainPort, PortParts, UringPort, uring_available};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use crate::clock;
+use crate::lockstep;
+use crate::scene::FRAMES;
+use crate::scene::place::{Place, SENDERS};
+use crate::scene::veth::Cable;
+use crate::scene::world::World;
+use junk::{Junk, Kind};
+use node::{Ended, Node};
+use report::{Report, Row};
+
+/// What `mixbench flood` is told.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Print one line of JSON in place of the table.
+    #[arg(long)]
+    json: bool,
+    /// Short phases: figures less steady.
+    #[arg(long)]
+    quick: bool,
+    /// Packets a second of all peers together [default: half of what one core forwards in lockstep].
+    #[arg(long, value_name = "PPS")]
+    rate: Option<u32>,
+}
+
+const PHASE: Duration = Duration::from_secs(3);
+const PHASE_QUICK: Duration = Duration::from_millis(700);
+/// Honest traffic alone before the count begins.
+const WARM_UP: Duration = Duration::from_millis(200);
+/// After the last packet was sent, for those under way.
+const TAIL: Duration = Duration::from_millis(100);
+/// Junk a second to honest packets a second.
+const JUNK_TIMES: f64 = 10.0;
+/// One honest packet in so many is timed.
+const TIMED: usize = 8;
+/// Most datagrams in a row from one of the sources, so that none starves the others.
+const TURN: usize = 32;
+
+/// Where the node's packets come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PortName {
+    Xsk,
+    Uring,
+    Plain,
+}
+
+/// Runs all phases and prints the report.
+///
+/// # Errors
+/// Fewer than two cores, or sockets can't be had.
+pub fn run(arguments: &Arguments) -> io::Result<()> {
+    let port = match (rustix::process::geteuid().is_root(), uring_available()) {
+        (true, _) => PortName::Xsk,
+        (false, Ok(())) => PortName::Uring,
+        (false, Err(_)) => PortName::Plain,
+    };
+    if port != PortName::Xsk {
+        eprintln!(
+            "mixbench: not root, so there is no XDP program before the node, and other work on this machine takes its \
+             share of the cores: this shows a host without XDP"
+        );
+    }
+    let name = match port {
+        PortName::Xsk => "xsk",
+        PortName::Uring => "uring",
+        PortName::Plain => "plain",
+    };
+    // On the same core as the worker later.
+    let cost_ns = on_core(0, || lockstep::node_cost_ns(name))?;
+    let capacity_pps = (1e9 / cost_ns) as u32;
+    let honest_pps = arguments.rate.unwrap_or(capacity_pps / 2).max(1);
+    on_core(1, || Ok(())).map_err(|_| io::Error::other("a flood takes two cores"))?;
+    let span = if arguments.quick { PHASE_QUICK } else { PHASE };
+    let flood = Flood {
+        port,
+        capacity_pps,
+        honest_pps,
+        span,
+        packets: packets(honest_pps, WARM_UP + span)?,
+    };
+    let baseline = flood.phase(None)?;
+    let mut rows = Vec::new();
+    for kind in Kind::ALL {
+        let phase = flood.phase(Some(kind))?;
+        rows.push(Row::new(kind, &baseline, &phase));
+    }
+    let report = Report {
+        cpu: crate::host::cpu(),
+        port: name,
+        cores: "worker on the first core; peers, junk, XDP program, next hops on the second; handshakes where there is room",
+        capacity_pps,
+        honest_pps,
+        baseline_pps: baseline.goodput_pps(false),
+        baseline_sent_pps: baseline.sent_pps(),
+        baseline_p99_us: baseline.p99_us(),
+        baseline_deaths: report::deaths(&baseline),
+        kinds: rows,
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}
+
+/// Runs `work` on a thread of its own, pinned to a core, before the machine's other work there if that is allowed.
+fn on_core<T: Send>(core: usize, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            mixnode::affinity::pin(core)?;
+            clock::go_first();
+            work()
+        });
+        let ended = thread.join();
+        ended.unwrap_or_else(|_| Err(io::Error::other("a thread of the benchmark failed")))
+    })
+}
+
+/// A packet prepared: bytes, and for one that is timed what its next hop knows it by.
+struct Prepared {
+    bytes: [u8; sphinx::PACKET_BYTES],
+    mark: Option<[u8; 8]>,
+}
+
+fn world(place: &Place) -> io::Result<World> {
+    // The same seed, so the same keys: packets made once fit every phase's node.
+    let rng = ChaCha20Rng::seed_from_u64(1);
+    World::new(place.address, place.sources(), &place.next_hops, rng)
+}
+
+/// Packets for one phase: packet N is of peer N modulo their number, and goes to the next hop of that number.
+fn packets(pps: u32, span: Duration) -> io::Result<Vec<Prepared>> {
+    let mut world = world(&Place::loopback(SENDERS)?)?;
+    let count = (f64::from(pps) * span.as_secs_f64()) as usize;
+    let mut packets = Vec::with_capacity(count);
+    for number in 0..count {
+        let packet = world.packet(number % SENDERS, 0)?;
+        let mark = number.is_multiple_of(TIMED + 1).then(|| {
+            let public = PublicKey::from(&StaticSecret::from(packet.next_secret));
+            let mut mark = [0; 8];
+            mark.copy_from_slice(&public.as_bytes()[..8]);
+            mark
+        });
+        packets.push(Prepared {
+            bytes: packet.bytes,
+            mark,
+        });
+    }
+    Ok(packets)
+}
+
+struct Flood {
+    port: PortName,
+    capacity_pps: u32,
+    honest_pps: u32,
+    span: Duration,
+    packets: Vec<Prepared>,
+}
+
+/// What one phase came to.
+struct Phase {
+    /// Honest packets sent and forwarded, by peer.
+    sent: [u64; SENDERS],
+    forwarded: [u64; SENDERS],
+    junk: u64,
+    seconds: f64,
+    latency_us: Histogram<u64>,
+    cpu_ns: u64,
+    ended: Ended,
+    /// The XDP program's counters.
+    program: Vec<(String, u64)>,
+}
+
+impl Phase {
+    /// Honest packets forwarded and sent; with `others`, those of peer 0 not among them.
+    fn honest(&self, others: bool) -> (u64, u64) {
+        let from = usize::from(others);
+        (
+            self.forwarded[from..].iter().sum(),
+            self.sent[from..].iter().sum(),
+        )
+    }
+
+    fn goodput_pps(&self, others: bool) -> f64 {
+        (self.honest(others).0 as f64 / self.seconds).round()
+    }
+
+    fn sent_pps(&self) -> f64 {
+        (self.honest(false).1 as f64 / self.seconds).round()
+    }
+
+    fn p99_us(&self) -> u64 {
+        self.latency_us.value_at_quantile(0.99)
+    }
+}
+
+impl Flood {
+    fn phase(&self, kind: Option<Kind>) -> io::Result<Phase> {
+        let event = Arc::new(EventFd::new()?);
+        let mut place;
+        let node;
+        let mut world;
+        match self.port {
+            PortName::Xsk => {
+                let mut cable = Cable::lay(false)?;
+                place = cable.place(SENDERS)?;
+                let opened = cable.open_xsk(&place, Arc::clone(&event), self.capacity_pps)?;
+                let (pool, port, steering) = opened;
+                let peers = place.sources().iter().map(|source| Peer {
+                    address: source.ip(),
+                    pps: self.capacity_pps / 4,
+                    burst: (self.capacity_pps / 80).max(64),
+                });
+                steering.peers(peers.collect())?;
+                place.steering = Some(steering);
+                place.cable = Some(cable);
+                world = self::world(&place)?;
+                node = Node::start(&mut world, &place, pool, event, port)?;
+            }
+            PortName::Uring | PortName::Plain => {
+                place = Place::loopback(SENDERS)?;
+                let pool = FramePool::new(FRAMES)?;
+                let parts = PortParts {
+                    socket: place.node.try_clone()?,
+                    event: Arc::clone(&event),
+                };
+                world = self::world(&place)?;
+                node = if self.port == PortName::Uring {
+                    let port = UringPort::new(parts, &pool)?;
+                    Node::start(&mut world, &place, pool, event, port)?
+                } else {
+                    let port = PlainPort::new(parts, &pool)?;
+                    Node::start(&mut world, &place, pool, event, port)?
+                };
+            }
+        }
+        let mut traffic = Traffic::new(self, &place, world)?;
+        let (seconds, cpu_ns) = on_core(1, || {
+            traffic.run(self, WARM_UP, None)?;
+            let junk = match kind {
+                Some(kind) => {
+                    let frames = std::mem::take(&mut traffic.frames);
+                    Some(Junk::new(kind, &traffic.world, &place, &frames)?)
+                }
+                None => None,
+            };
+            traffic.start_counting()?;
+            let before = node.cpu_ns();
+            let seconds = traffic.run(self, self.span, junk)?;
+            let cpu_ns = node.cpu_ns() - before;
+            traffic.listen(TAIL)?;
+            Ok((seconds, cpu_ns))
+        })?;
+        let program = match &place.steering {
+            Some(steering) => steering.counters()?,
+            None => Vec::new(),
+        };
+        Ok(Phase {
+            sent: traffic.sent,
+            forwarded: traffic.forwarded,
+            junk: traffic.junk,
+            seconds,
+            latency_us: traffic.latency_us,
+            cpu_ns,
+            ended: node.end()?,
+            program,
+        })
+    }
+}
+
+/// The peers' and next hops' side.
+struct Traffic<'a> {
+    packets: &'a [Prepared],
+    place: &'a Place,
+    world: World,
+    sinks: Vec<UdpSocket>,
+    /// The next packet.
+    next: usize,
+    /// When timed packets were sent.
+    marks: HashMap<[u8; 8], Instant>,
+    sent: [u64; SENDERS],
+    forwarded: [u64; SENDERS],
+    junk: u64,
+    latency_us: Histogram<u64>,
+    /// Frames of peer 0.
+    frames: Vec<[u8; DATAGRAM_BYTES]>,
+}
+
+/// Frames of peer 0 that are remembered, to be replayed.
+const FRAMES_KEPT: usize = 512;
+
+impl<'a> Traffic<'a> {
+    fn new(flood: &'a Flood, place: &'a Place, world: World) -> io::Result<Traffic<'a>> {
+        let sinks = place.sinks.iter().map(UdpSocket::try_clone);
+        let mut traffic = Traffic {
+            packets: &flood.packets,
+            place,
+            world,
+            sinks: sinks.collect::<io::Result<_>>()?,
+            next: 0,
+            marks: HashMap::new(),
+            sent: [0; SENDERS],
+            forwarded: [0; SENDERS],
+            junk: 0,
+            latency_us: Histogram::new_with_bounds(1, 60_000_000, 3).map_err(io::Error::other)?,
+            frames: Vec::new(),
+        };
+        // Handshakes of the start.
+        traffic.listen(TAIL)?;
+        traffic.start_counting()?;
+        Ok(traffic)
+    }
+
+    fn start_counting(&mut self) -> io::Result<()> {
+        self.listen(TAIL)?;
+        (self.sent, self.forwarded) = ([0; SENDERS], [0; SENDERS]);
+        self.latency_us.clear();
+        self.marks.clear();
+        Ok(())
+    }
+
+    /// Sends at the honest rate, and ten times as much junk, for `span`; gives the seconds it took.
+    fn run(&mut self, flood: &Flood, span: Duration, mut junk: Option<Junk>) -> io::Result<f64> {
+        let (start, first) = (Instant::now(), self.next);
+        loop {
+            let elapsed = start.elapsed();
+            if elapsed >= span {
+                return Ok(elapsed.as_secs_f64());
+            }
+            let due = elapsed.as_secs_f64() * f64::from(flood.honest_pps);
+            let behind = (due as usize).saturating_sub(self.next - first);
+            for _ in 0..behind.min(TURN) {
+                self.send_one()?;
+            }
+            if let Some(junk) = &mut junk {
+                let due = (due * JUNK_TIMES) as u64;
+                for _ in 0..TURN / 4 {
+                    if self.junk >= due {
+                        break;
+                    }
+                    let sent = junk.send(&mut self.world)?;
+                    self.junk += sent;
+                    if sent == 0 {
+                        break;
+                    }
+                }
+            }
+            self.take_in()?;
+        }
+    }
+
+    fn send_one(&mut self) -> io::Result<()> {
+        let Some(packet) = self.packets.get(self.next) else {
+            return Ok(());
+        };
+        let peer = self.next % SENDERS;
+        self.next += 1;
+        let datagram = self.world.seal(peer, &packet.bytes)?;
+        if peer == 0 && self.frames.len() < FRAMES_KEPT {
+            self.frames.push(datagram);
+        }
+        if let Some(mark) = packet.mark {
+            self.marks.insert(mark, Instant::now());
+        }
+        self.place.send(peer, &datagram)?;
+        self.sent[peer] += 1;
+        Ok(())
+    }
+
+    /// Reads what the next hops got.
+    fn take_in(&mut self) -> io::Result<()> {
+        let mut datagram = [0; DATAGRAM_BYTES];
+        for number in 0..self.sinks.len() {
+            for _ in 0..TURN {
+                match self.sinks[number].recv(&mut datagram) {
+                    Ok(_) => self.forwarded[number] += 1,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error),
+                }
+                if let Some(content) = self.world.open(number, &mut datagram)
+                    && let Some(mark) = content.first_chunk::<8>()
+                    && let Some(sent) = self.marks.remove(mark)
+                {
+                    let spent = sent.elapsed().as_micros();
+                    self.latency_us
+                        .saturating_record(u64::try_from(spent).unwrap_or(u64::MAX));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, span: Duration) -> io::Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < span {
+            self.take_in()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A flood too small to overrun anything: where each kind dies is what counts.
+    fn flood(port: PortName) -> Flood {
+        let (honest_pps, span) = (500, Duration::from_millis(400));
+        Flood {
+            port,
+            capacity_pps: 4_000,
+            honest_pps,
+            span,
+            packets: packets(honest_pps, WARM_UP + span).unwrap(),
+        }
+    }
+
+    fn each_kind_dies_at(port: PortName, places: [&[&str]; 7]) {
+        let flood = flood(port);
+        let baseline = flood.phase(None).unwrap();
+        assert!(baseline.honest(false).0 > 0);
+        assert!(!baseline.latency_us.is_empty(), "no packet was known again");
+        assert_eq!(report::deaths(&baseline), Vec::new());
+        for (kind, places) in Kind::ALL.into_iter().zip(places) {
+            let phase = flood.phase(Some(kind)).unwrap();
+            assert!(phase.junk > 0);
+            let row = Row::new(kind, &baseline, &phase);
+            let deaths = report::deaths(&phase);
+            assert!(places.contains(&row.died_at()), "{kind:?}: {deaths:?}");
+            // Not forwarded: what the next hops got are honest packets.
+            let (forwarded, sent) = phase.honest(false);
+            assert!(forwarded <= sent, "{kind:?}: {forwarded} of {sent}");
+        }
+    }
+
+    #[test]
+    fn without_xdp_each_kind_of_junk_dies_where_the_worker_looks_for_it() {
+        each_kind_dies_at(
+            PortName::Plain,
+            [
+                &["link: type"],
+                &["link: size"],
+                &["link: counter"],
+                &["link: forged", "link: counter"],
+                &["link: unknown_session"],
+                &[
+                    "handshake: refused",
+                    "handshake: answered with a cookie",
+                    "link: handshake_queue_full",
+                ],
+                &["sphinx: mac"],
+            ],
+        );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn with_xdp_what_no_session_vouches_for_dies_before_the_worker() {
+        each_kind_dies_at(
+            PortName::Xsk,
+            [
+                &["xdp: unknown_type"],
+                &["xdp: wrong_size"],
+                &["link: counter", "xdp: source_rate"],
+                &["link: forged", "link: counter", "xdp: source_rate"],
+                &["xdp: unknown_index"],
+                &["xdp: handshake_source_rate", "xdp: handshake_rate"],
+                &["sphinx: mac", "xdp: source_rate"],
+            ],
+        );
+    }
+}

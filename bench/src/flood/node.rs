@@ -1,0 +1,239 @@
+//! The node under fire: a production worker and the handshake thread, each on a thread, in real time.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mixnode::core::{Core, Settings, Shared};
+use mixnode::counters::{Counters, Distributions, Published};
+use mixnode::handshake::{self, HandshakeCounters, Handshaker, Request};
+use mixnode::mail::{Mail, Mailbox};
+use mixnode::pool::FramePool;
+use mixnode::port::{EventFd, Port, PortCounters, monotonic_ns};
+use mixnode::worker::Worker;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use sphinx::lanes::Lanes;
+
+use crate::scene::place::Place;
+use crate::scene::world::{GENESIS_MS, World};
+
+/// How long sessions may take to be taken up on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node that runs.
+pub(super) struct Node {
+    worker: Option<JoinHandle<io::Result<(Counters, PortCounters)>>>,
+    handshake: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    mailbox: Mailbox,
+    handshakes: Arc<Mutex<HandshakeCounters>>,
+    threads: [Arc<AtomicI32>; 2],
+}
+
+/// What a node counted until its end.
+pub(super) struct Ended {
+    pub(super) worker: Counters,
+    pub(super) port: PortCounters,
+    pub(super) handshakes: HandshakeCounters,
+}
+
+/// The clock of a node: nanoseconds since its start.
+#[derive(Clone, Copy)]
+struct Clock(u64);
+
+impl Clock {
+    fn now_ns(self) -> u64 {
+        monotonic_ns() - self.0
+    }
+
+    fn unix_ms(self) -> u64 {
+        GENESIS_MS + self.now_ns() / 1_000_000
+    }
+}
+
+impl Node {
+    /// Starts a node of `world` at `place`; all its sessions are open when this returns. The worker has core 0.
+    pub(super) fn start<P: Port + Send + 'static>(
+        world: &mut World,
+        place: &Place,
+        pool: FramePool,
+        event: Arc<EventFd>,
+        port: P,
+    ) -> io::Result<Node> {
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        let mailbox = Mailbox::new(event);
+        let (handshakes, requests) = handshake::thread::queue();
+        let shared = Shared {
+            mailboxes: vec![mailbox.clone()],
+            handshakes,
+            attachments: Arc::new(AtomicU64::new(1)),
+        };
+        let settings = Settings {
+            number: 0,
+            workers: 1,
+            pool_frames: pool.capacity(),
+            sessions_max: 4_096,
+            clients_max: 0,
+            client_queue_frames: 1,
+            client_rate_max_pps: 1,
+            loop_interval_ns: 0,
+            drop_interval_ns: 0,
+            loss: 0.0,
+            ipv6: place.address.is_ipv6(),
+        };
+        let lanes = Lanes::from_env_or_detect();
+        let handshaker = Handshaker::new(world.node_keys(), ChaCha20Rng::from_rng(&mut rng));
+        let core = Core::new(settings, shared, pool, lanes, rng, 0)?;
+        let published = Published::new().map_err(io::Error::other)?;
+        let worker = Worker::new(core, port, Arc::clone(&published));
+        let stop = Arc::new(AtomicBool::new(false));
+        let clock = Clock(monotonic_ns());
+        let threads = [Arc::new(AtomicI32::new(0)), Arc::new(AtomicI32::new(0))];
+        let (ending, thread) = (Arc::clone(&stop), Arc::clone(&threads[0]));
+        let worker = thread::Builder::new()
+            .name("worker-0".into())
+            .spawn(move || {
+                note_thread(&thread);
+                work(worker, clock, &ending)
+            })?;
+        let mut node = Node {
+            worker: Some(worker),
+            handshake: None,
+            stop,
+            mailbox,
+            handshakes: Arc::default(),
+            threads,
+        };
+        node.connect(world, place, &requests, &published)?;
+        let (ending, thread) = (Arc::clone(&node.stop), Arc::clone(&node.threads[1]));
+        let (boxes, counters) = (vec![node.mailbox.clone()], Arc::clone(&node.handshakes));
+        let run = move || {
+            note_thread(&thread);
+            let unix_ms = || clock.unix_ms();
+            handshake::thread::run(handshaker, &requests, &boxes, &counters, unix_ms, &ending);
+        };
+        let handshake = thread::Builder::new().name("handshake".into()).spawn(run)?;
+        node.handshake = Some(handshake);
+        Ok(node)
+    }
+
+    /// Puts the epoch in force and opens the sessions on both sides.
+    fn connect(
+        &mut self,
+        world: &mut World,
+        place: &Place,
+        requests: &crossbeam::channel::Receiver<Request>,
+        published: &Published,
+    ) -> io::Result<()> {
+        self.post(Mail::Epoch(Arc::clone(&world.state)))?;
+        for number in 0..world.senders.len() {
+            let accepted = world.connect_sender(number)?;
+            place.admit(accepted.session.local_index)?;
+            self.post(Mail::Accepted {
+                session: accepted.session,
+                source: world.senders[number].address,
+                reply: accepted.reply,
+            })?;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let wanted = (world.senders.len() + place.next_hops.len()) as u64;
+        let mut distributions = Distributions::new().map_err(io::Error::other)?;
+        while published.scrape(&mut distributions).sessions < wanted {
+            while let Ok(request) = requests.try_recv() {
+                if let Request::Connect { link, remote, .. } = request {
+                    let session = Box::new(world.connect_node(&remote)?);
+                    self.post(Mail::Connected { link, session })?;
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(io::Error::other("the node does not take its sessions up"));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn post(&self, mail: Mail) -> io::Result<()> {
+        match self.mailbox.post(mail) {
+            true => Ok(()),
+            false => Err(io::Error::other("the worker's mailbox is full")),
+        }
+    }
+
+    /// CPU time that both threads have used, nanoseconds.
+    pub(super) fn cpu_ns(&self) -> u64 {
+        let of = |thread: &AtomicI32| {
+            let id = thread.load(Ordering::Acquire);
+            let text = std::fs::read_to_string(format!("/proc/self/task/{id}/schedstat"));
+            // Its first number is time on a CPU.
+            let text = text.unwrap_or_default();
+            let first = text.split_whitespace().next();
+            first
+                .and_then(|first| first.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
+        self.threads.iter().map(|thread| of(thread)).sum()
+    }
+
+    /// Stops both threads; what the worker still holds is given up.
+    pub(super) fn end(mut self) -> io::Result<Ended> {
+        self.stop.store(true, Ordering::Release);
+        self.mailbox.wake();
+        let worker = self.worker.take().map(JoinHandle::join);
+        if let Some(handshake) = self.handshake.take() {
+            let _ = handshake.join();
+        }
+        let handshakes = self
+            .handshakes
+            .lock()
+            .map_or_else(|_| Default::default(), |one| *one);
+        match worker {
+            Some(Ok(ended)) => {
+                let (worker, port) = ended?;
+                Ok(Ended {
+                    worker,
+                    port,
+                    handshakes,
+                })
+            }
+            _ => Err(io::Error::other("the worker failed")),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.mailbox.wake();
+    }
+}
+
+fn note_thread(place: &AtomicI32) {
+    let id = rustix::thread::gettid().as_raw_nonzero().get();
+    place.store(id, Ordering::Release);
+}
+
+/// The loop of a worker's thread, as `mixnode` runs it.
+fn work<P: Port>(
+    mut worker: Worker<P>,
+    clock: Clock,
+    stop: &AtomicBool,
+) -> io::Result<(Counters, PortCounters)> {
+    mixnode::affinity::pin(0)?;
+    crate::clock::go_first();
+    while !stop.load(Ordering::Acquire) {
+        let now_ns = clock.now_ns();
+        let deadline_ns = worker.turn(now_ns, clock.unix_ms());
+        if deadline_ns.is_none_or(|deadline_ns| deadline_ns > now_ns) {
+            let deadline_ns = deadline_ns.map(|deadline_ns| deadline_ns + clock.0);
+            worker.port_mut().wait(deadline_ns)?;
+        }
+    }
+    worker.port_mut().housekeeping();
+    let ended = (*worker.counters(), worker.port().counters());
+    worker.stop();
+    Ok(ended)
+}

@@ -1,0 +1,158 @@
+//! What a flood came to, as JSON and as a table.
+
+use std::fmt::Write;
+
+use mixnode::reason::Reason;
+use serde::Serialize;
+
+use super::Phase;
+use super::junk::Kind;
+
+/// Everything `mixbench flood` says.
+#[derive(Serialize)]
+pub(super) struct Report {
+    pub(super) cpu: String,
+    /// The node's port; only `xsk` has the XDP program before it.
+    pub(super) port: &'static str,
+    /// What shares which core.
+    pub(super) cores: &'static str,
+    /// Packets a second that the whole node forwards in lockstep on one core.
+    pub(super) capacity_pps: u32,
+    /// Honest packets a second that were to be sent.
+    pub(super) honest_pps: u32,
+    /// Honest packets a second that were sent without junk: less if the sending core is too slow.
+    pub(super) baseline_sent_pps: f64,
+    /// Honest packets a second that were forwarded without junk.
+    pub(super) baseline_pps: f64,
+    /// From a peer's send to the next hop's receive, microseconds, without junk.
+    pub(super) baseline_p99_us: u64,
+    /// Where honest packets ended without junk, from the node's start.
+    pub(super) baseline_deaths: Vec<(String, u64)>,
+    pub(super) kinds: Vec<Row>,
+}
+
+/// One kind of junk.
+#[derive(Serialize)]
+pub(super) struct Row {
+    kind: &'static str,
+    /// Junk datagrams a second that were sent.
+    junk_pps: f64,
+    /// Share of honest packets forwarded, over that share without junk; of the peers in whose name no junk came.
+    kept: f64,
+    p99_us: u64,
+    /// Where most of the junk ended: the part of the node, and its reason.
+    died_at: String,
+    /// All places where it ended, with counts.
+    deaths: Vec<(String, u64)>,
+    /// CPU time of worker and handshake thread beyond what the honest packets take, nanoseconds a junk datagram.
+    cpu_ns_per_junk: f64,
+}
+
+impl Row {
+    pub(super) fn new(kind: Kind, baseline: &Phase, phase: &Phase) -> Row {
+        let others = kind.spends_a_peer();
+        let share = |phase: &Phase| {
+            let (forwarded, sent) = phase.honest(others);
+            forwarded as f64 / sent.max(1) as f64
+        };
+        let per_packet = |phase: &Phase| phase.cpu_ns as f64 / phase.honest(false).0.max(1) as f64;
+        let expected = per_packet(baseline) * phase.honest(false).0 as f64;
+        let extra = (phase.cpu_ns as f64 - expected).max(0.0) / phase.junk.max(1) as f64;
+        let deaths = deaths(phase);
+        Row {
+            kind: kind.name(),
+            junk_pps: (phase.junk as f64 / phase.seconds).round(),
+            kept: (share(phase) / share(baseline).max(1e-9) * 1_000.0).round() / 1_000.0,
+            p99_us: phase.p99_us(),
+            died_at: deaths
+                .first()
+                .map_or_else(|| "nowhere".to_owned(), |(place, _)| place.clone()),
+            deaths,
+            cpu_ns_per_junk: extra.round(),
+        }
+    }
+}
+
+impl Row {
+    /// Where most of the junk ended.
+    #[cfg(test)]
+    pub(super) fn died_at(&self) -> &str {
+        &self.died_at
+    }
+
+    /// The places where more than a hundredth of it ended.
+    fn places(&self) -> String {
+        let all: u64 = self.deaths.iter().map(|(_, count)| count).sum();
+        let most = self.deaths.iter().filter(|(_, count)| count * 100 > all);
+        most.map(|(place, _)| place.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// Where datagrams ended without being forwarded, the largest count first.
+pub(super) fn deaths(phase: &Phase) -> Vec<(String, u64)> {
+    let dropped = |name: &str| {
+        ebpf_abi::Reason::ALL
+            .iter()
+            .any(|reason| reason.name() == name && reason.action() == ebpf_abi::Action::Drop)
+    };
+    let program = phase.program.iter().filter(|(name, _)| dropped(name));
+    let mut deaths: Vec<(String, u64)> = program
+        .map(|(name, count)| (format!("xdp: {name}"), *count))
+        .collect();
+    for reason in Reason::ALL {
+        let place = match reason {
+            Reason::LowOrder | Reason::Mac | Reason::Replay | Reason::ReplayFull => "sphinx",
+            _ => "link",
+        };
+        let count = phase.ended.worker.rejected(*reason);
+        deaths.push((format!("{place}: {}", reason.name()), count));
+    }
+    let handshakes = &phase.ended.handshakes;
+    deaths.push(("handshake: refused".into(), handshakes.refused));
+    deaths.push((
+        "handshake: answered with a cookie".into(),
+        handshakes.cookies,
+    ));
+    deaths.push(("xsk: ring full".into(), phase.ended.port.ring_full));
+    deaths.retain(|(_, count)| *count > 0);
+    deaths.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    deaths
+}
+
+impl Report {
+    /// For people.
+    pub(super) fn table(&self) -> String {
+        let mut out = format!(
+            "CPU       {}\nport      {}\ncores     {}\ncapacity  {} packets/s a core in lockstep\n\
+             honest    {} packets/s wanted, {:.0} sent, {:.0} forwarded without junk, p99 {} µs\n\n",
+            self.cpu,
+            self.port,
+            self.cores,
+            self.capacity_pps,
+            self.honest_pps,
+            self.baseline_sent_pps,
+            self.baseline_pps,
+            self.baseline_p99_us
+        );
+        let _ = writeln!(
+            out,
+            "{:<26} {:>9} {:>6} {:>9} {:>12}  died at",
+            "junk", "a second", "kept", "p99 µs", "CPU ns each"
+        );
+        for row in &self.kinds {
+            let _ = writeln!(
+                out,
+                "  {:<24} {:>9.0} {:>6.3} {:>9} {:>12.0}  {}",
+                row.kind,
+                row.junk_pps,
+                row.kept,
+                row.p99_us,
+                row.cpu_ns_per_junk,
+                row.places()
+            );
+        }
+        out
+    }
+}

@@ -1,0 +1,126 @@
+//! Every bound of the sender's side, reached on purpose.
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::*;
+use crate::identity::Identity;
+
+const MS: u64 = 1_000_000;
+
+/// A transfer of so many chunks to somebody whose key is known.
+fn outgoing(chunks: u32, rng: &mut ChaCha20Rng) -> Outgoing {
+    let bob = Identity::generate(rng);
+    let mailbox = link::ClientKeys::generate(rng);
+    let data = vec![7; chunks as usize * CHUNK_BYTES];
+    let manifest = Manifest {
+        transfer: [1; 16],
+        size: data.len() as u64,
+        hash: [0; 32],
+        name: String::new(),
+    };
+    let key = Some(Box::new(*bob.kem_public()));
+    let address = bob.address([2; 32], &mailbox);
+    Outgoing::new(address, manifest, Box::new(data), key, (1_000.0, 1_000))
+}
+
+/// Fills a slot a millisecond; how many held something.
+fn slots(outgoing: &mut Outgoing, rng: &mut ChaCha20Rng, from_ms: u64, count: u64) -> usize {
+    let mut blocks = ChaCha20Rng::seed_from_u64(from_ms);
+    let mut surbs = |_: Purpose| {
+        let mut surb = [0; SURB_BYTES];
+        blocks.fill_bytes(&mut surb);
+        Some(surb)
+    };
+    (from_ms..from_ms + count)
+        .filter(|at_ms| outgoing.next(at_ms * MS, 0, &mut surbs, rng).is_some())
+        .count()
+}
+
+fn ack(outgoing: &Outgoing, base: u32) -> Ack {
+    Ack {
+        transfer: outgoing.manifest.transfer,
+        state: TransferState::Partial,
+        generation: 0,
+        base,
+        echo: 0,
+        held_us: 0,
+        sent_unix_ms: 0,
+        bitmap: Vec::new(),
+    }
+}
+
+#[test]
+fn a_silent_recipient_gets_a_bounded_number_of_chunks_and_then_probes_alone() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(1);
+    let mut outgoing = outgoing(1_000, rng);
+    slots(&mut outgoing, rng, 0, 60_000);
+    assert_eq!(outgoing.phase, Phase::Waiting);
+    assert_eq!(outgoing.early, UNCONFIRMED_MAX);
+    assert_eq!(outgoing.next_new, UNCONFIRMED_MAX);
+    // Probes alone: rounds of six packets, the longest pauses between them.
+    let pause_ns = (outgoing.trip.timeout_ns() * 9 / 2).min(4_000 * MS);
+    let rounds = (60_000 * MS).div_ceil(pause_ns) as usize;
+    let probes = slots(&mut outgoing, rng, 60_000, 60_000);
+    assert!((6..=6 * (rounds + 1)).contains(&probes), "{probes}");
+}
+
+#[test]
+fn chunks_in_flight_are_bounded_when_acknowledgements_stop() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(2);
+    let mut outgoing = outgoing(10_000, rng);
+    slots(&mut outgoing, rng, 0, 20);
+    let (heard, serial) = (ack(&outgoing, 0), outgoing.serial);
+    outgoing.on_ack(&heard, serial, 20 * MS);
+    assert_eq!(outgoing.phase, Phase::Sending);
+    let per_timeout = outgoing.rate_pps * outgoing.trip.timeout_ns() as f64 / 5e8;
+    let bound = (per_timeout as usize).max(IN_FLIGHT_MIN);
+    for at_ms in 20..5_000 {
+        slots(&mut outgoing, rng, at_ms, 1);
+        assert!(outgoing.in_flight.len() <= bound + UNCONFIRMED_MAX as usize);
+    }
+}
+
+#[test]
+fn the_sender_never_runs_further_ahead_than_a_bitmap_reaches() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(3);
+    let mut outgoing = outgoing(AHEAD_MAX + 2_000, rng);
+    slots(&mut outgoing, rng, 0, 20);
+    let serial = outgoing.serial;
+    let mut at_ms = 20;
+    // The first chunk is missing for ever; everything after it arrives at once.
+    while at_ms < 20_000 {
+        let mut heard = ack(&outgoing, 0);
+        let bits = (outgoing.next_new as usize)
+            .div_ceil(8)
+            .min(BITMAP_BYTES_MAX);
+        heard.bitmap = vec![0xff; bits];
+        heard
+            .bitmap
+            .iter_mut()
+            .take(1)
+            .for_each(|byte| *byte = 0xfe);
+        outgoing.on_ack(&heard, serial, at_ms * MS);
+        slots(&mut outgoing, rng, at_ms, 10);
+        at_ms += 10;
+    }
+    assert_eq!(outgoing.acked.base(), 0);
+    assert!(outgoing.next_new <= AHEAD_MAX + 1, "{}", outgoing.next_new);
+    assert!(outgoing.next_new >= AHEAD_MAX - 8, "{}", outgoing.next_new);
+}
+
+#[test]
+fn departures_are_remembered_up_to_a_bound() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(4);
+    let mut outgoing = outgoing(20_000, rng);
+    slots(&mut outgoing, rng, 0, 20);
+    let serial = outgoing.serial;
+    for at_ms in (20..12_000).step_by(10) {
+        let heard = ack(&outgoing, outgoing.next_new);
+        outgoing.on_ack(&heard, serial, at_ms * MS);
+        slots(&mut outgoing, rng, at_ms, 10);
+        assert!(outgoing.departures.len() <= DEPARTURES_MAX);
+    }
+    assert_eq!(outgoing.departures.len(), DEPARTURES_MAX);
+    assert!(outgoing.departures_from > 1_000);
+}

@@ -1,0 +1,141 @@
+//! Before chunks flow: the recipient's key, a session's start, and probes for a recipient that is silent.
+
+use rand_core::CryptoRng;
+use sphinx::BODY_BYTES;
+
+use super::{Failure, Outgoing, Phase, Purpose, SurbMaker, UNCONFIRMED_MAX};
+use crate::content::KEY_HALF_BYTES;
+use crate::identity::KEM_KEY_BYTES;
+use crate::sealed::Sealed;
+use crate::session::SendingSession;
+
+/// The longest pause between two probes.
+const PROBE_MAX_NS: u64 = 4_000_000_000;
+/// Probes under one session before the next is started.
+const PROBES_A_SESSION: u32 = 4;
+
+#[derive(Clone, Copy)]
+pub(super) enum Setup {
+    Half(u8),
+    Intro,
+}
+
+impl Outgoing {
+    pub(super) fn next_key_request<R: CryptoRng + ?Sized>(
+        &mut self,
+        now_ns: u64,
+        surbs: SurbMaker<'_>,
+        rng: &mut R,
+    ) -> Option<[u8; BODY_BYTES]> {
+        if now_ns < self.probe_ns {
+            return None;
+        }
+        let missing = |half: usize| u8::from(self.key_halves[half].is_none());
+        let wanted = missing(0) | missing(1) << 1;
+        let blocks = (0..wanted.count_ones())
+            .map(|_| surbs(Purpose::Key))
+            .collect::<Option<Vec<_>>>()?;
+        let request = Sealed::KeyRequest {
+            wanted,
+            surbs: blocks,
+        };
+        self.back_off(now_ns);
+        self.seal_to_recipient(&request, rng)
+    }
+
+    fn seal_to_recipient<R: CryptoRng + ?Sized>(
+        &mut self,
+        sealed: &Sealed,
+        rng: &mut R,
+    ) -> Option<[u8; BODY_BYTES]> {
+        let body = sealed.seal(&self.address.x25519, rng);
+        if body.is_none() {
+            self.phase = Phase::Failed(Failure::BadKey);
+        }
+        body
+    }
+
+    /// Sets when to try again: after a timeout, later after each failure. Trying costs nobody anything, for the slot
+    /// would hold cover; the pause only spares the recipient's gateway.
+    fn back_off(&mut self, now_ns: u64) {
+        let timeout_ns = self.trip.timeout_ns();
+        let wait_ns = timeout_ns / 2 + timeout_ns * u64::from(self.tries.min(16)) / 4;
+        self.probe_ns = now_ns + wait_ns.min(PROBE_MAX_NS);
+        self.tries += 1;
+    }
+
+    /// Takes half of the recipient's ML-KEM key.
+    pub(crate) fn on_key_half(&mut self, half: u8, key: Box<[u8; KEY_HALF_BYTES]>) {
+        if self.key.is_some() || self.is_over() {
+            return;
+        }
+        if let Some(place) = self.key_halves.get_mut(usize::from(half)) {
+            *place = Some(key);
+        }
+        let [Some(first), Some(second)] = &self.key_halves else {
+            return;
+        };
+        let mut whole = Box::new([0; KEM_KEY_BYTES]);
+        whole[..KEY_HALF_BYTES].copy_from_slice(&first[..]);
+        whole[KEY_HALF_BYTES..].copy_from_slice(&second[..]);
+        if *blake3::hash(&whole[..]).as_bytes() != self.address.kem_hash {
+            // Only the recipient can answer through these reply blocks: asking again would not help.
+            self.phase = Phase::Failed(Failure::KeyMismatch);
+            return;
+        }
+        self.fetched_key = Some(whole.clone());
+        self.key = Some(whole);
+        self.phase = Phase::Waiting;
+        (self.tries, self.probe_ns) = (0, 0);
+    }
+
+    pub(super) fn start_session<R: CryptoRng + ?Sized>(&mut self, rng: &mut R) -> Option<()> {
+        let key = self.key.as_ref()?;
+        let Some(session) = SendingSession::start(&self.address.x25519, key, rng) else {
+            self.phase = Phase::Failed(Failure::BadKey);
+            return None;
+        };
+        self.session = Some(session);
+        self.serial += 1;
+        self.departures.clear();
+        self.departures_from = 0;
+        // Nobody will acknowledge what went out under the old session.
+        let unanswered: Vec<u32> = self.in_flight.keys().copied().collect();
+        self.lost.extend(unanswered);
+        self.in_flight.clear();
+        self.timeline.clear();
+        self.expecting_ns = None;
+        Some(())
+    }
+
+    pub(super) fn next_while_waiting<R: CryptoRng + ?Sized>(
+        &mut self,
+        now_ns: u64,
+        unix_ms: u64,
+        surbs: SurbMaker<'_>,
+        rng: &mut R,
+    ) -> Option<[u8; BODY_BYTES]> {
+        if self.setup.is_empty() && now_ns >= self.probe_ns {
+            if self.tries > 0 && self.tries.is_multiple_of(PROBES_A_SESSION) {
+                self.start_session(rng)?;
+            }
+            // After a failure everything goes twice: a path through a dead mix should not cost a round.
+            let once = [Setup::Half(0), Setup::Half(1), Setup::Intro];
+            let copies = if self.tries > 0 { 2 } else { 1 };
+            self.setup = once.repeat(copies).into();
+            self.back_off(now_ns);
+        }
+        match self.setup.pop_front() {
+            Some(Setup::Half(half)) => {
+                let sealed = self.session.as_ref()?.half(half);
+                self.seal_to_recipient(&sealed, rng)
+            }
+            Some(Setup::Intro) => self.send_intro(now_ns, unix_ms, surbs),
+            None if self.early < UNCONFIRMED_MAX => {
+                self.early += 1;
+                self.send_new(now_ns, unix_ms)
+            }
+            None => None,
+        }
+    }
+}
