@@ -23,6 +23,8 @@ pub const HEADROOM_BYTES: usize = 320;
 /// Bytes a port may write for one datagram. More than a right-sized one takes, so that a longer datagram shows
 /// its wrong length.
 pub const ROOM_BYTES: usize = CHUNK_BYTES - HEADROOM_BYTES;
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
 /// Most frames a pool may have: 8 GiB of packets.
 pub const FRAMES_MAX: u32 = 1 << 22;
 
@@ -126,6 +128,22 @@ impl Memory {
                 .as_ptr()
                 .add(frame.index as usize * CHUNK_BYTES + HEADROOM_BYTES)
         }
+    }
+
+    /// Asks the processor to load the first `bytes` of a datagram that will be read soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, frame: &Frame, bytes: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let address = self.datagram_address(frame);
+            for offset in (0..bytes.min(ROOM_BYTES)).step_by(LINE_BYTES) {
+                // SAFETY: the address is inside the chunk, and a prefetch has no architectural effect anyway.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(address.add(offset).cast()) };
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (frame, bytes);
     }
 
     /// All of a frame's chunk: headers, datagram and what is around them.
@@ -301,18 +319,8 @@ impl FramePool {
     /// Asks the processor to load the head of a datagram that will be read soon.
     #[inline]
     pub fn prefetch(&self, frame: &Frame) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let address = self.memory.datagram_address(frame);
-            // Four lines: enough for the hardware's stream prefetcher to take over.
-            for line in 0..4 {
-                // SAFETY: the address is inside the chunk, and a prefetch has no architectural effect anyway.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(address.add(line * 64).cast()) };
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = frame;
+        // Enough for the hardware's stream prefetcher to take over.
+        self.memory.prefetch(frame, 4 * LINE_BYTES);
     }
 
     /// The mapping, for a port that has the kernel fill or read the frames it holds.

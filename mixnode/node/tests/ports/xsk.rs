@@ -11,7 +11,7 @@ use control::netns::Namespace;
 use mixnode::frontend::channel::Channel;
 use mixnode::frontend::protocol::{Mode, Opened, Reply, Request};
 use mixnode::pool::{CHUNK_BYTES, DATAGRAM_BYTES, FramePool, HEADROOM_BYTES};
-use mixnode::port::xsk::headers::{self, Sender};
+use mixnode::port::xsk::headers::Sender;
 use mixnode::port::{
     EventFd, Exclusive, PortParts, QueueSocket, Routes, SocketOptions, XskParts, XskPort, socket,
 };
@@ -202,11 +202,8 @@ impl Wire {
     ) -> Vec<u8> {
         let mut chunk = [0; CHUNK_BYTES];
         chunk[HEADROOM_BYTES..][..DATAGRAM_BYTES].copy_from_slice(datagram);
-        let sender = Sender {
-            mac: [2, 0, 0, 0, 0, 1],
-            address: from,
-        };
-        let place = headers::write(&mut chunk, &sender, to, [2, 0, 0, 0, 0, 2]).unwrap();
+        let sender = Sender::new([2, 0, 0, 0, 0, 1], from);
+        let place = sender.write(&mut chunk, to, [2, 0, 0, 0, 0, 2]).unwrap();
         let mut frame = chunk[place].to_vec();
         for _ in 0..tags {
             frame.splice(12..12, [0x81, 0x00, 0x00, 0x05]);

@@ -26,72 +26,135 @@ const UDP: u8 = 17;
 /// Bytes before the datagram in a frame to an address like `destination`.
 pub const fn header_bytes(destination: &SocketAddr) -> usize {
     match destination {
-        SocketAddr::V4(_) => ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES,
-        SocketAddr::V6(_) => ETHERNET_BYTES + IPV6_BYTES + UDP_BYTES,
+        SocketAddr::V4(_) => V4_BYTES,
+        SocketAddr::V6(_) => V6_BYTES,
     }
 }
 
-const _: () = assert!(ETHERNET_BYTES + IPV6_BYTES + UDP_BYTES <= HEADROOM_BYTES);
+const _: () = assert!(V6_BYTES <= HEADROOM_BYTES);
 
-/// What every frame of a port begins with.
-#[derive(Clone, Copy, Debug)]
+/// Bytes before the datagram over IPv4.
+const V4_BYTES: usize = ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES;
+/// Bytes before the datagram over IPv6.
+const V6_BYTES: usize = ETHERNET_BYTES + IPV6_BYTES + UDP_BYTES;
+
+/// The headers of a port's frames, but for where they go: with zeros there and in the checksums.
+#[derive(Clone, Debug)]
 pub struct Sender {
-    /// The interface's link-layer address.
-    pub mac: Mac,
+    address: SocketAddr,
+    template: Template,
+}
+
+/// Headers, and the sums of what the checksums cover in them.
+#[derive(Clone, Debug)]
+enum Template {
+    V4 {
+        headers: [u8; V4_BYTES],
+        ip: u64,
+        udp: u64,
+    },
+    V6 {
+        headers: [u8; V6_BYTES],
+        udp: u64,
+    },
+}
+
+impl Sender {
+    /// Of a node at `address` behind an interface with the link-layer address `mac`.
+    pub fn new(mac: Mac, address: SocketAddr) -> Sender {
+        let udp = udp_header(address.port());
+        // The pseudo-header's protocol and length are covered beside the header itself.
+        let covered = sum(&udp) + u64::from(UDP) + u64::from(UDP_LENGTH);
+        let template = match address {
+            SocketAddr::V4(from) => {
+                let ip = ipv4_header(*from.ip());
+                Template::V4 {
+                    headers: join(&[&ethernet_header(mac, 0x0800), &ip, &udp]),
+                    ip: sum(&ip),
+                    udp: covered + sum(&from.ip().octets()),
+                }
+            }
+            SocketAddr::V6(from) => {
+                let ip = ipv6_header(*from.ip());
+                Template::V6 {
+                    headers: join(&[&ethernet_header(mac, 0x86dd), &ip, &udp]),
+                    udp: covered + sum(&from.ip().octets()),
+                }
+            }
+        };
+        Sender { address, template }
+    }
+
     /// The node's address.
-    pub address: SocketAddr,
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Writes the headers of a frame to `destination`, whose next hop has the link-layer address `next_hop`, before the
+    /// datagram in `chunk`. Returns the frame's place in the chunk, or `None` if the node's address is of another
+    /// family than `destination`.
+    #[inline]
+    pub fn write(
+        &self,
+        chunk: &mut [u8; CHUNK_BYTES],
+        destination: SocketAddr,
+        next_hop: Mac,
+    ) -> Option<std::ops::Range<usize>> {
+        let (headroom, datagram) = chunk.split_at_mut(HEADROOM_BYTES);
+        let datagram = datagram.first_chunk::<DATAGRAM_BYTES>()?;
+        let port = destination.port().to_be_bytes();
+        let bytes = match (&self.template, destination) {
+            (Template::V4 { headers, ip, udp }, SocketAddr::V4(to)) => {
+                let place = headroom.last_chunk_mut::<V4_BYTES>()?;
+                *place = *headers;
+                let to = to.ip().octets();
+                let checksum = !fold(ip + sum(&to));
+                place[..6].copy_from_slice(&next_hop);
+                place[24..26].copy_from_slice(&checksum.to_be_bytes());
+                place[30..34].copy_from_slice(&to);
+                place[36..38].copy_from_slice(&port);
+                let covered = udp + sum(&to) + u64::from(u16::from_be_bytes(port));
+                place[40..].copy_from_slice(&udp_checksum(covered, datagram));
+                V4_BYTES
+            }
+            (Template::V6 { headers, udp }, SocketAddr::V6(to)) => {
+                let place = headroom.last_chunk_mut::<V6_BYTES>()?;
+                *place = *headers;
+                let to = to.ip().octets();
+                place[..6].copy_from_slice(&next_hop);
+                place[38..54].copy_from_slice(&to);
+                place[56..58].copy_from_slice(&port);
+                let covered = udp + sum(&to) + u64::from(u16::from_be_bytes(port));
+                place[60..].copy_from_slice(&udp_checksum(covered, datagram));
+                V6_BYTES
+            }
+            _ => return None,
+        };
+        Some(HEADROOM_BYTES - bytes..HEADROOM_BYTES + DATAGRAM_BYTES)
+    }
 }
 
-/// Writes the headers of a frame from `sender` to `destination`, whose next hop has the link-layer address `next_hop`,
-/// before the datagram in `chunk`. Returns the frame's place in the chunk, or `None` if the two addresses are not of
-/// one family.
-pub fn write(
-    chunk: &mut [u8; CHUNK_BYTES],
-    sender: &Sender,
-    destination: SocketAddr,
-    next_hop: Mac,
-) -> Option<std::ops::Range<usize>> {
-    let (headroom, datagram) = chunk.split_at_mut(HEADROOM_BYTES);
-    let datagram = datagram.first_chunk::<DATAGRAM_BYTES>()?;
-    let end = HEADROOM_BYTES + DATAGRAM_BYTES;
-    let start = match (sender.address, destination) {
-        (SocketAddr::V4(from), SocketAddr::V4(to)) => {
-            let headers =
-                headroom.last_chunk_mut::<{ ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES }>()?;
-            let (ethernet, rest) = headers.split_first_chunk_mut::<ETHERNET_BYTES>()?;
-            let (ip, udp) = rest.split_first_chunk_mut::<IPV4_BYTES>()?;
-            *ethernet = ethernet_header(next_hop, sender.mac, 0x0800);
-            *ip = ipv4_header(*from.ip(), *to.ip());
-            let pseudo = sum(&from.ip().octets()) + sum(&to.ip().octets());
-            udp.copy_from_slice(&udp_header(from.port(), to.port(), pseudo, datagram));
-            HEADROOM_BYTES - headers.len()
-        }
-        (SocketAddr::V6(from), SocketAddr::V6(to)) => {
-            let headers =
-                headroom.last_chunk_mut::<{ ETHERNET_BYTES + IPV6_BYTES + UDP_BYTES }>()?;
-            let (ethernet, rest) = headers.split_first_chunk_mut::<ETHERNET_BYTES>()?;
-            let (ip, udp) = rest.split_first_chunk_mut::<IPV6_BYTES>()?;
-            *ethernet = ethernet_header(next_hop, sender.mac, 0x86dd);
-            *ip = ipv6_header(*from.ip(), *to.ip());
-            let pseudo = sum(&from.ip().octets()) + sum(&to.ip().octets());
-            udp.copy_from_slice(&udp_header(from.port(), to.port(), pseudo, datagram));
-            HEADROOM_BYTES - headers.len()
-        }
-        _ => return None,
-    };
-    Some(start..end)
+/// Puts headers after each other; they fill `N` bytes.
+fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut joined = [0; N];
+    let bytes = parts.iter().copied().flatten();
+    joined
+        .iter_mut()
+        .zip(bytes)
+        .for_each(|(to, byte)| *to = *byte);
+    joined
 }
 
-fn ethernet_header(to: Mac, from: Mac, ethertype: u16) -> [u8; ETHERNET_BYTES] {
+/// To nobody yet.
+fn ethernet_header(from: Mac, ethertype: u16) -> [u8; ETHERNET_BYTES] {
     let mut header = [0; ETHERNET_BYTES];
-    header[..6].copy_from_slice(&to);
     header[6..12].copy_from_slice(&from);
     header[12..].copy_from_slice(&ethertype.to_be_bytes());
     header
 }
 
 /// RFC 791; don't-fragment is set, so the identification means nothing (RFC 6864) and is zero, as the kernel sends it.
-fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr) -> [u8; IPV4_BYTES] {
+fn ipv4_header(from: Ipv4Addr) -> [u8; IPV4_BYTES] {
     let mut header = [0; IPV4_BYTES];
     header[0] = 0x45;
     header[2..4].copy_from_slice(&(IPV4_BYTES as u16 + UDP_LENGTH).to_be_bytes());
@@ -99,59 +162,55 @@ fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr) -> [u8; IPV4_BYTES] {
     header[8] = HOPS;
     header[9] = UDP;
     header[12..16].copy_from_slice(&from.octets());
-    header[16..].copy_from_slice(&to.octets());
-    let checksum = !fold(sum(&header));
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
     header
 }
 
 /// RFC 8200, traffic class and flow label zero.
-fn ipv6_header(from: Ipv6Addr, to: Ipv6Addr) -> [u8; IPV6_BYTES] {
+fn ipv6_header(from: Ipv6Addr) -> [u8; IPV6_BYTES] {
     let mut header = [0; IPV6_BYTES];
     header[0] = 0x60;
     header[4..6].copy_from_slice(&UDP_LENGTH.to_be_bytes());
     header[6] = UDP;
     header[7] = HOPS;
     header[8..24].copy_from_slice(&from.octets());
-    header[24..].copy_from_slice(&to.octets());
     header
 }
 
-/// RFC 768; `addresses` is the sum over both of the pseudo-header. The checksum is never sent as zero, which would mean
-/// "none" over IPv4 and is forbidden over IPv6 (RFC 8200, 8.1).
-fn udp_header(
-    from: u16,
-    to: u16,
-    addresses: u64,
-    datagram: &[u8; DATAGRAM_BYTES],
-) -> [u8; UDP_BYTES] {
+/// RFC 768.
+fn udp_header(from: u16) -> [u8; UDP_BYTES] {
     let mut header = [0; UDP_BYTES];
     header[..2].copy_from_slice(&from.to_be_bytes());
-    header[2..4].copy_from_slice(&to.to_be_bytes());
     header[4..6].copy_from_slice(&UDP_LENGTH.to_be_bytes());
-    let pseudo = addresses + u64::from(UDP) + u64::from(UDP_LENGTH);
-    let checksum = match !fold(pseudo + sum(&header) + sum(datagram)) {
-        0 => 0xffff,
-        checksum => checksum,
-    };
-    header[6..].copy_from_slice(&checksum.to_be_bytes());
     header
 }
 
-/// Sum of `bytes` as big-endian 16-bit words (RFC 1071), not folded; `bytes` has an even length and at most a chunk's.
-/// Four bytes at a time in the machine's order, which the compiler turns into vector instructions; the order is put
-/// right at the end, for the sum does not depend on it.
+/// The checksum over `covered`, a sum, and the datagram. Never sent as zero, which would mean "none" over IPv4 (RFC 768)
+/// and is forbidden over IPv6 (RFC 8200, 8.1).
+fn udp_checksum(covered: u64, datagram: &[u8; DATAGRAM_BYTES]) -> [u8; 2] {
+    match !fold(covered + sum(datagram)) {
+        0 => [0xff, 0xff],
+        checksum => checksum.to_be_bytes(),
+    }
+}
+
+/// Sum of `bytes` as big-endian 16-bit words (RFC 1071), folded. Eight bytes at a time in the machine's order, in four
+/// sums that don't wait for each other; order and width are put right at the end, for the sum does not depend on them
+/// (RFC 1071, 2). Sums of 128 bits are an addition and one of its carry: several times faster than what the compiler
+/// makes of narrower ones with the vector instructions every x86-64 has.
 fn sum<const N: usize>(bytes: &[u8; N]) -> u64 {
-    const { assert!(N.is_multiple_of(4) && N <= CHUNK_BYTES) };
-    let native: u64 = bytes
-        .chunks_exact(4)
-        .map(|word| {
-            u64::from(
-                word.first_chunk()
-                    .map_or(0, |word| u32::from_ne_bytes(*word)),
-            )
-        })
-        .sum();
+    const { assert!(N.is_multiple_of(4)) };
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    let mut lanes = [0_u128; 4];
+    for block in blocks {
+        for (lane, word) in lanes.iter_mut().zip(block.as_chunks::<8>().0) {
+            *lane += u128::from(u64::from_ne_bytes(*word));
+        }
+    }
+    let mut native: u128 = lanes.iter().sum();
+    for word in rest.as_chunks::<4>().0 {
+        native += u128::from(u32::from_ne_bytes(*word));
+    }
+    let native = u64::from(fold(native as u64)) + u64::from(fold((native >> 64) as u64));
     u64::from(u16::from_ne_bytes(fold(native).to_be_bytes()))
 }
 
@@ -273,8 +332,8 @@ mod tests {
             chunk[HEADROOM_BYTES] = 1;
             chunk[HEADROOM_BYTES + 1..HEADROOM_BYTES + 4].fill(0);
             let before = chunk;
-            let sender = Sender { mac: [2, 0, 0, 0, 0, 1], address: from };
-            let place = write(&mut chunk, &sender, to, [2, 0, 0, 0, 0, 2]).unwrap();
+            let sender = Sender::new([2, 0, 0, 0, 0, 1], from);
+            let place = sender.write(&mut chunk, to, [2, 0, 0, 0, 0, 2]).unwrap();
             prop_assert_eq!(&chunk[..place.start], &before[..place.start]);
             prop_assert_eq!(&chunk[HEADROOM_BYTES..], &before[HEADROOM_BYTES..]);
             prop_assert_eq!(place.len(), header_bytes(&to) + DATAGRAM_BYTES);
@@ -307,8 +366,8 @@ mod tests {
             let _ = read(&frame, receiver, 1);
             let mut chunk = [1; CHUNK_BYTES];
             chunk[HEADROOM_BYTES + 1..HEADROOM_BYTES + 4].fill(0);
-            let sender = Sender { mac: [0; 6], address: receiver };
-            let place = write(&mut chunk, &sender, receiver, [0; 6]).unwrap();
+            let sender = Sender::new([0; 6], receiver);
+            let place = sender.write(&mut chunk, receiver, [0; 6]).unwrap();
             let whole = &chunk[place];
             prop_assert!(read(whole, receiver, 1).is_some());
             if let Some(short) = whole.get(..cut) {
@@ -323,13 +382,10 @@ mod tests {
             "[2001:db8::1]:1".parse().unwrap(),
             "[2001:db8::2]:2".parse().unwrap(),
         );
-        let sender = Sender {
-            mac: [0; 6],
-            address: from,
-        };
+        let sender = Sender::new([0; 6], from);
         let mut chunk = [0; CHUNK_BYTES];
         let checksum = |chunk: &mut [u8; CHUNK_BYTES]| {
-            write(chunk, &sender, to, [0; 6]).unwrap();
+            sender.write(chunk, to, [0; 6]).unwrap();
             u16::from_be_bytes([chunk[HEADROOM_BYTES - 2], chunk[HEADROOM_BYTES - 1]])
         };
         // Adding the checksum itself to the data makes the next one zero.
@@ -340,12 +396,13 @@ mod tests {
 
     #[test]
     fn addresses_of_two_families_make_no_frame() {
-        let sender = Sender {
-            mac: [0; 6],
-            address: "10.0.0.1:1".parse().unwrap(),
-        };
+        let sender = Sender::new([0; 6], "10.0.0.1:1".parse().unwrap());
         let mut chunk = [0; CHUNK_BYTES];
-        assert!(write(&mut chunk, &sender, "[::1]:1".parse().unwrap(), [0; 6]).is_none());
+        assert!(
+            sender
+                .write(&mut chunk, "[::1]:1".parse().unwrap(), [0; 6])
+                .is_none()
+        );
     }
 
     #[test]
@@ -354,11 +411,8 @@ mod tests {
         let to = "[fe80::2]:9".parse().unwrap();
         let mut chunk = [0; CHUNK_BYTES];
         chunk[HEADROOM_BYTES] = 4;
-        let sender = Sender {
-            mac: [0; 6],
-            address: from,
-        };
-        let place = write(&mut chunk, &sender, to, [0; 6]).unwrap();
+        let sender = Sender::new([0; 6], from);
+        let place = sender.write(&mut chunk, to, [0; 6]).unwrap();
         let arrived = read(&chunk[place], to, 3).unwrap();
         assert_eq!(arrived.source, "[fe80::1%3]:7".parse().unwrap());
     }

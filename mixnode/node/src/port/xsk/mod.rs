@@ -116,10 +116,7 @@ impl XskPort {
             queues,
             chunks: Chunks::new(pool),
             memory: pool.memory(),
-            sender: Sender {
-                mac,
-                address: kernel.local_address(),
-            },
+            sender: Sender::new(mac, kernel.local_address()),
             interface_index,
             routes: routes.lookup(),
             kernel,
@@ -159,7 +156,7 @@ impl XskPort {
             };
             let chunk = self.memory.chunk_mut(&mut frame);
             let arrived = chunk.get(place.clone()).and_then(|packet| {
-                headers::read(packet, self.sender.address, self.interface_index)
+                headers::read(packet, self.sender.address(), self.interface_index)
             });
             let Some(arrived) = arrived else {
                 self.counters.foreign += 1;
@@ -205,7 +202,7 @@ impl XskPort {
             destination,
         } = departing;
         let chunk = self.memory.chunk_mut(&mut frame);
-        let Some(place) = headers::write(chunk, &self.sender, destination, next_hop) else {
+        let Some(place) = self.sender.write(chunk, destination, next_hop) else {
             // Another family than ours: the kernel's socket refuses it, and counts it.
             return self.push_through_kernel(Departing { frame, destination });
         };
@@ -300,7 +297,12 @@ impl Port for XskPort {
             return 0;
         }
         let offered = departing.len();
-        for one in departing.take() {
+        let mut batch = departing.take().into_iter();
+        while let Some(one) = batch.next() {
+            if let Some(next) = batch.as_slice().first() {
+                // The checksum reads all of it, and the lines are not in the nearest cache after a batch was sealed.
+                self.memory.prefetch(&next.frame, DATAGRAM_BYTES);
+            }
             // Once one did not fit, those behind it stay behind it.
             let back = match departing.is_empty() {
                 true => self.send(one).err(),
@@ -378,7 +380,7 @@ impl Port for XskPort {
     }
 
     fn local_address(&self) -> SocketAddr {
-        self.sender.address
+        self.sender.address()
     }
 
     fn counters(&self) -> PortCounters {
