@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
@@ -22,6 +23,9 @@ const NAMESPACES: &str = "/run/netns";
 const BPFFS: &str = "/sys/fs/bpf";
 /// What the names made here start with.
 const PREFIX: &str = "fogmix-";
+
+/// How long a cable may take to come up.
+const UP_DEADLINE: Duration = Duration::from_secs(30);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 static SWEPT: Once = Once::new();
@@ -140,7 +144,8 @@ pub struct End<'a> {
     pub queues: u32,
 }
 
-/// Connects two hosts by a veth pair and brings it up. IPv6 addresses are usable at once (no duplicate detection).
+/// Connects two hosts by a veth pair and brings it up: packets pass when this returns. IPv6 addresses are usable at
+/// once (no duplicate detection).
 ///
 /// # Errors
 /// What `ip` complained of.
@@ -178,6 +183,18 @@ pub fn connect(one: &End<'_>, other: &End<'_>) -> io::Result<()> {
             end.namespace.ip(&arguments)?;
         }
         end.namespace.ip(&["link", "set", end.interface, "up"])?;
+    }
+    // The kernel notices a carrier in its own time, and drops what is sent until then.
+    let deadline = Instant::now() + UP_DEADLINE;
+    for end in [one, other] {
+        let namespace = end.namespace.name();
+        while !output(&["-n", namespace, "link", "show", end.interface])?.contains(" state UP ") {
+            if Instant::now() > deadline {
+                let message = format!("{} in {namespace} does not come up", end.interface);
+                return Err(io::Error::other(message));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
     Ok(())
 }
@@ -300,6 +317,11 @@ fn remove_pins(folder: &Path) {
 }
 
 fn ip(arguments: &[&str]) -> io::Result<()> {
+    output(arguments).map(drop)
+}
+
+/// What `ip` prints.
+fn output(arguments: &[&str]) -> io::Result<String> {
     let output = Command::new("ip")
         .args(arguments)
         .stdin(Stdio::null())
@@ -311,7 +333,7 @@ fn ip(arguments: &[&str]) -> io::Result<()> {
         )
     })?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     let message = format!("ip {}: {}", arguments.join(" "), complaint.trim());

@@ -161,11 +161,15 @@ fn nodes_are_gone_when_the_lab_is_killed_and_the_port_is_free() {
     let (_second, _) = Running::lab(&port, &["--mixes", "1"]);
 }
 
-/// Where no init reaps orphans (a container), a dead process keeps its entry.
+/// Where no init reaps orphans (a container), a dead process keeps its entry. Its first thread alone may be dead while
+/// others still hold its descriptors.
 fn is_zombie(id: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+    let dead = stat
+        .rsplit_once(')')
+        .is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'));
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
+    dead && threads <= 1
 }
 
 #[test]

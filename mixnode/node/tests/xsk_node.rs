@@ -35,7 +35,7 @@ impl Host {
             format!("10.79.{number}.1").parse().unwrap()
         };
         let prefix = if ipv6 { 32 } else { 16 };
-        switch
+        let port = switch
             .plug(&End {
                 namespace: &namespace,
                 interface: INTERFACE,
@@ -45,8 +45,13 @@ impl Host {
             .unwrap();
         if generic {
             // More than the driver's own XDP takes.
-            let mtu = ["link", "set", INTERFACE, "mtu", "9000"];
-            namespace.ip(&mtu).unwrap();
+            for (namespace, interface) in
+                [(&namespace, INTERFACE), (switch.namespace(), port.as_str())]
+            {
+                namespace
+                    .ip(&["link", "set", interface, "mtu", "9000"])
+                    .unwrap();
+            }
         }
         let mut host = Host {
             loader: None,
@@ -213,6 +218,12 @@ fn packets_over_ipv4_take_the_fast_path_of_unprivileged_nodes() {
 #[ignore = "needs root"]
 fn packets_over_ipv6_take_the_fast_path_of_unprivileged_nodes() {
     packets_take_the_fast_path(true, false);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn packets_take_the_generic_path_where_the_driver_has_no_other_and_the_status_says_so() {
+    packets_take_the_fast_path(false, true);
 }
 
 #[test]

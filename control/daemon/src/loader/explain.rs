@@ -78,12 +78,18 @@ pub(super) fn whole(error: &(dyn Error + 'static)) -> String {
     }
 }
 
+/// Whether another program is in the way.
+pub(super) fn is_taken(error: &(dyn Error + 'static)) -> bool {
+    matches!(errno(error), Some(libc::EBUSY | libc::EEXIST))
+}
+
 /// Whether generic mode might work where the driver refused with this error.
 pub(super) fn generic_might_work(error: &(dyn Error + 'static)) -> bool {
-    !matches!(
-        errno(error),
-        Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::EACCES | libc::ENODEV)
-    )
+    !is_taken(error)
+        && !matches!(
+            errno(error),
+            Some(libc::EPERM | libc::EACCES | libc::ENODEV)
+        )
 }
 
 /// Why an interface refused the program.

@@ -41,7 +41,7 @@ pub(super) struct Interface {
 pub(super) fn all() -> io::Result<Vec<Interface>> {
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
     let mut interfaces = Vec::new();
-    exchange(request, NLM_F_DUMP, |message| {
+    Route::open()?.exchange(request, NLM_F_DUMP, |message| {
         if let RouteNetlinkMessage::NewLink(link) = message {
             interfaces.extend(interface(&link));
         }
@@ -58,7 +58,7 @@ pub(super) fn named(name: &str) -> io::Result<Option<Interface>> {
 pub(super) fn with_address(address: IpAddr) -> io::Result<Option<u32>> {
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     let mut index = None;
-    exchange(request, NLM_F_DUMP, |message| {
+    Route::open()?.exchange(request, NLM_F_DUMP, |message| {
         if let RouteNetlinkMessage::NewAddress(found) = message {
             // On point-to-point links `Address` is the other end's and `Local` is ours.
             let local = found
@@ -85,25 +85,29 @@ pub(super) fn with_address(address: IpAddr) -> io::Result<Option<u32>> {
     Ok(index)
 }
 
-/// Has the kernel use its neighbour entry for `next_hop` as if it sent a packet there: an entry it is not sure of any
-/// more is confirmed, a missing one resolved (NTF_USE).
-pub(super) fn refresh(interface_index: u32, next_hop: IpAddr) -> io::Result<()> {
-    let mut message = NeighbourMessage::default();
-    let (family, address) = match next_hop {
-        IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
-        IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
-    };
-    message.header.family = family;
-    message.header.ifindex = interface_index;
-    message.header.flags = NeighbourFlags::Use;
-    message
-        .attributes
-        .push(NeighbourAttribute::Destination(address));
-    exchange(
-        RouteNetlinkMessage::NewNeighbour(message),
-        NLM_F_ACK | NLM_F_CREATE,
-        |_| {},
-    )
+/// Has the kernel use its neighbour entries for `next_hops` as if it sent packets there: an entry it is not sure of any
+/// more is confirmed, a missing one resolved (NTF_USE). One that the kernel refuses, say of another link, does not keep
+/// the others from being used; the last refusal is returned.
+pub(super) fn refresh(interface_index: u32, next_hops: &[IpAddr]) -> io::Result<()> {
+    let mut route = Route::open()?;
+    let mut result = Ok(());
+    for next_hop in next_hops {
+        let mut message = NeighbourMessage::default();
+        let (family, address) = match *next_hop {
+            IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
+            IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
+        };
+        message.header.family = family;
+        message.header.ifindex = interface_index;
+        message.header.flags = NeighbourFlags::Use;
+        message
+            .attributes
+            .push(NeighbourAttribute::Destination(address));
+        let request = RouteNetlinkMessage::NewNeighbour(message);
+        let used = route.exchange(request, NLM_F_ACK | NLM_F_CREATE, |_| {});
+        result = used.and(result);
+    }
+    result
 }
 
 fn interface(link: &LinkMessage) -> Option<Interface> {
@@ -143,41 +147,70 @@ fn program(attributes: &[LinkXdp]) -> Option<(Mode, u32)> {
     mode.zip(program)
 }
 
-/// Sends one request and hands every message of the answer to `each`.
-fn exchange(
-    request: RouteNetlinkMessage,
-    flags: u16,
-    mut each: impl FnMut(RouteNetlinkMessage),
-) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    header.sequence_number = 1;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let mut buffer = vec![0; RECEIVE_BYTES];
-    loop {
-        let received = socket.recv(&mut &mut buffer[..], 0)?;
-        let mut rest = buffer.get(..received).unwrap_or_default();
-        while !rest.is_empty() {
-            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            match answer.payload {
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(message) => each(message),
-                _ => {}
+/// A conversation with the kernel.
+struct Route {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+impl Route {
+    fn open() -> io::Result<Route> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        let buffer = vec![0; RECEIVE_BYTES];
+        Ok(Route { socket, buffer })
+    }
+
+    /// Sends one request and hands every message of the answer to `each`.
+    fn exchange(
+        &mut self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+        mut each: impl FnMut(RouteNetlinkMessage),
+    ) -> io::Result<()> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = 1;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        loop {
+            let received = self.socket.recv(&mut &mut self.buffer[..], 0)?;
+            let mut rest = self.buffer.get(..received).unwrap_or_default();
+            while let Some((length, kind)) = head(rest) {
+                match NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) {
+                    Ok(answer) => match answer.payload {
+                        NetlinkPayload::Done(_) => return Ok(()),
+                        NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
+                        NetlinkPayload::Error(error) => return Err(error.to_io()),
+                        NetlinkPayload::InnerMessage(message) => each(message),
+                        _ => {}
+                    },
+                    // An interface of a kind newer than the parser: the others count.
+                    Err(error) if kind >= NLMSG_MIN_TYPE => {
+                        tracing::debug!("a message of rtnetlink is skipped: {error}");
+                    }
+                    Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+                }
+                let next = (length as usize).next_multiple_of(4);
+                rest = rest.get(next..).unwrap_or_default();
             }
-            let length = answer.header.length.next_multiple_of(4) as usize;
-            rest = rest.get(length.max(16)..).unwrap_or_default();
         }
     }
+}
+
+/// Messages of a protocol over netlink start here; what is below is netlink's own.
+const NLMSG_MIN_TYPE: u16 = 16;
+
+/// Length and type of the message that `bytes` begin with (`struct nlmsghdr`, 16 bytes).
+fn head(bytes: &[u8]) -> Option<(u32, u16)> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let length = u32::from_ne_bytes(*length);
+    let kind = u16::from_ne_bytes(*rest.first_chunk()?);
+    (length >= 16).then_some((length, kind))
 }
 
 #[cfg(test)]
@@ -195,7 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn a_message_has_a_head_or_is_none() {
+        let mut bytes = 20_u32.to_ne_bytes().to_vec();
+        bytes.extend(16_u16.to_ne_bytes());
+        assert_eq!(head(&bytes), Some((20, 16)));
+        for bytes in [&[][..], &[1, 0, 0], &[1, 0, 0, 0, 16, 0]] {
+            assert_eq!(head(bytes), None);
+        }
+    }
+
+    #[test]
     fn the_kernels_refusal_is_an_error() {
-        assert!(refresh(u32::MAX >> 1, "192.0.2.1".parse().unwrap()).is_err());
+        let next_hops = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert!(refresh(u32::MAX >> 1, &next_hops).is_err());
+        assert!(refresh(u32::MAX >> 1, &[]).is_ok());
     }
 }

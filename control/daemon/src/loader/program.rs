@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::xdp::XdpLink;
+use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use ebpf_abi::Config;
@@ -27,6 +27,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../ebpf/programs/st
 const LINK: &str = "link";
 /// How long the kernel may take to let go of an interface; it does so from a work queue.
 const DETACH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long an interface may stay taken: a loader that was killed while it took its program off has left that to the
+/// kernel, which does so from a work queue.
+const TAKEN_DEADLINE: Duration = Duration::from_millis(500);
 
 /// What an attempt to attach came to.
 pub(super) struct Attached {
@@ -143,15 +147,14 @@ fn attach_first(
     maps.configure(config)
         .map_err(|error| explain::load(&error))?;
     let program = program(&mut ebpf)?;
-    let (id, mode, degraded) = match program.attach_to_if_index(interface.index, XdpMode::Driver) {
+    let (id, mode, degraded) = match attach_in(program, interface, XdpMode::Driver) {
         Ok(id) => (id, Mode::Native, None),
         Err(error) => {
             let why = explain::attach(interface, Mode::Native, &error);
             if !allow_generic || !explain::generic_might_work(&error) {
                 return Err(why);
             }
-            let id = program
-                .attach_to_if_index(interface.index, XdpMode::Skb)
+            let id = attach_in(program, interface, XdpMode::Skb)
                 .map_err(|error| explain::attach(interface, Mode::Generic, &error))?;
             (id, Mode::Generic, Some(why.message))
         }
@@ -169,6 +172,23 @@ fn attach_first(
         replaced: false,
         maps,
     })
+}
+
+/// Attaches in one mode; waits a moment if another program is there.
+fn attach_in(
+    program: &mut Xdp,
+    interface: &Interface,
+    mode: XdpMode,
+) -> Result<XdpLinkId, ProgramError> {
+    let deadline = Instant::now() + TAKEN_DEADLINE;
+    loop {
+        match program.attach_to_if_index(interface.index, mode) {
+            Err(error) if explain::is_taken(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Loads the program over the maps pinned in `folder`, which are made if they are not there.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_abi::SESSIONS_MAX;
 use mixnode::frontend::channel::Channel;
-use mixnode::frontend::protocol::{LIST_MAX, Needs, Opened, Reply, Request};
+use mixnode::frontend::protocol::{ADDRESSES_MAX, Needs, Opened, Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SocketFlags;
 
@@ -130,7 +130,11 @@ impl Server {
                 Err(error) => return tracing::warn!("a connection without credentials: {error}"),
             },
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::CONNABORTED) => return,
-            Err(error) => return tracing::warn!("can't accept a connection: {error}"),
+            Err(error) => {
+                // It stays readable: not to spin while descriptors are short.
+                std::thread::sleep(BUSY_RETRY);
+                return tracing::warn!("can't accept a connection: {error}");
+            }
         };
         if self.connections.len() >= CONNECTIONS_MAX {
             return tracing::warn!("{CONNECTIONS_MAX} connections: one more is turned away");
@@ -285,10 +289,10 @@ impl Server {
                         format!("{name} is gone: see `ip link`"),
                     ));
                 };
-                for next_hop in next_hops.into_iter().take(LIST_MAX) {
-                    if let Err(error) = interface::refresh(interface.index, next_hop) {
-                        tracing::debug!("{next_hop} on {}: {error}", interface.name);
-                    }
+                // A refusal is of one next hop, which the node finds unresolved.
+                let next_hops = next_hops.get(..ADDRESSES_MAX).unwrap_or(&next_hops);
+                if let Err(error) = interface::refresh(interface.index, next_hops) {
+                    tracing::debug!("{}: {error}", interface.name);
                 }
                 Reply::Done
             }

@@ -6,13 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use control::loader::User;
 use mixnode::frontend::channel::Channel;
 use mixnode::frontend::protocol::{Reply, Request};
 
-use crate::world::{INDEX, Node, World, eventually, over};
+use crate::world::{INDEX, Node, Traffic, World, eventually, over};
 
 const NOBODY: User = User {
     uid: 65534,
@@ -119,62 +118,48 @@ fn a_killed_loader_costs_no_packet_and_its_successor_takes_everything_over() {
     let daemon = Daemon::start(&world);
     world.attach().unwrap();
     let mut node = Node::ready(&world, false, 1);
-    // A steady stream, and no faster than the test empties the ring of 512.
-    let stop = AtomicBool::new(false);
-    let (sent, received) = std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let sender = world.sender(false);
-            let mut number = 0;
-            while !stop.load(Ordering::Acquire) {
-                sender.send(number);
-                number += 1;
-                std::thread::sleep(std::time::Duration::from_micros(200));
-            }
-            number
-        });
-        let mut received = Vec::new();
-        let mut collect = |node: &mut Node, count: usize| {
-            let target = received.len() + count;
-            eventually("packets", || {
-                received.extend(node.receive().into_iter().map(|(number, _)| number));
-                (received.len() >= target).then_some(())
-            });
-        };
-        collect(&mut node, 100);
-        daemon.kill();
-        collect(&mut node, 100);
-        let successor = Daemon::start(&world);
-        collect(&mut node, 100);
-        let status = &world.status()[0];
-        assert_eq!(
-            (status.node, status.indices),
-            (None, 1),
-            "sessions outlive the loader"
-        );
-        // The node comes back, with one index more, in two parts.
-        node.channel = Channel::connect(&world.socket()).unwrap();
-        let resume = |indices, more| Request::Resume {
-            address: world.address(false),
-            indices,
-            more,
-        };
-        assert_eq!(node.ask(&resume(vec![INDEX], true)), Ok(Reply::Done));
-        assert_eq!(node.ask(&resume(vec![99], false)), Ok(Reply::Done));
-        let status = &world.status()[0];
-        assert_eq!(
-            (status.node, status.indices, status.steered),
-            (Some(world.address(false)), 2, 2)
-        );
-        world.attach().unwrap();
-        collect(&mut node, 100);
-        stop.store(true, Ordering::Release);
-        let sent = sender.join().unwrap();
-        eventually("the rest", || {
+    world.resolve();
+    let traffic = Traffic::start(world.sender(false), 128);
+    let mut received = Vec::new();
+    let mut collect = |node: &mut Node, count: usize| {
+        let target = received.len() + count;
+        eventually("packets", || {
             received.extend(node.receive().into_iter().map(|(number, _)| number));
-            (received.len() >= sent as usize).then_some(())
+            traffic.received(received.len());
+            (received.len() >= target).then_some(())
         });
-        drop(successor);
-        (sent, received)
+    };
+    collect(&mut node, 100);
+    daemon.kill();
+    collect(&mut node, 300);
+    let _successor = Daemon::start(&world);
+    collect(&mut node, 100);
+    let status = &world.status()[0];
+    assert_eq!(
+        (status.node, status.indices),
+        (None, 1),
+        "sessions outlive the loader"
+    );
+    // The node comes back, with one index more, in two parts.
+    node.channel = Channel::connect(&world.socket()).unwrap();
+    let resume = |indices, more| Request::Resume {
+        address: world.address(false),
+        indices,
+        more,
+    };
+    assert_eq!(node.ask(&resume(vec![INDEX], true)), Ok(Reply::Done));
+    assert_eq!(node.ask(&resume(vec![99], false)), Ok(Reply::Done));
+    let status = &world.status()[0];
+    assert_eq!(
+        (status.node, status.indices, status.steered),
+        (Some(world.address(false)), 2, 2)
+    );
+    world.attach().unwrap();
+    collect(&mut node, 300);
+    let sent = traffic.stop();
+    eventually("the rest", || {
+        received.extend(node.receive().into_iter().map(|(number, _)| number));
+        (received.len() >= sent as usize).then_some(())
     });
     assert_eq!(received.len(), sent as usize);
     assert_eq!(received.iter().collect::<HashSet<_>>().len(), sent as usize);

@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mixnode::frontend::protocol::{Mode, Peer, Reply, Request};
 use mixnode::pool::HEADROOM_BYTES;
 
-use crate::world::{INDEX, Node, PORT, World, eventually};
+use crate::world::{INDEX, Node, PORT, Traffic, World, eventually};
 
 fn attached(mode: Mode, replaced: bool) -> Reply {
     Reply::Attached {
@@ -81,38 +80,27 @@ fn replacing_the_program_under_traffic_loses_nothing() {
     let world = World::new(1);
     world.attach().unwrap();
     let mut node = Node::ready(&world, false, 1);
-    let done = AtomicBool::new(false);
-    let numbers = std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let sender = world.sender(false);
-            let mut sent = 0;
-            while !done.load(Ordering::Acquire) {
-                sender.send(sent);
-                sent += 1;
-                std::thread::sleep(Duration::from_micros(100));
-            }
-            sent
-        });
+    world.resolve();
+    let traffic = Traffic::start(world.sender(false), 128);
+    let mut numbers = Vec::new();
+    std::thread::scope(|scope| {
         let operator = scope.spawn(|| {
             for _ in 0..20 {
                 assert_eq!(world.attach(), Ok(attached(Mode::Native, true)));
             }
-            done.store(true, Ordering::Release);
         });
-        let mut numbers = Vec::new();
-        while !operator.is_finished() {
+        while !operator.is_finished() || numbers.len() < 200 {
             numbers.extend(node.receive());
+            traffic.received(numbers.len());
             std::thread::sleep(Duration::from_millis(1));
         }
-        let sent = sender.join().unwrap();
-        eventually("the rest", || {
-            numbers.extend(node.receive());
-            (numbers.len() >= sent as usize).then_some(())
-        });
-        assert_eq!(world.counted("steered"), u64::from(sent));
-        numbers
     });
-    assert!(numbers.len() > 100, "too little traffic: {}", numbers.len());
+    let sent = traffic.stop();
+    eventually("the rest", || {
+        numbers.extend(node.receive());
+        (numbers.len() >= sent as usize).then_some(())
+    });
+    assert_eq!(world.counted("steered"), u64::from(sent));
     assert_eq!(numbers.iter().collect::<HashSet<_>>().len(), numbers.len());
 }
 
@@ -120,36 +108,26 @@ fn replacing_the_program_under_traffic_loses_nothing() {
 #[ignore = "needs root"]
 fn attaching_and_detaching_under_traffic_costs_other_sockets_nothing() {
     let world = World::new(1);
+    world.resolve();
     let other = world.kernel_socket(PORT + 1);
     rustix::net::sockopt::set_socket_recv_buffer_size_force(&other, 64 << 20).unwrap();
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let mut sender = world.sender(false);
-            sender.to.set_port(PORT + 1);
-            let mut sent = 0;
-            while !done.load(Ordering::Acquire) {
-                sender.send(sent);
-                sent += 1;
-                std::thread::sleep(Duration::from_micros(100));
-            }
-            sent
-        });
-        for _ in 0..5 {
-            assert_eq!(world.attach(), Ok(attached(Mode::Native, false)));
-            assert_eq!(world.attach(), Ok(attached(Mode::Native, true)));
-            assert_eq!(world.detach(), Ok(Reply::Done));
-        }
-        done.store(true, Ordering::Release);
-        let sent = sender.join().unwrap();
-        let mut packet = [0; 2048];
-        for number in 0..sent {
-            let bytes = other
-                .recv(&mut packet)
-                .unwrap_or_else(|error| panic!("{number} of {sent}: {error}"));
-            assert_eq!(packet[12..16], number.to_le_bytes(), "{bytes} bytes");
-        }
-    });
+    let mut sender = world.sender(false);
+    sender.to.set_port(PORT + 1);
+    // No more than the socket holds.
+    let traffic = Traffic::start(sender, 10_000);
+    for _ in 0..5 {
+        assert_eq!(world.attach(), Ok(attached(Mode::Native, false)));
+        assert_eq!(world.attach(), Ok(attached(Mode::Native, true)));
+        assert_eq!(world.detach(), Ok(Reply::Done));
+    }
+    let sent = traffic.stop();
+    let mut packet = [0; 2048];
+    for number in 0..sent {
+        let bytes = other
+            .recv(&mut packet)
+            .unwrap_or_else(|error| panic!("{number} of {sent}: {error}"));
+        assert_eq!(packet[12..16], number.to_le_bytes(), "{bytes} bytes");
+    }
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use control::loader::{Handle, Loader, Options, User};
@@ -167,6 +170,20 @@ impl World {
         socket
     }
 
+    /// Has both hosts know each other's link-layer addresses: packets that wait for them may be dropped.
+    pub fn resolve(&self) {
+        let listener = self.kernel_socket(PORT + 9);
+        let mut sender = self.sender(false);
+        sender.to.set_port(PORT + 9);
+        listener
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        eventually("a packet", || {
+            sender.send(0);
+            listener.recv_from(&mut [0; 2048]).ok()
+        });
+    }
+
     pub fn sender(&self, ipv6: bool) -> Sender {
         let address = if ipv6 { "fd77::2" } else { "10.77.0.2" };
         let socket = self
@@ -200,6 +217,53 @@ impl Sender {
         self.socket
             .send_to(&datagram(INDEX, number), self.to)
             .unwrap();
+    }
+}
+
+/// Numbered data frames, about ten thousand a second, with never more than a window of them under way: no queue
+/// overflows because a test is held up.
+pub struct Traffic {
+    control: Arc<(AtomicBool, AtomicU32)>,
+    thread: Option<JoinHandle<u32>>,
+}
+
+impl Traffic {
+    pub fn start(sender: Sender, window: u32) -> Traffic {
+        let control = Arc::new((AtomicBool::new(false), AtomicU32::new(0)));
+        let shared = Arc::clone(&control);
+        let thread = std::thread::spawn(move || {
+            let (stop, received) = &*shared;
+            let mut sent = 0;
+            while !stop.load(Ordering::Acquire) {
+                if sent - received.load(Ordering::Acquire) < window {
+                    sender.send(sent);
+                    sent += 1;
+                }
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            sent
+        });
+        Traffic {
+            control,
+            thread: Some(thread),
+        }
+    }
+
+    /// So many have come.
+    pub fn received(&self, packets: usize) {
+        self.control.1.store(packets as u32, Ordering::Release);
+    }
+
+    /// Ends it; how many were sent.
+    pub fn stop(mut self) -> u32 {
+        self.control.0.store(true, Ordering::Release);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.control.0.store(true, Ordering::Release);
     }
 }
 

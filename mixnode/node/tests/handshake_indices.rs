@@ -1,0 +1,256 @@
+//! A receiver index is let in before anyone is told it, and kept out when what it was for is over.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use link::{DATAGRAM_BYTES, LinkKeys, LinkPublic, Session};
+use mixnode::epochs::Epochs;
+use mixnode::frontend::Indices;
+use mixnode::handshake::{Handshaker, Request};
+use mixnode::mail::Mail;
+use mixnode::neighbours::Neighbours;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+const SECOND: u64 = 1_000_000_000;
+const START_MS: u64 = 1_800_000_000_000;
+
+/// What the handshaker told, in order: let in, or kept out.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<(Vec<(bool, u32)>, bool)>>);
+
+impl Told {
+    fn events(&self) -> Vec<(bool, u32)> {
+        self.0.lock().unwrap().0.clone()
+    }
+
+    /// What is in now.
+    fn inside(&self) -> Vec<u32> {
+        let mut inside = Vec::new();
+        for (admitted, index) in self.events() {
+            inside.retain(|other| *other != index);
+            if admitted {
+                inside.push(index);
+            }
+        }
+        inside
+    }
+
+    /// From now on nothing is let in, or again.
+    fn refuse(&self, refuse: bool) {
+        self.0.lock().unwrap().1 = refuse;
+    }
+}
+
+impl Indices for Told {
+    fn admit(&mut self, index: u32) -> bool {
+        let mut told = self.0.lock().unwrap();
+        if !told.1 {
+            told.0.push((true, index));
+        }
+        !told.1
+    }
+
+    fn forget(&mut self, index: u32) {
+        self.0.lock().unwrap().0.push((false, index));
+    }
+}
+
+/// One side.
+struct Side {
+    handshaker: Handshaker<ChaCha20Rng>,
+    public: Arc<LinkPublic>,
+    told: Told,
+    address: SocketAddr,
+    /// Whether its worker's mailbox takes letters.
+    takes: bool,
+}
+
+impl Side {
+    fn new(number: u8) -> Side {
+        let mut rng = ChaCha20Rng::seed_from_u64(number.into());
+        let keys = LinkKeys::generate(&mut rng);
+        let public = Arc::new(keys.public());
+        let told = Told::default();
+        Side {
+            handshaker: Handshaker::new(keys, rng).with_indices(Box::new(told.clone())),
+            public,
+            told,
+            address: SocketAddr::from(([192, 0, 2, number], 9000)),
+            takes: true,
+        }
+    }
+
+    fn handle(&mut self, request: Request, now_ns: u64) -> Vec<Mail> {
+        let mut letters = Vec::new();
+        let takes = self.takes;
+        let mut post = |_: u8, mail: Mail| {
+            letters.push(mail);
+            takes
+        };
+        let unix_ms = START_MS + now_ns / 1_000_000;
+        self.handshaker
+            .handle(request, 0, now_ns, unix_ms, &mut post);
+        letters
+    }
+
+    fn poll(&mut self, now_ns: u64) -> Vec<Mail> {
+        let mut letters = Vec::new();
+        let mut post = |_: u8, mail: Mail| {
+            letters.push(mail);
+            true
+        };
+        let unix_ms = START_MS + now_ns / 1_000_000;
+        self.handshaker.poll(now_ns, unix_ms, &mut post);
+        letters
+    }
+
+    fn connect(&mut self, to: &Side, now_ns: u64) -> Vec<Mail> {
+        let request = Request::Connect {
+            worker: 0,
+            link: 0,
+            remote: Arc::clone(&to.public),
+            destination: to.address,
+        };
+        self.handle(request, now_ns)
+    }
+
+    fn receive(
+        &mut self,
+        from: SocketAddr,
+        datagram: [u8; DATAGRAM_BYTES],
+        now_ns: u64,
+    ) -> Vec<Mail> {
+        let request = Request::Datagram {
+            worker: 0,
+            source: from,
+            datagram,
+        };
+        self.handle(request, now_ns)
+    }
+}
+
+/// The one datagram that a side wants sent.
+fn sent(letters: Vec<Mail>) -> [u8; DATAGRAM_BYTES] {
+    match letters.into_iter().next() {
+        Some(Mail::Send { datagram, .. }) => *datagram,
+        Some(Mail::Accepted { reply, .. }) => *reply,
+        _ => panic!("nothing is sent"),
+    }
+}
+
+fn accepted(letters: Vec<Mail>) -> (Box<Session>, [u8; DATAGRAM_BYTES]) {
+    match letters.into_iter().next() {
+        Some(Mail::Accepted { session, reply, .. }) => (session, *reply),
+        _ => panic!("not accepted"),
+    }
+}
+
+#[test]
+fn both_sides_let_their_index_in_and_the_initiator_keeps_it_out_when_it_is_answered() {
+    let (mut one, mut other) = (Side::new(1), Side::new(2));
+    let initiation = sent(one.connect(&other, SECOND));
+    assert_eq!(one.told.inside().len(), 1, "the answer must come in");
+    let (session, reply) = accepted(other.receive(one.address, initiation, SECOND));
+    assert_eq!(other.told.inside(), [session.local_index]);
+    let connected = one.receive(other.address, reply, SECOND);
+    assert!(matches!(connected.as_slice(), [Mail::Connected { .. }]));
+    // Links carry data one way: nothing comes back any more.
+    assert_eq!(one.told.inside(), [0; 0]);
+    assert_eq!(other.told.inside(), [session.local_index]);
+}
+
+#[test]
+fn nothing_is_sent_or_answered_while_no_index_can_be_let_in_and_it_is_tried_again() {
+    let (mut one, mut other) = (Side::new(1), Side::new(2));
+    one.told.refuse(true);
+    assert!(one.connect(&other, SECOND).is_empty());
+    assert_eq!(one.handshaker.counters().unadmitted, 1);
+    one.told.refuse(false);
+    let later = one.handshaker.deadline_ns().unwrap();
+    let initiation = sent(one.poll(later));
+
+    other.told.refuse(true);
+    assert!(other.receive(one.address, initiation, later).is_empty());
+    let counters = other.handshaker.counters();
+    assert_eq!((counters.unadmitted, counters.accepted), (1, 0));
+    other.told.refuse(false);
+    let later = one.handshaker.deadline_ns().unwrap();
+    let initiation = sent(one.poll(later));
+    // The first try's index is out, the second's in.
+    assert_eq!(one.told.inside().len(), 1);
+    let (_, reply) = accepted(other.receive(one.address, initiation, later));
+    let connected = one.receive(other.address, reply, later);
+    assert!(matches!(connected.as_slice(), [Mail::Connected { .. }]));
+}
+
+#[test]
+fn an_index_whose_session_reaches_no_worker_and_that_of_a_link_given_up_are_kept_out_again() {
+    let (mut one, mut other) = (Side::new(1), Side::new(2));
+    let initiation = sent(one.connect(&other, SECOND));
+    other.takes = false;
+    other.receive(one.address, initiation, SECOND);
+    assert_eq!(other.told.events().len(), 2);
+    assert_eq!(other.told.inside(), [0; 0]);
+    let abandon = Request::Abandon { worker: 0, link: 0 };
+    assert!(one.handle(abandon, SECOND).is_empty());
+    assert_eq!(one.told.inside(), [0; 0]);
+}
+
+#[test]
+fn strangers_datagrams_let_no_index_in() {
+    let mut one = Side::new(1);
+    for kind in 1..=4 {
+        let mut datagram = [0x5a; DATAGRAM_BYTES];
+        datagram[..8].copy_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0]);
+        one.receive(SocketAddr::from(([198, 51, 100, 7], 1)), datagram, SECOND);
+    }
+    assert_eq!(one.told.events(), []);
+    assert_eq!(one.handshaker.counters().refused, 4);
+}
+
+/// Sessions that `other` accepts from `one`, and the one at `at_ns`.
+fn session(one: &mut Side, other: &mut Side, at_ns: u64) -> Box<Session> {
+    let initiation = sent(one.connect(other, at_ns));
+    let (session, reply) = accepted(other.receive(one.address, initiation, at_ns));
+    one.receive(other.address, reply, at_ns);
+    session
+}
+
+#[test]
+fn a_worker_tells_every_session_that_is_over_once_and_none_that_lives() {
+    let (mut one, mut other) = (Side::new(1), Side::new(2));
+    let mut neighbours = Neighbours::new(64);
+    neighbours.remember_ended();
+    let epochs = Epochs::default();
+    let told = |neighbours: &mut Neighbours| {
+        let mut told = Vec::new();
+        neighbours.tell_ended(|index| {
+            told.push(index);
+            true
+        });
+        told
+    };
+    // A neighbour may have 16 sessions; the 17th takes the place of the oldest.
+    let mut indices = Vec::new();
+    for number in 0..17 {
+        let session = session(&mut one, &mut other, (number + 1) * SECOND / 10);
+        indices.push(session.local_index);
+        neighbours.install(session, &epochs).unwrap();
+    }
+    assert_eq!(told(&mut neighbours), indices[..1]);
+    assert_eq!(told(&mut neighbours), [0; 0]);
+    // Refused for another reason than that its index lives.
+    neighbours.refused(indices[0]);
+    neighbours.refused(indices[5]);
+    assert_eq!(told(&mut neighbours), indices[..1]);
+    // Nobody takes it: told again.
+    neighbours.expire(1 << 60);
+    neighbours.tell_ended(|_| false);
+    let mut rest = told(&mut neighbours);
+    rest.sort_unstable();
+    indices.remove(0);
+    indices.sort_unstable();
+    assert_eq!(rest, indices);
+    assert_eq!(neighbours.session_count(), 0);
+}
