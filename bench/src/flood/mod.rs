@@ -7,16 +7,15 @@
 
 mod junk;
 mod node;
+mod program;
 mod report;
+mod traffic;
 
-use std::collections::HashMap;
 use std::io;
-use std::net::UdpSocket;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use link::DATAGRAM_BYTES;
 use mixnode::frontend::protocol::Peer;
 use mixnode::pool::FramePool;
 use mixnode::port::{EventFd, PlainPort, PortParts, UringPort, uring_available};
@@ -33,6 +32,7 @@ use crate::scene::world::World;
 use junk::{Junk, Kind};
 use node::{Ended, Node};
 use report::{Report, Row};
+use traffic::Traffic;
 
 /// What `mixbench flood` is told.
 #[derive(clap::Args)]
@@ -54,12 +54,8 @@ const PHASE_QUICK: Duration = Duration::from_millis(700);
 const WARM_UP: Duration = Duration::from_millis(200);
 /// After the last packet was sent, for those under way.
 const TAIL: Duration = Duration::from_millis(100);
-/// Junk a second to honest packets a second.
-const JUNK_TIMES: f64 = 10.0;
 /// One honest packet in so many is timed.
 const TIMED: usize = 8;
-/// Most datagrams in a row from one of the sources, so that none starves the others.
-const TURN: usize = 32;
 
 /// Where the node's packets come and go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +191,8 @@ struct Phase {
     ended: Ended,
     /// The XDP program's counters.
     program: Vec<(String, u64)>,
+    /// Nanoseconds of one run of it.
+    program_ns: Option<f64>,
 }
 
 impl Phase {
@@ -223,6 +221,9 @@ impl Phase {
 impl Flood {
     fn phase(&self, kind: Option<Kind>) -> io::Result<Phase> {
         let event = Arc::new(EventFd::new()?);
+        let measuring = (self.port == PortName::Xsk)
+            .then(program::measure)
+            .flatten();
         let mut place;
         let node;
         let mut world;
@@ -281,7 +282,9 @@ impl Flood {
             Some(steering) => steering.counters()?,
             None => Vec::new(),
         };
+        let runs = program.iter().map(|(_, packets)| packets).sum();
         Ok(Phase {
+            program_ns: measuring.and_then(|_| program::run_ns(runs)),
             sent: traffic.sent,
             forwarded: traffic.forwarded,
             junk: traffic.junk,
@@ -291,137 +294,6 @@ impl Flood {
             ended: node.end()?,
             program,
         })
-    }
-}
-
-/// The peers' and next hops' side.
-struct Traffic<'a> {
-    packets: &'a [Prepared],
-    place: &'a Place,
-    world: World,
-    sinks: Vec<UdpSocket>,
-    /// The next packet.
-    next: usize,
-    /// When timed packets were sent.
-    marks: HashMap<[u8; 8], Instant>,
-    sent: [u64; SENDERS],
-    forwarded: [u64; SENDERS],
-    junk: u64,
-    latency_us: Histogram<u64>,
-    /// Frames of peer 0.
-    frames: Vec<[u8; DATAGRAM_BYTES]>,
-}
-
-/// Frames of peer 0 that are remembered, to be replayed.
-const FRAMES_KEPT: usize = 512;
-
-impl<'a> Traffic<'a> {
-    fn new(flood: &'a Flood, place: &'a Place, world: World) -> io::Result<Traffic<'a>> {
-        let sinks = place.sinks.iter().map(UdpSocket::try_clone);
-        let mut traffic = Traffic {
-            packets: &flood.packets,
-            place,
-            world,
-            sinks: sinks.collect::<io::Result<_>>()?,
-            next: 0,
-            marks: HashMap::new(),
-            sent: [0; SENDERS],
-            forwarded: [0; SENDERS],
-            junk: 0,
-            latency_us: Histogram::new_with_bounds(1, 60_000_000, 3).map_err(io::Error::other)?,
-            frames: Vec::new(),
-        };
-        // Handshakes of the start.
-        traffic.listen(TAIL)?;
-        traffic.start_counting()?;
-        Ok(traffic)
-    }
-
-    fn start_counting(&mut self) -> io::Result<()> {
-        self.listen(TAIL)?;
-        (self.sent, self.forwarded) = ([0; SENDERS], [0; SENDERS]);
-        self.latency_us.clear();
-        self.marks.clear();
-        Ok(())
-    }
-
-    /// Sends at the honest rate, and ten times as much junk, for `span`; gives the seconds it took.
-    fn run(&mut self, flood: &Flood, span: Duration, mut junk: Option<Junk>) -> io::Result<f64> {
-        let (start, first) = (Instant::now(), self.next);
-        loop {
-            let elapsed = start.elapsed();
-            if elapsed >= span {
-                return Ok(elapsed.as_secs_f64());
-            }
-            let due = elapsed.as_secs_f64() * f64::from(flood.honest_pps);
-            let behind = (due as usize).saturating_sub(self.next - first);
-            for _ in 0..behind.min(TURN) {
-                self.send_one()?;
-            }
-            if let Some(junk) = &mut junk {
-                let due = (due * JUNK_TIMES) as u64;
-                for _ in 0..TURN / 4 {
-                    if self.junk >= due {
-                        break;
-                    }
-                    let sent = junk.send(&mut self.world)?;
-                    self.junk += sent;
-                    if sent == 0 {
-                        break;
-                    }
-                }
-            }
-            self.take_in()?;
-        }
-    }
-
-    fn send_one(&mut self) -> io::Result<()> {
-        let Some(packet) = self.packets.get(self.next) else {
-            return Ok(());
-        };
-        let peer = self.next % SENDERS;
-        self.next += 1;
-        let datagram = self.world.seal(peer, &packet.bytes)?;
-        if peer == 0 && self.frames.len() < FRAMES_KEPT {
-            self.frames.push(datagram);
-        }
-        if let Some(mark) = packet.mark {
-            self.marks.insert(mark, Instant::now());
-        }
-        self.place.send(peer, &datagram)?;
-        self.sent[peer] += 1;
-        Ok(())
-    }
-
-    /// Reads what the next hops got.
-    fn take_in(&mut self) -> io::Result<()> {
-        let mut datagram = [0; DATAGRAM_BYTES];
-        for number in 0..self.sinks.len() {
-            for _ in 0..TURN {
-                match self.sinks[number].recv(&mut datagram) {
-                    Ok(_) => self.forwarded[number] += 1,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(error),
-                }
-                if let Some(content) = self.world.open(number, &mut datagram)
-                    && let Some(mark) = content.first_chunk::<8>()
-                    && let Some(sent) = self.marks.remove(mark)
-                {
-                    let spent = sent.elapsed().as_micros();
-                    self.latency_us
-                        .saturating_record(u64::try_from(spent).unwrap_or(u64::MAX));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn listen(&mut self, span: Duration) -> io::Result<()> {
-        let start = Instant::now();
-        while start.elapsed() < span {
-            self.take_in()?;
-        }
-        Ok(())
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Row {
     deaths: Vec<(String, u64)>,
     /// CPU time of worker and handshake thread beyond what the honest packets take, nanoseconds a junk datagram.
     cpu_ns_per_junk: f64,
+    /// One run of the XDP program, nanoseconds, as the kernel measures it, on the core that takes the packets in.
+    xdp_ns: Option<f64>,
 }
 
 impl Row {
@@ -69,6 +71,7 @@ impl Row {
                 .map_or_else(|| "nowhere".to_owned(), |(place, _)| place.clone()),
             deaths,
             cpu_ns_per_junk: extra.round(),
+            xdp_ns: phase.program_ns.map(f64::round),
         }
     }
 }
@@ -138,18 +141,19 @@ impl Report {
         );
         let _ = writeln!(
             out,
-            "{:<26} {:>9} {:>6} {:>9} {:>12}  died at",
-            "junk", "a second", "kept", "p99 µs", "CPU ns each"
+            "{:<26} {:>9} {:>6} {:>9} {:>12} {:>7}  died at",
+            "junk", "a second", "kept", "p99 µs", "CPU ns each", "XDP ns"
         );
         for row in &self.kinds {
             let _ = writeln!(
                 out,
-                "  {:<24} {:>9.0} {:>6.3} {:>9} {:>12.0}  {}",
+                "  {:<24} {:>9.0} {:>6.3} {:>9} {:>12.0} {:>7}  {}",
                 row.kind,
                 row.junk_pps,
                 row.kept,
                 row.p99_us,
                 row.cpu_ns_per_junk,
+                row.xdp_ns.map_or("-".to_owned(), |ns| format!("{ns:.0}")),
                 row.places()
             );
         }
