@@ -391,4 +391,57 @@ mod alone {
             b.close();
         });
     }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn destinations_that_are_made_up_neither_stay_nor_hide_the_others() {
+        let wire = Wire::new(Wiring::new(Mode::Native, false));
+        let node = wire.quiet_node(wire.host(1), 64);
+        let other = wire.host(2);
+        let mut lookup = node.routes.lookup();
+        let made_up = |n: u32| SocketAddr::new(std::net::Ipv4Addr::from(0x0a5c_0000 + n).into(), 1);
+        // No more at once than wait to be looked up.
+        for first in [0, 1_000, 2_000] {
+            for n in first..first + 1_000 {
+                assert_eq!(lookup.find(&made_up(n), node.interface_index), None);
+            }
+            until(|| node.routes.destinations() > 1_000);
+            assert!(lookup.find(&other, node.interface_index).is_some());
+        }
+        // One packet each was all.
+        until(|| {
+            assert!(lookup.find(&other, node.interface_index).is_some());
+            node.routes.destinations() == 1
+        });
+        node.node().close();
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_port_without_frames_sheds_what_comes_through_the_kernel_and_waits() {
+        let wire = Wire::new(Wiring::new(Mode::Native, false));
+        let mut a = wire.node(wire.host(1), 256);
+        let quiet = wire.quiet_node(wire.host(2), 32);
+        quiet.let_in();
+        let mut b = quiet.node();
+        let held: Vec<_> = std::iter::from_fn(|| b.pool.take()).collect();
+        a.send(b.address(), 0, 100);
+        until(|| {
+            assert_eq!(b.port.receive(&mut b.pool, &mut b.batch), 0);
+            b.port.counters().pool_full == 100
+        });
+        let deadline = b.port.now_ns() + 50_000_000;
+        let mut waits = 0;
+        while b.port.now_ns() < deadline {
+            assert_eq!(b.port.receive(&mut b.pool, &mut b.batch), 0);
+            b.port.wait(Some(deadline)).unwrap();
+            waits += 1;
+        }
+        assert!(waits < 20, "{waits} waits");
+        held.into_iter().for_each(|frame| b.pool.release(frame));
+        a.send(b.address(), 0, 8);
+        assert_eq!(b.receive(8, |_, _| ()), 8);
+        a.close();
+        b.close();
+    }
 }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use super::wake::monotonic_ns;
 use super::{
-    Departing, DepartingBatch, PlainPort, Port, PortCounters, PortParts, Received, ReceivedBatch,
+    BATCH_MAX, Departing, DepartingBatch, PlainPort, Port, PortCounters, PortParts, Received,
+    ReceivedBatch,
 };
 use crate::pool::{DATAGRAM_BYTES, FramePool, HEADROOM_BYTES, Memory};
 
@@ -178,6 +179,18 @@ impl XskPort {
         self.counters.corrupt += queue.received();
     }
 
+    /// Takes datagrams from the kernel's socket, or discards them when no frame is free.
+    fn receive_through_kernel(&mut self, pool: &mut FramePool, into: &mut ReceivedBatch) {
+        let offered = into.remaining_capacity().min(pool.available() as usize);
+        let shed = self.kernel.counters().pool_full;
+        let came = self.kernel.receive(pool, into);
+        let shed = self.kernel.counters().pool_full - shed;
+        if offered > 0 && came == offered || shed >= BATCH_MAX as u64 {
+            // There may be more, and nothing will say so again.
+            self.waiter.still_ready(KERNEL);
+        }
+    }
+
     /// Puts one datagram on its way; gives it back if there is no room on that way.
     fn send(&mut self, departing: Departing) -> Result<(), Departing> {
         let next_hop = self
@@ -283,11 +296,7 @@ impl Port for XskPort {
         // Before the worker goes on with these: what comes meanwhile needs chunks.
         self.fill(pool);
         if !into.is_full() && self.waiter.take_ready(KERNEL) {
-            let room = into.remaining_capacity();
-            if self.kernel.receive(pool, into) == room || pool.available() == 0 {
-                // There may be more, and nothing will say so again.
-                self.waiter.still_ready(KERNEL);
-            }
+            self.receive_through_kernel(pool, into);
         }
         into.len() - before
     }

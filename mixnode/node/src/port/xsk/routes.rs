@@ -107,6 +107,11 @@ impl Routes {
         let table = self.shared.table.load();
         table.get(&destination).is_some_and(|hop| hop.mac.is_some())
     }
+
+    /// How many destinations the table has.
+    pub fn destinations(&self) -> usize {
+        self.shared.table.load().len()
+    }
 }
 
 impl Drop for Routes {

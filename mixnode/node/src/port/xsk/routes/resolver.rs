@@ -16,6 +16,12 @@ use super::{DESTINATIONS_MAX, Hop, Refresh, Shared, Table};
 const TICK: Duration = Duration::from_secs(1);
 /// A destination without a packet for this long is forgotten.
 const IDLE: Duration = Duration::from_secs(180);
+/// So is one that got no second packet in this time: whoever forges the sources of handshakes makes such.
+const FIRST_IDLE: Duration = Duration::from_secs(4);
+/// Shortest time between two tables.
+const PUBLISH: Duration = Duration::from_millis(5);
+/// The share of a core that making tables may take, as its inverse.
+const PUBLISH_SHARE: u32 = 10;
 /// Routes that change in bursts are read again once, this long after the first.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -24,6 +30,8 @@ struct Destination {
     next_hop: Option<IpAddr>,
     used: Arc<AtomicBool>,
     used_at: Instant,
+    /// How long it may go without a packet.
+    idle: Duration,
 }
 
 pub(super) struct Resolver {
@@ -39,6 +47,9 @@ pub(super) struct Resolver {
     reroute_at: Option<Instant>,
     /// Neighbours are to be read again.
     reload: bool,
+    /// The table is not what is known, and there is to be no new one before then.
+    unpublished: bool,
+    publish_at: Instant,
     ticked: Instant,
     complained: bool,
 }
@@ -63,6 +74,8 @@ impl Resolver {
             retired: Vec::new(),
             reroute_at: None,
             reload: false,
+            unpublished: false,
+            publish_at: Instant::now(),
             ticked: Instant::now(),
             complained: false,
         })
@@ -79,18 +92,21 @@ impl Resolver {
                 self.ticked = Instant::now();
                 changed |= self.tick();
             }
-            if changed {
+            self.unpublished |= changed;
+            if self.unpublished && self.publish_at <= Instant::now() {
                 self.publish();
             }
         }
     }
 
     fn sleep(&self) {
-        let tick = TICK.saturating_sub(self.ticked.elapsed());
-        let reroute = self
-            .reroute_at
-            .map(|at| at.saturating_duration_since(Instant::now()));
-        let wait = reroute.map_or(tick, |reroute| reroute.min(tick));
+        let publish_at = self.unpublished.then_some(self.publish_at);
+        let wait = [self.reroute_at, publish_at]
+            .into_iter()
+            .flatten()
+            .chain([self.ticked + TICK])
+            .min()
+            .map_or(TICK, |at| at.saturating_duration_since(Instant::now()));
         let timeout = Timespec {
             tv_sec: wait.as_secs() as i64,
             tv_nsec: i64::from(wait.subsec_nanos()),
@@ -129,8 +145,9 @@ impl Resolver {
                 destination,
                 Destination {
                     next_hop,
-                    used: Arc::new(AtomicBool::new(true)),
+                    used: Arc::new(AtomicBool::new(false)),
                     used_at: Instant::now(),
+                    idle: FIRST_IDLE,
                 },
             );
             changed = true;
@@ -197,19 +214,20 @@ impl Resolver {
         self.destinations.retain(|_, destination| {
             if destination.used.swap(false, Ordering::Relaxed) {
                 destination.used_at = Instant::now();
+                destination.idle = IDLE;
                 let neighbour = destination.next_hop.and_then(|ip| neighbours.get(&ip));
                 stale.extend(neighbour.filter(|one| one.stale).map(|one| one.ip));
             }
-            destination.used_at.elapsed() < IDLE
+            destination.used_at.elapsed() < destination.idle
         });
         if !stale.is_empty() {
             (self.refresh)(stale.into_iter().collect());
         }
-        self.retired.retain(|table| Arc::strong_count(table) > 1);
         self.destinations.len() != before
     }
 
     fn publish(&mut self) {
+        let started = Instant::now();
         let table: Table = self
             .destinations
             .iter()
@@ -225,6 +243,9 @@ impl Resolver {
             })
             .collect();
         self.retired.push(self.shared.table.swap(Arc::new(table)));
+        self.retired.retain(|table| Arc::strong_count(table) > 1);
+        self.unpublished = false;
+        self.publish_at = Instant::now() + (started.elapsed() * PUBLISH_SHARE).max(PUBLISH);
     }
 }
 
