@@ -280,7 +280,10 @@ mod tests {
         let ports = all_ports_forward(What::Ports, Network::Loopback);
         if uring_available().is_ok() {
             assert_eq!(node, ["node_uring_vs_plain"]);
-            assert_eq!(ports, ["ports_uring_vs_plain"]);
+            assert_eq!(
+                ports,
+                ["ports_uring_vs_plain", "ports_with_delivery_uring_vs_plain"]
+            );
         }
     }
 

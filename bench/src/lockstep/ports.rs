@@ -194,7 +194,7 @@ pub(super) fn segmented(name: &str, place: Place) -> io::Result<Case> {
         rng: ChaCha20Rng::seed_from_u64(13),
     };
     // A veth device hands a burst on whole; hardware that can do the same takes it apart itself.
-    let part = format!("tx only, GSO x{SEGMENTS} to one hop, passed on whole");
+    let part = format!("tx only, GSO x{SEGMENTS}, one hop");
     Ok(Case::with_parts(name, &[&part], BATCH, rig))
 }
 
