@@ -182,6 +182,12 @@ mod alone {
         }
     }
 
+    fn change_of(space: &control::netns::Namespace, neighbour: &str, what: &[&str]) {
+        let mut arguments = vec!["neighbour", "replace", neighbour, "dev", INTERFACE];
+        arguments.extend(what);
+        space.ip(&arguments).unwrap();
+    }
+
     #[test]
     #[ignore = "needs root"]
     fn routes_and_neighbours_are_followed_as_they_change() {
@@ -205,14 +211,23 @@ mod alone {
             space.ip(&["route", "add", network, "via", &via]).unwrap();
             until(|| find(far) == mac(2));
             // The neighbour has a new address; everything behind it goes there.
-            let change = |what: &[&str]| {
-                let mut arguments = vec!["neighbour", "replace", &via, "dev", INTERFACE];
-                arguments.extend(what);
-                space.ip(&arguments).unwrap();
-            };
+            let change = |what: &[&str]| change_of(space, &via, what);
             change(&["lladdr", "02:00:00:00:00:09", "nud", "permanent"]);
             until(|| find(other) == mac(9) && find(far) == mac(9));
             space.ip(&["route", "delete", network]).unwrap();
+            if !ipv6 {
+                // IPv4 by way of a neighbour known by its IPv6 address.
+                change_of(
+                    space,
+                    "fe80::99",
+                    &["lladdr", "02:00:00:00:00:07", "nud", "permanent"],
+                );
+                let via = ["via", "inet6", "fe80::99", "dev", INTERFACE];
+                let mut add = vec!["route", "add", "10.93.0.0/16"];
+                add.extend(via);
+                space.ip(&add).unwrap();
+                until(|| find("10.93.1.1".parse().unwrap()) == mac(7));
+            }
             until(|| find(far).is_none());
             // In use and stale: someone is asked to confirm it.
             change(&["lladdr", "02:00:00:00:00:02", "nud", "stale"]);

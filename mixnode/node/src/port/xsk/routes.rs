@@ -40,8 +40,17 @@ struct Hop {
     used: Arc<AtomicBool>,
 }
 
-/// A snapshot.
-type Table = HashMap<IpAddr, Hop>;
+/// A snapshot, by [`key`].
+type Table = HashMap<u128, Hop>;
+
+/// An address as one number, IPv4 mapped into IPv6: hashed in one step, and with a secret, for strangers choose them.
+#[inline]
+fn key(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => 0xffff << 32 | u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
 
 /// What the thread and the workers share.
 #[derive(Debug)]
@@ -105,7 +114,8 @@ impl Routes {
     /// Whether packets to `destination` go directly.
     pub fn is_resolved(&self, destination: IpAddr) -> bool {
         let table = self.shared.table.load();
-        table.get(&destination).is_some_and(|hop| hop.mac.is_some())
+        let hop = table.get(&key(destination));
+        hop.is_some_and(|hop| hop.mac.is_some())
     }
 
     /// How many destinations the table has.
@@ -152,7 +162,7 @@ impl Lookup {
             return None;
         }
         let ip = destination.ip();
-        let Some(hop) = self.cache.load().get(&ip) else {
+        let Some(hop) = self.cache.load().get(&key(ip)) else {
             self.shared.want(ip);
             return None;
         };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::netlink::{Neighbour, Netlink, News};
-use super::{DESTINATIONS_MAX, Hop, Refresh, Shared, Table};
+use super::{DESTINATIONS_MAX, Hop, Refresh, Shared, Table, key};
 
 /// Time between two looks at what is in use.
 const TICK: Duration = Duration::from_secs(1);
@@ -239,7 +239,7 @@ impl Resolver {
                     mac: neighbour.and_then(|neighbour| neighbour.mac),
                     used: Arc::clone(&destination.used),
                 };
-                (ip, hop)
+                (key(ip), hop)
             })
             .collect();
         self.retired.push(self.shared.table.swap(Arc::new(table)));
