@@ -16,8 +16,11 @@ use super::{DESTINATIONS_MAX, Hop, Refresh, Shared, Table, key};
 const TICK: Duration = Duration::from_secs(1);
 /// A destination without a packet for this long is forgotten.
 const IDLE: Duration = Duration::from_secs(180);
-/// So is one that got no second packet in this time: whoever forges the sources of handshakes makes such.
+/// While the table is crowded, so is one that got no second packet in this time: whoever forges the sources of
+/// handshakes makes such.
 const FIRST_IDLE: Duration = Duration::from_secs(4);
+/// More destinations than a node has neighbours and clients in most networks.
+const CROWD: usize = DESTINATIONS_MAX / 16;
 /// Shortest time between two tables.
 const PUBLISH: Duration = Duration::from_millis(5);
 /// The share of a core that making tables may take, as its inverse.
@@ -30,8 +33,8 @@ struct Destination {
     next_hop: Option<IpAddr>,
     used: Arc<AtomicBool>,
     used_at: Instant,
-    /// How long it may go without a packet.
-    idle: Duration,
+    /// It got more packets than the first.
+    known: bool,
 }
 
 pub(super) struct Resolver {
@@ -147,7 +150,7 @@ impl Resolver {
                     next_hop,
                     used: Arc::new(AtomicBool::new(false)),
                     used_at: Instant::now(),
-                    idle: FIRST_IDLE,
+                    known: false,
                 },
             );
             changed = true;
@@ -209,16 +212,22 @@ impl Resolver {
     /// Forgets what is no longer used, and reports what is used and stale.
     fn tick(&mut self) -> bool {
         let before = self.destinations.len();
+        let crowded = before > CROWD;
         let mut stale = HashSet::new();
         let neighbours = &self.neighbours;
         self.destinations.retain(|_, destination| {
             if destination.used.swap(false, Ordering::Relaxed) {
                 destination.used_at = Instant::now();
-                destination.idle = IDLE;
+                destination.known = true;
                 let neighbour = destination.next_hop.and_then(|ip| neighbours.get(&ip));
                 stale.extend(neighbour.filter(|one| one.stale).map(|one| one.ip));
             }
-            destination.used_at.elapsed() < destination.idle
+            let idle = if destination.known || !crowded {
+                IDLE
+            } else {
+                FIRST_IDLE
+            };
+            destination.used_at.elapsed() < idle
         });
         if !stale.is_empty() {
             (self.refresh)(stale.into_iter().collect());
