@@ -254,7 +254,16 @@ fn a_loader_may_go_and_come_back_and_a_killed_node_may_too() {
     // A killed node leaves nothing; the next one gets the sockets, and is listed in an epoch to come.
     world.nodes[1].child.kill().unwrap();
     world.nodes[1].child.wait().unwrap();
+    let restart = Instant::now();
     world.nodes[1] = world.hosts[1].start_node(&world.network, 2);
+    world.hosts[1].await_status("its socket in the map", |status| {
+        status.node.is_some() && status.steered > 0
+    });
+    // Told, not judged: the machine may be busy.
+    eprintln!(
+        "packets steered to it {:?} after the restart",
+        restart.elapsed()
+    );
     let joined = world.nodes[1].await_status(&world.network, "an epoch with it", |status| {
         status.layer.is_some()
     });
