@@ -136,10 +136,14 @@ fn command_of(id: u32) -> String {
 #[ignore = "needs root"]
 fn without_root_the_lab_says_what_to_do() {
     use std::os::unix::process::CommandExt;
-    // Where the user may read it.
+    // Where the user may read it. Copied by another process: a descriptor that writes to it, inherited by what some
+    // other test starts meanwhile, would keep it from being run.
     let folder = tempfile::tempdir_in("/tmp").unwrap();
     let program = folder.path().join("mixctl");
-    std::fs::copy(env!("CARGO_BIN_EXE_mixctl"), &program).unwrap();
+    let copied = Command::new("cp")
+        .args([Path::new(env!("CARGO_BIN_EXE_mixctl")), &program])
+        .status();
+    assert!(copied.unwrap().success());
     open_to_all(folder.path());
     let output = Command::new(&program)
         .args(["lab", "--xdp", "--udp-port", &free_port()])

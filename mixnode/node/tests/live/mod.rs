@@ -54,9 +54,13 @@ impl Network {
         // Of an epoch without nodes: tells those that start the parameters.
         let empty = authority.sign(0, []).unwrap();
         store.publish_consensus(0, &empty).unwrap();
-        // Where any user may run it.
+        // Where any user may run it. Copied by another process: a descriptor that writes to it, inherited by what some
+        // other test starts meanwhile, would keep it from being run.
         let program = root.join("mixnode");
-        std::fs::copy(env!("CARGO_BIN_EXE_mixnode"), &program).unwrap();
+        let copied = Command::new("cp")
+            .args([Path::new(env!("CARGO_BIN_EXE_mixnode")), &program])
+            .status();
+        assert!(copied.unwrap().success());
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(root, open).unwrap();
         if user.is_some() {
