@@ -109,6 +109,7 @@ fn nodes_run_as_nobody_without_capabilities() {
         assert_eq!(field("Seccomp:"), "2");
         assert_eq!(field("NoNewPrivs:"), "1");
     }
+    end(lab);
 }
 
 #[test]
@@ -125,7 +126,16 @@ fn what_a_killed_lab_left_is_swept_by_the_next() {
     });
     let (next, _) = Running::lab(&free_port(), &["--xdp", "--mixes", "1"]);
     assert_eq!(of_process(id), BTreeSet::new());
-    drop(next);
+    end(next);
+}
+
+/// Asks a lab to stop: it takes everything with it.
+fn end(mut lab: Running) {
+    let id = lab.0.id();
+    let process = rustix::process::Pid::from_child(&lab.0);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    lab.0.wait().unwrap();
+    assert_eq!(of_process(id), BTreeSet::new());
 }
 
 fn command_of(id: u32) -> String {
