@@ -261,13 +261,15 @@ impl Core {
     }
 }
 
+const _: () = assert!(CONTENT_OFFSET + CONTENT_BYTES <= DATAGRAM_BYTES);
+
 /// The content of a data frame.
 #[inline]
 pub fn content(datagram: &mut [u8; DATAGRAM_BYTES]) -> &mut [u8; CONTENT_BYTES] {
     let (_, rest) = datagram.split_at_mut(CONTENT_OFFSET);
     match rest.first_chunk_mut() {
         Some(content) => content,
-        // The constants of `link` leave room for content and tag.
+        // Checked at compile time, above.
         None => unreachable!("a datagram holds its content"),
     }
 }

@@ -3,7 +3,9 @@
 use std::io;
 
 use io_uring::register::Restriction;
-use io_uring::{IoUring, Submitter, opcode};
+use io_uring::{IoUring, Submitter, opcode, types};
+
+use super::wake::remaining;
 
 /// Why io_uring can't be used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +69,32 @@ pub(super) fn restrict(ring: &Submitter<'_>, operations: &[u8]) -> io::Result<()
     ];
     allowed.extend(operations.iter().map(|code| Restriction::sqe_op(*code)));
     ring.register_restrictions(&mut allowed)
+}
+
+/// Submits what is queued and sleeps until a completion is there or `deadline_ns` of the monotonic clock has come. The
+/// caller takes the completions next.
+///
+/// # Errors
+/// What the kernel answered, but not for a timeout, a signal, or completions that have to be taken first.
+pub(super) fn sleep(ring: &Submitter<'_>, deadline_ns: Option<u64>) -> io::Result<()> {
+    let timeout = deadline_ns.map(|deadline_ns| {
+        let (seconds, nanoseconds) = remaining(deadline_ns);
+        types::Timespec::new()
+            .sec(seconds as u64)
+            .nsec(nanoseconds as u32)
+    });
+    let args = types::SubmitArgs::new();
+    let outcome = match &timeout {
+        Some(timeout) => ring.submit_with_args(1, &args.timespec(timeout)),
+        None => ring.submit_with_args(1, &args),
+    };
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            _ => Err(error),
+        },
+    }
 }
 
 /// Tries to set up a ring, and explains.

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use super::available::{builder, explain, restrict};
+use super::available::{builder, explain, restrict, sleep};
 use super::batch::MessageBatch;
 use super::socket::KERNEL_ADDRESS_BYTES;
-use super::wake::{EventFd, remaining};
+use super::wake::EventFd;
 use super::{BATCH_MAX, DepartingBatch, Port, PortCounters, PortParts, Received, ReceivedBatch};
 use crate::pool::{Frame, FramePool};
 
@@ -337,30 +337,10 @@ impl Port for UringPort {
         if std::mem::take(&mut self.rung) || !self.arrived.is_empty() || self.starved {
             return Ok(());
         }
-        let timeout = deadline_ns.map(|deadline_ns| {
-            let (seconds, nanoseconds) = remaining(deadline_ns);
-            types::Timespec::new()
-                .sec(seconds as u64)
-                .nsec(nanoseconds as u32)
-        });
-        let args = types::SubmitArgs::new();
-        let outcome = match &timeout {
-            Some(timeout) => self
-                .ring
-                .submitter()
-                .submit_with_args(1, &args.timespec(timeout)),
-            None => self.ring.submitter().submit_with_args(1, &args),
-        };
+        let outcome = sleep(&self.ring.submitter(), deadline_ns);
         self.settle();
         self.rung = false;
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Timeout, signal, and "take completions first", which was just done.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
-        }
+        outcome
     }
 
     fn close(&mut self, pool: &mut FramePool) {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use io_uring::{IoUring, cqueue, opcode, types};
 
-use crate::port::available::{builder, explain, restrict};
-use crate::port::wake::{EventFd, remaining};
+use crate::port::available::{builder, explain, restrict, sleep};
+use crate::port::wake::EventFd;
 
 /// Entries into the kernel that a shutdown may take, each with a timeout.
 const CANCEL_ROUNDS: u32 = 64;
@@ -177,30 +177,10 @@ impl Waiter {
     /// What the kernel answered, never `EINTR`.
     pub(super) fn wait(&mut self, deadline_ns: Option<u64>) -> io::Result<()> {
         self.arm();
-        let timeout = deadline_ns.map(|deadline_ns| {
-            let (seconds, nanoseconds) = remaining(deadline_ns);
-            types::Timespec::new()
-                .sec(seconds as u64)
-                .nsec(nanoseconds as u32)
-        });
-        let args = types::SubmitArgs::new();
-        let outcome = match &timeout {
-            Some(timeout) => self
-                .ring
-                .submitter()
-                .submit_with_args(1, &args.timespec(timeout)),
-            None => self.ring.submitter().submit_with_args(1, &args),
-        };
+        let outcome = sleep(&self.ring.submitter(), deadline_ns);
         self.settle();
         self.rung = false;
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Timeout, signal, and "take completions first", which was just done.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
-        }
+        outcome
     }
 
     /// Ends all polls and waits for their last reports, so that the ring holds no descriptor any more; whether that
