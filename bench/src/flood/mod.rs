@@ -15,10 +15,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handover::protocol::Peer;
 use hdrhistogram::Histogram;
-use mixnode::frontend::protocol::Peer;
-use mixnode::pool::FramePool;
-use mixnode::port::{EventFd, PlainPort, PortParts, UringPort, uring_available};
+use port::pool::FramePool;
+use port::{EventFd, PlainPort, PortParts, UringPort, uring_available};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -129,7 +129,7 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
 fn on_core<T: Send>(core: usize, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            mixnode::affinity::pin(core)?;
+            port::affinity::pin(core)?;
             clock::go_first();
             work()
         });

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use mixnode::core::{Core, Settings, Shared};
-use mixnode::counters::{Counters, Distributions, Published};
 use mixnode::handshake::{self, HandshakeCounters, Handshaker, Request};
-use mixnode::mail::{Mail, Mailbox};
-use mixnode::pool::FramePool;
-use mixnode::port::{EventFd, Port, PortCounters, monotonic_ns};
-use mixnode::worker::Worker;
+use mixnode::path::core::{Core, Settings, Shared};
+use mixnode::path::counters::{Counters, Distributions, Published};
+use mixnode::path::mail::{Mail, Mailbox};
+use mixnode::path::worker::Worker;
+use port::pool::FramePool;
+use port::{EventFd, Port, PortCounters, monotonic_ns};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
@@ -222,7 +222,7 @@ fn work<P: Port>(
     clock: Clock,
     stop: &AtomicBool,
 ) -> io::Result<(Counters, PortCounters)> {
-    mixnode::affinity::pin(0)?;
+    port::affinity::pin(0)?;
     crate::clock::go_first();
     while !stop.load(Ordering::Acquire) {
         let now_ns = clock.now_ns();

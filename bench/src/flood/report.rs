@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use mixnode::reason::Reason;
+use mixnode::path::reason::Reason;
 use serde::Serialize;
 
 use super::Phase;

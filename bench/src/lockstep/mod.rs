@@ -12,8 +12,8 @@ mod report;
 use std::io;
 use std::sync::Arc;
 
-use mixnode::pool::FramePool;
-use mixnode::port::{EventFd, PlainPort, Port, PortParts, UringPort, uring_available};
+use port::pool::FramePool;
+use port::{EventFd, PlainPort, Port, PortParts, UringPort, uring_available};
 
 use crate::clock;
 use crate::scene::FRAMES;
@@ -22,7 +22,7 @@ use crate::scene::veth::Cable;
 use report::Report;
 
 /// Packets of one round: what a busy worker takes at a time.
-const BATCH: usize = mixnode::port::BATCH_MAX;
+const BATCH: usize = port::BATCH_MAX;
 
 /// What the commands are told.
 #[derive(clap::Args)]

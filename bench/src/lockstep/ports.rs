@@ -4,8 +4,8 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
 use link::{Kind, SealJob, SendKey, seal_batch};
-use mixnode::pool::{DATAGRAM_BYTES, FramePool};
-use mixnode::port::{Departing, DepartingBatch, Port, ReceivedBatch};
+use port::pool::{DATAGRAM_BYTES, FramePool};
+use port::{Departing, DepartingBatch, Port, ReceivedBatch};
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use mixnode::port::{SocketOptions, socket};
+use port::{SocketOptions, socket};
 
 use super::veth::{Cable, Steering};
 

@@ -10,14 +10,12 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control::loader::{self, Handle, Loader};
-use control::netns::{End, Namespace, connect};
-use mixnode::frontend::channel::Channel;
-use mixnode::frontend::protocol::{Opened, Peer, Reply, Request};
-use mixnode::pool::FramePool;
-use mixnode::port::{
-    EventFd, PortParts, QueueSocket, Routes, SocketOptions, XskParts, XskPort, socket,
-};
+use handover::channel::Channel;
+use handover::protocol::{Opened, Peer, Reply, Request};
+use loader::netns::{End, Namespace, connect};
+use loader::{self, Handle, Loader};
+use port::pool::FramePool;
+use port::{EventFd, PortParts, QueueSocket, Routes, SocketOptions, XskParts, XskPort, socket};
 
 use super::FRAMES;
 use super::place::{Place, SENDERS};

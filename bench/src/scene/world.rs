@@ -13,7 +13,7 @@ use link::{
     Arrival, CONTENT_OFFSET, DATAGRAM_BYTES, Initiator, Kind, LinkKeys, LinkPublic, OpenJob,
     Responder, Response, SealJob, Session, TimestampSource, open_batch, seal_batch,
 };
-use mixnode::epoch::{EpochState, KeyRing};
+use mixnode::keys::epoch::{EpochState, KeyRing};
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;

@@ -1,17 +1,14 @@
-//! The control plane: mixctld (daemon) and mixctl (the operator's command line, with the lab).
+//! The control daemon `mixctld`, in one of two roles that never meet in one process: beside a node it loads the XDP
+//! program ([`node`]); as an authority it makes documents ([`authority`]) and holds no node's keys and no capability.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
-pub mod cli;
-pub mod doctor;
-pub mod duration;
-pub mod exit;
-pub mod geometry;
-pub mod lab;
-pub mod loader;
-pub mod netns;
-pub mod xdp;
+pub mod authority;
+pub mod log;
+pub mod node;
+
+pub use loader::exit;

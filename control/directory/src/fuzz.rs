@@ -1,7 +1,6 @@
 //! The oracle that the fuzz target and the stable replay of its corpus share. Not part of the API.
 
 use crate::consensus::Consensus;
-use crate::gateway::{Control, FRAME_BYTES};
 use crate::wire::Reader;
 use crate::{Bootstrap, Descriptor, SignedConsensus};
 
@@ -16,13 +15,6 @@ pub fn check_documents(bytes: &[u8]) -> usize {
     encodings.extend(SignedConsensus::decode(bytes).map(|value| value.encode()));
     encodings.extend(Bootstrap::decode(bytes).map(|value| value.encode()));
     encodings.extend(fields(bytes));
-    if let Some(frame) = bytes.first_chunk::<FRAME_BYTES>()
-        && let Ok(control) = Control::decode(frame)
-    {
-        let mut encoded = [0; FRAME_BYTES];
-        control.encode(&mut encoded);
-        assert!(frame == &encoded, "a control frame has two encodings");
-    }
     for encoding in &encodings {
         assert!(encoding == bytes, "a document has two encodings");
     }

@@ -18,7 +18,6 @@
     )
 )]
 
-pub mod authority;
 mod bootstrap;
 mod consensus;
 mod descriptor;
@@ -27,14 +26,12 @@ mod epoch;
 #[doc(hidden)]
 #[allow(clippy::panic)] // An oracle speaks by panicking.
 pub mod fuzz;
-pub mod gateway;
 mod identity;
 mod path;
 mod signed;
 pub mod store;
 mod wire;
 
-pub use authority::Authority;
 pub use bootstrap::Bootstrap;
 pub use consensus::{Consensus, ConsensusError, NODES_MAX, Node};
 pub use descriptor::{

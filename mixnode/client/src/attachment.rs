@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use directory::LinkKey;
-use directory::gateway::Control;
+use link::control::Control;
 use link::{
     ClientKeys, Cookie, DATAGRAM_BYTES, Datagram, Initiator, Kind, LinkPublic, OpenJob, SealJob,
     Session, TimestampSource,

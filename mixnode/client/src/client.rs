@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
-use directory::gateway::Control;
 use directory::{Authorities, Consensus};
+use link::control::Control;
 use link::{ClientKeys, DATAGRAM_BYTES};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};

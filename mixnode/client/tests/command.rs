@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use directory::{Authority, Bootstrap, Descriptor, EpochKey, Identity, LinkKey, Parameters, Role};
+use authority::Authority;
+use directory::{Bootstrap, Descriptor, EpochKey, Identity, LinkKey, Parameters, Role};
 use link::LinkKeys;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;

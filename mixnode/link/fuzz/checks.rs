@@ -51,6 +51,23 @@ pub fn check_frame(bytes: &[u8]) {
     }
 }
 
+/// Any bytes of a frame's content as a control frame: whatever decodes encodes to the very same bytes. Whether it did.
+pub fn check_control(bytes: &[u8]) -> bool {
+    let Ok(frame) = <&[u8; control::FRAME_BYTES]>::try_from(bytes) else {
+        return false;
+    };
+    let Ok(decoded) = control::Control::decode(frame) else {
+        return false;
+    };
+    let mut encoded = [0xff; control::FRAME_BYTES];
+    decoded.encode(&mut encoded);
+    assert!(frame == &encoded, "a control frame has two encodings");
+    if let Some(assembly) = control::Assembly::start(decoded) {
+        let _ = (assembly.missing(0), assembly.finish());
+    }
+    true
+}
+
 fn open(frame: &mut Packet) -> Result<Opened, OpenError> {
     let mut verdicts = ArrayVec::new();
     open_batch(
@@ -158,8 +175,33 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         frame[..16].copy_from_slice(&head);
         frame.to_vec()
     };
+    let control = |control: control::Control| {
+        let mut frame = [0; control::FRAME_BYTES];
+        control.encode(&mut frame);
+        frame.to_vec()
+    };
     let genuine = &*GENUINE;
     vec![
+        (
+            "control",
+            "attach",
+            control(control::Control::Attach { rate_pps: 100 }),
+        ),
+        (
+            "control",
+            "attached",
+            control(control::Control::Attached { rate_pps: 100 }),
+        ),
+        (
+            "control",
+            "fetch",
+            control(control::Control::Fetch { epoch: 7, chunk: 3 }),
+        ),
+        (
+            "control",
+            "chunk",
+            control(control::Control::chunk_of(7, &[1; 2_000], 1)),
+        ),
         ("frames", "empty", Vec::new()),
         ("frames", "one-byte-short", vec![4; DATAGRAM_BYTES - 1]),
         ("frames", "one-byte-long", vec![4; DATAGRAM_BYTES + 1]),

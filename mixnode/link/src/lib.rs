@@ -16,6 +16,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod control;
 mod frame;
 mod handshake;
 mod keys;

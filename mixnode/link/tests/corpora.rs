@@ -29,3 +29,8 @@ fn the_corpus_of_frames_holds() {
 fn the_corpus_of_handshakes_holds() {
     replay("handshakes", checks::check_handshake);
 }
+
+#[test]
+fn the_corpus_of_control_frames_holds() {
+    replay("control", |bytes| assert!(checks::check_control(bytes)));
+}

@@ -4,8 +4,8 @@
 use std::fmt::Debug;
 use std::path::Path;
 
-use mixnode::config;
-use mixnode::frontend::protocol::{Reply, Request};
+use handover::protocol::{Reply, Request};
+use mixnode::process::config;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -4,30 +4,15 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
-pub mod affinity;
-pub mod config;
-pub mod core;
-pub mod counters;
-pub mod cover;
-pub mod epoch;
-pub mod epochs;
-pub mod exit;
-pub mod follower;
-pub mod frontend;
-pub mod gateway;
 pub mod handshake;
 pub mod keys;
-pub mod log;
-pub mod mail;
-pub mod metrics;
-pub mod neighbours;
-pub mod node;
-pub mod pool;
-pub mod port;
-pub mod reason;
-pub mod replay;
-pub mod sandbox;
-pub mod stage;
-pub mod status;
-pub mod wheel;
-pub mod worker;
+pub mod loader_link;
+pub mod path;
+pub mod process;
+
+// The datagram of the ports is the link's, and a burst fits the batches of the cryptography.
+const _: () = assert!(
+    port::pool::DATAGRAM_BYTES == link::DATAGRAM_BYTES && port::BATCH_MAX == sphinx::BATCH_MAX
+);
+// What a gateway answers in chunks is a consensus.
+const _: () = assert!(link::control::DOCUMENT_BYTES_MAX == directory::CONSENSUS_BYTES_MAX);

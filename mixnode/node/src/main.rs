@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use mixnode::{config, exit, log, node};
+use mixnode::process::{self, config, exit, log};
 
 /// A mix node or gateway of a Fogmix network.
 #[derive(Parser)]
@@ -45,16 +45,16 @@ fn main() -> ExitCode {
     };
     if arguments.check_config {
         // The epoch's length is the network's; 20 minutes is the usual one.
-        let replay = node::replay_bytes(config.worker.max_pps, 20 * 60 * 1_000);
+        let replay = process::replay_bytes(config.worker.max_pps, 20 * 60 * 1_000);
         println!("{}: good", arguments.config.display());
         println!(
             "replay tables: {replay} bytes at most, reserved now, used as packets come (epochs of 20 min)"
         );
         let frames =
-            u64::from(node::pool_frames(&config, 100_000)) * u64::from(config.worker.count);
+            u64::from(process::pool_frames(&config, 100_000)) * u64::from(config.worker.count);
         println!(
             "frame pools: {} bytes (mean delay of 100 ms)",
-            frames * mixnode::pool::CHUNK_BYTES as u64
+            frames * port::pool::CHUNK_BYTES as u64
         );
         return ExitCode::from(exit::OK);
     }
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
             return ExitCode::from(exit::OS);
         }
     }
-    match node::run(config, &stop) {
+    match process::run(config, &stop) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => {
             eprintln!("mixnode: {error}");

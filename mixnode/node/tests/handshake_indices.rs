@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use link::{DATAGRAM_BYTES, LinkKeys, LinkPublic, Session};
-use mixnode::epochs::Epochs;
-use mixnode::frontend::Indices;
 use mixnode::handshake::{Handshaker, Request};
-use mixnode::mail::Mail;
-use mixnode::neighbours::Neighbours;
+use mixnode::loader_link::Indices;
+use mixnode::path::epochs::Epochs;
+use mixnode::path::mail::Mail;
+use mixnode::path::neighbours::Neighbours;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 

@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mixnode::frontend::channel::Channel;
-use mixnode::frontend::protocol::{ADDRESSES_MAX, LIST_MAX, Mode, Opened, Peer, Reply, Request};
-use mixnode::frontend::{Connection, Indices, Loader, LoaderError};
+use handover::channel::Channel;
+use handover::protocol::{ADDRESSES_MAX, LIST_MAX, Mode, Opened, Peer, Reply, Request};
+use mixnode::loader_link::{Connection, Indices, Loader, LoaderError};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -159,7 +159,7 @@ fn a_refusal_brings_the_loaders_words_and_its_exit_code() {
     });
     let connection = Connection::connect(&path).unwrap();
     let refused = connection.open(address(), &[64, 64], false).unwrap_err();
-    let refused = mixnode::node::NodeError::from(refused);
+    let refused = mixnode::process::NodeError::from(refused);
     assert_eq!(refused.exit_code(), 78);
     assert!(refused.to_string().contains("1 queue for 2 workers"));
     drop(connection);

@@ -5,7 +5,7 @@
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
 use loom::thread;
-use mixnode::replay::{ReplayRefusal, insert_if_absent};
+use mixnode::keys::replay::{ReplayRefusal, insert_if_absent};
 
 /// Inserts each thread's fingerprints into one bucket of `slots`; the outcomes by thread.
 fn run(

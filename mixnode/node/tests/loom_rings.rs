@@ -7,7 +7,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
-use mixnode::port::xsk::rings::{Consumer, Producer, RingMemory};
+use port::xsk::rings::{Consumer, Producer, RingMemory};
 
 struct LoomRing {
     producer: AtomicU32,

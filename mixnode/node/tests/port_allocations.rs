@@ -1,17 +1,18 @@
 //! Nothing allocates in the pool, the wheel or the replay table once they run; for ports see the port suite.
 
+#[path = "../../port/tests/counting/mod.rs"]
 mod counting;
 
 use arrayvec::ArrayVec;
 use counting::allocations_of;
-use mixnode::replay::ReplayTable;
-use mixnode::wheel::{TICK_NS, Wheel};
+use mixnode::keys::replay::ReplayTable;
+use mixnode::path::wheel::{TICK_NS, Wheel};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 #[test]
 fn wheel_and_replay_table_do_not_allocate_after_start() {
-    let mut pool = mixnode::pool::FramePool::new(1000).unwrap();
+    let mut pool = port::pool::FramePool::new(1000).unwrap();
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let mut wheel = Wheel::new(1000, TICK_NS, 0);
     let table = ReplayTable::new(100_000, &[1; 16]).unwrap();

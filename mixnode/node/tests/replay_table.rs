@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use mixnode::replay::{ReplayRefusal, ReplayTable, table_bytes, tags_for};
+use mixnode::keys::replay::{ReplayRefusal, ReplayTable, table_bytes, tags_for};
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};

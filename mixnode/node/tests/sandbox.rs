@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use mixnode::sandbox::{Calls, Confinement, Mode, confine, seal};
+use mixnode::process::sandbox::{Calls, Confinement, Mode, confine, seal};
 use sandbox::probes::{self, Outcome, REFUSED};
 
 /// Runs `child` of this program in the folder of a fresh directory.
@@ -102,7 +102,7 @@ fn child_confined() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let done = confined(folder);
-        if done.landlock == mixnode::sandbox::Extent::None {
+        if done.landlock == mixnode::process::sandbox::Extent::None {
             println!("SKIPPED the part of Landlock: this kernel has none");
         } else {
             files_are_the_folders_alone(folder);

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 
-use mixnode::sandbox::{Calls, Mode, confine, seal};
+use mixnode::process::sandbox::{Calls, Mode, confine, seal};
 
 // `enum bpf_cmd` and flags of linux/bpf.h.
 const MAP_CREATE: libc::c_long = 0;

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use arrayvec::ArrayVec;
-use mixnode::pool::{Frame, FramePool};
-use mixnode::port::BATCH_MAX;
-use mixnode::wheel::{HORIZON_TICKS, Wheel};
+use mixnode::path::wheel::{HORIZON_TICKS, Wheel};
+use port::BATCH_MAX;
+use port::pool::{Frame, FramePool};
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;

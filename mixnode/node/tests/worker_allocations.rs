@@ -1,5 +1,6 @@
 //! A worker that runs allocates nothing, turn after turn: a gateway and a mix with a client, on every port.
 
+#[path = "../../port/tests/counting/mod.rs"]
 mod counting;
 #[allow(dead_code)] // Shared with the mesh.
 #[path = "mesh/node.rs"]
@@ -10,18 +11,19 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use authority::Authority;
 use counting::allocations_of;
-use directory::{Authority, Consensus, Identity, Parameters, Role, SignedConsensus};
+use directory::{Consensus, Identity, Parameters, Role, SignedConsensus};
 use fog::{Client, Config, MemoryStorage};
 use link::{ClientKeys, DATAGRAM_BYTES};
-use mixnode::core::Settings;
-use mixnode::pool::FramePool;
-use mixnode::port::sim::{Conditions, Endpoint, Network};
-use mixnode::port::{
+use mixnode::path::core::Settings;
+use node::{Node, Place};
+use port::pool::FramePool;
+use port::sim::{Conditions, Endpoint, Network};
+use port::{
     EventFd, PlainPort, Port, PortParts, SimPort, SocketOptions, UringPort, monotonic_ns, socket,
     uring_available,
 };
-use node::{Node, Place};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 

@@ -1,6 +1,6 @@
 //! What goes wrong, and when: all drawn from the seed.
 
-use mixnode::port::sim::Conditions;
+use port::sim::Conditions;
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 

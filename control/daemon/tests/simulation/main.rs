@@ -11,8 +11,8 @@ mod user;
 mod wires;
 mod world;
 
-use mixnode::port::sim::Conditions;
-use mixnode::reason::Reason;
+use mixnode::path::reason::Reason;
+use port::sim::Conditions;
 
 use plan::Plan;
 use user::Part;

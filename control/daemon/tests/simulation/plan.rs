@@ -1,7 +1,7 @@
 //! What is simulated: how many of what, for how long, and what goes wrong.
 
-use mixnode::core::Settings;
-use mixnode::port::sim::Conditions;
+use mixnode::path::core::Settings;
+use port::sim::Conditions;
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]

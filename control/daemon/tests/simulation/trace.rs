@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use link::{DATAGRAM_BYTES, Datagram};
-use mixnode::port::sim::{Fate, Network, Traced};
+use port::sim::{Fate, Network, Traced};
 
 /// Source and destination.
 pub type Wire = (SocketAddr, SocketAddr);

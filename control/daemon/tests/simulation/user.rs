@@ -10,7 +10,7 @@ use fog::{
     Storage, TransferId,
 };
 use link::{ClientKeys, DATAGRAM_BYTES};
-use mixnode::port::sim::{Endpoint, Network};
+use port::sim::{Endpoint, Network};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use mixnode::port::sim::Conditions;
-use mixnode::reason::Reason;
+use mixnode::path::reason::Reason;
+use port::sim::Conditions;
 
 use crate::plan::Plan;
 use crate::poisson::{are_alike, gaps, is_poisson};

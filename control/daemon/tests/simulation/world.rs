@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use directory::{Authority, Consensus, Descriptor, Identity, Parameters, Role, SignedConsensus};
+use authority::Authority;
+use directory::{Consensus, Descriptor, Identity, Parameters, Role, SignedConsensus};
 use fog::Manifest;
-use mixnode::counters::Counters;
-use mixnode::port::SimPort;
-use mixnode::port::sim::{Network, NetworkCounters};
+use mixnode::path::counters::Counters;
+use port::SimPort;
+use port::sim::{Network, NetworkCounters};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 

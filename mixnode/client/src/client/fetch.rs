@@ -1,7 +1,7 @@
 //! Fetching the next consensus from the gateway, a part at a time, in ordinary slots.
 
-use directory::gateway::{Assembly, Control, LATEST};
 use directory::{Consensus, SignedConsensus};
+use link::control::{Assembly, Control, LATEST};
 
 use super::{Client, Event, unit};
 use crate::attachment::Frame;

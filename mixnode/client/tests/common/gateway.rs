@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
-use directory::gateway::{Control, LATEST};
+use link::control::{Control, LATEST};
 use link::{Arrival, DATAGRAM_BYTES, Datagram, Kind, OpenJob, Response, SealJob};
 use rand_core::Rng;
 use sphinx::{Command, Job, PACKET_BYTES};

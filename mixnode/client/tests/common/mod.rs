@@ -5,9 +5,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 
+use authority::Authority;
 use directory::{
-    Authorities, Authority, Consensus, Descriptor, EpochKey, Identity as NodeIdentity, LinkKey,
-    Parameters, Role, SignedConsensus,
+    Authorities, Consensus, Descriptor, EpochKey, Identity as NodeIdentity, LinkKey, Parameters,
+    Role, SignedConsensus,
 };
 use fog::{Client, Event};
 use link::{DATAGRAM_BYTES, Kind, LinkKeys, Responder, Session};

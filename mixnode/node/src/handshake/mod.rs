@@ -16,8 +16,8 @@ use link::{
 use rand::RngExt;
 use rand_core::CryptoRng;
 
-use crate::frontend::{Indices, Unfiltered};
-use crate::mail::Mail;
+use crate::loader_link::{Indices, Unfiltered};
+use crate::path::mail::Mail;
 
 /// Requests that may wait for the handshaker. A full queue drops initiations: their senders try again.
 pub const QUEUE_REQUESTS: usize = 256;

@@ -8,8 +8,8 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rand_core::CryptoRng;
 
 use super::{HandshakeCounters, Handshaker, QUEUE_REQUESTS, Request};
-use crate::mail::Mailbox;
-use crate::port::monotonic_ns;
+use crate::path::mail::Mailbox;
+use port::monotonic_ns;
 
 /// Longest sleep, so that a stop is noticed.
 const NAP: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@ use link::{
     CONTENT_OFFSET, ClientKeys, DATAGRAM_BYTES, Initiator, Kind, LinkPublic, OpenJob, SealJob,
     Session, TimestampSource, destination_tag, open_batch, seal_batch,
 };
-use mixnode::port::sim::Endpoint;
+use port::sim::Endpoint;
 use rand_core::Rng;
 use sphinx::{BODY_BYTES, DestinationTag, PACKET_BYTES};
 
@@ -101,7 +101,7 @@ impl Client {
 
     pub fn attach(&mut self, mesh: &mut Mesh, rate_pps: u32) {
         let mut content = [0; PACKET_BYTES];
-        directory::gateway::Control::Attach { rate_pps }.encode(&mut content);
+        link::control::Control::Attach { rate_pps }.encode(&mut content);
         self.send(mesh, Kind::Control, &content);
         mesh.run(20 * MS);
     }

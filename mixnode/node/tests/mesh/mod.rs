@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use directory::{
-    Authority, Consensus, Descriptor, Identity, Parameters, Path, Role, SignedConsensus,
-};
-use mixnode::core::Settings;
-use mixnode::counters::Counters;
-use mixnode::port::SimPort;
-use mixnode::port::sim::{Conditions, Network};
+use authority::Authority;
+use directory::{Consensus, Descriptor, Identity, Parameters, Path, Role, SignedConsensus};
+use mixnode::path::core::Settings;
+use mixnode::path::counters::Counters;
+use port::SimPort;
+use port::sim::{Conditions, Network};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx::{BODY_BYTES, DestinationTag, PACKET_BYTES, Terminal, wrap};

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
 use directory::SignedConsensus;
-use directory::gateway::{Assembly, Control, LATEST};
+use link::control::{Assembly, Control, LATEST};
 use link::{ClientKeys, Kind};
-use mixnode::reason::Reason;
+use mixnode::path::reason::Reason;
 use sphinx::Terminal;
 
 #[test]

@@ -3,8 +3,8 @@
 use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
 use link::Kind;
 use mixnode::handshake::QUEUE_REQUESTS;
-use mixnode::mail::{MAILBOX_LETTERS, Mail};
-use mixnode::reason::Reason;
+use mixnode::path::mail::{MAILBOX_LETTERS, Mail};
+use mixnode::path::reason::Reason;
 
 #[test]
 fn a_neighbour_never_holds_more_than_a_quarter_of_the_pool_and_others_get_through() {
@@ -247,7 +247,7 @@ fn a_client_that_asks_too_much_is_answered_as_its_stream_allows() {
     let mut alice = attached(&mut mesh, 1, 0, 1);
     for chunk in 0..40 {
         let mut content = [0; 1_200];
-        directory::gateway::Control::Fetch { epoch: 0, chunk }.encode(&mut content);
+        link::control::Control::Fetch { epoch: 0, chunk }.encode(&mut content);
         alice.send(&mesh, Kind::Control, &content);
     }
     mesh.run(10 * MS);

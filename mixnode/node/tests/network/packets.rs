@@ -2,9 +2,9 @@
 
 use crate::mesh::{Client, MS, Mesh, SECOND, Shape, attached, shape};
 use link::Kind;
-use mixnode::mail::Mail;
-use mixnode::port::sim::Conditions;
-use mixnode::reason::Reason;
+use mixnode::path::mail::Mail;
+use mixnode::path::reason::Reason;
+use port::sim::Conditions;
 use sphinx::Terminal;
 
 fn five_hops() -> Shape {

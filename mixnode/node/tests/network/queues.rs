@@ -2,10 +2,10 @@
 
 use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
 use link::Kind;
-use mixnode::gateway::{Clients, Whereabouts};
-use mixnode::mail::{MAILBOX_LETTERS, Mail};
-use mixnode::port::Port;
-use mixnode::reason::Reason;
+use mixnode::path::clients::{Clients, Whereabouts};
+use mixnode::path::mail::{MAILBOX_LETTERS, Mail};
+use mixnode::path::reason::Reason;
+use port::Port;
 
 /// A letter that changes nothing.
 fn idle_letter() -> Mail {

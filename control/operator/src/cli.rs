@@ -1,0 +1,123 @@
+//! The command line of `mixctl`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::lab::{self, Options};
+use crate::{doctor, geometry, xdp};
+use control::exit::{self, Failure};
+
+/// Runs, watches and explains Fogmix networks.
+#[derive(Debug, Parser)]
+#[command(name = "mixctl", version = directory::version(), max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts a whole network on this machine: no root, no configuration, gone with this process
+    Lab(Box<Options>),
+    /// Prints the packet's layout
+    Geometry {
+        /// Prints one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Examines this host: kernel, CPU, io_uring, limits, ports
+    Doctor {
+        /// The UDP port nodes would listen on
+        #[arg(long, value_name = "PORT", default_value_t = lab::UDP_PORT)]
+        udp_port: u16,
+        /// Prints one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Steers packets past the kernel into nodes: asks mixctld, which must be running
+    #[command(subcommand)]
+    Xdp(xdp::Command),
+    /// One node of a lab, started by the lab itself
+    #[command(hide = true)]
+    LabNode {
+        #[arg(long)]
+        config: PathBuf,
+        /// Process that must be the parent, else the lab is gone already
+        #[arg(long)]
+        parent: u32,
+        /// Network namespace to run in, as user nobody
+        #[arg(long)]
+        namespace: Option<PathBuf>,
+    },
+    /// The loader of one host of a lab with XDP, started by the lab itself
+    #[command(hide = true)]
+    LabLoader {
+        /// Process that must be the parent, else the lab is gone already
+        #[arg(long)]
+        parent: u32,
+        /// Network namespace to run in
+        #[arg(long)]
+        namespace: PathBuf,
+        /// Where to listen
+        #[arg(long)]
+        socket: PathBuf,
+        /// Folder on the BPF file system
+        #[arg(long)]
+        pins: PathBuf,
+    },
+}
+
+/// Runs the command line and says how the process ends.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let asked = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
+            let _ = error.print();
+            return ExitCode::from(if asked { 0 } else { exit::USAGE });
+        }
+    };
+    match run(arguments.command) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("mixctl: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Lab(options) => lab::run(&options),
+        Command::Geometry { json } => {
+            geometry::print(json);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor { udp_port, json } => Ok(if doctor::print(udp_port, json) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(exit::OS)
+        }),
+        Command::Xdp(command) => {
+            xdp::run(command)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::LabNode {
+            config,
+            parent,
+            namespace,
+        } => lab::child::run(&config, parent, namespace.as_deref()),
+        Command::LabLoader {
+            parent,
+            namespace,
+            socket,
+            pins,
+        } => lab::child::run_loader(parent, &namespace, &socket, &pins),
+    }
+}

@@ -1,0 +1,343 @@
+//! `mixctl lab`: a whole network on this machine, unprivileged, one small process a node.
+//!
+//! The lab's parent is the authority: it signs a document an epoch into a folder that the nodes watch.
+//! Node N listens on 127.1.N.1 and is its own operator. Everything ends with the parent. With `--xdp`, as root, each
+//! node is on a host of its own: see [`hosts`].
+
+pub mod child;
+mod hosts;
+mod network;
+mod node;
+mod options;
+mod status;
+mod summary;
+mod table;
+mod transfer;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use self::child::Node;
+use self::hosts::Hosts;
+use self::network::{Lock, Network};
+pub use self::options::{GATEWAYS, Options, UDP_PORT};
+use self::status::Status;
+use self::table::{Row, Screen};
+use self::transfer::{Outcome, Transfer};
+use crate::duration;
+use control::exit::{self, Failure};
+
+/// How often signals, children and the transfer are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the table is drawn.
+const DRAW: Duration = Duration::from_millis(1_000);
+/// How often a line is printed where there is no terminal.
+const LINE: Duration = Duration::from_secs(10);
+
+/// Runs a lab until the transfer ends, or without one until Ctrl-C.
+///
+/// # Errors
+/// Everything that keeps the network from coming up, with its exit code.
+pub fn run(options: &Options) -> Result<ExitCode, Failure> {
+    if let Some(file) = &options.send {
+        std::fs::File::open(file)
+            .map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", file.display())))?;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second Ctrl-C ends the process at once, and the nodes with it.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let mut screen = Screen::new();
+    let (port, why) = network::resolve_port(options)?;
+    let _lock = Lock::take(options)?;
+    introduce(&mut screen, options, port, why.as_deref());
+
+    let temporary;
+    let root: PathBuf = if let Some(dir) = &options.dir {
+        std::fs::create_dir_all(dir)?;
+        std::path::absolute(dir)?
+    } else {
+        temporary = tempfile::Builder::new().prefix("fogmix-lab-").tempdir()?;
+        temporary.path().to_owned()
+    };
+    let mut hosts = None;
+    if options.xdp {
+        let made = Hosts::create(options, &root)?;
+        screen.say(&format!(
+            "  each in a network namespace, the XDP program in {} mode before it",
+            made.mode()
+        ));
+        hosts = Some(made);
+    }
+    let mut network = Network::create(&root, options)?;
+    if options.xdp {
+        hosts::give_files(&root, options)?;
+    }
+    let mut nodes = Vec::new();
+    for (number, role) in options.nodes() {
+        let namespace = hosts.as_ref().and_then(|hosts| hosts.of_node(number));
+        let config = network.config_path(number);
+        nodes.push(Node::start(number, role, &config, namespace.as_deref())?);
+    }
+    let began = Instant::now();
+    let result = network.open(&mut nodes).and_then(|()| {
+        Lab {
+            options,
+            screen: &mut screen,
+            network: &mut network,
+            nodes: &mut nodes,
+            hosts: &mut hosts,
+            stop: &stop,
+            began,
+            last: Vec::new(),
+        }
+        .run()
+    });
+    child::stop_all(&mut nodes);
+    let outcome = result?;
+    Ok(conclude(&mut screen, options, outcome))
+}
+
+/// Prints what the transfer came to and says how the process ends.
+fn conclude(screen: &mut Screen, options: &Options, outcome: Option<Outcome>) -> ExitCode {
+    let Some(outcome) = outcome else {
+        screen.say("Lab stopped.");
+        return ExitCode::SUCCESS;
+    };
+    let file = options
+        .send
+        .as_ref()
+        .and_then(|file| file.file_name())
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let shown = outcome
+        .summary
+        .show(screen, &file, &outcome.sent_hash, &outcome.received_hash);
+    screen.say(&format!("\n{shown}"));
+    if options.json
+        && let Ok(line) = serde_json::to_string(&outcome.summary)
+    {
+        screen.say(&line);
+    }
+    if outcome.summary.identical {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::SOFTWARE)
+    }
+}
+
+fn introduce(screen: &mut Screen, options: &Options, port: &str, why: Option<&str>) {
+    let count = options.nodes().count();
+    screen.say(&screen.bold(&format!(
+        "Fogmix lab: {} layers of {} mixes, {GATEWAYS} gateways",
+        options.layers, options.mixes
+    )));
+    screen.say(&format!(
+        "  {} a hop on average, {} packets/s a client, an epoch of {}{}",
+        duration::show(options.mean_delay),
+        options.rate,
+        duration::show(options.epoch),
+        if options.loss > 0.0 {
+            format!(", each datagram lost with probability {}", options.loss)
+        } else {
+            String::new()
+        }
+    ));
+    let last = options.address(u16::try_from(count).unwrap_or(u16::MAX));
+    screen.say(&format!(
+        "  {count} nodes on {} to {last}, port `{port}`",
+        options.address(1)
+    ));
+    if let Some(why) = why {
+        screen.say(&format!("  not on io_uring: {why}"));
+    }
+}
+
+/// A lab whose network is up.
+struct Lab<'a> {
+    options: &'a Options,
+    screen: &'a mut Screen,
+    network: &'a mut Network,
+    nodes: &'a mut Vec<Node>,
+    hosts: &'a mut Option<Hosts>,
+    stop: &'a AtomicBool,
+    began: Instant,
+    /// Each node's status at the last drawing, and when that was.
+    last: Vec<(Status, Instant)>,
+}
+
+impl Lab<'_> {
+    fn run(mut self) -> Result<Option<Outcome>, Failure> {
+        while !self.network.has_begun() && !self.stopped() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let signed = self
+            .network
+            .current()
+            .map(network::name_of)
+            .unwrap_or_default();
+        let after = self.began.elapsed().as_secs_f64();
+        self.screen
+            .say(&format!("  up after {after:.1} s, {signed}"));
+        let mut transfer = match &self.options.send {
+            Some(file) => {
+                let mut namespace = None;
+                if let Some(hosts) = self.hosts.as_mut() {
+                    hosts.mark()?;
+                    namespace = Some(hosts.of_clients());
+                }
+                Some(Transfer::start(
+                    file,
+                    self.network,
+                    self.options,
+                    namespace,
+                )?)
+            }
+            None => None,
+        };
+        if transfer.is_none() {
+            self.explain();
+        }
+        let interval = if self.screen.is_terminal() {
+            DRAW
+        } else {
+            LINE
+        };
+        let mut next = Instant::now() + interval / 2;
+        while !self.stopped() {
+            self.network.turn()?;
+            if let Some(outcome) = transfer.as_mut().and_then(Transfer::outcome) {
+                let mut outcome = outcome?;
+                if let Some(hosts) = self.hosts.as_ref() {
+                    outcome.summary.xdp = Some(hosts.counted()?);
+                }
+                return Ok(Some(outcome));
+            }
+            if Instant::now() >= next {
+                next = Instant::now() + interval;
+                self.show(transfer.as_ref());
+            }
+            thread::sleep(TICK);
+        }
+        match transfer {
+            Some(_) => Err(Failure::new(130, "interrupted before the file had arrived")),
+            None => Ok(None),
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// How to use the network from other terminals.
+    fn explain(&mut self) {
+        let file = self.network.bootstrap_path();
+        // Clients of a lab with namespaces belong into one of them.
+        let fog = self.hosts.as_ref().map_or("fog".to_owned(), |hosts| {
+            format!("nsenter --net={} fog", hosts.of_clients().display())
+        });
+        let text = format!(
+            "\n{}\n{}\n\n{}\n{}\n\n{}\n",
+            self.screen.bold("Receive in one terminal:"),
+            format_args!(
+                "  {fog} --home bob init --network {0}\n  {fog} --home bob recv --out inbox",
+                file.display()
+            ),
+            self.screen.bold("Send in another:"),
+            format_args!(
+                "  {fog} --home alice init --network {0}\n  {fog} --home alice send ADDRESS FILE",
+                file.display()
+            ),
+            self.screen.dim("Ctrl-C stops the lab."),
+        );
+        self.screen.say(&text);
+    }
+
+    fn show(&mut self, transfer: Option<&Transfer>) {
+        let rows = self.rows();
+        let progress = transfer.map(|transfer| self.progress_line(transfer));
+        if self.screen.is_terminal() {
+            let mut text = format!("\n{}", table::nodes(self.screen, &rows));
+            if let Some(line) = progress {
+                text.push('\n');
+                text.push_str(&line);
+            }
+            self.screen.draw(&text);
+        } else {
+            let epoch = self
+                .network
+                .current()
+                .map_or(0, directory::Consensus::epoch);
+            let line = table::one_line(&rows, self.began.elapsed(), epoch);
+            self.screen.say(&line);
+            if let Some(line) = progress {
+                self.screen.say(&line);
+            }
+        }
+    }
+
+    fn progress_line(&self, transfer: &Transfer) -> String {
+        let progress = transfer.progress();
+        if progress.acknowledged_bytes == 0 || progress.total_bytes == 0 {
+            return format!("  {}", progress.phase);
+        }
+        let fraction = progress.acknowledged_bytes as f64 / progress.total_bytes as f64;
+        let left_s = transfer.elapsed().as_secs_f64() * (1.0 - fraction) / fraction;
+        format!(
+            "  {} {:>3.0} %  {} of {} bytes, {}, {left_s:.0} s left",
+            table::bar(fraction, 24),
+            fraction * 100.0,
+            summary::grouped(progress.acknowledged_bytes),
+            summary::grouped(progress.total_bytes),
+            progress.phase,
+        )
+    }
+
+    fn rows(&mut self) -> Vec<Row> {
+        let now = Instant::now();
+        let layers: Vec<(u16, u8)> = self.network.current().map_or_else(Vec::new, |consensus| {
+            let layer =
+                |node: &directory::Node| Some((network::number_of(&node.operator)?, node.layer));
+            consensus.nodes().iter().filter_map(layer).collect()
+        });
+        let mut fresh = Vec::new();
+        let mut rows = Vec::new();
+        for (position, node) in self.nodes.iter_mut().enumerate() {
+            let status = node.status();
+            let (before, at) = self
+                .last
+                .get(position)
+                .cloned()
+                .unwrap_or_else(|| (status.clone(), now));
+            let seconds = now.duration_since(at).as_secs_f64();
+            let rate = |new: u64, old: u64| {
+                if seconds > 0.0 {
+                    new.saturating_sub(old) as f64 / seconds
+                } else {
+                    0.0
+                }
+            };
+            rows.push(Row {
+                number: node.number,
+                role: node.role,
+                layer: layers
+                    .iter()
+                    .find(|(number, _)| *number == node.number)
+                    .map(|(_, layer)| *layer),
+                alive: node.gone().is_none(),
+                received_pps: rate(status.received, before.received),
+                sent_pps: rate(status.sent(), before.sent()),
+                dropped_pps: rate(status.rejected, before.rejected),
+                status: status.clone(),
+            });
+            fresh.push((status, now));
+        }
+        self.last = fresh;
+        rows
+    }
+}

@@ -1,0 +1,329 @@
+//! The lab's folder: the authority's store, a config file a node, the bootstrap file for clients.
+
+use std::fs;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use authority::Authority;
+use directory::store::{Store, hex};
+use directory::{Bootstrap, Consensus, Identity, Role};
+use port::{Exclusive, PortKind, Resolved};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::child::Node;
+use super::options::Options;
+use control::exit::{self, Failure};
+
+/// From the start of the lab to the start of epoch 1: time for the nodes to write their descriptors.
+const HEAD_START: Duration = Duration::from_millis(1_500);
+/// How long nodes may take to appear on a busy machine.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The right to run a lab on one UDP port. An abstract unix socket: gone with the process.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its life")] UnixListener);
+
+impl Lock {
+    /// Takes the right.
+    ///
+    /// # Errors
+    /// Another lab has it, or another program has the port of a node.
+    pub fn take(options: &Options) -> Result<Self, Failure> {
+        let port = options.udp_port;
+        // In namespaces nobody else has the nodes' addresses.
+        let on_loopback = !options.xdp;
+        let kind = if options.xdp { "lab-xdp" } else { "lab" };
+        let name = SocketAddr::from_abstract_name(format!("fogmix/{kind}/{port}"))?;
+        let lock = UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => Failure::new(
+                exit::OS,
+                format!(
+                    "another lab runs on UDP port {port}: stop it, or choose another with --udp-port"
+                ),
+            ),
+            _ => error.into(),
+        })?;
+        for (number, _) in options.nodes().filter(|_| on_loopback) {
+            // Taken and given back: the node itself takes it for good.
+            Exclusive::acquire(options.address(number)).map_err(|error| {
+                Failure::new(
+                    exit::OS,
+                    format!("{error}; or choose another with --udp-port"),
+                )
+            })?;
+        }
+        Ok(Self(lock))
+    }
+}
+
+/// Which port the nodes use, and why not a better one.
+///
+/// # Errors
+/// io_uring was asked for by name and can't be had.
+pub fn resolve_port(options: &Options) -> Result<(&'static str, Option<String>), Failure> {
+    if options.xdp {
+        return Ok(("xsk", None));
+    }
+    match options.port.resolve() {
+        Ok(Resolved::Uring) => Ok(("uring", None)),
+        Ok(Resolved::Xsk) => Err(Failure::new(
+            exit::USAGE,
+            "--port xsk: the nodes of this lab share one interface: use auto, uring or plain",
+        )),
+        Ok(Resolved::Plain(reason)) => Ok(("plain", reason.map(|reason| reason.to_string()))),
+        Err(reason) => Err(Failure::new(
+            exit::OS,
+            format!("--port uring: {reason}, or use --port plain"),
+        )),
+    }
+}
+
+/// A network's authority and folder.
+#[derive(Debug)]
+pub struct Network {
+    root: PathBuf,
+    store: Store,
+    authority: Authority,
+    current: Option<Consensus>,
+}
+
+/// Milliseconds since the Unix epoch.
+pub fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| {
+            u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+        })
+}
+
+/// A generator seeded by the kernel.
+///
+/// # Errors
+/// The kernel has no randomness to give.
+pub fn system_rng() -> Result<ChaCha20Rng, Failure> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| Failure::new(exit::OS, format!("no randomness: {error}")))?;
+    Ok(ChaCha20Rng::from_seed(seed))
+}
+
+impl Network {
+    /// Makes the folder's content anew: a network of its own, with its own authority.
+    ///
+    /// Epoch 0 is over in a moment and has no nodes; its document tells the starting nodes the
+    /// network's parameters. Epoch 1 is the first with packets.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn create(root: &Path, options: &Options) -> Result<Self, Failure> {
+        for part in ["directory", "nodes"] {
+            match fs::remove_dir_all(root.join(part)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        let first_ms = unix_ms() + u64::try_from(HEAD_START.as_millis()).unwrap_or(0);
+        let key = Identity::generate(&mut system_rng()?);
+        let bad = |error: &dyn std::error::Error| Failure::new(exit::USAGE, error.to_string());
+        let authority =
+            Authority::new(key, options.parameters(first_ms)).map_err(|error| bad(&error))?;
+        let store = Store::create(&root.join("directory"))?;
+        store.publish_authorities(&authority.authorities().map_err(|error| bad(&error))?)?;
+        let empty = authority.sign(0, []).map_err(|error| bad(&error))?;
+        store.publish_consensus(0, &empty)?;
+        for (number, role) in options.nodes() {
+            let folder = root.join("nodes").join(number.to_string());
+            fs::create_dir_all(folder.join("state"))?;
+            fs::write(
+                folder.join("node.toml"),
+                config(root, options, number, role)?,
+            )?;
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            store,
+            authority,
+            current: None,
+        })
+    }
+
+    /// Where node `number`'s config file is.
+    pub fn config_path(&self, number: u16) -> PathBuf {
+        self.root
+            .join("nodes")
+            .join(number.to_string())
+            .join("node.toml")
+    }
+
+    /// The file that clients start from.
+    pub fn bootstrap_path(&self) -> PathBuf {
+        self.root.join("network")
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The document of the current epoch, as the lab signed it.
+    pub fn current(&self) -> Option<&Consensus> {
+        self.current.as_ref()
+    }
+
+    /// Waits for all nodes' descriptors and signs the first document that has them.
+    ///
+    /// # Errors
+    /// A node ended, or did not appear in time.
+    pub fn open(&mut self, nodes: &mut [Node]) -> Result<(), Failure> {
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            for node in nodes.iter_mut() {
+                if let Some(status) = node.gone() {
+                    return Err(node.failure(status));
+                }
+            }
+            let epoch = self.authority.parameters().epoch_at(unix_ms()).max(1);
+            let descriptors = self.store.read_descriptors()?;
+            let present = descriptors
+                .iter()
+                .filter(|descriptor| descriptor.key_at(epoch).is_some())
+                .count();
+            if present == nodes.len() {
+                let document = self
+                    .authority
+                    .sign(epoch, descriptors)
+                    .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
+                self.store.publish_consensus(epoch, &document)?;
+                return self.refresh(epoch);
+            }
+            if Instant::now() >= deadline {
+                let message = format!("only {present} of {} nodes came up", nodes.len());
+                return Err(Failure::new(exit::OS, message));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether epoch 1 has begun, so that packets may flow.
+    pub fn has_begun(&self) -> bool {
+        unix_ms() >= self.authority.parameters().epoch_starts_ms(1)
+    }
+
+    /// The authority's housekeeping; call it several times an epoch.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn turn(&mut self) -> Result<(), Failure> {
+        control::authority::turn(&self.authority, &self.store, unix_ms())?;
+        let epoch = self.authority.parameters().epoch_at(unix_ms());
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|held| held.epoch() < epoch)
+        {
+            self.refresh(epoch)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over the document of `epoch` and rewrites the bootstrap file with it.
+    fn refresh(&mut self, epoch: u32) -> Result<(), Failure> {
+        let software =
+            |error: &dyn std::error::Error| Failure::new(exit::SOFTWARE, error.to_string());
+        let authorities = self
+            .authority
+            .authorities()
+            .map_err(|error| software(&error))?;
+        let Some(consensus) = self.store.read_consensus(epoch)? else {
+            return Ok(());
+        };
+        let held = consensus
+            .verify(&authorities, None)
+            .map_err(|error| software(&error))?;
+        let bootstrap = Bootstrap {
+            authorities,
+            consensus,
+        };
+        bootstrap.write(&self.bootstrap_path())?;
+        self.current = Some(held);
+        Ok(())
+    }
+}
+
+/// A node's config file. Its pool is sized by `max_pps` and the mean delay.
+fn config(root: &Path, options: &Options, number: u16, role: Role) -> Result<String, Failure> {
+    // One client's rate passes each node at most a few times over; room for cover and other clients.
+    let max_pps = (options.rate * 8).max(2_000);
+    let port = match options.port {
+        _ if options.xdp => "xsk",
+        PortKind::Auto => "auto",
+        PortKind::Uring => "uring",
+        PortKind::Plain => "plain",
+        PortKind::Xsk => "xsk",
+    };
+    let path = |path: PathBuf| {
+        path.into_os_string().into_string().map_err(|_| {
+            Failure::new(
+                exit::USAGE,
+                "the lab's folder must have a name in UTF-8 (--dir)",
+            )
+        })
+    };
+    let state = path(root.join("nodes").join(number.to_string()).join("state"))?;
+    let directory = path(root.join("directory"))?;
+    let mut document = toml::Table::new();
+    let mut section = |name: &str, entries: Vec<(&str, toml::Value)>| {
+        let table: toml::Table = entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        document.insert(name.to_owned(), table.into());
+    };
+    section(
+        "node",
+        vec![
+            ("role", role.to_string().into()),
+            ("operator", format!("lab-{number}").into()),
+            ("listen", vec![options.address(number).to_string()].into()),
+            ("port", port.into()),
+            ("state_dir", state.into()),
+            ("capacity_pps", i64::from(max_pps).into()),
+        ],
+    );
+    section("network", vec![("directory", directory.into())]);
+    section(
+        "worker",
+        vec![
+            ("count", 1.into()),
+            ("pin", false.into()),
+            ("max_pps", i64::from(max_pps).into()),
+        ],
+    );
+    if options.xdp {
+        let loader = path(super::hosts::socket_path(root, number))?;
+        section("xdp", vec![("loader", loader.into())]);
+    }
+    if options.loss > 0.0 {
+        section("fault", vec![("loss", options.loss.into())]);
+    }
+    toml::to_string(&document).map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))
+}
+
+/// The number a lab gave to the node of this identity: its operator's name says it.
+pub fn number_of(operator: &str) -> Option<u16> {
+    operator.strip_prefix("lab-")?.parse().ok()
+}
+
+/// A short name of a document for people: epoch and the first bytes of the beacon.
+pub fn name_of(consensus: &Consensus) -> String {
+    let beacon = hex(consensus.beacon());
+    format!(
+        "epoch {} ({})",
+        consensus.epoch(),
+        beacon.get(..8).unwrap_or("")
+    )
+}

@@ -1,0 +1,164 @@
+//! What a lab is made of: the flags, their bounds, and what follows from them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use directory::{Parameters, Role};
+use port::PortKind;
+
+use crate::duration;
+
+/// Where a lab's nodes listen unless told otherwise: UDP port of 127.1.N.1.
+pub const UDP_PORT: u16 = 9_000;
+/// Gateways of a lab: the sender's and the receiver's.
+pub const GATEWAYS: u16 = 2;
+
+/// The largest lab has an address for each node: 80 mixes in 3 layers and 2 gateways, numbers of one byte.
+const _: () = assert!(3 * 80 + GATEWAYS <= 254);
+
+/// The flags of `mixctl lab`.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Sends this file from a fresh alice to a fresh bob, then ends; exit 0 only if it arrived whole
+    #[arg(long, value_name = "FILE")]
+    pub send: Option<PathBuf>,
+    /// Layers of mixes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub layers: u8,
+    /// Mixes in each layer
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=80))]
+    pub mixes: u16,
+    /// Mean delay at each hop
+    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = mean_delay)]
+    pub mean_delay: Duration,
+    /// Packets a second of each client, busy or idle
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+    /// Length of an epoch: after each, keys, layers and the consensus are new
+    #[arg(long, value_name = "TIME", default_value = "20m", value_parser = epoch)]
+    pub epoch: Duration,
+    /// Drops each datagram with this probability
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    pub loss: f64,
+    /// How nodes receive and send: auto, uring or plain
+    #[arg(long, value_name = "PORT", default_value = "auto", value_parser = port)]
+    pub port: PortKind,
+    /// UDP port of every node; node N listens on 127.1.N.1
+    #[arg(long, value_name = "NUMBER", default_value_t = UDP_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    pub udp_port: u16,
+    /// As root: each node in a network namespace of its own, with the XDP program before it and AF_XDP sockets
+    #[arg(long, conflicts_with = "port")]
+    pub xdp: bool,
+    /// With --xdp: IPv6 instead of IPv4 between all of them
+    #[arg(long, requires = "xdp")]
+    pub ipv6: bool,
+    /// Keeps the lab's files here instead of a temporary folder; an earlier lab's are replaced
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Prints the summary as one JSON line at the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Options {
+    /// All nodes: gateways first, then mixes; numbered from 1.
+    pub fn nodes(&self) -> impl Iterator<Item = (u16, Role)> + use<> {
+        let mixes = u16::from(self.layers) * self.mixes;
+        (1..=GATEWAYS + mixes).map(|number| {
+            let role = if number <= GATEWAYS {
+                Role::Gateway
+            } else {
+                Role::Mix
+            };
+            (number, role)
+        })
+    }
+
+    /// Where node `number` listens. Each node has a /24 or /48 of its own, as path selection asks.
+    pub fn address(&self, number: u16) -> SocketAddr {
+        let low = u8::try_from(number).unwrap_or(u8::MAX);
+        let ip = match (self.xdp, self.ipv6) {
+            (false, _) => IpAddr::V4(Ipv4Addr::new(127, 1, low, 1)),
+            (true, false) => IpAddr::V4(Ipv4Addr::new(10, 77, low, 1)),
+            (true, true) => IpAddr::V6(Ipv6Addr::new(0xfd77, 0, number, 0, 0, 0, 0, 1)),
+        };
+        SocketAddr::new(ip, self.udp_port)
+    }
+
+    /// With `--xdp`: where the clients are.
+    pub fn client_address(&self) -> IpAddr {
+        self.address(255).ip()
+    }
+
+    /// With `--xdp`: length of the prefix that all addresses share; they are on one Ethernet.
+    pub fn prefix(&self) -> u8 {
+        if self.ipv6 { 32 } else { 16 }
+    }
+
+    /// The network's parameters with epoch 1 starting at `first_epoch_unix_ms`.
+    pub fn parameters(&self, first_epoch_unix_ms: u64) -> Parameters {
+        let epoch_ms = u64::try_from(self.epoch.as_millis()).unwrap_or(u64::MAX);
+        Parameters {
+            genesis_unix_ms: first_epoch_unix_ms.saturating_sub(epoch_ms),
+            epoch_ms,
+            mean_delay_us: u32::try_from(self.mean_delay.as_micros()).unwrap_or(u32::MAX),
+            client_rate_pps: self.rate,
+            layers: self.layers,
+        }
+    }
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=0.5).contains(&value) => Ok(value),
+        _ => Err("a probability from 0 to 0.5".into()),
+    }
+}
+
+fn mean_delay(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_micros(100), Duration::from_secs(60))
+}
+
+fn epoch(text: &str) -> Result<Duration, String> {
+    within(
+        text,
+        Duration::from_secs(5),
+        Duration::from_secs(7 * 24 * 3_600),
+    )
+}
+
+fn within(text: &str, shortest: Duration, longest: Duration) -> Result<Duration, String> {
+    let value = duration::parse(text)?;
+    if (shortest..=longest).contains(&value) {
+        Ok(value)
+    } else {
+        let (shortest, longest) = (duration::show(shortest), duration::show(longest));
+        Err(format!("must be from {shortest} to {longest}"))
+    }
+}
+
+fn port(text: &str) -> Result<PortKind, String> {
+    text.parse()
+        .map_err(|error: port::UnknownPort| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoch_one_starts_when_it_was_told() {
+        #[derive(clap::Parser)]
+        struct Flags {
+            #[command(flatten)]
+            options: Options,
+        }
+        let flags: Flags = clap::Parser::parse_from(["lab", "--epoch", "60s"]);
+        let parameters = flags.options.parameters(1_000_000_000);
+        assert_eq!(parameters.epoch_starts_ms(1), 1_000_000_000);
+        assert!(parameters.check().is_ok());
+        assert_eq!(flags.options.nodes().count(), 8);
+    }
+}

@@ -1,0 +1,5 @@
+//! `mixctl`, the operator's command line.
+
+fn main() -> std::process::ExitCode {
+    operator::cli::main()
+}

@@ -1,0 +1,194 @@
+//! A small network of real `mixnode` processes around an authority played here: one gateway, two layers of one mix.
+
+#![allow(dead_code, reason = "each test target uses its part")]
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use authority::Authority;
+use directory::store::Store;
+use directory::{Identity, Parameters};
+use mixnode::process::status::NodeStatus;
+use mixnode::process::unix_ms;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Roles of the nodes numbered from 1.
+pub const ROLES: [&str; 3] = ["gateway", "mix", "mix"];
+/// Time from the start to the first epoch with packets.
+const HEAD_START_MS: u64 = 1_500;
+
+/// Folder and authority.
+pub struct Network {
+    folder: tempfile::TempDir,
+    pub store: Store,
+    authority: Authority,
+    /// Whom the nodes run as, if not as this process.
+    user: Option<u32>,
+    program: PathBuf,
+}
+
+impl Network {
+    pub fn new(epoch_ms: u64, user: Option<u32>) -> Network {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let mut rng = ChaCha20Rng::seed_from_u64(unix_ms());
+        let parameters = Parameters {
+            genesis_unix_ms: unix_ms() + HEAD_START_MS - epoch_ms,
+            epoch_ms,
+            mean_delay_us: 1_000,
+            client_rate_pps: 10,
+            layers: 2,
+        };
+        let authority = Authority::new(Identity::generate(&mut rng), parameters).unwrap();
+        let store = Store::create(&root.join("directory")).unwrap();
+        store
+            .publish_authorities(&authority.authorities().unwrap())
+            .unwrap();
+        // Of an epoch without nodes: tells those that start the parameters.
+        let empty = authority.sign(0, []).unwrap();
+        store.publish_consensus(0, &empty).unwrap();
+        // Where any user may run it. Copied by another process: a descriptor that writes to it, inherited by what some
+        // other test starts meanwhile, would keep it from being run.
+        let program = root.join("mixnode");
+        let copied = Command::new("cp")
+            .args([&crate::programs::program("mixnode", "mixnode"), &program])
+            .status();
+        assert!(copied.unwrap().success());
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(root, open).unwrap();
+        if user.is_some() {
+            chown(store.descriptors_path(), user, user).unwrap();
+        }
+        Network {
+            folder,
+            store,
+            authority,
+            user,
+            program,
+        }
+    }
+
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts node `number` from the calling thread, hence in its network namespace; `more` is the end of its
+    /// configuration.
+    pub fn start(&self, number: usize, listen: SocketAddr, port: &str, more: &str) -> Node {
+        let state = self.root().join(format!("state-{number}"));
+        std::fs::create_dir_all(&state).unwrap();
+        chown(&state, self.user, self.user).unwrap();
+        let text = format!(
+            "[node]\nrole = {:?}\noperator = \"operator {number}\"\nport = {port:?}\nlisten = [\"{listen}\"]\n\
+             state_dir = {state:?}\ncapacity_pps = 100000\n[network]\ndirectory = {:?}\n\
+             [cover]\nloop_interval_ms = 50\n[sandbox]\nmode = \"require\"\n{more}",
+            ROLES[number - 1],
+            self.store.root(),
+        );
+        let config = self.root().join(format!("{number}.toml"));
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(&self.program);
+        command.args(["--status-lines", "--config"]).arg(&config);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, statuses) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _ = sender.send(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Node { child, statuses }
+    }
+
+    /// Waits for all nodes' descriptors and signs the first document that has them.
+    pub fn open(&self, nodes: &mut [Node]) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let epoch = self.authority.parameters().epoch_at(unix_ms()).max(1);
+            let descriptors = self.store.read_descriptors().unwrap();
+            let ready = descriptors.iter().filter(|one| one.key_at(epoch).is_some());
+            if ready.count() == nodes.len() {
+                let document = self.authority.sign(epoch, descriptors).unwrap();
+                self.store.publish_consensus(epoch, &document).unwrap();
+                return;
+            }
+            assert!(Instant::now() < until, "a node published no descriptor");
+            for node in &mut *nodes {
+                assert_eq!(node.child.try_wait().unwrap(), None, "a node ended");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What an authority does all the time.
+    pub fn turn(&self) {
+        control::authority::turn(&self.authority, &self.store, unix_ms()).unwrap();
+    }
+}
+
+/// A process that ends with the test, however that ends.
+pub struct Node {
+    pub child: Child,
+    statuses: Receiver<NodeStatus>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Node {
+    /// The first status from now on that `fits`, while the network goes on.
+    pub fn await_status(
+        &mut self,
+        network: &Network,
+        what: &str,
+        mut fits: impl FnMut(&NodeStatus) -> bool,
+    ) -> NodeStatus {
+        let until = Instant::now() + PATIENCE;
+        let _ = self.statuses.try_iter().count();
+        let mut last = NodeStatus::default();
+        loop {
+            network.turn();
+            match self.statuses.recv_timeout(Duration::from_millis(200)) {
+                Ok(status) if fits(&status) => return status,
+                Ok(status) => last = status,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => panic!("the node ended before {what}"),
+            }
+            assert!(Instant::now() < until, "{what} did not come: {last:?}");
+        }
+    }
+
+    /// Waits until `count` more loop packets have come back than now.
+    pub fn await_loops(&mut self, network: &Network, count: u64) -> NodeStatus {
+        let before = self
+            .await_status(network, "a status", |_| true)
+            .loop_returned;
+        self.await_status(network, "loops that return", |status| {
+            status.loop_returned >= before + count
+        })
+    }
+
+    /// Asks the process to stop; its last status.
+    pub fn stop(&mut self) -> NodeStatus {
+        let id = i32::try_from(self.child.id()).unwrap();
+        let id = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        self.statuses.iter().last().unwrap()
+    }
+}

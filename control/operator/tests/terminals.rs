@@ -1,0 +1,259 @@
+//! A file between two terminals through a running lab, whatever is killed meanwhile. No root; timings decide nothing.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use directory::Bootstrap;
+use tempfile::TempDir;
+
+mod programs;
+mod running;
+use running::{Running, children_of, free_port, wait_until};
+
+fn fog() -> Command {
+    let mut command = Command::new(programs::program("fog", "fog"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A lab with short delays, and the stores of two users.
+struct Network {
+    folder: TempDir,
+    lab: Running,
+    address: String,
+    file: PathBuf,
+}
+
+impl Network {
+    /// A lab of `flags`, and a file of `bytes` for alice to send to bob.
+    fn start(bytes: u32, flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("lab").display().to_string();
+        let mut arguments = vec!["--dir", &root, "--mean-delay", "5ms"];
+        arguments.extend(flags);
+        let (lab, _) = Running::lab(&free_port(), &arguments);
+        let file = folder.path().join("file");
+        let content: Vec<u8> = (0..bytes)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        std::fs::write(&file, content).unwrap();
+        let mut network = Self {
+            folder,
+            lab,
+            address: String::new(),
+            file,
+        };
+        network.init("alice");
+        network.address = network.init("bob");
+        network
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn bootstrap(&self) -> PathBuf {
+        self.home("lab").join("network")
+    }
+
+    /// The epoch of now, as the lab last said.
+    fn epoch(&self) -> u32 {
+        let bootstrap = Bootstrap::read(&self.bootstrap()).unwrap();
+        bootstrap.verify().unwrap().epoch()
+    }
+
+    fn init(&self, name: &str) -> String {
+        let output = fog()
+            .arg("--home")
+            .arg(self.home(name))
+            .args(["init", "--network"])
+            .arg(self.bootstrap())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn receive(&self) -> Terminal {
+        let mut command = fog();
+        command
+            .arg("--home")
+            .arg(self.home("bob"))
+            .args(["recv", "--out"])
+            .arg(self.home("inbox"));
+        Terminal::open(command)
+    }
+
+    fn send(&self) -> Terminal {
+        let mut command = fog();
+        command
+            .arg("--home")
+            .arg(self.home("alice"))
+            .args(["send", &self.address])
+            .arg(&self.file);
+        Terminal::open(command)
+    }
+
+    /// The sender ends well, bob has the file whole, once, and says so once.
+    fn arrives(&self, mut sender: Terminal, bob: &Terminal, earlier: &[&Terminal]) {
+        let ended = sender.ended();
+        assert!(ended.success(), "{ended}: {}", sender.said());
+        wait_until("the recipient's word", || bob.done() > 0);
+        let files: Vec<_> = std::fs::read_dir(self.home("inbox"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        assert!(
+            std::fs::read(&files[0]).unwrap() == std::fs::read(&self.file).unwrap(),
+            "the file is not what was sent"
+        );
+        let before: usize = earlier.iter().map(|terminal| terminal.done()).sum();
+        assert_eq!((before, bob.done()), (0, 1), "{}", bob.said());
+    }
+}
+
+/// A program in a terminal of its own: what it says is kept.
+struct Terminal {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Terminal {
+    fn open(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let streams: [Box<dyn std::io::Read + Send>; 2] = [
+            Box::new(child.stdout.take().unwrap()),
+            Box::new(child.stderr.take().unwrap()),
+        ];
+        for stream in streams {
+            let lines = Arc::clone(&lines);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    lines.lock().unwrap().push(line);
+                }
+            });
+        }
+        Self { child, lines }
+    }
+
+    fn said(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        wait_until(text, || {
+            let ended = self.child.try_wait().unwrap();
+            assert!(
+                ended.is_none(),
+                "{ended:?} before `{text}`: {}",
+                self.said()
+            );
+            self.said().contains(text)
+        });
+    }
+
+    /// Files received whole: a line with the path each.
+    fn done(&self) -> usize {
+        let lines = self.lines.lock().unwrap();
+        let place = |line: &&String| line.starts_with('/') && line.contains("/inbox/");
+        lines.iter().filter(place).count()
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the end of a program", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What bob says when the first chunks are there.
+const STARTED: &str = "\"file\": ";
+
+#[test]
+fn a_file_arrives_when_the_recipient_starts_late() {
+    let network = Network::start(40_000, &["--rate", "200"]);
+    let sender = network.send();
+    // Time to attach, ask for bob's key in vain, and ask again.
+    std::thread::sleep(Duration::from_secs(2));
+    let bob = network.receive();
+    network.arrives(sender, &bob, &[]);
+}
+
+#[test]
+fn a_file_arrives_once_when_the_sender_is_killed_and_started_again() {
+    let network = Network::start(250_000, &["--rate", "200"]);
+    let mut bob = network.receive();
+    let mut first = network.send();
+    bob.wait_for(STARTED);
+    first.kill();
+    assert_eq!(bob.done(), 0, "the file was whole before the kill");
+    network.arrives(network.send(), &bob, &[]);
+}
+
+#[test]
+fn a_file_arrives_once_when_the_recipient_is_killed_and_started_again() {
+    let network = Network::start(250_000, &["--rate", "200"]);
+    let mut first = network.receive();
+    let sender = network.send();
+    first.wait_for(STARTED);
+    first.kill();
+    let bob = network.receive();
+    network.arrives(sender, &bob, &[&first]);
+}
+
+#[test]
+fn a_file_arrives_when_a_mix_of_a_layer_is_killed() {
+    let network = Network::start(60_000, &["--rate", "200"]);
+    let mut bob = network.receive();
+    let sender = network.send();
+    bob.wait_for(STARTED);
+    // Nodes 1 and 2 are the gateways.
+    let mix = children_of(network.lab.0.id())
+        .into_iter()
+        .find(|id| {
+            let command = std::fs::read_to_string(format!("/proc/{id}/cmdline"));
+            command.is_ok_and(|command| command.contains("nodes/3/node.toml"))
+        })
+        .unwrap();
+    let mix = rustix::process::Pid::from_raw(mix as i32).unwrap();
+    rustix::process::kill_process(mix, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(bob.done(), 0, "the file was whole before the kill");
+    network.arrives(sender, &bob, &[]);
+}
+
+#[test]
+fn a_file_arrives_once_when_the_epoch_turns_twice_on_its_way() {
+    // Some 350 packets at 30 a second: longer than two epochs.
+    let network = Network::start(300_000, &["--rate", "30", "--epoch", "5s"]);
+    let mut bob = network.receive();
+    let sender = network.send();
+    bob.wait_for(STARTED);
+    let before = network.epoch();
+    network.arrives(sender, &bob, &[]);
+    assert!(network.epoch() >= before + 2);
+}

@@ -1,0 +1,349 @@
+//! The loader: puts the XDP program on interfaces, hands nodes their sockets and packet memory, and alone writes the
+//! program's maps. `mixctld` is this in a process of its own; tests and the lab run it on a thread.
+//!
+//! What it needs is CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW. What is attached outlives it: link and maps are
+//! pinned, a node's sockets stay in the map, and the next loader takes all of it over. A node that was connected says
+//! [`Request::Resume`] to the new one within [`GRACE`], else its receiver indices are forgotten.
+//!
+//! [`Request::Resume`]: handover::protocol::Request::Resume
+
+#![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+
+pub mod exit;
+mod explain;
+mod interface;
+mod maps;
+pub mod netns;
+mod open;
+mod program;
+mod server;
+mod sockets;
+mod state;
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use handover::channel::Channel;
+use handover::protocol::{Reply, Request, SOCKET_PATH};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Resource, Rlimit};
+
+use crate::exit::Failure;
+
+/// Where link and maps are pinned unless told otherwise.
+pub const PINS: &str = "/sys/fs/bpf/fogmix";
+/// How long after its start a loader waits for the nodes of an earlier one.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How a loader runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// The folder, on a BPF file system, for what outlives it. No two loaders may share one.
+    pub pins: PathBuf,
+    /// Who, besides root and the loader's own user, may be a node.
+    pub node_user: Option<User>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            socket: SOCKET_PATH.into(),
+            pins: PINS.into(),
+            node_user: None,
+        }
+    }
+}
+
+/// A user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its number.
+    pub uid: u32,
+    /// The number of its group, which the socket is given to.
+    pub gid: u32,
+}
+
+impl User {
+    /// Reads a user's name, or `UID`, or `UID:GID` (the group is the user's number unless said otherwise).
+    ///
+    /// # Errors
+    /// /etc/passwd has no such name.
+    pub fn parse(text: &str) -> Result<User, String> {
+        let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+        if let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse()) {
+            return Ok(User { uid, gid });
+        }
+        let users =
+            fs::read_to_string("/etc/passwd").map_err(|error| format!("/etc/passwd: {error}"))?;
+        User::find(&users, text).ok_or_else(|| {
+            format!("no user {text} in /etc/passwd: give a name from there or a number")
+        })
+    }
+
+    fn find(users: &str, name: &str) -> Option<User> {
+        // name:password:UID:GID:…
+        let mut fields = users
+            .lines()
+            .map(|line| line.split(':'))
+            .find_map(|mut fields| (fields.next() == Some(name)).then_some(fields))?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        Some(User { uid, gid })
+    }
+}
+
+/// A loader that listens, not yet serving.
+pub struct Loader {
+    server: server::Server,
+    socket: PathBuf,
+    /// Locked for as long as the loader lives: nobody else may use the pins.
+    _pins: OwnedFd,
+}
+
+impl Loader {
+    /// Takes over what an earlier loader left and listens. The network namespace is the calling thread's.
+    ///
+    /// # Errors
+    /// A capability is missing, the pins or the socket can't be used, or another loader does.
+    pub fn new(options: Options) -> Result<Loader, Failure> {
+        explain::missing_capabilities()?;
+        raise_memlock();
+        program::prepare(&options.pins)?;
+        let pins = lock(&options.pins)?;
+        let state = state::State::take_over(&options.pins)?;
+        let listener = listen(&options.socket, options.node_user)?;
+        Ok(Loader {
+            server: server::Server::new(listener, state, options.node_user),
+            socket: options.socket,
+            _pins: pins,
+        })
+    }
+
+    /// Serves until `stop` is readable or its other end closed. What is attached stays.
+    ///
+    /// # Errors
+    /// The system failed the loop itself.
+    pub fn run(mut self, stop: OwnedFd) -> Result<(), Failure> {
+        let served = self.server.run(&stop);
+        let _ = fs::remove_file(&self.socket);
+        served
+    }
+
+    /// Starts a loader on a thread of its own, in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// As for [`Loader::new`].
+    pub fn start(options: Options) -> Result<Handle, Failure> {
+        let loader = Loader::new(options)?;
+        let (stop, stopped) = UnixStream::pair()?;
+        let thread = std::thread::Builder::new()
+            .name("loader".to_owned())
+            .spawn(move || {
+                if let Err(failure) = loader.run(stopped.into()) {
+                    tracing::error!("the loader ended: {failure}");
+                }
+            })?;
+        Ok(Handle {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+/// A loader on a thread. Dropping it stops the thread and waits for it; what is attached stays, as it does when a daemon
+/// ends.
+#[derive(Debug)]
+pub struct Handle {
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // The loop sees the other end close.
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Asks the loader at `socket` one thing that comes back without descriptors.
+///
+/// # Errors
+/// Nobody listens there, this user may not connect, or the loader refused.
+pub fn ask(socket: &Path, request: &Request) -> Result<Reply, Failure> {
+    let channel = Channel::connect(socket).map_err(|error| {
+        let message = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
+                "mixctld is not running: nobody listens at {} (start it as root, or give its --socket)",
+                socket.display()
+            ),
+            io::ErrorKind::PermissionDenied => format!(
+                "{} is not for this user: run as root, or as the user of mixctld",
+                socket.display()
+            ),
+            _ => format!("{}: {error}", socket.display()),
+        };
+        Failure::new(Failure::from(error).code, message)
+    })?;
+    channel.send(request, &[])?;
+    match channel.receive::<Reply>()? {
+        Some((Reply::Refused { message, code }, _)) => Err(Failure { code, message }),
+        Some((reply, _)) => Ok(reply),
+        None => Err(Failure::new(
+            exit::OS,
+            "mixctld closed the connection: its log says why",
+        )),
+    }
+}
+
+/// Locked memory is for packet memory, where CAP_IPC_LOCK does not lift the limit anyway.
+fn raise_memlock() {
+    let limit = rustix::process::getrlimit(Resource::Memlock);
+    for wanted in [None, limit.maximum] {
+        let wanted = Rlimit {
+            current: wanted,
+            maximum: wanted,
+        };
+        if rustix::process::setrlimit(Resource::Memlock, wanted).is_ok() {
+            break;
+        }
+    }
+}
+
+fn lock(pins: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(pins, flags, Mode::empty()).map_err(io::Error::from)?;
+    rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        let message = format!(
+            "another mixctld uses {}: stop it first, or give this one its own --pins and --socket",
+            pins.display()
+        );
+        Failure::new(exit::OS, message)
+    })?;
+    Ok(folder)
+}
+
+fn listen(path: &Path, node_user: Option<User>) -> Result<OwnedFd, Failure> {
+    let fault = |error: io::Error| {
+        let message = format!("can't listen at {}: {error}", path.display());
+        Failure::new(Failure::from(error).code, message)
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(fault)?;
+    }
+    let address = SocketAddrUnix::new(path).map_err(|error| fault(error.into()))?;
+    if let Ok(found) = fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            let message = format!(
+                "{} is there and no socket: remove it or give another --socket",
+                path.display()
+            );
+            return Err(Failure::new(exit::OS, message));
+        }
+        if Channel::connect(path).is_ok() {
+            let message = format!(
+                "another mixctld listens at {}: stop it first",
+                path.display()
+            );
+            return Err(Failure::new(exit::OS, message));
+        }
+        // A killed loader's.
+        fs::remove_file(path).map_err(fault)?;
+    }
+    let listener = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )
+    .map_err(|error| fault(error.into()))?;
+    rustix::net::bind(&listener, &address).map_err(|error| fault(error.into()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(fault)?;
+    if let Some(user) = node_user {
+        std::os::unix::fs::chown(path, None, Some(user.gid)).map_err(|error| {
+            let message = format!(
+                "can't give {} to group {}: {error}; the loader must be a member of it, or root",
+                path.display(),
+                user.gid
+            );
+            Failure::new(Failure::from(error).code, message)
+        })?;
+    }
+    rustix::net::listen(&listener, 16).map_err(|error| fault(error.into()))?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_a_name_a_number_or_two() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nfogmix:x:990:991::/:/sbin/nologin\nodd:x:a:b\n";
+        assert_eq!(
+            User::find(users, "fogmix"),
+            Some(User { uid: 990, gid: 991 })
+        );
+        assert_eq!(User::find(users, "odd"), None);
+        assert_eq!(User::find(users, "fog"), None);
+        assert_eq!(
+            User::parse("65534"),
+            Ok(User {
+                uid: 65534,
+                gid: 65534
+            })
+        );
+        assert_eq!(User::parse("5:7"), Ok(User { uid: 5, gid: 7 }));
+        assert_eq!(User::parse("root"), Ok(User { uid: 0, gid: 0 }));
+        assert!(User::parse("no such user").is_err());
+    }
+
+    #[test]
+    fn asking_where_nobody_listens_says_that_the_daemon_is_not_running() {
+        let folder = tempfile::tempdir().unwrap();
+        let failure = ask(&folder.path().join("socket"), &Request::Status).unwrap_err();
+        assert!(
+            failure.message.contains("mixctld is not running"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_not_replaced_and_a_dead_loaders_socket_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        fs::write(&path, "precious").unwrap();
+        assert!(listen(&path, None).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        fs::remove_file(&path).unwrap();
+        let first = listen(&path, None).unwrap();
+        assert!(
+            listen(&path, None)
+                .unwrap_err()
+                .message
+                .contains("stop it first")
+        );
+        drop(first);
+        let second = listen(&path, None).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o660
+        );
+        drop(second);
+    }
+}

@@ -1,0 +1,313 @@
+//! A node's sockets and packet memory.
+//!
+//! Each worker gets one sealed memfd of 2 KiB frames and an AF_XDP socket for each of its queues; the sockets of a
+//! worker share its memory, each with rings of its own. They are bound here, with empty fill rings, and handed over; the
+//! node fills the rings and then asks for the packets. Nothing of it is kept: the kernel takes a socket out of the map
+//! when the last descriptor of it is closed, so a descriptor kept here would keep a dead node's queue taken.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use ebpf_abi::XSKS_MAX;
+use handover::chunk::{CHUNK_BYTES, FRAMES_MAX, HEADROOM_BYTES};
+use handover::protocol::{DESCRIPTORS_MAX, FILL_ENTRIES, RING_ENTRIES};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::net::xdp::{
+    SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem, XdpOptionsFlags,
+};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::explain;
+use super::interface::Interface;
+use super::sockets;
+use crate::exit::{self, Failure};
+
+/// How long a queue may stay taken: the kernel gives a closed socket's queue back from a work queue, which took up to
+/// 365 ms when measured.
+const BUSY_DEADLINE: Duration = Duration::from_secs(1);
+/// Bytes the kernel leaves before a received packet, whatever is asked for (XDP_PACKET_HEADROOM).
+const KERNEL_HEADROOM_BYTES: usize = 256;
+const ETHERNET_BYTES: usize = 14;
+const UDP_BYTES: usize = 8;
+/// Frames of all workers of a node: 16 GiB.
+const FRAMES_TOTAL_MAX: u64 = 2 * FRAMES_MAX as u64;
+
+/// Bytes more than the kernel's own headroom that put the datagram at [`HEADROOM_BYTES`] of its chunk.
+const fn headroom_bytes(ipv6: bool) -> u32 {
+    let ip = if ipv6 { 40 } else { 20 };
+    (HEADROOM_BYTES - KERNEL_HEADROOM_BYTES - ETHERNET_BYTES - ip - UDP_BYTES) as u32
+}
+
+/// Which queues each of `workers` workers gets, of `queues`.
+pub(super) fn deal(queues: u32, workers: usize) -> Vec<Vec<u32>> {
+    let share = |worker| (worker as u32..queues).step_by(workers.max(1)).collect();
+    (0..workers).map(share).collect()
+}
+
+/// One worker's part.
+pub(super) struct Worker {
+    /// Its packet memory.
+    pub memory: OwnedFd,
+    /// Its sockets with their queues.
+    pub sockets: Vec<(u32, OwnedFd)>,
+}
+
+/// Sockets being made. A queue may be taken for a moment, so it is done in steps.
+pub(super) struct Opening {
+    interface: Interface,
+    queues: Vec<Vec<u32>>,
+    frames: Vec<u32>,
+    headroom_bytes: u32,
+    busy_poll: bool,
+    deadline: Instant,
+    workers: Vec<Worker>,
+    /// Set up, but its queue was taken when it was to be bound.
+    unbound: Option<OwnedFd>,
+}
+
+impl Opening {
+    /// Checks what is asked for; makes nothing yet. `receive_queues` are the interface's.
+    pub fn new(
+        interface: Interface,
+        receive_queues: u32,
+        frames: Vec<u32>,
+        ipv6: bool,
+        busy_poll: bool,
+    ) -> Result<Opening, Failure> {
+        let name = &interface.name;
+        if !interface.up {
+            let message = format!("{name} is down: `ip link set dev {name} up`");
+            return Err(Failure::new(exit::OS, message));
+        }
+        let workers = frames.len();
+        let total: u64 = frames.iter().map(|frames| u64::from(*frames)).sum();
+        if workers == 0 || frames.contains(&0) || total > FRAMES_TOTAL_MAX {
+            let message = format!(
+                "{workers} workers with {total} frames: at least one of each is needed and at most {FRAMES_TOTAL_MAX} \
+                 frames are given"
+            );
+            return Err(Failure::new(exit::CONFIG, message));
+        }
+        // The program knows no queue beyond its map; what comes there goes to the kernel's socket.
+        let queues = receive_queues.min(XSKS_MAX as u32);
+        if workers > queues as usize {
+            let message = format!(
+                "{workers} workers, but {name} has {queues} receive queue{}: give the node {queues} worker{}, or the \
+                 interface more queues (`ethtool -L {name} combined {workers}`; a veth: `rx {workers} tx {workers}`)",
+                plural(queues),
+                plural(queues),
+            );
+            return Err(Failure::new(exit::CONFIG, message));
+        }
+        if workers + queues as usize > DESCRIPTORS_MAX {
+            let message =
+                format!("{workers} workers with {queues} queues are more than a message can carry");
+            return Err(Failure::new(exit::CONFIG, message));
+        }
+        Ok(Opening {
+            queues: deal(queues, workers),
+            interface,
+            frames,
+            headroom_bytes: headroom_bytes(ipv6),
+            busy_poll,
+            deadline: Instant::now() + BUSY_DEADLINE,
+            workers: Vec::new(),
+            unbound: None,
+        })
+    }
+
+    /// The interface.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// By worker: its queues.
+    pub fn queues(&self) -> &[Vec<u32>] {
+        &self.queues
+    }
+
+    /// Goes on; true when all is made. False: a queue is taken, try again in a moment.
+    pub fn step(&mut self) -> Result<bool, Failure> {
+        for (index, queues) in self.queues.iter().enumerate() {
+            if self.workers.len() == index {
+                let frames = self.frames.get(index).copied().unwrap_or_default();
+                let memory = memory(frames as usize * CHUNK_BYTES)
+                    .map_err(|error| explain::socket("packet memory", error))?;
+                self.workers.push(Worker {
+                    memory,
+                    sockets: Vec::new(),
+                });
+            }
+            let Some(worker) = self.workers.get_mut(index) else {
+                break;
+            };
+            for queue in queues.iter().skip(worker.sockets.len()) {
+                let socket = match self.unbound.take() {
+                    Some(socket) => socket,
+                    None => {
+                        let bytes = self
+                            .frames
+                            .get(index)
+                            .map_or(0, |frames| *frames as usize * CHUNK_BYTES);
+                        let owns = worker
+                            .sockets
+                            .is_empty()
+                            .then_some((bytes, self.headroom_bytes));
+                        set_up(worker, owns, self.busy_poll)?
+                    }
+                };
+                match bind(&socket, worker, self.interface.index, *queue) {
+                    Ok(()) => worker.sockets.push((*queue, socket)),
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                        if Instant::now() >= self.deadline {
+                            return Err(explain::queue_taken(&self.interface.name, *queue));
+                        }
+                        self.unbound = Some(socket);
+                        return Ok(false);
+                    }
+                    Err(error) => {
+                        let what = format!("queue {queue} of {}", self.interface.name);
+                        return Err(explain::socket(&what, error));
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// What was made.
+    pub fn into_workers(self) -> Vec<Worker> {
+        self.workers
+    }
+
+    /// Whether the driver reads and writes packet memory itself, on every queue.
+    pub fn zero_copy(&self) -> bool {
+        let mut sockets = self.workers.iter().flat_map(|worker| &worker.sockets);
+        sockets.all(|(_, socket)| {
+            sockopt::xdp_options(socket)
+                .is_ok_and(|options| options.contains(XdpOptionsFlags::XDP_OPTIONS_ZEROCOPY))
+        })
+    }
+}
+
+fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// Memory whose size nobody can change: whoever maps it can't be made to fault by the one who handed it over.
+fn memory(bytes: usize) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = rustix::fs::memfd_create("fogmix-packets", flags)?;
+    rustix::fs::ftruncate(&memory, bytes as u64)?;
+    rustix::fs::fcntl_add_seals(
+        &memory,
+        SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+    )?;
+    Ok(memory)
+}
+
+/// A socket with its rings; the first of a worker with its memory (`owns`: bytes and headroom).
+fn set_up(
+    worker: &Worker,
+    owns: Option<(usize, u32)>,
+    busy_poll: bool,
+) -> Result<OwnedFd, Failure> {
+    let made = || -> io::Result<OwnedFd> {
+        let socket = rustix::net::socket_with(
+            AddressFamily::XDP,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        if let Some((bytes, headroom)) = owns {
+            let memory = worker.memory.as_fd();
+            sockets::register_memory(socket.as_fd(), memory, bytes, CHUNK_BYTES as u32, headroom)?;
+        }
+        sockopt::set_xdp_umem_fill_ring_size(&socket, FILL_ENTRIES)?;
+        sockopt::set_xdp_umem_completion_ring_size(&socket, FILL_ENTRIES)?;
+        sockopt::set_xdp_rx_ring_size(&socket, RING_ENTRIES)?;
+        sockopt::set_xdp_tx_ring_size(&socket, RING_ENTRIES)?;
+        Ok(socket)
+    };
+    let socket = made().map_err(|error| explain::socket("an AF_XDP socket", error))?;
+    if busy_poll {
+        sockets::prefer_busy_poll(socket.as_fd()).map_err(|error| {
+            let message = format!("busy polling: {error}; it needs Linux 5.11, or set it off in the node's configuration");
+            Failure::new(exit::OS, message)
+        })?;
+    }
+    Ok(socket)
+}
+
+/// Binds to a queue: zero-copy where the driver offers it, else by copying (the kernel chooses so when neither is asked
+/// for). Further sockets of a worker inherit the first one's flags with its memory.
+fn bind(socket: &OwnedFd, worker: &Worker, interface_index: u32, queue: u32) -> io::Result<()> {
+    match worker.sockets.first() {
+        None => {
+            let flags = SocketAddrXdpFlags::XDP_USE_NEED_WAKEUP;
+            rustix::net::bind(socket, &SocketAddrXdp::new(flags, interface_index, queue))?;
+        }
+        Some((_, first)) => {
+            let flags = SocketAddrXdpFlags::XDP_SHARED_UMEM;
+            let address = SocketAddrXdpWithSharedUmem {
+                addr: SocketAddrXdp::new(flags, interface_index, queue),
+                shared_umem_fd: first.as_fd(),
+            };
+            rustix::net::bind(socket, &address)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_datagram_lies_where_the_pool_expects_it() {
+        assert_eq!((headroom_bytes(false), headroom_bytes(true)), (22, 2));
+    }
+
+    #[test]
+    fn every_queue_is_dealt_to_one_worker() {
+        assert_eq!(deal(5, 2), [vec![0, 2, 4], vec![1, 3]]);
+        assert_eq!(deal(3, 3), [[0], [1], [2]]);
+        assert_eq!(deal(1, 1), [[0]]);
+    }
+
+    #[test]
+    fn packet_memory_can_be_neither_shrunk_nor_grown() {
+        let memory = memory(4096).unwrap();
+        assert!(rustix::fs::ftruncate(&memory, 2048).is_err());
+        assert!(rustix::fs::ftruncate(&memory, 8192).is_err());
+        assert!(rustix::fs::fcntl_add_seals(&memory, SealFlags::WRITE).is_err());
+    }
+
+    #[test]
+    fn workers_without_a_queue_or_frames_are_refused_with_the_remedy() {
+        let interface = Interface {
+            index: 2,
+            name: "eth0".to_owned(),
+            mac: None,
+            mtu: 1500,
+            up: true,
+            program: None,
+        };
+        let refused = |queues, frames: &[u32]| match Opening::new(
+            interface.clone(),
+            queues,
+            frames.to_vec(),
+            false,
+            false,
+        ) {
+            Ok(_) => panic!("not refused"),
+            Err(failure) => failure.message,
+        };
+        assert!(refused(1, &[64, 64]).contains("ethtool -L eth0 combined 2"));
+        assert!(refused(4, &[]).contains("at least one"));
+        assert!(refused(4, &[64, 0]).contains("at least one"));
+        assert!(refused(4, &[u32::MAX; 4]).contains("at most"));
+        assert!(Opening::new(interface.clone(), 4, vec![64; 4], false, false).is_ok());
+    }
+}

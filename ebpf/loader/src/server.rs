@@ -1,0 +1,386 @@
+//! One thread, one poll loop: connections, rights, requests.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use ebpf_abi::SESSIONS_MAX;
+use handover::channel::Channel;
+use handover::protocol::{ADDRESSES_MAX, Needs, Opened, Reply, Request};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::SocketFlags;
+
+use super::open::Opening;
+use super::sockets::{self, Peer};
+use super::state::{ConnectionId, Owner, State, not_a_node};
+use super::{User, explain, interface};
+use crate::exit::{self, Failure};
+
+/// Connections at a time: a node and a few operators.
+const CONNECTIONS_MAX: usize = 64;
+/// Between attempts to bind to a queue that is taken.
+const BUSY_RETRY: Duration = Duration::from_millis(20);
+
+struct Connection {
+    channel: Channel,
+    peer: Peer,
+    /// Sockets being made for it; its next request waits for them.
+    opening: Option<Opening>,
+    /// Made and handed over, not yet steered to.
+    handed: Vec<(u32, OwnedFd)>,
+    /// Receiver indices of a `Resume` that is not all here yet.
+    resumed: HashSet<u32>,
+}
+
+/// What a request comes to: at once, or when its sockets are made.
+enum Answer {
+    Now(Reply),
+    Later,
+}
+
+pub(super) struct Server {
+    listener: OwnedFd,
+    state: State,
+    node_uid: Option<u32>,
+    own_uid: u32,
+    connections: BTreeMap<ConnectionId, Connection>,
+    next_connection: ConnectionId,
+}
+
+impl Server {
+    pub fn new(listener: OwnedFd, state: State, node_user: Option<User>) -> Server {
+        Server {
+            listener,
+            state,
+            node_uid: node_user.map(|user| user.uid),
+            own_uid: rustix::process::geteuid().as_raw(),
+            connections: BTreeMap::new(),
+            next_connection: 1,
+        }
+    }
+
+    /// Serves until `stop` is readable or closed.
+    pub fn run(&mut self, stop: &OwnedFd) -> Result<(), Failure> {
+        loop {
+            let (stopped, knocked, ready) = self.wait(stop)?;
+            if stopped {
+                return Ok(());
+            }
+            // In the order of the connections' ages: a dead node's end is seen before its successor's request.
+            for id in ready {
+                self.serve(id);
+            }
+            self.go_on_opening();
+            self.state.expire(Instant::now());
+            if knocked {
+                self.accept();
+            }
+        }
+    }
+
+    /// Waits for something to do: whether to stop, whether somebody knocks, which connections have something.
+    fn wait(&self, stop: &OwnedFd) -> Result<(bool, bool, Vec<ConnectionId>), Failure> {
+        let mut ids = Vec::with_capacity(self.connections.len());
+        let mut polled = vec![
+            PollFd::new(stop, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        let mut timeout = None;
+        for (id, connection) in &self.connections {
+            // A closed connection is reported whatever is asked for.
+            let busy = connection.opening.is_some();
+            let events = if busy {
+                PollFlags::empty()
+            } else {
+                PollFlags::IN
+            };
+            timeout = if busy { Some(BUSY_RETRY) } else { timeout };
+            polled.push(PollFd::new(&connection.channel, events));
+            ids.push(*id);
+        }
+        if let Some(deadline) = self.state.next_deadline() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            timeout = Some(timeout.map_or(left, |timeout| timeout.min(left)));
+        }
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match rustix::event::poll(&mut polled, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok((false, false, Vec::new())),
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        let has = |index: usize| {
+            polled
+                .get(index)
+                .is_some_and(|found| !found.revents().is_empty())
+        };
+        let ready = ids
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| has(index + 2));
+        Ok((has(0), has(1), ready.map(|(_, id)| id).collect()))
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let accepted = rustix::net::accept_with(&self.listener, flags);
+        let (socket, peer) = match accepted {
+            Ok(socket) => match sockets::peer(socket.as_fd()) {
+                Ok(peer) => (socket, peer),
+                Err(error) => return tracing::warn!("a connection without credentials: {error}"),
+            },
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::CONNABORTED) => return,
+            Err(error) => {
+                // It stays readable: not to spin while descriptors are short.
+                std::thread::sleep(BUSY_RETRY);
+                return tracing::warn!("can't accept a connection: {error}");
+            }
+        };
+        if self.connections.len() >= CONNECTIONS_MAX {
+            return tracing::warn!("{CONNECTIONS_MAX} connections: one more is turned away");
+        }
+        let connection = Connection {
+            channel: Channel::from_socket(socket),
+            peer,
+            opening: None,
+            handed: Vec::new(),
+            resumed: HashSet::new(),
+        };
+        self.connections.insert(self.next_connection, connection);
+        self.next_connection += 1;
+    }
+
+    /// Takes one request of a connection, if there is one, and answers it.
+    fn serve(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        if connection.opening.is_some() {
+            // Only its end is reported meanwhile.
+            return self.end(id);
+        }
+        let answer = match connection.channel.receive::<Request>() {
+            // Descriptors nobody asked for are closed here.
+            Ok(Some((request, _))) => self.handle(id, request),
+            Ok(None) => return self.end(id),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return,
+                io::ErrorKind::InvalidData => {
+                    let message = format!("no request of this version: {error}");
+                    Err(Failure::new(exit::USAGE, message))
+                }
+                _ => return self.end(id),
+            },
+        };
+        match answer {
+            Ok(Answer::Now(reply)) => self.reply(id, &reply),
+            Ok(Answer::Later) => {}
+            Err(failure) => self.refuse(id, failure),
+        }
+    }
+
+    fn handle(&mut self, id: ConnectionId, request: Request) -> Result<Answer, Failure> {
+        let connection = self.connections.get_mut(&id).ok_or_else(not_a_node)?;
+        let peer = connection.peer;
+        let operator = peer.uid == 0 || peer.uid == self.own_uid;
+        let allowed = match request.needs() {
+            Needs::Nothing => true,
+            Needs::Node => operator || Some(peer.uid) == self.node_uid,
+            Needs::Operator => operator,
+        };
+        if !allowed {
+            let message = format!(
+                "user {} may not do this: attaching and detaching is for root and the user of mixctld, sockets also for \
+                 its --node-user",
+                peer.uid
+            );
+            return Err(Failure::new(exit::PERMISSION, message));
+        }
+        let done = match request {
+            Request::Attach {
+                interface,
+                port,
+                allow_generic,
+                capacity_pps,
+            } => self
+                .state
+                .attach(&interface, port, allow_generic, capacity_pps)?,
+            Request::Detach { interface } => self.state.detach(&interface)?,
+            Request::Status => self.state.status()?,
+            Request::Stats => self.state.stats()?,
+            Request::Open {
+                address,
+                frames,
+                busy_poll,
+            } => {
+                if self.state.owned(id).is_some() {
+                    let message =
+                        "this connection has a node's sockets already: one node, one connection";
+                    return Err(Failure::new(exit::USAGE, message));
+                }
+                connection.handed.clear();
+                let interface = self.state.claim(Owner {
+                    connection: id,
+                    pid: peer.pid,
+                    address,
+                })?;
+                let opening = sockets::receive_queues(&interface.name)
+                    .map_err(|error| explain::socket(&interface.name, error))
+                    .and_then(|queues| {
+                        Opening::new(interface, queues, frames, address.is_ipv6(), busy_poll)
+                    });
+                match opening {
+                    Ok(opening) => connection.opening = Some(opening),
+                    Err(failure) => {
+                        self.state.ended(id);
+                        return Err(failure);
+                    }
+                }
+                return Ok(Answer::Later);
+            }
+            Request::Ready => {
+                if connection.handed.is_empty() {
+                    return Err(not_a_node());
+                }
+                self.state
+                    .steer(id, std::mem::take(&mut connection.handed))?;
+                Reply::Done
+            }
+            Request::Resume {
+                address,
+                indices,
+                more,
+            } => {
+                connection.resumed.extend(indices);
+                if connection.resumed.len() > SESSIONS_MAX {
+                    connection.resumed.clear();
+                    let message = format!("more than {SESSIONS_MAX} receiver indices");
+                    return Err(Failure::new(exit::USAGE, message));
+                }
+                if !more {
+                    let indices = std::mem::take(&mut connection.resumed);
+                    let owner = Owner {
+                        connection: id,
+                        pid: peer.pid,
+                        address,
+                    };
+                    self.state.resume(owner, &indices)?;
+                }
+                Reply::Done
+            }
+            Request::AddIndex { index } => {
+                self.state.write(id, |maps| maps.add_index(index))?;
+                Reply::Done
+            }
+            Request::RemoveIndex { index } => {
+                self.state.write(id, |maps| maps.remove_index(index))?;
+                Reply::Done
+            }
+            Request::Peers { peers, append } => {
+                self.state
+                    .write(id, |maps| maps.set_peers(&peers, append))?;
+                Reply::Done
+            }
+            Request::Refresh { next_hops } => {
+                let (name, _) = self.state.owned(id).ok_or_else(not_a_node)?;
+                let Some(interface) = interface::named(name)? else {
+                    return Err(Failure::new(
+                        exit::OS,
+                        format!("{name} is gone: see `ip link`"),
+                    ));
+                };
+                // A refusal is of one next hop, which the node finds unresolved.
+                let next_hops = next_hops.get(..ADDRESSES_MAX).unwrap_or(&next_hops);
+                if let Err(error) = interface::refresh(interface.index, next_hops) {
+                    tracing::debug!("{}: {error}", interface.name);
+                }
+                Reply::Done
+            }
+        };
+        Ok(Answer::Now(done))
+    }
+
+    /// Goes on with sockets being made.
+    fn go_on_opening(&mut self) {
+        let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            let Some(opening) = connection.opening.as_mut() else {
+                continue;
+            };
+            match opening.step() {
+                Ok(false) => {}
+                Ok(true) => self.hand_over(id),
+                Err(failure) => {
+                    connection.opening = None;
+                    self.state.ended(id);
+                    self.refuse(id, failure);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let Some(opening) = connection.opening.take() else {
+            return;
+        };
+        let Some((_, attachment)) = self.state.owned(id) else {
+            // Taken off meanwhile.
+            return self.refuse(id, not_a_node());
+        };
+        let interface = opening.interface();
+        let opened = Opened {
+            interface: interface.name.clone(),
+            interface_index: interface.index,
+            mac: interface.mac.unwrap_or_default(),
+            mode: attachment.mode,
+            zero_copy: opening.zero_copy(),
+            queues: opening.queues().to_vec(),
+        };
+        let workers = opening.into_workers();
+        let mut descriptors = Vec::new();
+        for worker in &workers {
+            descriptors.push(worker.memory.as_fd());
+            descriptors.extend(worker.sockets.iter().map(|(_, socket)| socket.as_fd()));
+        }
+        if let Err(error) = connection
+            .channel
+            .send(&Reply::Opened(opened), &descriptors)
+        {
+            tracing::warn!("can't hand the sockets over: {error}");
+            return self.end(id);
+        }
+        connection.handed = workers
+            .into_iter()
+            .flat_map(|worker| worker.sockets)
+            .collect();
+    }
+
+    fn refuse(&mut self, id: ConnectionId, failure: Failure) {
+        tracing::debug!("refused: {failure}");
+        let Failure { message, code } = failure;
+        self.reply(id, &Reply::Refused { message, code });
+    }
+
+    fn reply(&mut self, id: ConnectionId, reply: &Reply) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        // A peer that does not read its replies is as good as gone.
+        if let Err(error) = connection.channel.send(reply, &[]) {
+            tracing::debug!("can't reply: {error}");
+            self.end(id);
+        }
+    }
+
+    fn end(&mut self, id: ConnectionId) {
+        // Sockets first: what the loader still holds of them would keep their queues taken.
+        self.connections.remove(&id);
+        self.state.ended(id);
+    }
+}

@@ -1,0 +1,371 @@
+//! What is attached, and whose it is.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use aya::maps::MapError;
+use ebpf_abi::{Reason, XSKS_MAX};
+use handover::protocol::{InterfaceStats, InterfaceStatus, Mode, Reply};
+
+use super::interface::{self, Interface};
+use super::maps::{self, Maps};
+use super::{GRACE, explain, program, sockets};
+use crate::exit::{self, Failure};
+
+/// A connection's number; never used twice.
+pub(super) type ConnectionId = u64;
+
+/// A node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub connection: ConnectionId,
+    /// Its process.
+    pub pid: i32,
+    pub address: SocketAddr,
+}
+
+/// An interface with the program on it.
+pub(super) struct Attachment {
+    pub mode: Mode,
+    pub maps: Maps,
+    pub owner: Option<Owner>,
+    /// Queues that have a socket in the map.
+    pub steered: u32,
+    /// Taken over from an earlier loader, whose node may come back until then.
+    pub orphaned_until: Option<Instant>,
+}
+
+impl Attachment {
+    /// Nobody's any more: packets go to the kernel's socket, no receiver index is known.
+    fn abandon(&mut self) -> Result<(), MapError> {
+        self.owner = None;
+        self.orphaned_until = None;
+        self.steered = 0;
+        self.maps.steer_nothing()?;
+        self.maps.set_indices(&HashSet::new())
+    }
+}
+
+/// Everything attached.
+pub(super) struct State {
+    pins: PathBuf,
+    attachments: BTreeMap<String, Attachment>,
+}
+
+impl State {
+    /// Takes over what is pinned.
+    pub fn take_over(pins: &Path) -> Result<State, Failure> {
+        let mut attachments = BTreeMap::new();
+        for name in program::pinned(pins) {
+            let folder = program::folder(pins, &name)?;
+            if program::is_failed_attempt(&folder) {
+                program::remove(&folder)?;
+                continue;
+            }
+            let found = match interface::named(&name)? {
+                Some(interface) => program::take_over(pins, &interface),
+                None => Ok(None),
+            };
+            match found {
+                Ok(Some((mode, maps))) => {
+                    tracing::info!("{name}: took over the program");
+                    let attachment = Attachment {
+                        mode,
+                        maps,
+                        owner: None,
+                        steered: 0,
+                        orphaned_until: Some(Instant::now() + GRACE),
+                    };
+                    attachments.insert(name, attachment);
+                }
+                Ok(None) => tracing::warn!(
+                    "what is pinned for {name} is not on it any more: attach again, or detach to remove it"
+                ),
+                Err(failure) => tracing::warn!("{name} is not taken over: {failure}"),
+            }
+        }
+        Ok(State {
+            pins: pins.to_owned(),
+            attachments,
+        })
+    }
+
+    /// The attachment that `connection` is the node of.
+    pub fn owned(&mut self, connection: ConnectionId) -> Option<(&String, &mut Attachment)> {
+        self.attachments.iter_mut().find(|(_, attachment)| {
+            attachment
+                .owner
+                .is_some_and(|owner| owner.connection == connection)
+        })
+    }
+
+    /// The earliest time at which something here is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.attachments
+            .values()
+            .filter_map(|attachment| attachment.orphaned_until)
+            .min()
+    }
+
+    /// Forgets the nodes of an earlier loader that did not come back.
+    pub fn expire(&mut self, now: Instant) {
+        for (name, attachment) in &mut self.attachments {
+            if attachment.orphaned_until.is_some_and(|until| now >= until) {
+                tracing::info!("{name}: its node did not come back");
+                if let Err(error) = attachment.abandon() {
+                    tracing::warn!("{name}: {}", explain::whole(&error));
+                }
+            }
+        }
+    }
+
+    /// A connection has ended.
+    pub fn ended(&mut self, connection: ConnectionId) {
+        if let Some((name, attachment)) = self.owned(connection) {
+            tracing::info!("{name}: its node is gone");
+            if let Err(error) = attachment.abandon() {
+                tracing::warn!("{name}: {}", explain::whole(&error));
+            }
+        }
+    }
+
+    pub fn attach(
+        &mut self,
+        name: &str,
+        port: u16,
+        allow_generic: bool,
+        capacity_pps: u32,
+    ) -> Result<Reply, Failure> {
+        program::folder(&self.pins, name)?;
+        if port == 0 || capacity_pps < maps::CAPACITY_MIN {
+            let message = format!(
+                "port {port}, capacity {capacity_pps}: the port is 1 to 65535 and the capacity at least {} packets/s",
+                maps::CAPACITY_MIN
+            );
+            return Err(Failure::new(exit::USAGE, message));
+        }
+        let interface = interface::named(name)?.ok_or_else(|| unknown(name))?;
+        explain::unsuitable(&interface)?;
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let config = maps::config(port, capacity_pps, cpus);
+        // An interface that was made anew under its old name has no program.
+        let ours = program::take_over(&self.pins, &interface)?.map(|(mode, _)| mode);
+        if ours.is_none() {
+            self.attachments.remove(name);
+        }
+        let attached = program::attach(&self.pins, &interface, ours, config, allow_generic)?;
+        match self.attachments.get_mut(name) {
+            // The maps are the same ones, and so is what the loader knows of them.
+            Some(attachment) => attachment.mode = attached.mode,
+            None => {
+                let attachment = Attachment {
+                    mode: attached.mode,
+                    maps: attached.maps,
+                    owner: None,
+                    steered: 0,
+                    orphaned_until: None,
+                };
+                self.attachments.insert(name.to_owned(), attachment);
+            }
+        }
+        Ok(Reply::Attached {
+            mode: attached.mode,
+            degraded: attached.degraded,
+            replaced: attached.replaced,
+        })
+    }
+
+    pub fn detach(&mut self, name: &str) -> Result<Reply, Failure> {
+        // The maps' last descriptors but for the program's.
+        let known = self.attachments.remove(name).is_some();
+        if program::detach(&self.pins, name)? || known {
+            return Ok(Reply::Done);
+        }
+        let message =
+            format!("nothing is attached to {name}: `mixctl xdp status` shows what is where");
+        Err(Failure::new(exit::USAGE, message))
+    }
+
+    pub fn status(&self) -> Result<Reply, Failure> {
+        let status = |(name, attachment): (&String, &Attachment)| -> Result<_, Failure> {
+            let wrong = |error: MapError| explain::map(name, &error);
+            Ok(InterfaceStatus {
+                interface: name.clone(),
+                port: attachment.maps.port().map_err(wrong)?,
+                mode: attachment.mode,
+                // Gone with its interface.
+                queues: sockets::receive_queues(name).unwrap_or(0),
+                steered: attachment.steered,
+                node: attachment.owner.map(|owner| owner.address),
+                indices: attachment.maps.indices().map_err(wrong)?,
+                peers: attachment.maps.peer_count(),
+            })
+        };
+        let interfaces = self
+            .attachments
+            .iter()
+            .map(status)
+            .collect::<Result<_, _>>()?;
+        Ok(Reply::Status { interfaces })
+    }
+
+    pub fn stats(&self) -> Result<Reply, Failure> {
+        let stats = |(name, attachment): (&String, &Attachment)| -> Result<_, Failure> {
+            let counters = attachment
+                .maps
+                .counters()
+                .map_err(|error| explain::map(name, &error))?;
+            let named = Reason::ALL
+                .iter()
+                .map(|reason| reason.name().to_owned())
+                .zip(counters);
+            Ok(InterfaceStats {
+                interface: name.clone(),
+                packets: named.collect(),
+            })
+        };
+        let interfaces = self
+            .attachments
+            .iter()
+            .map(stats)
+            .collect::<Result<_, _>>()?;
+        Ok(Reply::Stats { interfaces })
+    }
+
+    /// The attached interface that a node at `address` belongs to.
+    fn at(&mut self, address: SocketAddr) -> Result<(Interface, &mut Attachment), Failure> {
+        let wrong = |message| Err(Failure::new(exit::CONFIG, message));
+        let Some(index) = interface::with_address(address.ip())? else {
+            return wrong(format!(
+                "no interface has the address {}: give the node its interface's own (`ip address`)",
+                address.ip()
+            ));
+        };
+        let Some(interface) = interface::all()?
+            .into_iter()
+            .find(|found| found.index == index)
+        else {
+            return wrong(format!("the interface with {} is gone", address.ip()));
+        };
+        let name = &interface.name;
+        let port = address.port();
+        let Some(attachment) = self.attachments.get_mut(name) else {
+            return wrong(format!(
+                "the XDP program is not on {name}: `mixctl xdp attach {name} --port {port}`"
+            ));
+        };
+        let attached = attachment
+            .maps
+            .port()
+            .map_err(|error| explain::map(name, &error))?;
+        if attached != port {
+            return wrong(format!(
+                "the program on {name} is for port {attached}, not {port}: `mixctl xdp attach {name} --port {port}`"
+            ));
+        }
+        Ok((interface, attachment))
+    }
+
+    /// Makes `owner` the node of its interface, for its sockets to be opened.
+    pub fn claim(&mut self, owner: Owner) -> Result<Interface, Failure> {
+        let (interface, attachment) = self.at(owner.address)?;
+        if let Some(other) = attachment.owner {
+            let message = format!(
+                "{} has a node already (process {}): stop that one first",
+                interface.name, other.pid
+            );
+            return Err(Failure::new(exit::OS, message));
+        }
+        attachment
+            .abandon()
+            .map_err(|error| explain::map(&interface.name, &error))?;
+        attachment.owner = Some(owner);
+        Ok(interface)
+    }
+
+    /// Gives a node back what it had before the loader was restarted: `indices` are all it uses. Its sockets are still
+    /// in the map. Also lets a node come back on a new connection while the loader still holds the old one.
+    pub fn resume(&mut self, owner: Owner, indices: &HashSet<u32>) -> Result<(), Failure> {
+        let (interface, attachment) = self.at(owner.address)?;
+        let same_process = attachment.owner.is_some_and(|other| other.pid == owner.pid);
+        if !same_process && (attachment.owner.is_some() || attachment.orphaned_until.is_none()) {
+            let message = format!(
+                "{} has nothing to resume: its sockets were taken out of use, or it has another node; open new ones",
+                interface.name
+            );
+            return Err(Failure::new(exit::OS, message));
+        }
+        if !same_process {
+            // The map can't be read back, but a node always gets all queues.
+            let queues = sockets::receive_queues(&interface.name)?;
+            attachment.steered = queues.min(XSKS_MAX as u32);
+        }
+        attachment.owner = Some(owner);
+        attachment.orphaned_until = None;
+        attachment
+            .maps
+            .set_indices(indices)
+            .map_err(|error| explain::map(&interface.name, &error))
+    }
+
+    /// Steers packets to a node's sockets. They are closed here when the map has them: the node's own descriptors keep
+    /// them alive, and the kernel takes them out of the map when the node is gone.
+    pub fn steer(
+        &mut self,
+        connection: ConnectionId,
+        sockets: Vec<(u32, OwnedFd)>,
+    ) -> Result<(), Failure> {
+        let (name, attachment) = self.owned(connection).ok_or_else(not_a_node)?;
+        for (queue, socket) in &sockets {
+            if let Err(error) = attachment.maps.steer(*queue, socket.as_fd()) {
+                let _ = attachment.maps.steer_nothing();
+                return Err(explain::map(name, &error));
+            }
+        }
+        attachment.steered = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
+        Ok(())
+    }
+
+    /// Changes a map of the interface whose node `connection` is.
+    pub fn write(
+        &mut self,
+        connection: ConnectionId,
+        change: impl FnOnce(&mut Maps) -> Result<(), MapError>,
+    ) -> Result<(), Failure> {
+        let (name, attachment) = self.owned(connection).ok_or_else(not_a_node)?;
+        change(&mut attachment.maps).map_err(|error| explain::map(name, &error))
+    }
+}
+
+/// A request that only a node may send.
+pub(super) fn not_a_node() -> Failure {
+    Failure::new(
+        exit::USAGE,
+        "this connection has no node's sockets: open them first, and again after a detach",
+    )
+}
+
+fn unknown(name: &str) -> Failure {
+    let names: Vec<String> = interface::all()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|interface| interface.name)
+        .filter(|name| name != "lo")
+        .collect();
+    let nearest = names
+        .iter()
+        .map(|other| (strsim::damerau_levenshtein(name, other), other))
+        .filter(|(distance, _)| *distance <= 2)
+        .min();
+    let message = match nearest {
+        Some((_, other)) => format!("there is no interface {name}: did you mean {other}?"),
+        None => format!(
+            "there is no interface {name}: there is {}",
+            names.join(", ")
+        ),
+    };
+    Failure::new(exit::USAGE, message)
+}

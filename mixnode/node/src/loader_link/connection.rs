@@ -1,0 +1,213 @@
+//! A node's connection to the loader: questions and answers, one at a time.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use handover::channel::Channel;
+use handover::protocol::{ADDRESSES_MAX, LIST_MAX, Opened, Peer, Reply, Request};
+use port::QueueSocket;
+
+/// How long the loader may take to answer: what it does takes microseconds, but for sockets that another process is
+/// about to give up, which it tries for a second.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the loader was of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum LoaderError {
+    /// Nobody there, or not for this user.
+    #[error(
+        "no loader at {}: {error}: start mixctld as root, with --node-user naming this node's user, or correct [xdp] loader",
+        path.display()
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// It said no, why, and what to do.
+    #[error("{message}")]
+    Refused {
+        /// In its words.
+        message: String,
+        /// The exit code it thinks right.
+        code: u8,
+    },
+    /// The connection broke or the answer did not come.
+    #[error("the loader did not answer: {0}: see its log, and start it again")]
+    Lost(#[from] io::Error),
+    /// An answer of another kind than the question.
+    #[error("the loader answered what makes no sense here ({0}): use the mixctld of this version")]
+    Senseless(&'static str),
+}
+
+/// One worker's part of the packet memory.
+#[derive(Debug)]
+pub struct WorkerMemory {
+    /// The memfd.
+    pub memory: OwnedFd,
+    /// Sockets that have it as theirs, bound.
+    pub sockets: Vec<QueueSocket>,
+}
+
+/// What the loader handed over.
+#[derive(Debug)]
+pub struct Handover {
+    /// What it said of it.
+    pub opened: Opened,
+    /// By worker.
+    pub workers: Vec<WorkerMemory>,
+}
+
+/// A connection. The loader answers in order, so one question at a time needs no numbers.
+#[derive(Debug)]
+pub struct Connection {
+    channel: Channel,
+}
+
+impl Connection {
+    /// Connects to the loader at `path`.
+    ///
+    /// # Errors
+    /// [`LoaderError::Unreachable`].
+    pub fn connect(path: &Path) -> Result<Connection, LoaderError> {
+        let unreachable = |error| LoaderError::Unreachable {
+            path: path.to_owned(),
+            error,
+        };
+        let channel = Channel::connect(path).map_err(unreachable)?;
+        for direction in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&channel, direction, Some(ANSWER_PATIENCE))
+                .map_err(|error| unreachable(error.into()))?;
+        }
+        Ok(Connection { channel })
+    }
+
+    /// Asks for the sockets and packet memory of a node at `address`: `frames` of each worker.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub fn open(
+        &self,
+        address: SocketAddr,
+        frames: &[u32],
+        busy_poll: bool,
+    ) -> Result<Handover, LoaderError> {
+        let request = Request::Open {
+            address,
+            frames: frames.to_vec(),
+            busy_poll,
+        };
+        let (reply, descriptors) = self.ask(&request)?;
+        let Reply::Opened(opened) = reply else {
+            return Err(LoaderError::Senseless("no sockets"));
+        };
+        let sockets: usize = opened.queues.iter().map(Vec::len).sum();
+        let empty = opened.queues.iter().any(Vec::is_empty);
+        if opened.queues.len() != frames.len()
+            || empty
+            || descriptors.len() != sockets + frames.len()
+        {
+            return Err(LoaderError::Senseless("sockets of another number"));
+        }
+        let mut descriptors: VecDeque<OwnedFd> = descriptors.into();
+        let mut workers = Vec::new();
+        for queues in &opened.queues {
+            let Some(memory) = descriptors.pop_front() else {
+                return Err(LoaderError::Senseless("too few descriptors"));
+            };
+            // Their number was just compared, so none of these is cut short.
+            let sockets = queues
+                .iter()
+                .zip(descriptors.drain(..queues.len().min(descriptors.len())))
+                .map(|(&queue, socket)| QueueSocket { queue, socket })
+                .collect();
+            workers.push(WorkerMemory { memory, sockets });
+        }
+        Ok(Handover { opened, workers })
+    }
+
+    /// Tells a loader that came back of the node that has its sockets still, and of its `indices`.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub fn resume(
+        &self,
+        address: SocketAddr,
+        mut indices: impl Iterator<Item = u32>,
+    ) -> Result<(), LoaderError> {
+        let mut part: Vec<u32> = indices.by_ref().take(LIST_MAX).collect();
+        loop {
+            let next: Vec<u32> = indices.by_ref().take(LIST_MAX).collect();
+            let more = !next.is_empty();
+            self.command(&Request::Resume {
+                address,
+                indices: part,
+                more,
+            })?;
+            if !more {
+                return Ok(());
+            }
+            part = next;
+        }
+    }
+
+    /// Tells of the nodes of the consensus, in place of what was told before.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub fn peers(&self, peers: &[Peer]) -> Result<(), LoaderError> {
+        let (first, rest) = peers.split_at(peers.len().min(ADDRESSES_MAX));
+        let parts = std::iter::once(first).chain(rest.chunks(ADDRESSES_MAX));
+        for (number, part) in parts.enumerate() {
+            self.command(&Request::Peers {
+                peers: part.to_vec(),
+                append: number > 0,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sends `request`, whose answer is [`Reply::Done`].
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub fn command(&self, request: &Request) -> Result<(), LoaderError> {
+        match self.ask(request)? {
+            (Reply::Done, _) => Ok(()),
+            _ => Err(LoaderError::Senseless("more than was asked for")),
+        }
+    }
+
+    fn ask(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), LoaderError> {
+        self.channel.send(request, &[])?;
+        match self.channel.receive::<Reply>()? {
+            None => Err(LoaderError::Lost(io::ErrorKind::ConnectionReset.into())),
+            Some((Reply::Refused { message, code }, _)) => {
+                Err(LoaderError::Refused { message, code })
+            }
+            Some(answer) => Ok(answer),
+        }
+    }
+
+    /// Whether the loader has closed it. Only between questions: it says nothing unasked.
+    pub fn is_lost(&self) -> bool {
+        let mut ready = [PollFd::from_borrowed_fd(
+            self.channel.as_fd(),
+            PollFlags::IN,
+        )];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        rustix::event::poll(&mut ready, Some(&now)).is_ok_and(|count| count > 0)
+    }
+}

@@ -1,0 +1,346 @@
+//! The gateway's clients on one worker: who is attached, what is queued for them, when they get their next frame.
+//!
+//! Nothing is kept but bounded queues in memory. Every client gets a Poisson stream of its own: a queued delivery if
+//! there is one, else an answer, else cover, so that the stream tells nothing about what it carries.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use arrayvec::ArrayVec;
+use sphinx::DestinationTag;
+
+use port::pool::Frame;
+
+/// Answers queued for one client.
+const ANSWERS_MAX: usize = 16;
+/// A client that was silent for so long has gone: it sends a steady stream.
+const SILENT_NS: u64 = 60_000_000_000;
+
+/// A control frame owed to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is attached, at its rate.
+    Attached,
+    /// It asked for a part of a consensus.
+    Chunk {
+        /// Of which epoch.
+        epoch: u32,
+        /// Which part.
+        chunk: u16,
+    },
+}
+
+/// One attached client.
+pub struct Client {
+    /// Under this name packets reach it.
+    pub destination: DestinationTag,
+    /// Its session with this worker.
+    pub session: u32,
+    /// [`crate::path::neighbours::Inbound::order`] of that session.
+    pub order: u64,
+    /// Which of two attachments is the newer, among all workers.
+    pub attachment: u64,
+    /// Where its newest authenticated frame came from.
+    pub address: SocketAddr,
+    newest_counter: u64,
+    heard_ns: u64,
+    /// Rate of its stream, packets a second.
+    pub rate_pps: u32,
+    queue: VecDeque<Frame>,
+    answers: ArrayVec<Answer, ANSWERS_MAX>,
+    /// Frames this attachment's stream was started for; an older timer of the slot is stale.
+    generation: u32,
+}
+
+/// What the next slot of a client's stream carries.
+pub enum Content {
+    /// A delivery, ready in its frame.
+    Delivery(Frame),
+    /// A control frame to be written.
+    Answer(Answer),
+    /// Nothing.
+    Cover,
+}
+
+/// All clients of one worker.
+pub struct Clients {
+    slots: Vec<Option<Client>>,
+    by_tag: HashMap<DestinationTag, u16>,
+    /// Clients attached to other workers: which, and how new.
+    elsewhere: HashMap<DestinationTag, (u8, u64)>,
+    timers: BinaryHeap<Reverse<(u64, u16, u32)>>,
+    queue_frames: usize,
+    queued: usize,
+    generation: u32,
+}
+
+/// Where deliveries for a destination go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// To a client of this worker.
+    Here(u16),
+    /// To a client of another worker.
+    Worker(u8),
+    /// To nobody.
+    Unknown,
+}
+
+impl Clients {
+    /// Room for `clients_max` clients with up to `queue_frames` queued deliveries each.
+    pub fn new(clients_max: u16, queue_frames: usize) -> Clients {
+        let count = usize::from(clients_max);
+        Clients {
+            slots: (0..count).map(|_| None).collect(),
+            by_tag: HashMap::with_capacity(count),
+            elsewhere: HashMap::new(),
+            // Stale timers fire once and go; twice the clients is room for all that can be.
+            timers: BinaryHeap::with_capacity(2 * count + 1),
+            queue_frames,
+            queued: 0,
+            generation: 0,
+        }
+    }
+
+    /// Number of clients attached here.
+    pub fn len(&self) -> usize {
+        self.by_tag.len()
+    }
+
+    /// Whether nobody is attached here.
+    pub fn is_empty(&self) -> bool {
+        self.by_tag.is_empty()
+    }
+
+    /// Frames queued for clients.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Attaches the client with this tag, or moves its attachment to a newer session. Says whether it is attached
+    /// under that session now; not if a newer session of it is, or if the gateway is full. Frames queued stay.
+    pub fn attach(&mut self, destination: DestinationTag, with: Attachment) -> bool {
+        if let Some(slot) = self.by_tag.get(&destination)
+            && let Some(Some(client)) = self.slots.get_mut(usize::from(*slot))
+        {
+            if with.order < client.order {
+                return false;
+            }
+            if with.session != client.session {
+                client.attachment = with.attachment;
+                client.newest_counter = with.counter;
+                client.address = with.address;
+            }
+            (client.session, client.order) = (with.session, with.order);
+            (client.rate_pps, client.heard_ns) = (with.rate_pps, with.now_ns);
+            client.answer(Answer::Attached);
+            return true;
+        }
+        let Some(free) = self.slots.iter().position(Option::is_none) else {
+            return false;
+        };
+        let Ok(slot) = u16::try_from(free) else {
+            return false;
+        };
+        self.generation = self.generation.wrapping_add(1);
+        let mut client = Client {
+            destination,
+            session: with.session,
+            order: with.order,
+            attachment: with.attachment,
+            address: with.address,
+            newest_counter: with.counter,
+            heard_ns: with.now_ns,
+            rate_pps: with.rate_pps,
+            queue: VecDeque::with_capacity(self.queue_frames),
+            answers: ArrayVec::new(),
+            generation: self.generation,
+        };
+        client.answer(Answer::Attached);
+        if let Some(place) = self.slots.get_mut(free) {
+            *place = Some(client);
+        }
+        self.by_tag.insert(destination, slot);
+        self.elsewhere.remove(&destination);
+        self.timers
+            .push(Reverse((with.now_ns, slot, self.generation)));
+        true
+    }
+
+    /// A client attached to another worker. Frees what was queued for an older attachment here, into `freed`.
+    pub fn moved(
+        &mut self,
+        destination: DestinationTag,
+        worker: u8,
+        attachment: u64,
+        freed: impl FnMut(Frame),
+    ) {
+        if let Some(slot) = self.by_tag.get(&destination).copied() {
+            let newer = self
+                .get(slot)
+                .is_some_and(|client| client.attachment > attachment);
+            if newer {
+                return;
+            }
+            self.detach(slot, freed);
+        }
+        let known = self
+            .elsewhere
+            .get(&destination)
+            .is_some_and(|(_, newest)| *newest > attachment);
+        // Bounded like the clients here: a stale entry only costs a letter to a worker that says no.
+        if !known
+            && (self.elsewhere.len() < 64 * self.slots.len()
+                || self.elsewhere.contains_key(&destination))
+        {
+            self.elsewhere.insert(destination, (worker, attachment));
+        }
+    }
+
+    /// Where deliveries for `destination` go.
+    pub fn find(&self, destination: &DestinationTag) -> Whereabouts {
+        match (
+            self.by_tag.get(destination),
+            self.elsewhere.get(destination),
+        ) {
+            (Some(slot), _) => Whereabouts::Here(*slot),
+            (None, Some((worker, _))) => Whereabouts::Worker(*worker),
+            (None, None) => Whereabouts::Unknown,
+        }
+    }
+
+    /// A client by slot.
+    pub fn get(&self, slot: u16) -> Option<&Client> {
+        self.slots.get(usize::from(slot))?.as_ref()
+    }
+
+    /// The client attached under this tag.
+    pub fn attached(&mut self, destination: &DestinationTag) -> Option<&mut Client> {
+        let slot = *self.by_tag.get(destination)?;
+        self.slots.get_mut(usize::from(slot))?.as_mut()
+    }
+
+    /// Queues a delivery, its content already in place.
+    ///
+    /// # Errors
+    /// Gives the frame back if the client's queue is full or the client gone.
+    pub fn queue(&mut self, slot: u16, frame: Frame) -> Result<(), Frame> {
+        let Some(Some(client)) = self.slots.get_mut(usize::from(slot)) else {
+            return Err(frame);
+        };
+        if client.queue.len() >= self.queue_frames {
+            return Err(frame);
+        }
+        client.queue.push_back(frame);
+        self.queued += 1;
+        Ok(())
+    }
+
+    /// When the next frame of any stream is due.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        self.timers.peek().map(|Reverse((at_ns, _, _))| *at_ns)
+    }
+
+    /// The slot whose stream is due, with the time it was due at. The caller sends and calls
+    /// [`Clients::schedule`].
+    pub fn due(&mut self, now_ns: u64) -> Option<(u16, u64)> {
+        while let Some(Reverse((at_ns, slot, generation))) = self.timers.peek().copied()
+            && at_ns <= now_ns
+        {
+            self.timers.pop();
+            if self
+                .get(slot)
+                .is_some_and(|client| client.generation == generation)
+            {
+                return Some((slot, at_ns));
+            }
+        }
+        None
+    }
+
+    /// Sets the time of the stream's next frame.
+    pub fn schedule(&mut self, slot: u16, at_ns: u64) {
+        if let Some(client) = self.get(slot) {
+            let generation = client.generation;
+            self.timers.push(Reverse((at_ns, slot, generation)));
+        }
+    }
+
+    /// Takes what the stream's frame carries.
+    pub fn next_content(&mut self, slot: u16) -> Content {
+        let Some(Some(client)) = self.slots.get_mut(usize::from(slot)) else {
+            return Content::Cover;
+        };
+        if let Some(frame) = client.queue.pop_front() {
+            self.queued -= 1;
+            Content::Delivery(frame)
+        } else if client.answers.is_empty() {
+            Content::Cover
+        } else {
+            Content::Answer(client.answers.remove(0))
+        }
+    }
+
+    /// Detaches a client; what was queued goes to `freed`.
+    pub fn detach(&mut self, slot: u16, mut freed: impl FnMut(Frame)) {
+        if let Some(client) = self.slots.get_mut(usize::from(slot)).and_then(Option::take) {
+            self.by_tag.remove(&client.destination);
+            self.queued -= client.queue.len();
+            client.queue.into_iter().for_each(&mut freed);
+        }
+    }
+
+    /// A slot whose client was silent for too long.
+    pub fn silent(&self, now_ns: u64) -> Option<u16> {
+        self.slots
+            .iter()
+            .position(|slot| {
+                slot.as_ref()
+                    .is_some_and(|client| now_ns.saturating_sub(client.heard_ns) > SILENT_NS)
+            })
+            .and_then(|slot| u16::try_from(slot).ok())
+    }
+
+    /// Any attached slot: how a stopping gateway empties its queues.
+    pub fn any(&self) -> Option<u16> {
+        self.slots
+            .iter()
+            .position(Option::is_some)
+            .and_then(|slot| u16::try_from(slot).ok())
+    }
+}
+
+/// What an attach frame brings.
+#[derive(Clone, Copy, Debug)]
+pub struct Attachment {
+    /// The session it came through.
+    pub session: u32,
+    /// Which of two sessions is the newer.
+    pub order: u64,
+    /// Which of two attachments is the newer, among all workers.
+    pub attachment: u64,
+    /// Counter of the frame.
+    pub counter: u64,
+    /// Where it came from.
+    pub address: SocketAddr,
+    /// Rate granted.
+    pub rate_pps: u32,
+    /// Now.
+    pub now_ns: u64,
+}
+
+impl Client {
+    /// An authenticated frame of the attached session arrived: the client is where its newest one came from.
+    pub fn heard(&mut self, counter: u64, address: SocketAddr, now_ns: u64) {
+        self.heard_ns = now_ns;
+        if counter >= self.newest_counter {
+            self.newest_counter = counter;
+            self.address = address;
+        }
+    }
+
+    /// Owes the client an answer. A repeated question is answered once; says whether there was room.
+    pub fn answer(&mut self, answer: Answer) -> bool {
+        self.answers.contains(&answer) || self.answers.try_push(answer).is_ok()
+    }
+}

@@ -1,0 +1,275 @@
+//! Everything a worker owns but its port: what the stages work on.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arrayvec::ArrayVec;
+use crossbeam::channel::Sender;
+use link::{CONTENT_BYTES, CONTENT_OFFSET, DATAGRAM_BYTES};
+use rand_chacha::ChaCha20Rng;
+use sphinx::lanes::Lanes;
+use sphinx::{DestinationTag, Engine, Id};
+
+use crate::handshake::Request;
+use crate::loader_link::Loader;
+use crate::path::clients::Clients;
+use crate::path::counters::{Counters, Distributions};
+use crate::path::cover::Cover;
+use crate::path::epochs::{Epochs, Links};
+use crate::path::mail::Mailbox;
+use crate::path::neighbours::Neighbours;
+use crate::path::reason::Reason;
+use crate::path::wheel::{TICK_NS, Wheel};
+use port::pool::{Frame, FramePool};
+use port::{BATCH_MAX, DepartingBatch};
+
+/// No neighbour may hold more than one part in this many of the pool, so that a flooder can't starve the rest.
+const NEIGHBOUR_SHARE: u32 = 4;
+
+/// Sizes and rates of one worker, fixed at start.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// This worker's number.
+    pub number: u8,
+    /// Number of workers of the node.
+    pub workers: u8,
+    /// Frames of the pool.
+    pub pool_frames: u32,
+    /// Sessions, both those of nodes and of clients.
+    pub sessions_max: usize,
+    /// Clients attached to this worker.
+    pub clients_max: u16,
+    /// Deliveries queued for one client.
+    pub client_queue_frames: usize,
+    /// Highest rate granted to a client, packets a second.
+    pub client_rate_max_pps: u32,
+    /// Mean time between loop packets of the node; 0 for none.
+    pub loop_interval_ns: u64,
+    /// Mean time between drop cover packets of the node; 0 for none.
+    pub drop_interval_ns: u64,
+    /// Probability of dropping a datagram on arrival: for laboratories.
+    pub loss: f64,
+    /// Address family of the port.
+    pub ipv6: bool,
+}
+
+/// What a worker shares with the rest of its node.
+#[derive(Clone)]
+pub struct Shared {
+    /// Mailboxes of all workers, by number.
+    pub mailboxes: Vec<Mailbox>,
+    /// Requests to the handshaker.
+    pub handshakes: Sender<Request>,
+    /// Numbers attachments of clients, so that of two the newer wins on all workers.
+    pub attachments: Arc<AtomicU64>,
+}
+
+/// Where a held frame goes when it is due.
+#[derive(Clone, Copy, Debug)]
+pub enum Route {
+    /// To a next hop.
+    Forward {
+        /// The link.
+        link: u16,
+        /// Epoch modulo 4.
+        epoch: u8,
+    },
+    /// To a client.
+    Deliver {
+        /// Its tag.
+        destination: DestinationTag,
+        /// Meant for it.
+        id: Id,
+    },
+}
+
+/// What is remembered of a held frame, beside the pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Who sent it.
+    pub neighbour: u16,
+    /// When it came.
+    pub since_ns: u64,
+    /// When it is due.
+    pub due_ns: u64,
+    /// Where it goes.
+    pub route: Route,
+}
+
+/// Which session seals a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The sending session of a link.
+    Link(u16),
+    /// The session of a client.
+    Session(u32),
+}
+
+/// A frame on its way out, its content in place, not sealed yet.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Holds the content.
+    pub frame: Frame,
+    /// Who gets it.
+    pub via: Via,
+    /// What it is.
+    pub kind: link::Kind,
+    /// Epoch modulo 4.
+    pub epoch: u8,
+}
+
+/// A batch of them.
+pub type OutgoingBatch = ArrayVec<Outgoing, BATCH_MAX>;
+
+/// The state of one worker.
+pub struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) shared: Shared,
+    pub(crate) pool: FramePool,
+    pub(crate) wheel: Wheel,
+    /// By frame number.
+    pub(crate) held: Box<[Option<Held>]>,
+    pub(crate) engine: Engine,
+    pub(crate) lanes: Lanes,
+    delay_max_us: u32,
+    pub(crate) epochs: Epochs,
+    pub(crate) links: Links,
+    pub(crate) neighbours: Neighbours,
+    /// Who is told of sessions that are over, if anyone filters by them.
+    pub(crate) loader: Option<Loader>,
+    pub(crate) clients: Clients,
+    pub(crate) cover: Cover,
+    /// Sealed, waiting for the port.
+    pub(crate) departing: DepartingBatch,
+    /// Beside `departing`: whether the frame carries a delivery.
+    pub(crate) departing_deliveries: ArrayVec<bool, BATCH_MAX>,
+    pub(crate) counters: Counters,
+    pub(crate) distributions: Distributions,
+    pub(crate) rng: ChaCha20Rng,
+    pub(crate) now_ns: u64,
+    pub(crate) unix_ms: u64,
+    pub(crate) draining: bool,
+}
+
+impl Core {
+    /// Allocates all that the packet path needs.
+    ///
+    /// # Errors
+    /// If there is no memory for the pool.
+    pub fn new(
+        settings: Settings,
+        shared: Shared,
+        pool: FramePool,
+        lanes: Lanes,
+        mut rng: ChaCha20Rng,
+        now_ns: u64,
+    ) -> io::Result<Core> {
+        let frames = pool.capacity();
+        // Each worker sends its share of the node's cover.
+        let share = |interval_ns: u64| interval_ns * u64::from(settings.workers.max(1));
+        let cover = Cover::new(
+            share(settings.loop_interval_ns),
+            share(settings.drop_interval_ns),
+            now_ns,
+            &mut rng,
+        );
+        let counters = Counters {
+            pool_frames: u64::from(frames),
+            ..Counters::default()
+        };
+        Ok(Core {
+            wheel: Wheel::new(frames, TICK_NS, now_ns),
+            held: (0..frames).map(|_| None).collect(),
+            // No delay is known to be allowed before there is a consensus, and no packet is opened before.
+            engine: Engine::new(lanes, 0),
+            lanes,
+            delay_max_us: 0,
+            epochs: Epochs::default(),
+            links: Links::default(),
+            neighbours: Neighbours::new(settings.sessions_max),
+            loader: None,
+            clients: Clients::new(settings.clients_max, settings.client_queue_frames),
+            cover,
+            departing: ArrayVec::new(),
+            departing_deliveries: ArrayVec::new(),
+            counters,
+            distributions: Distributions::new().map_err(io::Error::other)?,
+            rng,
+            now_ns,
+            unix_ms: 0,
+            draining: false,
+            settings,
+            shared,
+            pool,
+        })
+    }
+
+    /// Tells `loader` of sessions that are over from now on.
+    pub fn attach(&mut self, loader: Loader) {
+        self.neighbours.remember_ended();
+        self.loader = Some(loader);
+    }
+
+    /// The one way out of the packet path for a frame that failed.
+    #[inline]
+    pub fn reject(&mut self, frame: Frame, reason: Reason) {
+        self.counters.reject(reason);
+        self.pool.release(frame);
+    }
+
+    /// The way out for a frame that reached its end here as it should.
+    #[inline]
+    pub fn absorb(&mut self, frame: Frame) {
+        self.counters.absorbed += 1;
+        self.pool.release(frame);
+    }
+
+    /// A frame for something this worker makes itself.
+    pub fn generate(&mut self) -> Option<Frame> {
+        let frame = self.pool.take()?;
+        self.counters.generated += 1;
+        Some(frame)
+    }
+
+    /// Most frames of one neighbour that are held.
+    pub fn neighbour_share(&self) -> u32 {
+        (self.pool.capacity() / NEIGHBOUR_SHARE).max(1)
+    }
+
+    /// Frames held: delayed, queued for clients, waiting for the port.
+    pub fn held_count(&self) -> u64 {
+        (self.wheel.len() + self.clients.queued() + self.departing.len()) as u64
+    }
+
+    /// Puts an epoch in force.
+    pub fn install(&mut self, state: Arc<crate::keys::epoch::EpochState>) {
+        let delay_max_us = state.consensus().parameters().delay_max_us();
+        if delay_max_us != self.delay_max_us {
+            self.delay_max_us = delay_max_us;
+            self.engine = Engine::new(self.lanes, delay_max_us);
+        }
+        self.epochs
+            .install(state, &mut self.links, self.settings.ipv6);
+        self.epochs.advance(self.unix_ms);
+        self.neighbours.learn(&self.epochs);
+    }
+
+    /// How long a loop packet may take before it counts as lost: every hop's longest delay and two seconds.
+    pub fn loop_patience_ns(&self) -> u64 {
+        sphinx::HOPS_MAX as u64 * u64::from(self.delay_max_us) * 1_000 + 2_000_000_000
+    }
+}
+
+const _: () = assert!(CONTENT_OFFSET + CONTENT_BYTES <= DATAGRAM_BYTES);
+
+/// The content of a data frame.
+#[inline]
+pub fn content(datagram: &mut [u8; DATAGRAM_BYTES]) -> &mut [u8; CONTENT_BYTES] {
+    let (_, rest) = datagram.split_at_mut(CONTENT_OFFSET);
+    match rest.first_chunk_mut() {
+        Some(content) => content,
+        // Checked at compile time, above.
+        None => unreachable!("a datagram holds its content"),
+    }
+}

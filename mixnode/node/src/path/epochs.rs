@@ -1,0 +1,244 @@
+//! The epochs a worker has installed, with its links to the next hops of each.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use link::{LinkPublic, Session};
+
+use crate::keys::epoch::{EpochState, OwnPart};
+
+/// Epochs are told apart by two bits of a frame.
+pub const EPOCH_SLOTS: usize = 4;
+/// No link.
+const NONE: u16 = u16::MAX;
+
+struct Installed {
+    epoch: u32,
+    /// Dropped, and the key with it, when the epoch is no longer accepted.
+    state: Option<Arc<EpochState>>,
+    /// Link of each node that may be the next hop, by index in the consensus. Kept until the slot is used again:
+    /// packets held past the epoch's end still leave.
+    links: Vec<u16>,
+}
+
+/// What a worker knows of the epochs, by epoch modulo 4.
+#[derive(Default)]
+pub struct Epochs {
+    slots: [Option<Installed>; EPOCH_SLOTS],
+    now: u32,
+}
+
+/// The slot of an epoch: what a frame carries of it.
+pub const fn slot_of(epoch: u32) -> u8 {
+    (epoch % EPOCH_SLOTS as u32) as u8
+}
+
+impl Epochs {
+    /// The epoch of now, by the wall clock.
+    pub fn now(&self) -> u32 {
+        self.now
+    }
+
+    /// Moves to the epoch of `unix_ms`, and drops the keys that ended.
+    pub fn advance(&mut self, unix_ms: u64) {
+        let Some(parameters) = self
+            .states()
+            .flatten()
+            .map(|state| *state.consensus().parameters())
+            .next()
+        else {
+            return;
+        };
+        let now = parameters.epoch_at(unix_ms);
+        if now == self.now {
+            return;
+        }
+        self.now = now;
+        for installed in self.slots.iter_mut().flatten() {
+            if installed.epoch.saturating_add(1) < now {
+                installed.state = None;
+            }
+        }
+    }
+
+    /// The states installed, by slot.
+    pub fn states(&self) -> impl Iterator<Item = Option<&EpochState>> {
+        self.slots.iter().map(|slot| {
+            slot.as_ref()
+                .and_then(|installed| installed.state.as_deref())
+        })
+    }
+
+    /// The state in `slot` if its packets are accepted now, and this node's part in it.
+    #[inline]
+    pub fn accepted(&self, slot: u8) -> Option<(&EpochState, &OwnPart)> {
+        let installed = self.slots.get(usize::from(slot))?.as_ref()?;
+        if installed.epoch != self.now && installed.epoch.saturating_add(1) != self.now {
+            return None;
+        }
+        let state = installed.state.as_deref()?;
+        Some((state, state.own()?))
+    }
+
+    /// The state of the current epoch and this node's part.
+    pub fn current(&self) -> Option<(&EpochState, &OwnPart)> {
+        self.accepted(slot_of(self.now))
+            .filter(|(state, _)| state.epoch() == self.now)
+    }
+
+    /// The state of `epoch`, accepted or still to come; for `u32::MAX` the newest.
+    pub fn document_of(&self, epoch: u32) -> Option<&EpochState> {
+        let states = self.states().flatten();
+        if epoch == link::control::LATEST {
+            states.max_by_key(|state| state.epoch())
+        } else {
+            states.into_iter().find(|state| state.epoch() == epoch)
+        }
+    }
+
+    /// The link to node `next` of the epoch in `slot`.
+    #[inline]
+    pub fn link(&self, slot: u8, next: u16) -> Option<u16> {
+        let links = &self.slots.get(usize::from(slot))?.as_ref()?.links;
+        links
+            .get(usize::from(next))
+            .copied()
+            .filter(|link| *link != NONE)
+    }
+
+    /// Installs an epoch in place of the one four before it, with a link to every possible next hop.
+    pub fn install(&mut self, state: Arc<EpochState>, links: &mut Links, ipv6: bool) {
+        let consensus = state.consensus();
+        let mut table = vec![NONE; consensus.nodes().len()];
+        if let Some(own) = state.own() {
+            for node in consensus.layer(consensus.next_layer(own.layer)) {
+                // The same address family as the socket; a node without one can't be reached from here.
+                let address = node
+                    .addresses
+                    .iter()
+                    .find(|address| address.is_ipv6() == ipv6);
+                if let (Some(address), Some(place)) =
+                    (address, table.get_mut(usize::from(node.index)))
+                {
+                    *place = links.open(&node.link.x25519, &node.link.kem, *address);
+                }
+            }
+        }
+        let epoch = state.epoch();
+        if let Some(slot) = self.slots.get_mut(usize::from(slot_of(epoch))) {
+            *slot = Some(Installed {
+                epoch,
+                state: Some(state),
+                links: table,
+            });
+        }
+        let installed = &self.slots;
+        links.keep(|link| {
+            installed
+                .iter()
+                .flatten()
+                .any(|slot| slot.links.contains(&link))
+        });
+    }
+}
+
+/// The way to one next hop.
+pub struct Link {
+    /// Its static keys.
+    pub remote: Arc<LinkPublic>,
+    /// Its address.
+    pub address: SocketAddr,
+    /// The sending session, once there is one.
+    pub session: Option<Box<Session>>,
+    /// A new session is wanted: there is none, it is old, or its other end may have been restarted.
+    pub wanted: bool,
+    /// The handshaker was asked for one.
+    pub connecting: bool,
+    /// Loop packets sent through it and come back or given up: the loss of this neighbour's way.
+    pub loops: (u64, u64),
+}
+
+/// The links of one worker, by number.
+#[derive(Default)]
+pub struct Links {
+    slots: Vec<Option<Link>>,
+}
+
+impl Links {
+    /// A link by number.
+    #[inline]
+    pub fn get(&self, link: u16) -> Option<&Link> {
+        self.slots.get(usize::from(link))?.as_ref()
+    }
+
+    /// A link by number, to send on.
+    #[inline]
+    pub fn get_mut(&mut self, link: u16) -> Option<&mut Link> {
+        self.slots.get_mut(usize::from(link))?.as_mut()
+    }
+
+    /// Numbers of all links.
+    pub fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        0..u16::try_from(self.slots.len()).unwrap_or(NONE)
+    }
+
+    /// Links with a session.
+    pub fn connected(&self) -> usize {
+        self.slots
+            .iter()
+            .flatten()
+            .filter(|link| link.session.is_some())
+            .count()
+    }
+
+    /// The link to a node, made if there is none. Asks for a new session: the node may have been restarted since
+    /// the last epoch and know nothing of the old one.
+    fn open(
+        &mut self,
+        x25519: &[u8; 32],
+        kem: &[u8; link::KEM_PUBLIC_BYTES],
+        address: SocketAddr,
+    ) -> u16 {
+        let same = |link: &Link| link.remote.x25519 == *x25519 && *link.remote.kem == *kem;
+        let known = self
+            .slots
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(same));
+        if let Some(position) = known
+            && let Some(Some(link)) = self.slots.get_mut(position)
+        {
+            link.address = address;
+            link.wanted = true;
+            return u16::try_from(position).unwrap_or(NONE);
+        }
+        let link = Link {
+            remote: Arc::new(LinkPublic {
+                x25519: *x25519,
+                kem: Box::new(*kem),
+            }),
+            address,
+            session: None,
+            wanted: true,
+            connecting: false,
+            loops: (0, 0),
+        };
+        let free = self
+            .slots
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.slots.len());
+        match self.slots.get_mut(free) {
+            Some(slot) => *slot = Some(link),
+            None => self.slots.push(Some(link)),
+        }
+        u16::try_from(free).unwrap_or(NONE)
+    }
+
+    fn keep(&mut self, mut used: impl FnMut(u16) -> bool) {
+        for (number, slot) in (0..).zip(self.slots.iter_mut()) {
+            if !used(number) {
+                *slot = None;
+            }
+        }
+    }
+}

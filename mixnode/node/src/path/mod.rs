@@ -1,0 +1,13 @@
+//! The packet path: what a worker does to a packet, from its port and back, and all that it keeps meanwhile.
+
+pub mod clients;
+pub mod core;
+pub mod counters;
+pub mod cover;
+pub mod epochs;
+pub mod mail;
+pub mod neighbours;
+pub mod reason;
+pub mod stage;
+pub mod wheel;
+pub mod worker;

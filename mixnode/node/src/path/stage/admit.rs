@@ -1,0 +1,129 @@
+//! Admit: size, type, receiver index, counter window. Handshakes and other workers' frames turn off here.
+
+use std::net::SocketAddr;
+
+use link::{Datagram, peek};
+use rand::RngExt;
+
+use super::{Sealed, SealedBatch};
+use crate::handshake::{Request, worker_of};
+use crate::path::core::Core;
+use crate::path::mail::Mail;
+use crate::path::reason::Reason;
+use port::pool::Frame;
+use port::{Received, ReceivedBatch};
+
+/// Takes a burst from the port.
+pub fn admit(core: &mut Core, received: &mut ReceivedBatch, sealed: &mut SealedBatch) {
+    core.counters.received += received.len() as u64;
+    for Received {
+        frame,
+        source,
+        length,
+    } in received.drain(..)
+    {
+        match check(core, &frame, length) {
+            Ok(Datagram::Data {
+                receiver_index,
+                counter,
+            }) => {
+                if worker_of(receiver_index) == core.settings.number {
+                    admit_data(core, frame, source, (receiver_index, counter), sealed);
+                } else {
+                    hand_over(core, frame, source, worker_of(receiver_index));
+                }
+            }
+            Ok(_) => handshake(core, frame, source),
+            Err(reason) => core.reject(frame, reason),
+        }
+    }
+}
+
+/// Takes a frame that another worker handed over.
+pub fn admit_stray(core: &mut Core, frame: Frame, source: SocketAddr, sealed: &mut SealedBatch) {
+    match peek(core.pool.datagram(&frame)) {
+        Ok(Datagram::Data {
+            receiver_index,
+            counter,
+        }) => {
+            admit_data(core, frame, source, (receiver_index, counter), sealed);
+        }
+        // Only data frames are handed over.
+        Ok(_) | Err(_) => core.reject(frame, Reason::Type),
+    }
+}
+
+fn check(core: &mut Core, frame: &Frame, length: usize) -> Result<Datagram, Reason> {
+    if core.settings.loss > 0.0 && core.rng.random::<f64>() < core.settings.loss {
+        return Err(Reason::Fault);
+    }
+    if core.draining {
+        return Err(Reason::Stopping);
+    }
+    if length != link::DATAGRAM_BYTES {
+        return Err(Reason::Size);
+    }
+    Ok(peek(core.pool.datagram(frame))?)
+}
+
+fn admit_data(
+    core: &mut Core,
+    frame: Frame,
+    source: SocketAddr,
+    (session, counter): (u32, u64),
+    sealed: &mut SealedBatch,
+) {
+    let share = core.neighbour_share();
+    let checked = match core.neighbours.session(session) {
+        None => Err(Reason::UnknownSession),
+        Some(inbound) => match inbound.session.receive.check(counter) {
+            Err(error) => Err(error.into()),
+            Ok(())
+                if core
+                    .neighbours
+                    .get(inbound.neighbour)
+                    .is_some_and(|one| one.holding >= share) =>
+            {
+                Err(Reason::NeighbourShare)
+            }
+            Ok(()) => Ok(()),
+        },
+    };
+    match checked {
+        // One batch from the port never exceeds the batch of this stage, which is empty when it begins.
+        Ok(()) => sealed.push(Sealed {
+            frame,
+            session,
+            counter,
+            source,
+        }),
+        Err(reason) => core.reject(frame, reason),
+    }
+}
+
+/// The NIC's or kernel's hashing put a frame of another worker's session here.
+fn hand_over(core: &mut Core, frame: Frame, source: SocketAddr, worker: u8) {
+    core.counters.strayed += 1;
+    let Some(mailbox) = core.shared.mailboxes.get(usize::from(worker)) else {
+        return core.reject(frame, Reason::UnknownSession);
+    };
+    let datagram = *core.pool.datagram(&frame);
+    if mailbox.post(Mail::Stray { source, datagram }) {
+        core.absorb(frame);
+    } else {
+        core.reject(frame, Reason::MailboxFull);
+    }
+}
+
+fn handshake(core: &mut Core, frame: Frame, source: SocketAddr) {
+    let datagram = *core.pool.datagram(&frame);
+    let request = Request::Datagram {
+        worker: core.settings.number,
+        source,
+        datagram,
+    };
+    match core.shared.handshakes.try_send(request) {
+        Ok(()) => core.absorb(frame),
+        Err(_) => core.reject(frame, Reason::HandshakeQueueFull),
+    }
+}

@@ -1,0 +1,96 @@
+//! Control frames of clients: attach, and fetch a consensus. Answers take slots of the client's stream.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use link::control::Control;
+
+use crate::path::clients::{Answer, Attachment};
+use crate::path::core::{Core, content};
+use crate::path::mail::Mail;
+use crate::path::reason::Reason;
+use port::pool::Frame;
+
+/// Where an authenticated control frame came from.
+pub struct From {
+    /// Its session.
+    pub session: u32,
+    /// Which of two sessions is the newer.
+    pub order: u64,
+    /// The neighbour's number.
+    pub neighbour: u16,
+    /// Its static key.
+    pub peer: [u8; 32],
+    /// Number of the frame in the session.
+    pub counter: u64,
+    /// The address.
+    pub source: SocketAddr,
+}
+
+/// Serves a control frame, at a gateway, from a client.
+pub fn control(core: &mut Core, mut frame: Frame, from: &From) {
+    let is_node = core
+        .neighbours
+        .get(from.neighbour)
+        .is_none_or(crate::path::neighbours::Neighbour::is_node);
+    if core.settings.clients_max == 0 || is_node {
+        return core.reject(frame, Reason::Kind);
+    }
+    let served = match Control::decode(content(core.pool.datagram_mut(&mut frame))) {
+        Ok(Control::Attach { rate_pps }) => attach(core, from, rate_pps),
+        Ok(Control::Fetch { epoch, chunk }) => core
+            .clients
+            .attached(&link::destination_tag(&from.peer))
+            .is_some_and(|client| client.answer(Answer::Chunk { epoch, chunk })),
+        Ok(Control::Attached { .. } | Control::Chunk { .. }) | Err(_) => false,
+    };
+    if served {
+        core.absorb(frame);
+    } else {
+        core.reject(frame, Reason::Control);
+    }
+}
+
+/// A client is named by the key it proved, so nobody can attach under another's tag.
+fn attach(core: &mut Core, from: &From, rate_pps: u32) -> bool {
+    let destination = link::destination_tag(&from.peer);
+    let rate_pps = rate_pps.clamp(1, core.settings.client_rate_max_pps.max(1));
+    let known = core
+        .clients
+        .attached(&destination)
+        .map(|client| (client.session, client.attachment));
+    let attachment = match known {
+        Some((session, attachment)) if session == from.session => attachment,
+        _ => core.shared.attachments.fetch_add(1, Ordering::Relaxed),
+    };
+    let attached = core.clients.attach(
+        destination,
+        Attachment {
+            session: from.session,
+            order: from.order,
+            attachment,
+            counter: from.counter,
+            address: from.source,
+            rate_pps,
+            now_ns: core.now_ns,
+        },
+    );
+    if attached {
+        announce(core, destination, attachment);
+    }
+    attached
+}
+
+/// Tells the other workers. One that misses it (its mailbox is full) learns with the client's next attach frame;
+/// clients repeat them.
+fn announce(core: &Core, destination: sphinx::DestinationTag, attachment: u64) {
+    for (number, mailbox) in (0u8..).zip(&core.shared.mailboxes) {
+        if number != core.settings.number {
+            let _ = mailbox.post(Mail::ClientAt {
+                destination,
+                worker: core.settings.number,
+                attachment,
+            });
+        }
+    }
+}

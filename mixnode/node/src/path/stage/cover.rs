@@ -1,0 +1,72 @@
+//! Cover: the loop and drop packets a node sends by itself.
+
+use directory::loop_path;
+use link::Kind;
+use rand_core::Rng;
+use sphinx::{BODY_BYTES, Id, Terminal, wrap};
+
+use crate::path::core::{Core, Outgoing, OutgoingBatch, Via, content};
+use crate::path::cover::CoverKind;
+use crate::path::epochs::slot_of;
+
+/// Leading body bytes that the last hop of a loop or drop packet finds zero.
+const CHECK_BYTES: usize = sphinx::CHECK_BYTES;
+
+/// Adds due cover packets to `outgoing`, as far as it has room.
+pub fn cover(core: &mut Core, outgoing: &mut OutgoingBatch) {
+    while !outgoing.is_full()
+        && let Some(kind) = core.cover.due(core.now_ns, &mut core.rng)
+    {
+        if let Some(one) = make(core, kind) {
+            outgoing.push(one);
+        }
+    }
+}
+
+/// Makes one packet, if the node takes part in the current epoch, a way exists and a frame is free.
+fn make(core: &mut Core, kind: CoverKind) -> Option<Outgoing> {
+    if kind == CoverKind::Loop && !core.cover.has_room() {
+        return None;
+    }
+    let (state, own) = core.epochs.current()?;
+    let epoch = slot_of(state.epoch());
+    let mut path = loop_path(state.consensus(), &mut core.rng, own.index).ok()?;
+    let mut id: Id = [0; 8];
+    core.rng.fill_bytes(&mut id);
+    let terminal = match kind {
+        CoverKind::Loop => {
+            // The worker that waits for it; only this node ever reads it.
+            let [worker, ..] = &mut id;
+            *worker = core.settings.number;
+            Terminal::Loop { id }
+        }
+        CoverKind::Drop => {
+            // The way of a loop, one hop shorter: it ends at the neighbour before this node.
+            path.pop();
+            Terminal::Drop
+        }
+    };
+    let link = core.epochs.link(epoch, path.first()?.node)?;
+    core.links.get(link)?.session.as_ref()?;
+    let mut frame = core.pool.take()?;
+    core.counters.generated += 1;
+    let mut body = [0; BODY_BYTES];
+    let (_, random) = body.split_at_mut(CHECK_BYTES);
+    core.rng.fill_bytes(random);
+    let packet = content(core.pool.datagram_mut(&mut frame));
+    if wrap(&mut core.rng, &path, &terminal, &body, packet).is_err() {
+        // Not reached with a path from a verified consensus; the frame is spent on nothing.
+        core.absorb(frame);
+        return None;
+    }
+    if kind == CoverKind::Loop {
+        core.cover.sent(id, link, core.now_ns);
+        core.counters.loop_sent += 1;
+    }
+    Some(Outgoing {
+        frame,
+        via: Via::Link(link),
+        kind: Kind::Sphinx,
+        epoch,
+    })
+}

@@ -1,0 +1,101 @@
+//! Hold: what an unwrapped packet asks for. Packets to forward wait in the wheel; loops and drop cover end.
+
+use super::{Unwrapped, UnwrappedBatch, deliver};
+use crate::path::core::{Core, Held, Route};
+use crate::path::mail::Mail;
+use crate::path::reason::Reason;
+use port::pool::Frame;
+
+/// Takes all of `unwrapped`.
+pub fn hold(core: &mut Core, unwrapped: &mut UnwrappedBatch) {
+    for one in unwrapped.drain(..) {
+        match one.command {
+            sphinx::Command::Forward { next } => match route_of(core, one.epoch, next) {
+                Ok(route) => hold_for(core, one, route),
+                Err(reason) => core.reject(one.frame, reason),
+            },
+            sphinx::Command::Deliver { destination, id } => {
+                if core.settings.clients_max == 0 {
+                    core.reject(one.frame, Reason::NotGateway);
+                } else if one.delay_us == 0 {
+                    // The client's own Poisson stream mixes it again.
+                    deliver::deliver(core, one.frame, &destination, &id);
+                } else {
+                    hold_for(core, one, Route::Deliver { destination, id });
+                }
+            }
+            sphinx::Command::Loop { id } => loop_returned(core, one.frame, id),
+            sphinx::Command::Drop => core.absorb(one.frame),
+        }
+    }
+}
+
+/// The link to `next`, if the layer graph of the packet's epoch has one.
+fn route_of(core: &Core, epoch: u8, next: u16) -> Result<Route, Reason> {
+    let (state, own) = core.epochs.accepted(epoch).ok_or(Reason::Epoch)?;
+    if !state.consensus().may_forward(own.layer, next) {
+        return Err(Reason::Layer);
+    }
+    let link = core.epochs.link(epoch, next).ok_or(Reason::NoSession)?;
+    Ok(Route::Forward { link, epoch })
+}
+
+fn hold_for(core: &mut Core, one: Unwrapped, route: Route) {
+    let due_ns = core.now_ns + u64::from(one.delay_us) * 1_000;
+    let held = Held {
+        neighbour: one.neighbour,
+        since_ns: core.now_ns,
+        due_ns,
+        route,
+    };
+    match core.held.get_mut(one.frame.index() as usize) {
+        Some(place) => *place = Some(held),
+        None => return core.reject(one.frame, Reason::PoolFull),
+    }
+    match core.wheel.insert(one.frame, due_ns) {
+        Ok(()) => core.neighbours.hold(one.neighbour),
+        // Only frames of the worker's own pool come here, and the wheel has a place for each.
+        Err(frame) => core.reject(frame, Reason::PoolFull),
+    }
+}
+
+/// The first byte of a loop's id is the worker that waits for it.
+fn loop_returned(core: &mut Core, frame: Frame, id: sphinx::Id) {
+    let [worker, ..] = id;
+    if worker == core.settings.number {
+        match loop_home(core, &id, core.now_ns) {
+            true => core.absorb(frame),
+            false => core.reject(frame, Reason::UnknownLoop),
+        }
+        return;
+    }
+    let mail = Mail::Loop {
+        id,
+        returned_ns: core.now_ns,
+    };
+    match core
+        .shared
+        .mailboxes
+        .get(usize::from(worker))
+        .map(|mailbox| mailbox.post(mail))
+    {
+        Some(true) => core.absorb(frame),
+        Some(false) => core.reject(frame, Reason::MailboxFull),
+        None => core.reject(frame, Reason::UnknownLoop),
+    }
+}
+
+/// Counts a loop of this worker that came back; `false` if it is none.
+pub fn loop_home(core: &mut Core, id: &sphinx::Id, returned_ns: u64) -> bool {
+    let Some((link, round_ns)) = core.cover.returned(id, returned_ns) else {
+        return false;
+    };
+    core.counters.loop_returned += 1;
+    core.distributions
+        .loop_us
+        .saturating_record(round_ns / 1_000);
+    if let Some(link) = core.links.get_mut(link) {
+        link.loops.0 += 1;
+    }
+    true
+}

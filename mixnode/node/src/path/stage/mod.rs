@@ -1,0 +1,72 @@
+//! The stages of the packet path, in the order a packet meets them; one file each.
+//!
+//! `admit → open → unwrap → hold … due: route → seal → transmit`. A frame gains a type with every check it passed
+//! ([`Sealed`], [`Opened`], [`Unwrapped`], [`crate::path::core::Held`], [`crate::path::core::Outgoing`],
+//! [`port::Departing`]) and leaves early only through [`crate::path::core::Core::reject`] or, where it ends as
+//! intended, [`crate::path::core::Core::absorb`]. Beside the path lie what a gateway does for its clients ([`control`],
+//! [`deliver`], [`stream`]) and what a node sends by itself ([`cover`]).
+
+pub mod admit;
+pub mod control;
+pub mod cover;
+pub mod deliver;
+pub mod hold;
+pub mod open;
+pub mod route;
+pub mod seal;
+pub mod stream;
+pub mod transmit;
+pub mod unwrap;
+
+use std::net::SocketAddr;
+
+use arrayvec::ArrayVec;
+
+use port::BATCH_MAX;
+use port::pool::Frame;
+
+/// A data frame of a known session with a counter that may be fresh. Nothing of it is authenticated.
+#[derive(Debug)]
+pub struct Sealed {
+    /// Holds the datagram.
+    pub frame: Frame,
+    /// Receiver index: names the session.
+    pub session: u32,
+    /// Number of the frame in the session.
+    pub counter: u64,
+    /// Claims to have sent it.
+    pub source: SocketAddr,
+}
+
+/// A Sphinx packet from an authenticated neighbour.
+#[derive(Debug)]
+pub struct Opened {
+    /// Holds the packet as the frame's content.
+    pub frame: Frame,
+    /// Who sent it.
+    pub neighbour: u16,
+    /// Its epoch modulo 4.
+    pub epoch: u8,
+}
+
+/// A packet with this hop's layer removed.
+#[derive(Debug)]
+pub struct Unwrapped {
+    /// Holds what is left of it.
+    pub frame: Frame,
+    /// Who sent it.
+    pub neighbour: u16,
+    /// Its epoch modulo 4.
+    pub epoch: u8,
+    /// What to do with it.
+    pub command: sphinx::Command,
+    /// How long to hold it first.
+    pub delay_us: u32,
+}
+
+/// Frames between `admit` and `open`.
+pub type SealedBatch = ArrayVec<Sealed, BATCH_MAX>;
+/// Frames between `open` and `unwrap`.
+pub type OpenedBatch = ArrayVec<Opened, BATCH_MAX>;
+/// Frames between `unwrap` and `hold`.
+pub type UnwrappedBatch = ArrayVec<Unwrapped, BATCH_MAX>;

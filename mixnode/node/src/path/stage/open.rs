@@ -1,0 +1,89 @@
+//! Open: the AEAD of the link, a batch at a time. Only a frame whose tag held marks its counter.
+
+use arrayvec::ArrayVec;
+use link::{Kind, OpenError, OpenJob, Opened as Verdict, open_batch};
+
+use super::{Opened, OpenedBatch, Sealed, SealedBatch, control};
+use crate::path::core::Core;
+use crate::path::reason::Reason;
+use port::BATCH_MAX;
+
+/// Opens all of `sealed`. Sphinx packets go on into `opened`; cover, control and refused frames end here.
+pub fn open(core: &mut Core, sealed: &mut SealedBatch, opened: &mut OpenedBatch) {
+    let mut verdicts: ArrayVec<Result<Verdict, OpenError>, BATCH_MAX> = ArrayVec::new();
+    let mut sessions = ArrayVec::<_, BATCH_MAX>::new();
+    let mut known = SealedBatch::new();
+    for one in sealed.drain(..) {
+        // Sessions are dropped only in housekeeping, so what `admit` found is still there.
+        match core.neighbours.session(one.session) {
+            Some(inbound) => {
+                sessions.push(inbound.session.receive.key());
+                known.push(one);
+            }
+            None => {
+                core.counters.reject(Reason::UnknownSession);
+                core.pool.release(one.frame);
+            }
+        }
+    }
+    {
+        let datagrams = core
+            .pool
+            .datagrams_mut(known.iter_mut().map(|one| &mut one.frame));
+        let mut jobs: ArrayVec<OpenJob<'_>, BATCH_MAX> = sessions
+            .iter()
+            .zip(datagrams)
+            .map(|(session, datagram)| OpenJob { session, datagram })
+            .collect();
+        open_batch(&mut jobs, &mut verdicts);
+    }
+    drop(sessions);
+    for (one, verdict) in known.into_iter().zip(verdicts) {
+        match verdict {
+            Ok(verdict) => accept(core, one, verdict, opened),
+            Err(error) => core.reject(one.frame, error.into()),
+        }
+    }
+}
+
+fn accept(core: &mut Core, one: Sealed, verdict: Verdict, opened: &mut OpenedBatch) {
+    let Sealed {
+        frame,
+        session,
+        counter,
+        source,
+    } = one;
+    let Some(inbound) = core.neighbours.session_mut(session) else {
+        return core.reject(frame, Reason::UnknownSession);
+    };
+    if let Err(error) = inbound.session.receive.admit(counter) {
+        return core.reject(frame, error.into());
+    }
+    let (neighbour, order, peer) = (inbound.neighbour, inbound.order, inbound.session.peer);
+    if let Some(client) = core.clients.attached(&link::destination_tag(&peer))
+        && client.session == session
+    {
+        client.heard(counter, source, core.now_ns);
+    }
+    match verdict.kind {
+        Kind::Sphinx => opened.push(Opened {
+            frame,
+            neighbour,
+            epoch: verdict.epoch,
+        }),
+        Kind::Cover => core.absorb(frame),
+        Kind::Control => {
+            let from = control::From {
+                session,
+                order,
+                neighbour,
+                peer,
+                counter,
+                source,
+            };
+            control::control(core, frame, &from);
+        }
+        // Deliveries only ever flow from a gateway to a client.
+        Kind::Delivery => core.reject(frame, Reason::Kind),
+    }
+}

@@ -1,0 +1,64 @@
+//! Stream: the next frame of every client whose Poisson slot has come.
+
+use link::control::Control;
+use link::{CONTENT_BYTES, Kind};
+
+use crate::path::clients::{Answer, Content};
+use crate::path::core::{Core, Outgoing, OutgoingBatch, Via, content};
+use crate::path::cover::exponential_ns;
+use crate::path::epochs::slot_of;
+
+/// Adds the frames of due slots to `outgoing`, as far as it has room.
+pub fn stream(core: &mut Core, outgoing: &mut OutgoingBatch) {
+    while !outgoing.is_full()
+        && let Some((slot, at_ns)) = core.clients.due(core.now_ns)
+    {
+        let Some(client) = core.clients.get(slot) else {
+            continue;
+        };
+        let (session, rate_pps) = (client.session, client.rate_pps);
+        let mean_ns = 1_000_000_000 / u64::from(rate_pps.max(1));
+        // The process goes on from the time that was due, so that its rate holds; after a pause it starts anew.
+        let start_ns = if core.now_ns - at_ns > 1_000_000_000 {
+            core.now_ns
+        } else {
+            at_ns
+        };
+        let next_ns = start_ns + exponential_ns(mean_ns, &mut core.rng);
+        core.clients.schedule(slot, next_ns);
+        let epoch = slot_of(core.epochs.now());
+        let (frame, kind) = match core.clients.next_content(slot) {
+            Content::Delivery(frame) => (Some(frame), Kind::Delivery),
+            Content::Answer(answer) => (write_answer(core, answer, rate_pps), Kind::Control),
+            Content::Cover => (write_cover(core), Kind::Cover),
+        };
+        // Without a free frame the slot passes empty: a full node shows that anyway.
+        if let Some(frame) = frame {
+            outgoing.push(Outgoing {
+                frame,
+                via: Via::Session(session),
+                kind,
+                epoch,
+            });
+        }
+    }
+}
+
+fn write_cover(core: &mut Core) -> Option<port::pool::Frame> {
+    let mut frame = core.generate()?;
+    *content(core.pool.datagram_mut(&mut frame)) = [0; CONTENT_BYTES];
+    Some(frame)
+}
+
+fn write_answer(core: &mut Core, answer: Answer, rate_pps: u32) -> Option<port::pool::Frame> {
+    let mut frame = core.generate()?;
+    let control = match answer {
+        Answer::Attached => Control::Attached { rate_pps },
+        Answer::Chunk { epoch, chunk } => match core.epochs.document_of(epoch) {
+            Some(state) => Control::chunk_of(state.epoch(), state.document(), chunk),
+            None => Control::chunk_of(epoch, &[], chunk),
+        },
+    };
+    control.encode(content(core.pool.datagram_mut(&mut frame)));
+    Some(frame)
+}

@@ -1,0 +1,391 @@
+//! A worker: runs the stages to completion, turn by turn.
+//!
+//! [`Worker::turn`] is all of the packet path with time as a parameter: a thread calls it around [`Port::wait`], a
+//! simulator calls it at the deadlines it returns.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::handshake::Request;
+use crate::path::core::Core;
+use crate::path::counters::{Counters, FastPath, Published};
+use crate::path::mail::Mail;
+use crate::path::reason::Reason;
+use crate::path::stage::{
+    OpenedBatch, SealedBatch, UnwrappedBatch, admit, cover, deliver, hold, open, route, seal,
+    stream, transmit, unwrap,
+};
+use port::{Port, ReceivedBatch};
+
+/// Bursts taken from the port in one turn, so that due frames never wait longer.
+const BURSTS_A_TURN: usize = 4;
+/// Batches sent in one turn.
+const DEPARTURES_A_TURN: usize = 8;
+/// Time between housekeeping phases.
+const HOUSEKEEPING_NS: u64 = 100_000_000;
+/// When the port takes nothing, it is asked again after this at the latest.
+const PRESSURE_NS: u64 = 1_000_000;
+
+/// One worker and its port.
+pub struct Worker<P: Port> {
+    core: Core,
+    port: P,
+    received: ReceivedBatch,
+    sealed: SealedBatch,
+    opened: OpenedBatch,
+    unwrapped: UnwrappedBatch,
+    pool_full_seen: u64,
+    housekeeping_ns: u64,
+    published: Arc<Published>,
+}
+
+impl<P: Port> Worker<P> {
+    /// A worker around its state and its port.
+    pub fn new(core: Core, port: P, published: Arc<Published>) -> Worker<P> {
+        Worker {
+            housekeeping_ns: core.now_ns,
+            core,
+            port,
+            received: ArrayVec::new(),
+            sealed: ArrayVec::new(),
+            opened: ArrayVec::new(),
+            unwrapped: ArrayVec::new(),
+            pool_full_seen: 0,
+            published,
+        }
+    }
+
+    /// Counters of now.
+    pub fn counters(&self) -> &Counters {
+        &self.core.counters
+    }
+
+    /// The worker's state, for inspection.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The port.
+    pub fn port(&self) -> &P {
+        &self.port
+    }
+
+    /// The port, to wait on between turns.
+    pub fn port_mut(&mut self) -> &mut P {
+        &mut self.port
+    }
+
+    /// One turn: everything that arrived, everything due, and what the worker sends by itself. Returns when the
+    /// next turn is due if nothing arrives before.
+    pub fn turn(&mut self, now_ns: u64, unix_ms: u64) -> Option<u64> {
+        self.core.now_ns = self.core.now_ns.max(now_ns);
+        self.core.unix_ms = unix_ms;
+        self.core.epochs.advance(unix_ms);
+        self.port.reclaim(&mut self.core.pool);
+        // What the port did not take last time goes first: until it has, nothing is released.
+        transmit::transmit(&mut self.core, &mut self.port);
+        self.read_mail();
+        let more_received = self.receive();
+        let more_due = self.depart();
+        self.port.reclaim(&mut self.core.pool);
+        if now_ns >= self.housekeeping_ns {
+            self.housekeeping();
+        }
+        self.account();
+        if more_received || more_due || !self.mailbox_is_empty() {
+            return Some(self.core.now_ns);
+        }
+        self.deadline_ns()
+    }
+
+    /// Whether nothing is left to send after [`Mail::Drain`].
+    pub fn is_drained(&self) -> bool {
+        self.core.draining
+            && self.core.wheel.is_empty()
+            && self.core.departing.is_empty()
+            && self.core.clients.queued() == 0
+            && self.port.in_flight() == 0
+    }
+
+    /// Gives up whatever is still held, closes the port and publishes the last counters.
+    pub fn stop(&mut self) {
+        self.core.draining = true;
+        let mut left = ArrayVec::new();
+        while self.core.wheel.drain(&mut left) > 0 {
+            for frame in left.drain(..) {
+                self.core.reject(frame, Reason::Stopping);
+            }
+        }
+        while let Some(slot) = self.core.clients.any() {
+            self.detach(slot, Reason::Stopping);
+        }
+        self.core.departing_deliveries.clear();
+        while let Some(departing) = self.core.departing.pop() {
+            self.core.reject(departing.frame, Reason::Stopping);
+        }
+        self.port.close(&mut self.core.pool);
+        self.account();
+        self.published
+            .publish(&self.core.counters, &mut self.core.distributions);
+    }
+
+    /// Reads letters while what they may ask to send has room.
+    fn read_mail(&mut self) {
+        for _ in 0..crate::path::mail::MAILBOX_LETTERS {
+            if self.core.departing.is_full() {
+                return;
+            }
+            let mailbox = self
+                .core
+                .shared
+                .mailboxes
+                .get(usize::from(self.core.settings.number));
+            let Some(mail) = mailbox.and_then(|mailbox| mailbox.take()) else {
+                return;
+            };
+            self.read(mail);
+        }
+    }
+
+    fn read(&mut self, mail: Mail) {
+        let core = &mut self.core;
+        match mail {
+            Mail::Accepted {
+                session,
+                source,
+                reply,
+            } => {
+                let node = core
+                    .epochs
+                    .states()
+                    .flatten()
+                    .any(|state| state.node_of(&session.peer).is_some());
+                // A mix answers nodes alone.
+                let wanted = (node || core.settings.clients_max > 0) && !core.draining;
+                let index = session.local_index;
+                if wanted && core.neighbours.install(session, &core.epochs).is_ok() {
+                    transmit::send_raw(core, source, &reply);
+                } else {
+                    core.neighbours.refused(index);
+                }
+            }
+            Mail::Connected { link, session } => {
+                if let Some(link) = core.links.get_mut(link)
+                    && link.remote.x25519 == session.peer
+                {
+                    link.session = Some(session);
+                    (link.wanted, link.connecting) = (false, false);
+                }
+            }
+            Mail::Send {
+                destination,
+                datagram,
+            } => {
+                transmit::send_raw(core, destination, &datagram);
+            }
+            Mail::Stray { source, datagram } => {
+                let Some(mut frame) = core.generate() else {
+                    core.counters.generated += 1;
+                    return core.counters.reject(Reason::PoolFull);
+                };
+                *core.pool.datagram_mut(&mut frame) = datagram;
+                admit::admit_stray(core, frame, source, &mut self.sealed);
+                self.process();
+            }
+            Mail::Delivery {
+                destination,
+                id,
+                body,
+            } => {
+                deliver::deliver_body(core, &destination, &id, &body);
+            }
+            Mail::Loop { id, returned_ns } => {
+                hold::loop_home(core, &id, returned_ns);
+            }
+            Mail::ClientAt {
+                destination,
+                worker,
+                attachment,
+            } => {
+                let (counters, pool) = (&mut core.counters, &mut core.pool);
+                core.clients
+                    .moved(destination, worker, attachment, |frame| {
+                        counters.reject(Reason::ClientGone);
+                        pool.release(frame);
+                    });
+            }
+            Mail::Epoch(state) => {
+                core.install(state);
+                self.connect();
+            }
+            Mail::Drain => core.draining = true,
+        }
+    }
+
+    /// Takes bursts from the port; says whether more may be waiting.
+    fn receive(&mut self) -> bool {
+        for _ in 0..BURSTS_A_TURN {
+            let count = self.port.receive(&mut self.core.pool, &mut self.received);
+            if count == 0 {
+                return false;
+            }
+            admit::admit(&mut self.core, &mut self.received, &mut self.sealed);
+            self.process();
+        }
+        true
+    }
+
+    /// From the link's AEAD to the wheel, for one batch.
+    fn process(&mut self) {
+        open::open(&mut self.core, &mut self.sealed, &mut self.opened);
+        unwrap::unwrap(&mut self.core, &mut self.opened, &mut self.unwrapped);
+        hold::hold(&mut self.core, &mut self.unwrapped);
+    }
+
+    /// Sends what is due; says whether more is.
+    fn depart(&mut self) -> bool {
+        for _ in 0..DEPARTURES_A_TURN {
+            transmit::transmit(&mut self.core, &mut self.port);
+            if !self.core.departing.is_empty() {
+                return false;
+            }
+            self.port.reclaim(&mut self.core.pool);
+            let mut outgoing = ArrayVec::new();
+            let released = route::route(&mut self.core, &mut outgoing);
+            stream::stream(&mut self.core, &mut outgoing);
+            if !self.core.draining {
+                cover::cover(&mut self.core, &mut outgoing);
+            }
+            if outgoing.is_empty() && released == 0 {
+                return false;
+            }
+            seal::seal(&mut self.core, &mut outgoing);
+        }
+        transmit::transmit(&mut self.core, &mut self.port);
+        true
+    }
+
+    fn mailbox_is_empty(&self) -> bool {
+        let mailbox = self
+            .core
+            .shared
+            .mailboxes
+            .get(usize::from(self.core.settings.number));
+        mailbox.is_none_or(|mailbox| mailbox.is_empty())
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        let pressure = (!self.core.departing.is_empty()).then_some(self.core.now_ns + PRESSURE_NS);
+        let cover = self
+            .core
+            .cover
+            .deadline_ns()
+            .filter(|_| !self.core.draining);
+        let sending = [
+            self.core.wheel.deadline_ns(),
+            self.core.clients.deadline_ns(),
+            cover,
+        ];
+        // Under pressure nothing is released, so nothing else is worth waking for.
+        let sending = if pressure.is_some() {
+            [None; 3]
+        } else {
+            sending
+        };
+        sending
+            .into_iter()
+            .flatten()
+            .chain(pressure)
+            .chain([self.housekeeping_ns])
+            .min()
+    }
+
+    /// Brings the counters that are sums of gauges up to date.
+    fn account(&mut self) {
+        let port = self.port.counters();
+        let shed = port.pool_full - self.pool_full_seen;
+        self.pool_full_seen = port.pool_full;
+        let core = &mut self.core;
+        core.counters.received += shed;
+        core.counters.rejected[Reason::PoolFull as usize] += shed;
+        core.counters.transmit_failed = port.transmit_failed;
+        core.counters.fast_path = FastPath {
+            received_through_kernel: port.received_through_kernel,
+            transmitted_through_kernel: port.transmitted_through_kernel,
+            ring_full: port.ring_full,
+            fill_empty: port.fill_empty,
+            foreign: port.foreign,
+            corrupt: port.corrupt,
+        };
+        core.counters.held = core.held_count();
+        core.counters.clients = core.clients.len() as u64;
+        core.counters.sessions = (core.neighbours.session_count() + core.links.connected()) as u64;
+        core.counters.pool_in_use = u64::from(core.pool.in_use());
+        core.counters.turns += 1;
+        debug_assert!(
+            core.counters.is_conserved(),
+            "a frame was lost or made of nothing: {:?}",
+            core.counters
+        );
+    }
+
+    /// What needs doing now and then: published metrics, rekeys, what timed out.
+    fn housekeeping(&mut self) {
+        self.housekeeping_ns = self.core.now_ns + HOUSEKEEPING_NS;
+        self.port.housekeeping();
+        self.core.neighbours.expire(self.core.now_ns);
+        if let Some(loader) = &self.core.loader {
+            // What its queue does not take now it is told the next time.
+            self.core
+                .neighbours
+                .tell_ended(|index| loader.forget(index));
+        }
+        while let Some(slot) = self.core.clients.silent(self.core.now_ns) {
+            self.detach(slot, Reason::ClientGone);
+        }
+        let (now_ns, patience_ns) = (self.core.now_ns, self.core.loop_patience_ns());
+        let (links, counters) = (&mut self.core.links, &mut self.core.counters);
+        self.core.cover.give_up(now_ns, patience_ns, |link| {
+            counters.loop_lost += 1;
+            if let Some(link) = links.get_mut(link) {
+                link.loops.1 += 1;
+            }
+        });
+        self.connect();
+        self.published
+            .publish(&self.core.counters, &mut self.core.distributions);
+    }
+
+    fn detach(&mut self, slot: u16, reason: Reason) {
+        let (counters, pool) = (&mut self.core.counters, &mut self.core.pool);
+        self.core.clients.detach(slot, |frame| {
+            counters.reject(reason);
+            pool.release(frame);
+        });
+    }
+
+    /// Asks for the sessions that are wanted. A full queue is asked again in the next housekeeping.
+    fn connect(&mut self) {
+        let core = &mut self.core;
+        for number in core.links.numbers() {
+            let Some(link) = core.links.get_mut(number) else {
+                continue;
+            };
+            link.wanted |= link
+                .session
+                .as_ref()
+                .is_none_or(|session| session.send.needs_rekey(core.now_ns));
+            if !link.wanted || link.connecting {
+                continue;
+            }
+            let request = Request::Connect {
+                worker: core.settings.number,
+                link: number,
+                remote: Arc::clone(&link.remote),
+                destination: link.address,
+            };
+            link.connecting = core.shared.handshakes.try_send(request).is_ok();
+        }
+    }
+}

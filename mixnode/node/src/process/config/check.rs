@@ -1,0 +1,182 @@
+//! Limits of the values, and what the host must provide for them.
+
+use std::path::Path;
+
+use super::Config;
+use super::load::{ConfigError, line_of};
+use crate::keys::files;
+use port::PortKind;
+
+/// Names a key in errors.
+type Key = (&'static str, &'static str);
+
+/// Checks every value against its limits.
+///
+/// # Errors
+/// The first value out of its limits.
+pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError> {
+    let error = |(section, key): Key, problem: String, remedy: &str| ConfigError {
+        file: file.to_owned(),
+        line: line_of(text, section, key),
+        problem: format!(
+            "[{section}] {key}{}{problem}",
+            if key.is_empty() { "" } else { ": " }
+        ),
+        remedy: remedy.to_owned(),
+    };
+    let range = |key: Key, value: u64, low: u64, high: u64| {
+        if (low..=high).contains(&value) {
+            return Ok(());
+        }
+        Err(error(
+            key,
+            format!("{value} is out of range"),
+            &format!("use {low} to {high}"),
+        ))
+    };
+    let (node, worker, gateway) = (&config.node, &config.worker, &config.gateway);
+    range(
+        ("node", "capacity_pps"),
+        node.capacity_pps.into(),
+        1,
+        100_000_000,
+    )?;
+    range(("worker", "count"), worker.count.into(), 1, 128)?;
+    range(
+        ("worker", "max_pps"),
+        worker.max_pps.into(),
+        100,
+        100_000_000,
+    )?;
+    range(
+        ("worker", "busy_poll_us"),
+        worker.busy_poll_us.into(),
+        0,
+        1_000_000,
+    )?;
+    if worker.pool_frames != 0 {
+        range(
+            ("worker", "pool_frames"),
+            worker.pool_frames.into(),
+            256,
+            port::pool::FRAMES_MAX.into(),
+        )?;
+    }
+    range(
+        ("gateway", "clients_max"),
+        gateway.clients_max.into(),
+        1,
+        16_384,
+    )?;
+    range(
+        ("gateway", "queue_frames"),
+        gateway.queue_frames.into(),
+        1,
+        65_536,
+    )?;
+    range(
+        ("gateway", "rate_max_pps"),
+        gateway.rate_max_pps.into(),
+        1,
+        100_000,
+    )?;
+    range(
+        ("cover", "loop_interval_ms"),
+        config.cover.loop_interval_ms.into(),
+        0,
+        3_600_000,
+    )?;
+    range(
+        ("cover", "drop_interval_ms"),
+        config.cover.drop_interval_ms.into(),
+        0,
+        3_600_000,
+    )?;
+    if !(0.0..1.0).contains(&config.fault.loss) {
+        let problem = format!("{} is no probability", config.fault.loss);
+        return Err(error(
+            ("fault", "loss"),
+            problem,
+            "use 0.0 to below 1.0; 0.0 outside of laboratories",
+        ));
+    }
+    if node.port == PortKind::Xsk {
+        let queues = handover::XSKS_MAX as u64;
+        range(("worker", "count"), worker.count.into(), 1, queues)?;
+    } else if config.xdp.is_some() {
+        let problem = "has no meaning without [node] port = \"xsk\"".to_owned();
+        return Err(error(
+            ("xdp", ""),
+            problem,
+            "set that port, or remove the section",
+        ));
+    }
+    if let Some(xdp) = &config.xdp {
+        // `sun_path` has 108 bytes, the last of them zero.
+        let bytes = xdp.loader.as_os_str().len();
+        if !xdp.loader.is_absolute() || bytes > 107 {
+            return Err(error(
+                ("xdp", "loader"),
+                format!("{} is no place for a socket", xdp.loader.display()),
+                "use an absolute path of at most 107 bytes, the one that mixctld has as --socket",
+            ));
+        }
+    }
+    let operator = node.operator.len();
+    if !(1..=directory::OPERATOR_BYTES_MAX).contains(&operator) {
+        let problem = format!("{operator} bytes");
+        return Err(error(
+            ("node", "operator"),
+            problem,
+            "use a name of 1 to 64 bytes",
+        ));
+    }
+    match node.listen.as_slice() {
+        [address] if address.ip().is_unspecified() => Err(error(
+            ("node", "listen"),
+            format!("{address} can't be reached by others"),
+            "name the address that other nodes send to",
+        )),
+        [_] => Ok(()),
+        others => Err(error(
+            ("node", "listen"),
+            format!("{} addresses", others.len()),
+            "give exactly one IP:PORT",
+        )),
+    }?;
+    if let Some(address) = config.metrics.listen
+        && !address.ip().is_loopback()
+    {
+        let problem = format!("{address} is not a loopback address");
+        return Err(error(
+            ("metrics", "listen"),
+            problem,
+            "use 127.0.0.1:PORT or [::1]:PORT",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks what the host must provide: folders and keys.
+///
+/// # Errors
+/// The first thing that is missing or unreadable.
+pub fn check_host(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError> {
+    let error = |(section, key): Key, problem: String, remedy: String| ConfigError {
+        file: file.to_owned(),
+        line: line_of(text, section, key),
+        problem: format!("[{section}] {key}: {problem}"),
+        remedy,
+    };
+    let folder = &config.network.directory;
+    std::fs::read_dir(folder).map_err(|reason| {
+        let problem = format!("can't read {}: {reason}", folder.display());
+        error(
+            ("network", "directory"),
+            problem,
+            "name the folder shared with the authority".to_owned(),
+        )
+    })?;
+    files::check(&config.node.state_dir)
+        .map_err(|found| error(("node", "state_dir"), found.to_string(), found.remedy()))
+}

@@ -1,0 +1,129 @@
+use std::path::Path;
+
+use super::*;
+
+const DEFAULT_FILE: &str = include_str!("../../../mixnode.toml");
+
+fn refused(text: &str) -> ConfigError {
+    parse(text, Path::new("node.toml")).unwrap_err()
+}
+
+#[test]
+fn the_default_file_equals_the_built_in_defaults_and_names_every_key() {
+    assert_eq!(
+        parse(DEFAULT_FILE, Path::new("mixnode.toml")).unwrap(),
+        Config::default()
+    );
+    assert_eq!(
+        parse("", Path::new("empty.toml")).unwrap(),
+        Config::default()
+    );
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_known_one_file_and_line() {
+    let error = refused("[node]\nrole = \"mix\"\nprot = \"plain\"\n");
+    assert_eq!(error.line, Some(3));
+    assert_eq!(
+        error.to_string(),
+        "node.toml:3: unknown key `prot`: did you mean `port`?"
+    );
+    assert!(
+        refused("[worker]\nmax_pss = 1\n")
+            .remedy
+            .contains("max_pps")
+    );
+    assert!(refused("[wroker]\ncount = 1\n").remedy.contains("worker"));
+}
+
+#[test]
+fn a_value_out_of_range_is_refused_with_its_line_and_the_range() {
+    let error = refused("# a comment\n[worker]\ncount = 0\n");
+    assert_eq!(error.line, Some(3));
+    assert!(error.to_string().contains("use 1 to 128"), "{error}");
+    for text in [
+        "[fault]\nloss = 1.0",
+        "[fault]\nloss = nan",
+        "[node]\noperator = \"\"",
+        "[node]\nlisten = []",
+        "[node]\nlisten = [\"0.0.0.0:9000\"]",
+        "[node]\nlisten = [\"1.2.3.4:1\", \"[::1]:1\"]",
+        "[node]\nport = \"xdp\"",
+        "[xdp]\nprefer_busy_poll = true",
+        "[node]\nport = \"uring\"\n[xdp]\n",
+        "[node]\nport = \"xsk\"\n[worker]\ncount = 65",
+        "[node]\nport = \"xsk\"\n[xdp]\nloader = \"mixctld.sock\"",
+        "[node]\nport = \"xsk\"\n[xdp]\nbusy_poll = true",
+        "[node]\nrole = \"exit\"",
+        "[metrics]\nlisten = \"0.0.0.0:9101\"",
+        "[metrics]\nlisten = \"here\"",
+        "[worker]\npool_frames = 1",
+        "[worker]\ncount = 300",
+        "[worker]\ncount = \"two\"",
+        "[gateway]\nclients_max = 0",
+        "[sandbox]\nmode = \"strict\"",
+        "[sandbox]\nmode = true",
+    ] {
+        assert!(refused(text).line.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn the_front_end_has_defaults_and_a_section_only_with_its_port() {
+    let file = Path::new("node.toml");
+    let config = parse("[node]\nport = \"xsk\"", file).unwrap();
+    assert_eq!(config.xdp.unwrap_or_default(), XdpConfig::default());
+    let text = "[node]\nport = \"xsk\"\n[xdp]\nloader = \"/tmp/loader\"\nprefer_busy_poll = true\n";
+    let xdp = parse(text, file).unwrap().xdp.unwrap();
+    assert!(xdp.prefer_busy_poll && xdp.loader == Path::new("/tmp/loader"));
+    let error = refused("\n[xdp]\n");
+    assert_eq!(
+        error.to_string(),
+        "node.toml:2: [xdp] has no meaning without [node] port = \"xsk\": set that port, or remove the section"
+    );
+    // What the default file shows of the section is the defaults.
+    let shown: String = DEFAULT_FILE
+        .lines()
+        .skip_while(|line| *line != "# [xdp]")
+        .take_while(|line| line.starts_with('#'))
+        .filter_map(|line| {
+            line.strip_prefix("# ")
+                .filter(|line| line.contains(['[', '=']))
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = parse(&format!("[node]\nport = \"xsk\"\n{shown}"), file).unwrap();
+    assert_eq!(config.xdp, Some(XdpConfig::default()));
+}
+
+#[test]
+fn an_unreadable_key_is_found_before_the_start() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let mut rng = <rand_chacha::ChaCha20Rng as rand_core::SeedableRng>::seed_from_u64(1);
+    crate::keys::files::load_or_create(&state, &mut rng).unwrap();
+    let file = folder.path().join("node.toml");
+    let text = format!(
+        "[node]\nstate_dir = {:?}\n[network]\ndirectory = {:?}\n",
+        state.display().to_string(),
+        folder.path().display().to_string()
+    );
+    std::fs::write(&file, text).unwrap();
+    load(&file).unwrap();
+    let key = state.join("identity.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let error = load(&file).unwrap_err();
+    assert_eq!(error.line, Some(2));
+    assert!(error.remedy.contains("chmod"), "{error}");
+    assert!(load(&folder.path().join("missing.toml")).is_err());
+}
+
+#[test]
+fn a_file_too_long_to_be_a_configuration_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    std::fs::write(&file, "#".repeat((1 << 16) + 1)).unwrap();
+    let error = load(&file).unwrap_err();
+    assert!(error.problem.contains("65537 bytes"), "{error}");
+}

@@ -1,0 +1,230 @@
+//! A whole node: what it opens, what it gives up, its threads, and the loop that follows the directory.
+
+pub mod config;
+mod error;
+pub mod exit;
+mod fast_path;
+pub mod follower;
+pub mod log;
+pub mod metrics;
+pub mod sandbox;
+mod seat;
+pub mod status;
+mod threads;
+
+pub use error::NodeError;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use directory::LinkKey;
+use directory::store::Store;
+use link::LinkKeys;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use crate::keys::files;
+use crate::path::epochs::EPOCH_SLOTS;
+use crate::process::config::Config;
+use crate::process::follower::{Follower, Profile};
+use crate::process::sandbox::Confinement;
+use error::system;
+use port::{Exclusive, Resolved};
+use threads::{Opened, Threads};
+
+/// Pause between rounds of the control loop.
+const ROUND: Duration = Duration::from_millis(50);
+/// Rounds between status lines.
+const STATUS_ROUNDS: u32 = 20;
+/// Mean delay assumed for the pool's size while no document tells it, microseconds.
+const MEAN_DELAY_US: u32 = 100_000;
+/// Frames beside those that are delayed: the port's rings and a burst.
+const RING_FRAMES: u64 = 2048;
+/// Longest drain at a stop.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+/// The wall clock in milliseconds.
+pub fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+fn system_rng() -> Result<ChaCha20Rng, NodeError> {
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(|error| NodeError::System {
+        what: "no randomness",
+        error: io::Error::other(error.to_string()),
+    })?;
+    Ok(ChaCha20Rng::from_seed(*seed))
+}
+
+/// Bytes of all replay tables that may live at once, under the default epoch or a known one.
+pub fn replay_bytes(max_pps: u32, epoch_ms: u64) -> u64 {
+    crate::keys::replay::table_bytes(max_pps, 2 * epoch_ms).saturating_mul(EPOCH_SLOTS as u64 - 1)
+}
+
+/// Frames of one worker's pool.
+pub fn pool_frames(config: &Config, mean_delay_us: u32) -> u32 {
+    let worker = &config.worker;
+    if worker.pool_frames != 0 {
+        return worker.pool_frames;
+    }
+    let share = u64::from(worker.max_pps).div_ceil(u64::from(worker.count.max(1)));
+    let delayed = share * u64::from(mean_delay_us) * 3 / 2 / 1_000_000;
+    let frames = delayed + RING_FRAMES;
+    u32::try_from(frames)
+        .unwrap_or(port::pool::FRAMES_MAX)
+        .min(port::pool::FRAMES_MAX)
+}
+
+/// A node that has opened all it needs, and given up the rights it needed for that.
+pub struct Node {
+    config: Config,
+    store: Store,
+    follower: Follower,
+    opened: Opened,
+    confinement: Confinement,
+    rng: ChaCha20Rng,
+}
+
+impl Node {
+    /// Opens keys, folder, sockets and metrics, then confines the process: see [`sandbox::confine`]. To be called
+    /// before any other thread is started, for some of the confinement holds for the calling thread and those it
+    /// starts.
+    ///
+    /// # Errors
+    /// [`NodeError`], worded for the operator; [`NodeError::exit_code`] for the process.
+    pub fn prepare(config: Config) -> Result<Node, NodeError> {
+        let mut rng = system_rng()?;
+        let keys = files::load_or_create(&config.node.state_dir, &mut rng)?;
+        let store = Store::create(&config.network.directory)
+            .map_err(system("can't use the directory folder"))?;
+        let Some(listen) = config.node.listen.first().copied() else {
+            return Err(NodeError::Worker("no address to listen on".to_owned()));
+        };
+        let exclusive = Exclusive::acquire(listen)?;
+        let resolved = config.node.port.resolve()?;
+        if let Resolved::Plain(Some(reason)) = &resolved {
+            tracing::warn!(%reason, "running on the plain port");
+        }
+        let profile = Profile {
+            role: config.node.role,
+            operator: config.node.operator.clone(),
+            addresses: vec![exclusive.address()],
+            link: link_key(&keys.link),
+            capacity_pps: config.node.capacity_pps,
+            vrf_key: keys.vrf_public,
+        };
+        let follower = Follower::new(keys.identity, profile, config.worker.max_pps);
+        let opened = Opened::open(&config, exclusive, resolved, keys.link)?;
+        let mode = config.sandbox.mode;
+        if mode != sandbox::Mode::Off {
+            sandbox::raise_memory_limit();
+        }
+        let confinement = sandbox::confine(mode, store.root(), &store.descriptors_path())?;
+        Ok(Node {
+            config,
+            store,
+            follower,
+            opened,
+            confinement,
+            rng,
+        })
+    }
+
+    /// Runs until `stop` is set, then drains: nothing new is taken, what is held leaves in its time.
+    ///
+    /// # Errors
+    /// As [`Node::prepare`].
+    pub fn run(self, stop: &Arc<AtomicBool>) -> Result<(), NodeError> {
+        let Node {
+            config,
+            store,
+            mut follower,
+            opened,
+            confinement,
+            mut rng,
+        } = self;
+        let first = follower
+            .turn(&store, unix_ms(), &mut rng)
+            .map_err(system("can't use the directory folder"))?;
+        let address = opened.exclusive.address();
+        let parameters = follower.parameters();
+        let mut threads = Threads::start(&config, opened, confinement, parameters, &mut rng)?;
+        threads.seal(&config)?;
+        let facts = threads.facts();
+        tracing::info!(
+            version = directory::version(),
+            %address,
+            role = %config.node.role,
+            port = facts.port,
+            lanes = facts.lanes,
+            workers = config.worker.count,
+            sandbox = %facts.confinement,
+            "started"
+        );
+        threads.install(first);
+        let outcome = control(&config, &mut follower, &store, &mut threads, stop, &mut rng);
+        let drain = follower.parameters().map_or(Duration::ZERO, |parameters| {
+            Duration::from_micros(parameters.delay_max_us().into()) + Duration::from_secs(1)
+        });
+        threads.finish(if outcome.is_ok() {
+            drain.min(DRAIN_MAX)
+        } else {
+            Duration::ZERO
+        });
+        if config.status_lines {
+            threads.status(&config, &follower);
+        }
+        outcome
+    }
+}
+
+/// [`Node::prepare`] and [`Node::run`].
+///
+/// # Errors
+/// As they have.
+pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<(), NodeError> {
+    Node::prepare(config)?.run(stop)
+}
+
+/// Follows the directory and prints status until `stop`.
+fn control(
+    config: &Config,
+    follower: &mut Follower,
+    store: &Store,
+    threads: &mut Threads,
+    stop: &Arc<AtomicBool>,
+    rng: &mut ChaCha20Rng,
+) -> Result<(), NodeError> {
+    let mut round = 0u32;
+    while !stop.load(Ordering::Acquire) {
+        match follower.turn(store, unix_ms(), rng) {
+            Ok(states) => threads.install(states),
+            // The folder may come back; packets of the epochs in force go on.
+            Err(error) if round.is_multiple_of(STATUS_ROUNDS) => {
+                tracing::error!(%error, "can't use the directory folder");
+            }
+            Err(_) => {}
+        }
+        threads.check()?;
+        if config.status_lines && round.is_multiple_of(STATUS_ROUNDS) {
+            threads.status(config, follower);
+        }
+        round = round.wrapping_add(1);
+        thread::sleep(ROUND);
+    }
+    Ok(())
+}
+
+fn link_key(keys: &LinkKeys) -> LinkKey {
+    let public = keys.public();
+    LinkKey {
+        x25519: public.x25519,
+        kem: public.kem,
+    }
+}

@@ -1,0 +1,178 @@
+//! What a worker's thread starts from, and its loop.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam::channel::Sender;
+use directory::Role;
+use rand_chacha::ChaCha20Rng;
+use sphinx::lanes::Lanes;
+
+use super::unix_ms;
+use crate::loader_link::{Loader, WorkerMemory};
+use crate::path::core::{Core, Settings, Shared};
+use crate::path::counters::Published;
+use crate::path::worker::Worker;
+use crate::process::config::Config;
+use port::pool::FramePool;
+use port::xsk::Mac;
+use port::{PlainPort, Port, PortParts, Routes, UringPort, XskParts, XskPort, monotonic_ns};
+
+/// Sessions of one worker beside its clients': neighbours with several workers, old sessions while rekeying.
+const NODE_SESSIONS: usize = 4096;
+
+/// The limits of one worker.
+pub(super) fn settings(
+    config: &Config,
+    number: u8,
+    pool_frames: u32,
+    address: SocketAddr,
+) -> Settings {
+    let gateway = config.node.role == Role::Gateway;
+    let clients_max = if gateway {
+        config.gateway.clients_max
+    } else {
+        0
+    };
+    Settings {
+        number,
+        workers: config.worker.count.max(1),
+        pool_frames,
+        sessions_max: NODE_SESSIONS + 4 * usize::from(clients_max),
+        clients_max,
+        client_queue_frames: config.gateway.queue_frames as usize,
+        client_rate_max_pps: config.gateway.rate_max_pps,
+        loop_interval_ns: u64::from(config.cover.loop_interval_ms) * 1_000_000,
+        drop_interval_ns: u64::from(config.cover.drop_interval_ms) * 1_000_000,
+        loss: config.fault.loss,
+        ipv6: address.is_ipv6(),
+    }
+}
+
+/// How a worker's datagrams come and go.
+pub(super) enum Way {
+    /// recvmmsg and sendmmsg.
+    Plain,
+    /// io_uring.
+    Uring,
+    /// AF_XDP.
+    Xsk {
+        /// What the loader handed over for this worker.
+        memory: WorkerMemory,
+        /// The interface's number.
+        interface_index: u32,
+        /// The interface's link-layer address.
+        mac: Mac,
+        /// Next hops.
+        routes: Arc<Routes>,
+    },
+}
+
+/// What a worker's thread starts from.
+pub(super) struct Seat {
+    pub settings: Settings,
+    pub shared: Shared,
+    pub published: Arc<Published>,
+    pub lanes: Lanes,
+    pub rng: ChaCha20Rng,
+    pub pin: bool,
+    pub busy_poll_ns: u64,
+    pub halt: Arc<AtomicBool>,
+    /// Told of sessions that are over, if there is one.
+    pub loader: Option<Loader>,
+    /// Told when the port exists: after that the worker needs no system call that its filter lacks.
+    pub ready: Sender<()>,
+}
+
+impl Seat {
+    /// Allocates on the worker's own core, then works.
+    pub fn work(self, socket: UdpSocket, way: Way) -> io::Result<()> {
+        if self.pin {
+            port::affinity::pin(usize::from(self.settings.number))?;
+        }
+        let frames = self.settings.pool_frames;
+        let mailbox = self.shared.mailboxes.get(usize::from(self.settings.number));
+        let event = Arc::clone(mailbox.ok_or(io::ErrorKind::InvalidInput)?.event());
+        let parts = PortParts { socket, event };
+        match way {
+            Way::Uring => {
+                let pool = FramePool::locked(frames)?;
+                let port = UringPort::new(parts, &pool)?;
+                self.run(pool, port)
+            }
+            Way::Plain => {
+                let pool = FramePool::locked(frames)?;
+                let port = PlainPort::new(parts, &pool)?;
+                self.run(pool, port)
+            }
+            Way::Xsk {
+                memory: WorkerMemory { memory, sockets },
+                interface_index,
+                mac,
+                routes,
+            } => {
+                let mut pool = FramePool::shared(memory.as_fd(), frames)?;
+                let parts = XskParts {
+                    sockets,
+                    interface_index,
+                    mac,
+                    kernel: parts,
+                    routes,
+                };
+                let mut port = XskPort::new(parts, &pool)?;
+                port.fill(&mut pool);
+                self.run(pool, port)
+            }
+        }
+    }
+
+    fn run<P: Port>(self, pool: FramePool, port: P) -> io::Result<()> {
+        if !pool.is_locked() {
+            tracing::warn!(
+                worker = self.settings.number,
+                bytes = pool.bytes(),
+                "packet memory is not locked, so it may be swapped out: raise the limit on locked memory (LimitMEMLOCK)"
+            );
+        }
+        let mut core = Core::new(
+            self.settings,
+            self.shared,
+            pool,
+            self.lanes,
+            self.rng,
+            monotonic_ns(),
+        )?;
+        if let Some(loader) = self.loader {
+            core.attach(loader);
+        }
+        let mut worker = Worker::new(core, port, self.published);
+        // Nobody waits for it once the node is up.
+        let _ = self.ready.send(());
+        drop(self.ready);
+        let mut idle_since_ns = None;
+        while !self.halt.load(Ordering::Acquire) && !worker.is_drained() {
+            let now_ns = monotonic_ns();
+            let seen = worker.counters().received;
+            let deadline_ns = worker.turn(now_ns, unix_ms());
+            if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
+                continue;
+            }
+            if self.busy_poll_ns > 0 {
+                if worker.counters().received != seen {
+                    idle_since_ns = None;
+                }
+                let since_ns = *idle_since_ns.get_or_insert(now_ns);
+                if now_ns - since_ns < self.busy_poll_ns {
+                    std::hint::spin_loop();
+                    continue;
+                }
+            }
+            worker.port_mut().wait(deadline_ns)?;
+        }
+        worker.stop();
+        Ok(())
+    }
+}

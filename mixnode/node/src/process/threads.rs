@@ -1,0 +1,384 @@
+//! Everything that runs beside the control loop: workers, handshakes, metrics.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use directory::Parameters;
+use link::LinkKeys;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use sphinx::lanes::Lanes;
+
+use super::fast_path::{FastPath, nodes, peers};
+use super::seat::{Seat, Way, settings};
+use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
+use crate::handshake::{self, HandshakeCounters, Handshaker};
+use crate::keys::epoch::EpochState;
+use crate::path::core::Shared;
+use crate::path::counters::Published;
+use crate::path::epochs::EPOCH_SLOTS;
+use crate::path::mail::{Mail, Mailbox};
+use crate::process::config::Config;
+use crate::process::follower::Follower;
+use crate::process::metrics::{self, Facts, Sources};
+use crate::process::sandbox::{self, Calls, Confinement};
+use crate::process::status::{Collector, NodeStatus, XdpStatus};
+use port::{EventFd, Exclusive, Resolved, SocketOptions, socket};
+
+/// How long the workers may take to map their memory and set up their ports.
+const READY_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is opened before the node gives up its rights.
+pub(super) struct Opened {
+    pub exclusive: Exclusive,
+    pub resolved: Resolved,
+    pub link_keys: LinkKeys,
+    /// By worker.
+    sockets: Vec<UdpSocket>,
+    mailboxes: Vec<Mailbox>,
+    metrics: Option<TcpListener>,
+}
+
+impl Opened {
+    pub fn open(
+        config: &Config,
+        exclusive: Exclusive,
+        resolved: Resolved,
+        link_keys: LinkKeys,
+    ) -> Result<Opened, NodeError> {
+        let count = config.worker.count.max(1);
+        let (mut sockets, mut mailboxes) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let event = EventFd::new().map_err(system("no event descriptor"))?;
+            mailboxes.push(Mailbox::new(Arc::new(event)));
+            let options = SocketOptions {
+                shared: count > 1,
+                ..SocketOptions::new(exclusive.address())
+            };
+            sockets.push(socket::open(&options).map_err(system("can't open the UDP socket"))?);
+        }
+        let metrics = config.metrics.listen.map(metrics::bind).transpose();
+        Ok(Opened {
+            exclusive,
+            resolved,
+            link_keys,
+            sockets,
+            mailboxes,
+            metrics: metrics.map_err(system("can't listen on [metrics] listen"))?,
+        })
+    }
+}
+
+fn start<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, NodeError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(system("can't start a thread"))
+}
+
+/// What is remembered of an epoch.
+struct Known {
+    epoch: u32,
+    /// This node's layer, if it is in the consensus.
+    layer: Option<u8>,
+    /// The others and their shares of the traffic, packets a second.
+    nodes: Vec<(IpAddr, u32)>,
+}
+
+/// Everything that runs beside the control loop.
+pub(super) struct Threads {
+    mailboxes: Vec<Mailbox>,
+    /// Letters that did not fit yet, by worker: epochs must not be lost.
+    pending: Vec<Vec<Arc<EpochState>>>,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    services: Vec<JoinHandle<()>>,
+    /// One message a worker: its port exists.
+    readiness: Receiver<()>,
+    /// Ends workers without further draining.
+    halt: Arc<AtomicBool>,
+    /// Ends handshakes and metrics.
+    end: Arc<AtomicBool>,
+    sources: Arc<Sources>,
+    address: SocketAddr,
+    fast_path: Option<FastPath>,
+    keeper: Option<JoinHandle<()>>,
+    /// The loader knows the nodes of the newest epoch.
+    peers_told: bool,
+    /// Held until the workers have ended.
+    exclusive: Option<Exclusive>,
+    /// The newest epochs, as many as packets may be of.
+    known: VecDeque<Known>,
+}
+
+impl Threads {
+    /// Starts them all. [`Threads::seal`] must follow.
+    pub fn start(
+        config: &Config,
+        opened: Opened,
+        confinement: Confinement,
+        parameters: Option<&Parameters>,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Threads, NodeError> {
+        let lanes = Lanes::from_env_or_detect();
+        let mailboxes = opened.mailboxes;
+        let published = mailboxes
+            .iter()
+            .map(|_| Published::new())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| NodeError::Worker(error.to_string()))?;
+        let (requests, queue) = handshake::thread::queue();
+        let shared = Shared {
+            mailboxes: mailboxes.clone(),
+            handshakes: requests,
+            attachments: Arc::new(AtomicU64::new(1)),
+        };
+        let collector = Collector::new(published.clone())
+            .map_err(|error| NodeError::Worker(error.to_string()))?;
+        let address = opened.exclusive.address();
+        let mean_delay_us = parameters.map_or(MEAN_DELAY_US, |parameters| parameters.mean_delay_us);
+        let frames = pool_frames(config, mean_delay_us);
+        let (mut fast_path, keeper) = match opened.resolved {
+            Resolved::Xsk => {
+                let (fast_path, keeper) = FastPath::open(config, address, frames)?;
+                (Some(fast_path), Some(keeper))
+            }
+            Resolved::Uring | Resolved::Plain(_) => (None, None),
+        };
+        let facts = Facts {
+            port: opened.resolved.name(),
+            lanes: lanes.name(),
+            confinement,
+            xdp: fast_path.as_ref().map(FastPath::facts),
+        };
+        let memories = fast_path
+            .as_mut()
+            .map(|fast_path| std::mem::take(&mut fast_path.workers))
+            .unwrap_or_default();
+        let (ready, readiness) = bounded(mailboxes.len());
+        let mut threads = Threads {
+            pending: mailboxes.iter().map(|_| Vec::new()).collect(),
+            mailboxes,
+            workers: Vec::new(),
+            services: Vec::new(),
+            readiness,
+            halt: Arc::new(AtomicBool::new(false)),
+            end: Arc::new(AtomicBool::new(false)),
+            sources: Arc::new(Sources {
+                collector,
+                handshakes: Mutex::new(HandshakeCounters::default()),
+                facts: ArcSwap::from_pointee(facts),
+            }),
+            exclusive: None,
+            address,
+            fast_path,
+            keeper: None,
+            peers_told: true,
+            known: VecDeque::new(),
+        };
+        if let Some(keeper) = keeper {
+            threads.keeper = Some(start("loader", move || keeper.run())?);
+        }
+        let mut handshaker = Handshaker::new(opened.link_keys, ChaCha20Rng::from_rng(rng));
+        if let Some(fast_path) = &threads.fast_path {
+            handshaker = handshaker.with_indices(Box::new(fast_path.loader.clone()));
+        }
+        let (boxes, end) = (threads.mailboxes.clone(), Arc::clone(&threads.end));
+        let sources = Arc::clone(&threads.sources);
+        threads.spawn("handshake", move || {
+            let counters = &sources.handshakes;
+            handshake::thread::run(handshaker, &queue, &boxes, counters, unix_ms, &end);
+        })?;
+        if let Some(listener) = opened.metrics {
+            let (sources, end) = (Arc::clone(&threads.sources), Arc::clone(&threads.end));
+            threads.spawn("metrics", move || metrics::serve(&listener, &sources, &end))?;
+        }
+        let mut memories = memories.into_iter();
+        for (number, (socket, published)) in (0u8..).zip(opened.sockets.into_iter().zip(published))
+        {
+            let seat = Seat {
+                settings: settings(config, number, frames, address),
+                shared: shared.clone(),
+                published,
+                lanes,
+                rng: ChaCha20Rng::from_rng(rng),
+                pin: config.worker.pin,
+                busy_poll_ns: u64::from(config.worker.busy_poll_us) * 1_000,
+                halt: Arc::clone(&threads.halt),
+                loader: threads
+                    .fast_path
+                    .as_ref()
+                    .map(|fast_path| fast_path.loader.clone()),
+                ready: ready.clone(),
+            };
+            let way = match (&threads.fast_path, memories.next()) {
+                (Some(fast_path), Some(memory)) => Way::Xsk {
+                    memory,
+                    interface_index: fast_path.opened.interface_index,
+                    mac: fast_path.opened.mac,
+                    routes: Arc::clone(&fast_path.routes),
+                },
+                _ if opened.resolved == Resolved::Uring => Way::Uring,
+                _ => Way::Plain,
+            };
+            let handle = start(&format!("worker-{number}"), move || seat.work(socket, way))?;
+            threads.workers.push(handle);
+        }
+        threads.exclusive = Some(opened.exclusive);
+        Ok(threads)
+    }
+
+    /// Waits for the workers' ports, then takes from every thread the system calls that it won't need.
+    pub fn seal(&mut self, config: &Config) -> Result<(), NodeError> {
+        let until = Instant::now() + READY_PATIENCE;
+        for _ in 0..self.workers.len() {
+            match self.readiness.recv_deadline(until) {
+                Ok(()) => {}
+                // A worker that failed says why.
+                Err(RecvTimeoutError::Disconnected) => self.check()?,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(NodeError::Worker("its port does not come up".to_owned()));
+                }
+            }
+        }
+        if let Some(fast_path) = &self.fast_path {
+            // Every ring is filled.
+            fast_path.loader.ready()?;
+            fast_path.announce();
+        }
+        let facts = self.facts();
+        let calls = Calls {
+            loader: self.fast_path.is_some(),
+        };
+        let confinement = sandbox::seal(config.sandbox.mode, calls, facts.confinement)?;
+        self.sources.facts.store(Arc::new(Facts {
+            confinement,
+            ..Facts::clone(&facts)
+        }));
+        Ok(())
+    }
+
+    /// What is known of this node beside its counters.
+    pub fn facts(&self) -> Arc<Facts> {
+        self.sources.facts.load_full()
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), NodeError> {
+        self.services.push(start(name, run)?);
+        Ok(())
+    }
+
+    /// Gives epochs to all workers, also those whose mailbox was full before.
+    pub fn install(&mut self, states: Vec<Arc<EpochState>>) {
+        for state in states {
+            match state.own() {
+                Some(own) => {
+                    tracing::info!(epoch = state.epoch(), layer = own.layer, "joins the epoch")
+                }
+                None => tracing::info!(
+                    epoch = state.epoch(),
+                    "sits the epoch out: it does not list this node's key"
+                ),
+            }
+            self.pending
+                .iter_mut()
+                .for_each(|letters| letters.push(Arc::clone(&state)));
+            // Not the state itself: its keys die on time only if nobody here keeps them alive.
+            self.known.push_back(Known {
+                epoch: state.epoch(),
+                layer: state.own().map(|own| own.layer),
+                nodes: nodes(&state, self.address),
+            });
+            if self.known.len() > EPOCH_SLOTS {
+                self.known.pop_front();
+            }
+            self.peers_told = false;
+        }
+        if let Some(fast_path) = &self.fast_path
+            && !self.peers_told
+        {
+            let peers = peers(self.known.iter().flat_map(|known| &known.nodes));
+            self.peers_told = fast_path.loader.peers(peers);
+        }
+        for (mailbox, letters) in self.mailboxes.iter().zip(&mut self.pending) {
+            letters.retain(|state| !mailbox.post(Mail::Epoch(Arc::clone(state))));
+        }
+    }
+
+    /// Reports a worker that ended by itself.
+    pub fn check(&mut self) -> Result<(), NodeError> {
+        let Some(ended) = self.workers.iter().position(JoinHandle::is_finished) else {
+            return Ok(());
+        };
+        match self.workers.swap_remove(ended).join() {
+            Ok(Ok(())) => Err(NodeError::Worker("without being asked".to_owned())),
+            Ok(Err(error)) => Err(NodeError::System {
+                what: "a worker failed",
+                error,
+            }),
+            Err(_) => Err(NodeError::Worker("it panicked".to_owned())),
+        }
+    }
+
+    /// Prints one status line.
+    pub fn status(&self, config: &Config, follower: &Follower) {
+        let epoch = follower.epoch_at(unix_ms());
+        let known = self.known.iter().find(|known| known.epoch == epoch);
+        let facts = self.facts();
+        let base = NodeStatus {
+            port: facts.port.to_owned(),
+            lanes: facts.lanes.to_owned(),
+            sandbox: facts.confinement,
+            xdp: facts.xdp.as_ref().map(XdpStatus::new),
+            role: config.node.role.to_string(),
+            epoch,
+            layer: known.and_then(|known| known.layer),
+            ..NodeStatus::default()
+        };
+        let status = self
+            .sources
+            .collector
+            .for_status(|counters, recent| base.count(counters, recent));
+        if let Ok(line) = serde_json::to_string(&status) {
+            use io::Write;
+            // A reader that went away must not end the node.
+            let _ = writeln!(io::stdout(), "{line}");
+        }
+    }
+
+    /// Drains for at most `patience`, then ends every thread.
+    pub fn finish(&mut self, patience: Duration) {
+        for mailbox in &self.mailboxes {
+            let _ = mailbox.post(Mail::Drain);
+        }
+        let until = Instant::now() + patience;
+        while Instant::now() < until && !self.workers.iter().all(JoinHandle::is_finished) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.halt.store(true, Ordering::Release);
+        self.mailboxes.iter().for_each(Mailbox::wake);
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+        self.end.store(true, Ordering::Release);
+        for service in self.services.drain(..) {
+            let _ = service.join();
+        }
+        self.exclusive = None;
+        // The last way to its thread: the connection ends, and the loader forgets this node.
+        self.fast_path = None;
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+        tracing::info!("stopped");
+    }
+}
