@@ -1,22 +1,13 @@
-//! The whole network, simulated: production workers, handshakers, gateways and clients under one clock and one seed.
+//! The whole network, simulated: what every run must show, and what a watcher of the wires must not learn.
 
-mod faults;
-#[allow(dead_code)] // Shared with the mesh of mixnode's tests.
-#[path = "../../../../mixnode/node/tests/mesh/node.rs"]
-mod node;
-mod plan;
 mod poisson;
-mod trace;
-mod user;
 mod wires;
-mod world;
+
+use std::sync::{Arc, Mutex};
 
 use mixnode::path::reason::Reason;
-use port::sim::Conditions;
-
-use plan::Plan;
-use user::Part;
-use world::{SECOND, World};
+use port::sim::{Conditions, Fate};
+use simulation::{Fault, Host, Observation, Part, Plan, SECOND, World};
 
 const WIRES: Conditions = Conditions {
     loss: 0.02,
@@ -91,9 +82,9 @@ const RECORDED_DATAGRAMS: u64 = 24_623;
 
 /// Runs a plan and checks what every run must show.
 fn run(plan: Plan) -> World {
-    let mut world = World::new(plan);
-    world.run();
-    let wires = world.assert_conserved();
+    let mut world = World::new(plan).unwrap();
+    world.run().unwrap();
+    let wires = world.conserved().unwrap();
     assert_eq!(world.watcher.other_sizes(), 0);
     for (what, count) in [
         ("lost", wires.lost),
@@ -116,6 +107,7 @@ fn run(plan: Plan) -> World {
         );
         assert!(world.users[sender].completed_ns.is_some(), "trio {trio}");
     }
+    assert!(world.users.iter().all(|user| user.failed.is_none()));
     let counters = world.counters();
     assert!(
         counters.loop_returned > 0 && counters.rejected(Reason::Epoch) > 0,
@@ -138,6 +130,39 @@ fn the_recorded_minute_shows_the_same_datagrams_as_ever() {
         (hash.to_hex().as_str(), datagrams),
         (RECORDED_TRACE, RECORDED_DATAGRAMS)
     );
+}
+
+#[test]
+fn every_datagram_is_observed_and_a_planned_fault_happens_when_it_should() {
+    let mut world = World::new(Plan {
+        crowd: 6,
+        trios: 0,
+        ..small(6)
+    })
+    .unwrap();
+    let seen: Arc<Mutex<Vec<Observation>>> = Arc::default();
+    let keep = Arc::clone(&seen);
+    world.observe(move |observation| keep.lock().unwrap().push(*observation));
+    world.plan_fault(10 * SECOND, Fault::Crash(0));
+    world.plan_fault(20 * SECOND, Fault::Restart(0));
+    world.run().unwrap();
+    let wires = world.conserved().unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len() as u64, wires.sent);
+    assert!(seen.is_sorted_by_key(|one| one.sent_ns));
+    let arriving = |one: &&Observation| matches!(one.fate, Fate::Arrives { .. });
+    assert_eq!(
+        seen.iter().filter(arriving).count() as u64,
+        wires.sent - wires.lost - wires.partitioned
+    );
+    let from_first = |from_s: u64, until_s: u64| {
+        seen.iter()
+            .filter(|one| one.source == Host::Node(0))
+            .filter(|one| (from_s * SECOND..until_s * SECOND).contains(&one.sent_ns))
+            .count()
+    };
+    assert!(from_first(0, 10) > 0 && from_first(20, 60) > 0);
+    assert_eq!(from_first(10, 20), 0, "the dead send nothing");
 }
 
 #[test]

@@ -1,5 +1,4 @@
 //! A small network of the production code on a simulated one, with bare clients: no thread, no clock, one seed.
-#![allow(dead_code)] // Each test binary uses a part of it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,13 +11,12 @@ use port::SimPort;
 use port::sim::{Conditions, Network};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use simulation::{Node, Place};
 use sphinx::{BODY_BYTES, DestinationTag, PACKET_BYTES, Terminal, wrap};
 
 mod client;
-mod node;
 
 pub use client::{Client, attached};
-pub use node::{Node, Place};
 
 /// Wall clock of the first instant.
 const GENESIS_MS: u64 = 1_700_000_000_000;
@@ -71,7 +69,6 @@ pub struct Mesh {
     pub network: Network,
     pub nodes: Vec<Node<SimPort>>,
     pub authority: Authority,
-    pub parameters: Parameters,
     pub consensus: Consensus,
     descriptors: BTreeMap<[u8; 32], Descriptor>,
     pub rng: ChaCha20Rng,
@@ -102,7 +99,7 @@ impl Mesh {
                 let addresses = (0..shape.workers).map(|worker| address(number, worker));
                 let operator = format!("operator {number}");
                 let place = Place::new(role, operator, addresses.collect(), &mut rng);
-                Node::simulated(&place, &shape.settings, shape.max_pps, &network, &mut rng)
+                Node::simulated(&place, &shape.settings, shape.max_pps, &network, &mut rng).unwrap()
             })
             .collect();
         let mut mesh = Mesh {
@@ -111,7 +108,6 @@ impl Mesh {
             network,
             nodes,
             authority,
-            parameters,
             rng,
             now_ns: 0,
         };
@@ -146,7 +142,7 @@ impl Mesh {
                 state.own().is_some(),
                 consensus.find(&node.identity).is_some()
             );
-            node.install(&state);
+            node.install(&state).unwrap();
         }
         self.consensus = consensus;
     }
@@ -160,7 +156,7 @@ impl Mesh {
             let due = self
                 .nodes
                 .iter_mut()
-                .filter_map(|node| node.step(now_ns, unix_ms))
+                .filter_map(|node| node.step(now_ns, unix_ms).unwrap())
                 .min();
             let next = due.into_iter().chain(self.network.next_arrival_ns()).min();
             self.now_ns = next.unwrap_or(u64::MAX).clamp(self.now_ns, until_ns);
@@ -169,15 +165,6 @@ impl Mesh {
                 return;
             }
         }
-    }
-
-    /// Number of the node in this mesh that has this index in the consensus.
-    pub fn number_of(&self, index: u16) -> usize {
-        let identity = self.consensus.node(index).unwrap().identity;
-        self.nodes
-            .iter()
-            .position(|node| node.identity == identity)
-            .unwrap()
     }
 
     pub fn index_of(&self, number: usize) -> u16 {

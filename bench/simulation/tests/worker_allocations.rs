@@ -1,12 +1,10 @@
 //! A worker that runs allocates nothing, turn after turn: a gateway and a mix with a client, on every port.
 
-#[path = "../../port/tests/counting/mod.rs"]
+#[path = "../../../mixnode/port/tests/counting/mod.rs"]
 mod counting;
-#[allow(dead_code)] // Shared with the mesh.
-#[path = "mesh/node.rs"]
-mod node;
 
 use std::cell::RefCell;
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +15,6 @@ use directory::{Consensus, Identity, Parameters, Role, SignedConsensus};
 use fog::{Client, Config, MemoryStorage};
 use link::{ClientKeys, DATAGRAM_BYTES};
 use mixnode::path::core::Settings;
-use node::{Node, Place};
 use port::pool::FramePool;
 use port::sim::{Conditions, Endpoint, Network};
 use port::{
@@ -26,6 +23,7 @@ use port::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use simulation::{Node, Place};
 
 const GENESIS_MS: u64 = 1_700_000_000_000;
 const MS: u64 = 1_000_000;
@@ -94,7 +92,7 @@ impl<P: Port> Three<P> {
         addresses: [SocketAddr; 2],
         wire: Wire,
         now_ns: u64,
-        open: impl Fn(SocketAddr, Arc<EventFd>, &FramePool) -> P,
+        open: impl Fn(SocketAddr, Arc<EventFd>, &FramePool) -> io::Result<P>,
     ) -> Three<P> {
         let rng = &mut ChaCha20Rng::seed_from_u64(1);
         let parameters = Parameters {
@@ -110,7 +108,7 @@ impl<P: Port> Three<P> {
             .zip(addresses)
             .map(|(role, address)| {
                 let place = Place::new(role, role.to_string(), vec![address], rng);
-                Node::start(&place, &settings(), 1_000, now_ns, rng, &open)
+                Node::start(&place, &settings(), 1_000, now_ns, rng, &open).unwrap()
             })
             .collect();
         let descriptors: Vec<_> = nodes
@@ -126,7 +124,7 @@ impl<P: Port> Three<P> {
                 .follower
                 .take_up(consensus.clone(), encoded, &mut node.rng)
                 .unwrap();
-            node.install(&state);
+            node.install(&state).unwrap();
         }
         let config = Config {
             identity: fog::Identity::generate(rng),
@@ -199,7 +197,7 @@ impl<P: Port> Three<P> {
 }
 
 /// The same over sockets on loopback; `open` makes a port of one.
-fn over_sockets<P: Port>(open: impl Fn(PortParts, &FramePool) -> P) {
+fn over_sockets<P: Port>(open: impl Fn(PortParts, &FramePool) -> io::Result<P>) {
     // Two prefixes: paths avoid neighbours.
     let sockets = [[127, 1, 0, 1], [127, 1, 1, 1]]
         .map(|host| socket::open(&SocketOptions::new(SocketAddr::from((host, 0)))).unwrap());
@@ -218,7 +216,7 @@ fn over_sockets<P: Port>(open: impl Fn(PortParts, &FramePool) -> P) {
 
 #[test]
 fn a_worker_on_the_plain_port_does_not_allocate_after_start() {
-    over_sockets(|parts, pool| PlainPort::new(parts, pool).unwrap());
+    over_sockets(PlainPort::new);
 }
 
 #[test]
@@ -227,7 +225,7 @@ fn a_worker_on_the_uring_port_does_not_allocate_after_start() {
         eprintln!("SKIPPED: {reason}");
         return;
     }
-    over_sockets(|parts, pool| UringPort::new(parts, pool).unwrap());
+    over_sockets(UringPort::new);
 }
 
 #[test]
@@ -244,7 +242,7 @@ fn a_worker_on_the_simulated_port_does_not_allocate_after_start() {
         .open(SocketAddr::from(([10, 9, 9, 9], 1)), 4_096)
         .unwrap();
     let open = |address, event, pool: &FramePool| {
-        SimPort::new(network.open(address, 4_096).unwrap(), event, pool)
+        Ok(SimPort::new(network.open(address, 4_096)?, event, pool))
     };
     Three::new(addresses, Wire::Endpoint(client), 0, open).run();
 }

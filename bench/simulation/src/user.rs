@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use directory::{Authorities, Consensus};
 use fog::{
-    Address, Client, Config, Event, Finish, Identity, Manifest, MemoryStorage, Phase, Standing,
-    Storage, TransferId,
+    Address, Client, Config, Event, Failure, Finish, Identity, Manifest, MemoryStorage, Phase,
+    Standing, Storage, TransferId,
 };
 use link::{ClientKeys, DATAGRAM_BYTES};
 use port::sim::{Endpoint, Network};
@@ -32,7 +32,7 @@ pub enum Part {
     Receives,
 }
 
-/// Storage that test and client both hold, and that survives the client.
+/// Storage that simulation and client both hold, and that survives the client.
 #[derive(Clone)]
 pub struct Kept(Arc<Mutex<MemoryStorage>>);
 
@@ -43,25 +43,30 @@ impl Kept {
 
     /// Every file delivered, in order.
     pub fn delivered(&self) -> Vec<(Manifest, Vec<u8>)> {
-        self.0.lock().unwrap().delivered.clone()
+        self.inner().delivered.clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, MemoryStorage> {
+        // Whoever panicked with it left nothing half done that matters to a run already failing.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Storage for Kept {
     fn open(&mut self, manifest: &Manifest) -> io::Result<Standing> {
-        self.0.lock().unwrap().open(manifest)
+        self.inner().open(manifest)
     }
 
     fn write(&mut self, transfer: &TransferId, index: u32, data: &[u8]) -> io::Result<()> {
-        self.0.lock().unwrap().write(transfer, index, data)
+        self.inner().write(transfer, index, data)
     }
 
     fn flush(&mut self, transfer: &TransferId) -> io::Result<()> {
-        self.0.lock().unwrap().flush(transfer)
+        self.inner().flush(transfer)
     }
 
     fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish> {
-        self.0.lock().unwrap().finish(transfer)
+        self.inner().finish(transfer)
     }
 }
 
@@ -79,6 +84,8 @@ pub struct User {
     pub storage: Kept,
     /// When its first file was acknowledged whole.
     pub completed_ns: Option<u64>,
+    /// Why a file of its was given up.
+    pub failed: Option<Failure>,
     /// When its gateway first answered.
     pub attached_ns: Option<u64>,
     /// Consensuses it fetched and verified.
@@ -94,31 +101,35 @@ pub struct User {
 
 impl User {
     /// A user whose client does not run yet. All of its randomness comes from `seed`: the same, whatever others do.
-    pub fn new(
+    ///
+    /// # Errors
+    /// Somebody has the address.
+    pub(crate) fn new(
         part: Part,
         gateway: usize,
         address: SocketAddr,
         rate_pps: f64,
         seed: u64,
         network: &Network,
-    ) -> User {
+    ) -> io::Result<User> {
         let rng = &mut ChaCha20Rng::seed_from_u64(seed);
-        User {
+        Ok(User {
             part,
             gateway,
             address,
             rate_pps,
             storage: Kept::new(),
             completed_ns: None,
+            failed: None,
             attached_ns: None,
             fetched: 0,
             client: None,
-            endpoint: network.open(address, INBOX).unwrap(),
+            endpoint: network.open(address, INBOX)?,
             seed,
             runs: 0,
             identity: *Identity::generate(rng).to_bytes(),
             mailbox: ClientKeys::generate(rng),
-        }
+        })
     }
 
     /// Whether its client died at some time.
@@ -132,7 +143,7 @@ impl User {
     }
 
     /// Starts the client, anew if it was killed.
-    pub fn start(
+    pub(crate) fn start(
         &mut self,
         gateway: [u8; 32],
         authorities: Authorities,
@@ -154,7 +165,7 @@ impl User {
     }
 
     /// Reads what came, fills the slot if it is due; says when the next slot is.
-    pub fn step(&mut self, now_ns: u64, unix_ms: u64) -> Option<u64> {
+    pub(crate) fn step(&mut self, now_ns: u64, unix_ms: u64) -> Option<u64> {
         let mut datagram = [0; DATAGRAM_BYTES];
         while let Some((_, length)) = self.endpoint.receive(&mut datagram) {
             if let Some(client) = &mut self.client
@@ -176,7 +187,7 @@ impl User {
                     Phase::Complete => {
                         self.completed_ns.get_or_insert(now_ns);
                     }
-                    Phase::Failed(failure) => panic!("a transfer failed: {failure}"),
+                    Phase::Failed(failure) => self.failed = Some(failure),
                     Phase::FetchingKey | Phase::Waiting | Phase::Sending => {}
                 },
                 Event::Consensus { .. } => self.fetched += 1,

@@ -1,8 +1,9 @@
 //! The world: nodes, users, one authority, wires and accidents, under one clock and one seed.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
 
 use authority::Authority;
 use directory::{Consensus, Descriptor, Identity, Parameters, Role, SignedConsensus};
@@ -13,10 +14,12 @@ use port::sim::{Network, NetworkCounters};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::error::SimulationError;
 use crate::faults::{self, Fault};
+use crate::host::Host;
 use crate::node::{Node, Place};
 use crate::plan::Plan;
-use crate::trace::Watcher;
+use crate::trace::{Observation, Watcher};
 use crate::user::{Part, User};
 
 const GENESIS_MS: u64 = 1_800_000_000_000;
@@ -52,26 +55,18 @@ pub struct World {
     descriptors: BTreeMap<[u8; 32], Descriptor>,
     acts: VecDeque<(u64, Act)>,
     rng: ChaCha20Rng,
-    agents: HashMap<SocketAddr, usize>,
     agenda: BinaryHeap<Reverse<(u64, usize)>>,
     due: Vec<u64>,
     /// Counters of nodes that died.
     buried: Counters,
 }
 
-fn node_address(node: usize) -> SocketAddr {
-    let [high, low] = (node as u16).to_be_bytes();
-    SocketAddr::from(([10, high, low, 1], 9_000))
-}
-
-fn user_address(user: usize) -> SocketAddr {
-    let host = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(172, 16, 0, 0)) + user as u32);
-    SocketAddr::new(IpAddr::V4(host), 5_000)
-}
-
 impl World {
     /// A world at its first instant; senders have their files.
-    pub fn new(plan: Plan) -> World {
+    ///
+    /// # Errors
+    /// The plan's parameters are none of a network, or there is no memory for one so large.
+    pub fn new(plan: Plan) -> Result<World, SimulationError> {
         let mut rng = ChaCha20Rng::seed_from_u64(plan.seed);
         let network = Network::new(plan.seed, plan.conditions);
         let parameters = Parameters {
@@ -92,22 +87,17 @@ impl World {
         let places: Vec<Place> = (0..plan.nodes())
             .map(|node| {
                 let operator = format!("operator {node}");
-                Place::new(role(node), operator, vec![node_address(node)], &mut rng)
+                let address = Host::Node(node).address();
+                Place::new(role(node), operator, vec![address], &mut rng)
             })
             .collect();
         let nodes = places
             .iter()
             .map(|place| {
-                let max_pps = plan.max_pps();
-                Some(Node::simulated(
-                    place,
-                    &plan.settings(),
-                    max_pps,
-                    &network,
-                    &mut rng,
-                ))
+                let (settings, max_pps) = (plan.settings(), plan.max_pps());
+                Node::simulated(place, &settings, max_pps, &network, &mut rng).map(Some)
             })
-            .collect();
+            .collect::<io::Result<_>>()?;
         let mut world = World {
             plan,
             watcher,
@@ -116,25 +106,23 @@ impl World {
             now_ns: 0,
             places,
             files: BTreeMap::new(),
-            authority: Authority::new(Identity::generate(&mut rng), parameters).unwrap(),
+            authority: Authority::new(Identity::generate(&mut rng), parameters)?,
             documents: BTreeMap::new(),
             descriptors: BTreeMap::new(),
             acts: VecDeque::new(),
-            agents: HashMap::new(),
             agenda: BinaryHeap::new(),
             due: vec![u64::MAX; plan.nodes() + plan.users()],
             buried: Counters::default(),
             rng,
             network,
         };
-        world.sign(0);
-        world.seat_users();
+        world.sign(0)?;
+        world.seat_users()?;
         world.plan_acts();
         for node in 0..plan.nodes() {
-            world.agents.insert(node_address(node), node);
             world.wake_at(node, 0);
         }
-        world
+        Ok(world)
     }
 
     /// Number of the user in this part of trio `trio`.
@@ -154,10 +142,22 @@ impl World {
 
     /// Where a user's gateway is.
     pub fn gateway_address(&self, user: usize) -> SocketAddr {
-        node_address(self.users[user].gateway)
+        Host::Node(self.users[user].gateway).address()
     }
 
-    fn seat_users(&mut self) {
+    /// Calls `observer`, in place of an earlier one, with every datagram sent from now on, in order. It must use
+    /// neither watcher nor network.
+    pub fn observe(&self, observer: impl FnMut(&Observation) + Send + 'static) {
+        self.watcher.observe(observer);
+    }
+
+    /// Lets something happen at a time of this world, after what is planned for the same instant.
+    pub fn plan_fault(&mut self, at_ns: u64, fault: Fault) {
+        let place = self.acts.partition_point(|(planned, _)| *planned <= at_ns);
+        self.acts.insert(place, (at_ns, Act::Fault(fault)));
+    }
+
+    fn seat_users(&mut self) -> Result<(), SimulationError> {
         let plan = self.plan;
         for number in 0..plan.users() {
             let seed = self.rng.next_u64();
@@ -168,25 +168,33 @@ impl World {
                     (part, busy % plan.busy_gateways(), plan.busy_pps)
                 }
             };
-            let address = user_address(number);
-            let user = User::new(part, gateway, address, rate_pps, seed, &self.network);
+            let address = Host::User(number).address();
+            let user = User::new(part, gateway, address, rate_pps, seed, &self.network)?;
             self.users.push(user);
-            self.agents.insert(address, plan.nodes() + number);
             if part != Part::Crowd {
                 self.watcher.follow(address);
             }
-            self.start_user(number);
+            self.start_user(number)?;
         }
         for trio in 0..plan.trios {
             if plan.file_bytes > 0 {
                 let sender = self.member(trio, Part::Sends);
-                self.send(sender, self.member(trio, Part::Receives), plan.file_bytes);
+                self.send(sender, self.member(trio, Part::Receives), plan.file_bytes)?;
             }
         }
+        Ok(())
     }
 
-    /// Gives a user a file to send to another.
-    pub fn send(&mut self, sender: usize, recipient: usize, bytes: usize) {
+    /// Gives a user a file of random bytes to send to another.
+    ///
+    /// # Errors
+    /// The sender's client is dead.
+    pub fn send(
+        &mut self,
+        sender: usize,
+        recipient: usize,
+        bytes: usize,
+    ) -> Result<(), SimulationError> {
         let gateway = self.places[self.users[recipient].gateway].identity();
         let address = self.users[recipient].fog_address(gateway);
         let mut data = vec![0; bytes];
@@ -199,17 +207,20 @@ impl World {
             hash: *blake3::hash(&data).as_bytes(),
             name: format!("file of {sender}"),
         };
-        let client = self.users[sender].client.as_mut().unwrap();
+        let client = self.users[sender].client.as_mut();
+        let client = client.ok_or(SimulationError::NoClient(sender))?;
         client.send(address, manifest.clone(), Box::new(data.clone()), None);
         self.files.insert(sender, (manifest, data));
+        Ok(())
     }
 
-    fn start_user(&mut self, number: usize) {
+    fn start_user(&mut self, number: usize) -> Result<(), SimulationError> {
         let gateway = self.places[self.users[number].gateway].identity();
-        let authorities = self.authority.authorities().unwrap();
-        let consensus = self.consensus_now();
+        let authorities = self.authority.authorities()?;
+        let consensus = self.consensus_now()?;
         self.users[number].start(gateway, authorities, consensus, self.now_ns);
         self.wake_at(self.plan.nodes() + number, self.now_ns);
+        Ok(())
     }
 
     fn plan_acts(&mut self) {
@@ -249,19 +260,20 @@ impl World {
         GENESIS_MS + self.plan.begins_ms + self.now_ns / MS
     }
 
-    fn consensus_now(&self) -> Consensus {
+    fn consensus_now(&self) -> Result<Consensus, SimulationError> {
         let now = self.authority.parameters().epoch_at(self.unix_ms());
-        let (_, document) = self.documents.range(..=now).next_back().unwrap();
+        let newest = self.documents.range(..=now).next_back();
+        let (_, document) = newest.ok_or(SimulationError::NoDocument)?;
         self.verify(document)
     }
 
-    fn verify(&self, document: &SignedConsensus) -> Consensus {
-        let authorities = self.authority.authorities().unwrap();
-        document.verify(&authorities, None).unwrap()
+    fn verify(&self, document: &SignedConsensus) -> Result<Consensus, SimulationError> {
+        let authorities = self.authority.authorities()?;
+        Ok(document.verify(&authorities, None)?)
     }
 
     /// Signs the document of `epoch` from what nodes published, and gives it to those that live.
-    fn sign(&mut self, epoch: u32) {
+    fn sign(&mut self, epoch: u32) -> Result<(), SimulationError> {
         let unix_ms = self.unix_ms();
         for node in self.nodes.iter_mut().flatten() {
             if let Some(descriptor) = node.follower.describe(unix_ms, &mut node.rng) {
@@ -269,33 +281,32 @@ impl World {
             }
         }
         let descriptors = self.descriptors.values().cloned();
-        let document = self.authority.sign(epoch, descriptors).unwrap();
+        let document = self.authority.sign(epoch, descriptors)?;
         self.documents.insert(epoch, document);
         for number in 0..self.nodes.len() {
-            self.take_up(number, epoch);
+            self.take_up(number, epoch)?;
         }
+        Ok(())
     }
 
-    fn take_up(&mut self, number: usize, epoch: u32) {
+    fn take_up(&mut self, number: usize, epoch: u32) -> Result<(), SimulationError> {
         let document = &self.documents[&epoch];
-        let consensus = self.verify(document);
+        let consensus = self.verify(document)?;
         if let Some(node) = &mut self.nodes[number] {
             let encoded = document.encode();
-            let state = node
-                .follower
-                .take_up(consensus, encoded, &mut node.rng)
-                .unwrap();
-            node.install(&state);
+            let state = node.follower.take_up(consensus, encoded, &mut node.rng)?;
+            node.install(&state)?;
             self.wake_at(number, self.now_ns);
         }
+        Ok(())
     }
 
-    fn suffer(&mut self, fault: Fault) {
+    fn suffer(&mut self, fault: Fault) -> Result<(), SimulationError> {
         match fault {
             Fault::Partition(nodes) => {
                 let hosts: Vec<_> = nodes
                     .into_iter()
-                    .map(|node| node_address(node).ip())
+                    .map(|node| Host::Node(node).address().ip())
                     .collect();
                 self.network.partition(&hosts);
             }
@@ -309,17 +320,19 @@ impl World {
             Fault::Restart(number) => {
                 let (place, settings) = (&self.places[number], self.plan.settings());
                 let max_pps = self.plan.max_pps();
-                let node = Node::simulated(place, &settings, max_pps, &self.network, &mut self.rng);
+                let node =
+                    Node::simulated(place, &settings, max_pps, &self.network, &mut self.rng)?;
                 self.nodes[number] = Some(node);
                 let now = self.authority.parameters().epoch_at(self.unix_ms());
                 let known: Vec<u32> = self.documents.range(now..).map(|(of, _)| *of).collect();
                 for epoch in known {
-                    self.take_up(number, epoch);
+                    self.take_up(number, epoch)?;
                 }
             }
             Fault::Kill(user) => self.users[user].client = None,
-            Fault::Revive(user) => self.start_user(user),
+            Fault::Revive(user) => self.start_user(user)?,
         }
+        Ok(())
     }
 
     fn wake_at(&mut self, agent: usize, at_ns: u64) {
@@ -341,12 +354,18 @@ impl World {
     }
 
     /// Runs to the end of the plan.
-    pub fn run(&mut self) {
-        self.run_until(self.plan.span_ns);
+    ///
+    /// # Errors
+    /// As for [`World::run_until`].
+    pub fn run(&mut self) -> Result<(), SimulationError> {
+        self.run_until(self.plan.span_ns)
     }
 
     /// Runs until `until_ns`.
-    pub fn run_until(&mut self, until_ns: u64) {
+    ///
+    /// # Errors
+    /// A worker does not account for every frame, a node is never done, or the system gives no more memory.
+    pub fn run_until(&mut self, until_ns: u64) -> Result<(), SimulationError> {
         let (mut arrived, mut awake): (Vec<SocketAddr>, Vec<usize>) = (Vec::new(), Vec::new());
         loop {
             let act = self.acts.front().map(|(at_ns, _)| *at_ns);
@@ -360,7 +379,7 @@ impl World {
             if next >= until_ns {
                 self.now_ns = until_ns;
                 self.network.advance(until_ns, |_| ());
-                return;
+                return Ok(());
             }
             self.now_ns = self.now_ns.max(next);
             self.network.advance(self.now_ns, |to| arrived.push(to));
@@ -370,12 +389,16 @@ impl World {
                     break;
                 }
                 match act {
-                    Act::Sign(epoch) => self.sign(epoch),
-                    Act::Fault(fault) => self.suffer(fault),
+                    Act::Sign(epoch) => self.sign(epoch)?,
+                    Act::Fault(fault) => self.suffer(fault)?,
                 }
             }
             // In order of arrival, then of the agenda, each once.
-            awake.extend(arrived.drain(..).filter_map(|to| self.agents.get(&to)));
+            let agent = |host| match host {
+                Host::Node(number) => number,
+                Host::User(number) => self.plan.nodes() + number,
+            };
+            awake.extend(arrived.drain(..).filter_map(Host::at).map(agent));
             while let Some(at_ns) = self.next_due()
                 && at_ns <= self.now_ns
                 && let Some(Reverse((_, agent))) = self.agenda.pop()
@@ -385,22 +408,24 @@ impl World {
             }
             for (place, agent) in awake.iter().enumerate() {
                 if !awake[..place].contains(agent) {
-                    self.step(*agent);
+                    self.step(*agent)?;
                 }
             }
             awake.clear();
         }
     }
 
-    fn step(&mut self, agent: usize) {
+    fn step(&mut self, agent: usize) -> Result<(), SimulationError> {
         let (now_ns, unix_ms) = (self.now_ns, self.unix_ms());
         let next = match agent.checked_sub(self.plan.nodes()) {
-            None => self.nodes[agent]
-                .as_mut()
-                .and_then(|node| node.step(now_ns, unix_ms)),
+            None => match &mut self.nodes[agent] {
+                Some(node) => node.step(now_ns, unix_ms)?,
+                None => None,
+            },
             Some(user) => self.users[user].step(now_ns, unix_ms),
         };
         self.wake_at(agent, next.unwrap_or(u64::MAX));
+        Ok(())
     }
 
     /// Sums over all nodes that ever lived.
@@ -412,16 +437,23 @@ impl World {
         sum
     }
 
-    /// Checks what must hold at any time: every worker accounts for every frame (its own check runs each turn), and
-    /// the wires for every datagram.
-    pub fn assert_conserved(&self) -> NetworkCounters {
+    /// Checks what must hold at any time: every worker accounts for every frame (also checked each turn), and the
+    /// wires for every datagram. Returns what became of those.
+    ///
+    /// # Errors
+    /// Something is not accounted for.
+    pub fn conserved(&self) -> Result<NetworkCounters, SimulationError> {
         for node in self.nodes.iter().flatten() {
-            assert!(node.counters().is_conserved(), "{:?}", node.counters());
+            if !node.counters().is_conserved() {
+                return Err(SimulationError::Unconserved(Box::new(node.counters())));
+            }
         }
         let wires = self.network.counters();
         let gone = wires.arrived + wires.lost + wires.partitioned + wires.unreachable;
         let ended = gone + wires.overflowed + self.network.under_way() as u64;
-        assert_eq!(wires.sent, ended, "{wires:?}");
-        wires
+        match wires.sent == ended {
+            true => Ok(wires),
+            false => Err(SimulationError::UnconservedWires(wires)),
+        }
     }
 }

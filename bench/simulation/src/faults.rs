@@ -27,7 +27,7 @@ pub enum Fault {
 
 /// The faults of a run, in order. `spared` are nodes that never crash, since a client of a gateway that lost its epoch
 /// keys waits for the next consensus; `user` is killed once.
-pub fn draw(
+pub(crate) fn draw(
     plan: &Plan,
     spared: impl Fn(usize) -> bool,
     user: usize,

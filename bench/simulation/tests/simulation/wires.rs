@@ -4,11 +4,9 @@ use std::net::SocketAddr;
 
 use mixnode::path::reason::Reason;
 use port::sim::Conditions;
+use simulation::{Part, Plan, SECOND, User, World};
 
-use crate::plan::Plan;
 use crate::poisson::{are_alike, gaps, is_poisson};
-use crate::user::{Part, User};
-use crate::world::{SECOND, World};
 use crate::{WIRES, small};
 
 /// Fewest gaps that a test of a distribution is worth.
@@ -69,8 +67,9 @@ fn idle_sending_and_receiving_clients_show_one_poisson_process_in_both_direction
         crashes: 0,
         partitions: 0,
         ..small(3)
-    });
-    world.run();
+    })
+    .unwrap();
+    world.run().unwrap();
     assert!(
         world.users.iter().all(|user| user.completed_ns.is_none()),
         "the files are under way all the time"
@@ -85,8 +84,8 @@ fn late(departures: Vec<u64>) -> Vec<u64> {
 
 /// When a trio's members sent, from 20 s on, and to whom: after all of them are attached, whatever the wires are like.
 fn departures(plan: Plan) -> Vec<Vec<u64>> {
-    let mut world = World::new(plan);
-    world.run();
+    let mut world = World::new(plan).unwrap();
+    world.run().unwrap();
     let members = [Part::Sends, Part::Receives, Part::Idle].map(|part| world.member(0, part));
     let wire = |number: &usize| -> (SocketAddr, SocketAddr) {
         (world.users[*number].address, world.gateway_address(*number))
@@ -182,22 +181,24 @@ fn a_dead_gateway_and_a_full_queue_show_in_no_departure() {
     };
     let expected = departures(quiet);
 
-    let mut world = World::new(quiet);
-    world.run_until(25 * SECOND);
+    let mut world = World::new(quiet).unwrap();
+    world.run_until(25 * SECOND).unwrap();
     let sender = world.member(0, Part::Sends);
     let gateway = world.users[sender].gateway;
     world.nodes[gateway] = None;
-    world.run();
+    world.run().unwrap();
     let wire = (world.users[sender].address, world.gateway_address(sender));
     assert_eq!(late(world.watcher.departures(wire)), expected[0]);
 
     // Eight senders fill the queue of one recipient at its gateway.
-    let mut world = World::new(quiet);
+    let mut world = World::new(quiet).unwrap();
     let recipient = world.member(0, Part::Receives);
     for trio in 0..8 {
-        world.send(world.member(trio, Part::Sends), recipient, 200_000);
+        world
+            .send(world.member(trio, Part::Sends), recipient, 200_000)
+            .unwrap();
     }
-    world.run();
+    world.run().unwrap();
     let full = world.counters().rejected(Reason::ClientQueueFull);
     assert!(full > 100, "{full} deliveries found the queue full");
     let (user, gateway) = (

@@ -1,6 +1,7 @@
 //! One node of the production code on a simulated network: its workers, its handshaker polled in place of the
 //! thread, and its follower of the directory.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -22,12 +23,18 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
 
+use crate::error::SimulationError;
+
 /// Datagrams that wait unread at a worker.
 const INBOX: usize = 4_096;
+/// Rounds of workers and handshaker at one instant after which a node is taken for one that is never done.
+const ROUNDS_MAX: u32 = 1_000;
 
 /// What stays of a node when it dies: its keys on the disk, and where it listens.
 pub struct Place {
+    /// Its role.
     pub role: Role,
+    /// Its operator.
     pub operator: String,
     /// One a worker; the first is published.
     pub addresses: Vec<SocketAddr>,
@@ -36,6 +43,7 @@ pub struct Place {
 }
 
 impl Place {
+    /// A node at these addresses (at least one), with new keys.
     pub fn new(
         role: Role,
         operator: String,
@@ -51,6 +59,7 @@ impl Place {
         }
     }
 
+    /// Its public identity.
     pub fn identity(&self) -> [u8; 32] {
         Identity::from_bytes(&self.identity).public()
     }
@@ -58,27 +67,38 @@ impl Place {
 
 /// A running node.
 pub struct Node<P: Port> {
+    /// Its role.
     pub role: Role,
+    /// Its public identity.
     pub identity: [u8; 32],
+    /// Its workers, by number.
     pub workers: Vec<Worker<P>>,
+    /// Their mailboxes.
     pub mailboxes: Vec<Mailbox>,
+    /// What a real node has a thread for.
     pub handshaker: Handshaker<ChaCha20Rng>,
+    /// What the workers ask it.
     pub requests: Receiver<Request>,
+    /// What it knows of the directory, and its epoch keys.
     pub follower: Follower,
+    /// Its randomness beside the workers' and the handshaker's.
     pub rng: ChaCha20Rng,
 }
 
 impl Node<SimPort> {
     /// Starts a node on the simulated network; `settings` count for each of its workers.
+    ///
+    /// # Errors
+    /// As for [`Node::start`]; somebody has one of its addresses.
     pub fn simulated(
         place: &Place,
         settings: &Settings,
         max_pps: u32,
         network: &Network,
         rng: &mut ChaCha20Rng,
-    ) -> Node<SimPort> {
+    ) -> io::Result<Node<SimPort>> {
         let open = |address, event, pool: &FramePool| {
-            SimPort::new(network.open(address, INBOX).unwrap(), event, pool)
+            Ok(SimPort::new(network.open(address, INBOX)?, event, pool))
         };
         Node::start(place, settings, max_pps, network.now_ns(), rng, open)
     }
@@ -86,20 +106,23 @@ impl Node<SimPort> {
 
 impl<P: Port> Node<P> {
     /// Starts a node whose workers have the ports that `open` opens.
+    ///
+    /// # Errors
+    /// There is no memory or descriptor for it, or `open` failed.
     pub fn start(
         place: &Place,
         settings: &Settings,
         max_pps: u32,
         now_ns: u64,
         rng: &mut ChaCha20Rng,
-        open: impl Fn(SocketAddr, Arc<EventFd>, &FramePool) -> P,
-    ) -> Node<P> {
+        open: impl Fn(SocketAddr, Arc<EventFd>, &FramePool) -> io::Result<P>,
+    ) -> io::Result<Node<P>> {
         let (sender, requests) = queue();
-        let events: Vec<_> = place
+        let events = place
             .addresses
             .iter()
-            .map(|_| Arc::new(EventFd::new().unwrap()))
-            .collect();
+            .map(|_| EventFd::new().map(Arc::new))
+            .collect::<io::Result<Vec<_>>>()?;
         let mailboxes: Vec<_> = events
             .iter()
             .map(|event| Mailbox::new(Arc::clone(event)))
@@ -123,8 +146,8 @@ impl<P: Port> Node<P> {
                     clients_max,
                     ..*settings
                 };
-                let pool = FramePool::new(settings.pool_frames).unwrap();
-                let port = open(*address, event, &pool);
+                let pool = FramePool::new(settings.pool_frames)?;
+                let port = open(*address, event, &pool)?;
                 let core = Core::new(
                     settings,
                     shared.clone(),
@@ -132,11 +155,11 @@ impl<P: Port> Node<P> {
                     Lanes::from_env_or_detect(),
                     ChaCha20Rng::from_rng(rng),
                     now_ns,
-                )
-                .unwrap();
-                Worker::new(core, port, Published::new().unwrap())
+                )?;
+                let published = Published::new().map_err(io::Error::other)?;
+                Ok(Worker::new(core, port, published))
             })
-            .collect();
+            .collect::<io::Result<_>>()?;
         let public = place.link.public();
         let profile = Profile {
             role: place.role,
@@ -150,7 +173,7 @@ impl<P: Port> Node<P> {
             vrf_key: [0; 32],
         };
         let identity = Identity::from_bytes(&place.identity);
-        Node {
+        Ok(Node {
             role: place.role,
             identity: identity.public(),
             workers,
@@ -159,16 +182,25 @@ impl<P: Port> Node<P> {
             requests,
             follower: Follower::new(identity, profile, max_pps),
             rng: ChaCha20Rng::from_rng(rng),
-        }
+        })
     }
 
     /// Puts an epoch in force at all workers.
-    pub fn install(&mut self, state: &Arc<EpochState>) {
-        for mailbox in &self.mailboxes {
-            assert!(mailbox.post(Mail::Epoch(Arc::clone(state))));
+    ///
+    /// # Errors
+    /// A worker's mailbox is full.
+    pub fn install(&mut self, state: &Arc<EpochState>) -> Result<(), SimulationError> {
+        let mut posted = self
+            .mailboxes
+            .iter()
+            .map(|mailbox| mailbox.post(Mail::Epoch(Arc::clone(state))));
+        match posted.all(|posted| posted) {
+            true => Ok(()),
+            false => Err(SimulationError::MailboxFull),
         }
     }
 
+    /// Does what a real node's handshake thread would have done by now.
     pub fn handshakes(&mut self, now_ns: u64, unix_ms: u64) {
         let boxes = self.mailboxes.clone();
         let mut post = |worker: u8, mail| boxes[usize::from(worker)].post(mail);
@@ -180,22 +212,27 @@ impl<P: Port> Node<P> {
     }
 
     /// Runs all that is due; says when the next thing is.
-    pub fn step(&mut self, now_ns: u64, unix_ms: u64) -> Option<u64> {
-        for _ in 0..1_000 {
+    ///
+    /// # Errors
+    /// A worker does not account for every frame, or something is due however often the node is run.
+    pub fn step(&mut self, now_ns: u64, unix_ms: u64) -> Result<Option<u64>, SimulationError> {
+        for _ in 0..ROUNDS_MAX {
             let mut next: Option<u64> = None;
             for worker in &mut self.workers {
                 let due = worker.turn(now_ns, unix_ms);
-                assert!(worker.counters().is_conserved(), "{:?}", worker.counters());
+                if !worker.counters().is_conserved() {
+                    return Err(SimulationError::Unconserved(Box::new(*worker.counters())));
+                }
                 next = next.into_iter().chain(due).min();
             }
             self.handshakes(now_ns, unix_ms);
             let next = next.into_iter().chain(self.handshaker.deadline_ns()).min();
             let mail = self.mailboxes.iter().any(|mailbox| !mailbox.is_empty());
             if !mail && next.is_none_or(|next| next > now_ns) {
-                return next;
+                return Ok(next);
             }
         }
-        panic!("a node is never done at {now_ns}");
+        Err(SimulationError::NeverDone { now_ns })
     }
 
     /// Sums of all workers.
