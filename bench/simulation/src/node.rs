@@ -221,7 +221,7 @@ impl<P: Port> Node<P> {
             for worker in &mut self.workers {
                 let due = worker.turn(now_ns, unix_ms);
                 if !worker.counters().is_conserved() {
-                    return Err(SimulationError::Unconserved(Box::new(*worker.counters())));
+                    return Err(SimulationError::Unconserved(Box::new(worker.counters())));
                 }
                 next = next.into_iter().chain(due).min();
             }
@@ -240,7 +240,7 @@ impl<P: Port> Node<P> {
         let mut sum = Counters::default();
         self.workers
             .iter()
-            .for_each(|worker| sum.add(worker.counters()));
+            .for_each(|worker| sum.add(&worker.counters()));
         sum
     }
 }

@@ -233,7 +233,7 @@ fn work<P: Port>(
         }
     }
     worker.port_mut().housekeeping();
-    let ended = (*worker.counters(), worker.port().counters());
+    let ended = (worker.counters(), worker.port().counters());
     worker.stop();
     Ok(ended)
 }

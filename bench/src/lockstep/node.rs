@@ -177,7 +177,7 @@ impl<P: Port> Round for Rig<P> {
     }
 
     fn run(&mut self) -> io::Result<Vec<u64>> {
-        let before = *self.worker.counters();
+        let before = self.worker.counters();
         let start = thread_cpu_ns()?;
         let came = before.received + BATCH as u64;
         self.until("packets did not arrive", |worker| {

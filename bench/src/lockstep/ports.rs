@@ -105,6 +105,7 @@ impl<P: Port> Rig<P> {
             self.departing.push(Departing {
                 frame: one.frame,
                 destination: self.place.next_hops[hop],
+                delivery: false,
             });
         }
     }
@@ -134,7 +135,11 @@ impl<P: Port> Rig<P> {
             *self.pool.datagram_mut(&mut frame) = self.datagram;
             let hop = self.rng.random_range(0..self.place.next_hops.len());
             let destination = self.place.next_hops[hop];
-            self.departing.push(Departing { frame, destination });
+            self.departing.push(Departing {
+                frame,
+                destination,
+                delivery: false,
+            });
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use arrayvec::ArrayVec;
+use mixnode::path::stage::{Delayed, DelayedBatch, Route};
 use mixnode::path::wheel::{HORIZON_TICKS, Wheel};
 use port::BATCH_MAX;
 use port::pool::{Frame, FramePool};
@@ -12,6 +12,17 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 const TICK_NS: u64 = 1000;
+
+/// A packet for a next hop; only its frame and its time matter to the wheel.
+fn delayed(frame: Frame, due_ns: u64) -> Delayed {
+    Delayed {
+        frame,
+        neighbour: 3,
+        since_ns: 5,
+        due_ns,
+        route: Route::Forward { link: 7, epoch: 1 },
+    }
+}
 
 struct Pair {
     wheel: Wheel,
@@ -38,7 +49,7 @@ impl Pair {
             // A frame leaves with the first tick at or after its time, and not before the next one.
             let tick = due_ns.div_ceil(TICK_NS).max(self.now_ns / TICK_NS + 1);
             self.heap.push(Reverse((tick, frame.index())));
-            self.wheel.insert(frame, due_ns).unwrap();
+            self.wheel.insert(delayed(frame, due_ns));
         }
     }
 
@@ -53,11 +64,11 @@ impl Pair {
             expected.push(index);
         }
         let mut got = Vec::new();
-        let mut due: ArrayVec<Frame, BATCH_MAX> = ArrayVec::new();
+        let mut due = DelayedBatch::new();
         while self.wheel.advance(now_ns, &mut self.rng, &mut due) > 0 {
-            for frame in due.drain(..) {
-                got.push(frame.index());
-                self.pool.release(frame);
+            for one in due.drain(..) {
+                got.push(one.frame.index());
+                self.pool.release(one.frame);
             }
         }
         let mut sorted = got.clone();
@@ -115,7 +126,7 @@ fn a_frame_beyond_the_horizon_leaves_at_the_horizon() {
     let mut pair = Pair::new(1, 7 * TICK_NS);
     let frame = pair.pool.take().unwrap();
     pair.heap.push(Reverse((7 + HORIZON_TICKS, frame.index())));
-    pair.wheel.insert(frame, u64::MAX).unwrap();
+    pair.wheel.insert(delayed(frame, u64::MAX));
     while let Some(deadline_ns) = pair.wheel.deadline_ns() {
         pair.advance(deadline_ns);
     }
@@ -151,7 +162,7 @@ fn the_order_within_a_slot_is_random_and_not_that_of_arrival() {
             arrival.push(frame.index());
             pair.heap
                 .push(Reverse((pair.now_ns / TICK_NS + 1, frame.index())));
-            pair.wheel.insert(frame, pair.now_ns + TICK_NS / 2).unwrap();
+            pair.wheel.insert(delayed(frame, pair.now_ns + TICK_NS / 2));
         }
         let left = pair.advance(pair.now_ns + TICK_NS);
         // By place in the order of arrival.
@@ -193,14 +204,14 @@ fn more_due_frames_than_a_batch_holds_come_in_several() {
     for _ in 0..1000 {
         pair.insert(1);
     }
-    let mut due: ArrayVec<Frame, BATCH_MAX> = ArrayVec::new();
+    let mut due = DelayedBatch::new();
     assert_eq!(
         pair.wheel.advance(TICK_NS, &mut pair.rng, &mut due),
         BATCH_MAX
     );
     // What is left is due now.
     assert!(pair.wheel.deadline_ns().unwrap() <= TICK_NS);
-    due.drain(..).for_each(|frame| pair.pool.release(frame));
+    due.drain(..).for_each(|one| pair.pool.release(one.frame));
     assert_eq!(pair.wheel.len(), 1000 - BATCH_MAX);
 }
 
@@ -210,22 +221,39 @@ fn a_stopped_wheel_gives_every_frame_back() {
     for n in 0..300u64 {
         pair.insert(n * n * n * 1000);
     }
-    pair.wheel.prefetch(&pair.pool);
-    let mut due: ArrayVec<Frame, BATCH_MAX> = ArrayVec::new();
+    let mut due = DelayedBatch::new();
     // Some are due and not handed out.
     pair.wheel.advance(100 * TICK_NS, &mut pair.rng, &mut due);
     while pair.wheel.drain(&mut due) > 0 || !due.is_empty() {
-        due.drain(..).for_each(|frame| pair.pool.release(frame));
+        due.drain(..).for_each(|one| pair.pool.release(one.frame));
     }
     assert_eq!((pair.wheel.len(), pair.pool.in_use()), (0, 0));
     assert!(pair.wheel.is_empty() && pair.wheel.deadline_ns().is_none());
 }
 
 #[test]
-fn a_frame_of_a_larger_pool_is_given_back() {
+fn what_the_wheel_was_given_comes_back_whole() {
+    let mut pair = Pair::new(1, 0);
+    let mut due = DelayedBatch::new();
+    let frame = pair.pool.take().unwrap();
+    let index = frame.index();
+    pair.wheel.insert(delayed(frame, 5 * TICK_NS));
+    assert_eq!(pair.wheel.advance(4 * TICK_NS, &mut pair.rng, &mut due), 0);
+    pair.wheel.advance(5 * TICK_NS, &mut pair.rng, &mut due);
+    let one = due.pop().unwrap();
+    assert_eq!(
+        (one.frame.index(), one.neighbour, one.since_ns, one.due_ns),
+        (index, 3, 5, 5 * TICK_NS)
+    );
+    assert_eq!(one.route, Route::Forward { link: 7, epoch: 1 });
+}
+
+#[test]
+#[should_panic(expected = "index out of bounds")]
+fn a_frame_of_a_larger_pool_is_refused() {
     let mut pool = FramePool::new(2).unwrap();
     let mut wheel = Wheel::new(1, TICK_NS, 0);
     let (low, high) = (pool.take().unwrap(), pool.take().unwrap());
-    assert!(wheel.insert(low, 5).is_ok());
-    assert!(wheel.insert(high, 5).is_err());
+    wheel.insert(delayed(low, 5));
+    wheel.insert(delayed(high, 5));
 }

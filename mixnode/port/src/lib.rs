@@ -60,6 +60,8 @@ pub struct Departing {
     pub frame: Frame,
     /// Where it goes.
     pub destination: SocketAddr,
+    /// Whether it carries a delivery to a client: counted apart by whoever sends it, of no meaning to a port.
+    pub delivery: bool,
 }
 
 /// A batch of datagrams that came in.
@@ -123,6 +125,9 @@ pub trait Port {
 
     /// Frames taken by `transmit` and not yet reclaimed.
     fn in_flight(&self) -> usize;
+
+    /// Frames the port has: those in flight, and those it took from the pool to receive into.
+    fn holds(&self) -> usize;
 
     /// The address the port receives on.
     fn local_address(&self) -> SocketAddr;

@@ -188,6 +188,10 @@ impl Port for PlainPort {
         self.sent.len()
     }
 
+    fn holds(&self) -> usize {
+        self.in_flight()
+    }
+
     fn local_address(&self) -> SocketAddr {
         self.address
     }

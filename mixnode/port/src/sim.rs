@@ -87,7 +87,10 @@ impl Port for SimPort {
             let room = self.sent.remaining_capacity().min(self.sends_max);
             departing.len().min(room)
         };
-        for Departing { frame, destination } in departing.drain(..taken) {
+        for Departing {
+            frame, destination, ..
+        } in departing.drain(..taken)
+        {
             self.endpoint
                 .send(destination, self.memory.datagram(&frame));
             self.sent.push(frame);
@@ -133,6 +136,10 @@ impl Port for SimPort {
 
     fn in_flight(&self) -> usize {
         self.sent.len()
+    }
+
+    fn holds(&self) -> usize {
+        self.in_flight()
     }
 
     fn local_address(&self) -> SocketAddr {

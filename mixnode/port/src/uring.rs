@@ -366,6 +366,10 @@ impl Port for UringPort {
         self.sends.under_way() + self.sent.len()
     }
 
+    fn holds(&self) -> usize {
+        self.in_flight() + self.buffers.lent()
+    }
+
     fn local_address(&self) -> SocketAddr {
         self.address
     }

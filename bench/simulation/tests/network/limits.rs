@@ -3,7 +3,7 @@
 use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
 use link::Kind;
 use mixnode::handshake::QUEUE_REQUESTS;
-use mixnode::path::mail::{MAILBOX_LETTERS, Mail};
+use mixnode::path::mail::{Mail, STRAYS_MAX};
 use mixnode::path::reason::Reason;
 
 #[test]
@@ -107,7 +107,7 @@ fn under_load_an_initiator_must_show_a_cookie_and_then_gets_its_session() {
 }
 
 #[test]
-fn a_full_mailbox_refuses_strays_and_a_stray_is_served_by_its_owner() {
+fn a_full_queue_refuses_strays_and_a_stray_is_served_by_its_owner() {
     let mut shape = shape();
     shape.workers = 2;
     let mut mesh = Mesh::new(&shape, 5);
@@ -125,7 +125,7 @@ fn a_full_mailbox_refuses_strays_and_a_stray_is_served_by_its_owner() {
         mesh.counters(mix).rejected(Reason::NoClient) + mesh.counters(1).rejected(Reason::NoClient)
             == 1
     );
-    for _ in 0..MAILBOX_LETTERS + 10 {
+    for _ in 0..STRAYS_MAX + 10 {
         stray(&mut alice, &mut mesh);
     }
     mesh.now_ns += 2 * MS;
@@ -134,8 +134,8 @@ fn a_full_mailbox_refuses_strays_and_a_stray_is_served_by_its_owner() {
     for _ in 0..10 {
         mesh.nodes[0].workers[1].turn(mesh.now_ns, unix_ms);
     }
-    let counters = *mesh.nodes[0].workers[1].counters();
-    assert_eq!(counters.rejected(Reason::MailboxFull), 10);
+    let counters = mesh.nodes[0].workers[1].counters();
+    assert_eq!(counters.rejected(Reason::StraysFull), 10);
     assert!(counters.is_conserved());
     mesh.run(SECOND);
 }

@@ -3,9 +3,10 @@
 use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
 use link::Kind;
 use mixnode::path::clients::{Clients, Whereabouts};
-use mixnode::path::mail::{MAILBOX_LETTERS, Mail};
+use mixnode::path::mail::{MAILBOX_LETTERS, Mail, STRAYS_MAX};
 use mixnode::path::reason::Reason;
-use port::Port;
+use port::{Port, SimPort};
+use simulation::Node;
 
 /// A letter that changes nothing.
 fn idle_letter() -> Mail {
@@ -225,4 +226,45 @@ fn clients_on_other_workers_are_remembered_in_a_bounded_table() {
     clients.moved(tag(5), 3, 2_000, |_| panic!("nothing was queued"));
     assert_eq!(clients.find(&tag(5)), Whereabouts::Worker(3));
     assert_eq!(known(&clients), 128);
+}
+
+#[test]
+fn a_flood_of_strays_keeps_no_letter_out_and_is_unwrapped_in_batches() {
+    let mut shape = shape();
+    shape.workers = 2;
+    let mut mesh = Mesh::new(&shape, 28);
+    let mut alice = attached(&mut mesh, 1, 0, 1);
+    let flood = STRAYS_MAX as u64 + 50;
+    for _ in 0..flood {
+        let packet = mesh.packet_for([9; 16], (0, 1), 0, &[1; 896]);
+        let frame = alice.seal(0, Kind::Sphinx, &packet);
+        alice.endpoint.send(address(0, 1), &frame);
+    }
+    mesh.now_ns += 2 * MS;
+    mesh.network.advance(mesh.now_ns, |_| ());
+    let (now_ns, unix_ms) = (mesh.now_ns, mesh.unix_ms());
+    for _ in 0..2 {
+        mesh.nodes[0].workers[1].turn(now_ns, unix_ms);
+    }
+    let wrong = mesh.nodes[0].workers[1].counters();
+    assert_eq!(
+        (wrong.strayed, wrong.rejected(Reason::StraysFull)),
+        (flood, 50)
+    );
+    // Letters find room all the same: an epoch, and the order to drain.
+    mesh.turn_epoch(1);
+    let node = &mut mesh.nodes[0];
+    assert!(node.mailboxes[0].post(Mail::Drain));
+    let batches = |node: &Node<SimPort>, packets: u64| {
+        let unwrapped = &node.workers[0].distributions().unwrap_batch;
+        (unwrapped.len(), unwrapped.count_at(packets))
+    };
+    let (all, full) = batches(node, 64);
+    node.workers[0].turn(now_ns, unix_ms);
+    assert!(node.mailboxes[0].is_empty(), "one turn takes all of them");
+    assert_eq!(batches(node, 64), (all + 4, full + 4));
+    assert_eq!(node.workers[0].counters().rejected_total(), 0);
+    mesh.run(20 * MS);
+    assert!(mesh.nodes[0].workers[0].is_drained());
+    assert!(mesh.counters(0).is_conserved());
 }

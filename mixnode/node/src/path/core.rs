@@ -8,18 +8,18 @@ use arrayvec::ArrayVec;
 use crossbeam::channel::Sender;
 use link::{CONTENT_BYTES, CONTENT_OFFSET, DATAGRAM_BYTES};
 use rand_chacha::ChaCha20Rng;
+use sphinx::Engine;
 use sphinx::lanes::Lanes;
-use sphinx::{DestinationTag, Engine, Id};
 
 use crate::handshake::Request;
 use crate::loader_link::Loader;
 use crate::path::clients::Clients;
-use crate::path::counters::{Counters, Distributions};
+use crate::path::counters::Distributions;
 use crate::path::cover::Cover;
 use crate::path::epochs::{Epochs, Links};
+use crate::path::ledger::Ledger;
 use crate::path::mail::Mailbox;
 use crate::path::neighbours::Neighbours;
-use crate::path::reason::Reason;
 use crate::path::wheel::{TICK_NS, Wheel};
 use port::pool::{Frame, FramePool};
 use port::{BATCH_MAX, DepartingBatch};
@@ -65,38 +65,6 @@ pub struct Shared {
     pub attachments: Arc<AtomicU64>,
 }
 
-/// Where a held frame goes when it is due.
-#[derive(Clone, Copy, Debug)]
-pub enum Route {
-    /// To a next hop.
-    Forward {
-        /// The link.
-        link: u16,
-        /// Epoch modulo 4.
-        epoch: u8,
-    },
-    /// To a client.
-    Deliver {
-        /// Its tag.
-        destination: DestinationTag,
-        /// Meant for it.
-        id: Id,
-    },
-}
-
-/// What is remembered of a held frame, beside the pool.
-#[derive(Clone, Copy, Debug)]
-pub struct Held {
-    /// Who sent it.
-    pub neighbour: u16,
-    /// When it came.
-    pub since_ns: u64,
-    /// When it is due.
-    pub due_ns: u64,
-    /// Where it goes.
-    pub route: Route,
-}
-
 /// Which session seals a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
@@ -126,10 +94,8 @@ pub type OutgoingBatch = ArrayVec<Outgoing, BATCH_MAX>;
 pub struct Core {
     pub(crate) settings: Settings,
     pub(crate) shared: Shared,
-    pub(crate) pool: FramePool,
+    pub(crate) ledger: Ledger,
     pub(crate) wheel: Wheel,
-    /// By frame number.
-    pub(crate) held: Box<[Option<Held>]>,
     pub(crate) engine: Engine,
     pub(crate) lanes: Lanes,
     delay_max_us: u32,
@@ -142,9 +108,8 @@ pub struct Core {
     pub(crate) cover: Cover,
     /// Sealed, waiting for the port.
     pub(crate) departing: DepartingBatch,
-    /// Beside `departing`: whether the frame carries a delivery.
-    pub(crate) departing_deliveries: ArrayVec<bool, BATCH_MAX>,
-    pub(crate) counters: Counters,
+    /// Frames that landed here and belong to another worker.
+    pub(crate) strayed: u64,
     pub(crate) distributions: Distributions,
     pub(crate) rng: ChaCha20Rng,
     pub(crate) now_ns: u64,
@@ -174,13 +139,8 @@ impl Core {
             now_ns,
             &mut rng,
         );
-        let counters = Counters {
-            pool_frames: u64::from(frames),
-            ..Counters::default()
-        };
         Ok(Core {
             wheel: Wheel::new(frames, TICK_NS, now_ns),
-            held: (0..frames).map(|_| None).collect(),
             // No delay is known to be allowed before there is a consensus, and no packet is opened before.
             engine: Engine::new(lanes, 0),
             lanes,
@@ -192,8 +152,7 @@ impl Core {
             clients: Clients::new(settings.clients_max, settings.client_queue_frames),
             cover,
             departing: ArrayVec::new(),
-            departing_deliveries: ArrayVec::new(),
-            counters,
+            strayed: 0,
             distributions: Distributions::new().map_err(io::Error::other)?,
             rng,
             now_ns,
@@ -201,7 +160,7 @@ impl Core {
             draining: false,
             settings,
             shared,
-            pool,
+            ledger: Ledger::new(pool),
         })
     }
 
@@ -211,35 +170,19 @@ impl Core {
         self.loader = Some(loader);
     }
 
-    /// The one way out of the packet path for a frame that failed.
-    #[inline]
-    pub fn reject(&mut self, frame: Frame, reason: Reason) {
-        self.counters.reject(reason);
-        self.pool.release(frame);
-    }
-
-    /// The way out for a frame that reached its end here as it should.
-    #[inline]
-    pub fn absorb(&mut self, frame: Frame) {
-        self.counters.absorbed += 1;
-        self.pool.release(frame);
-    }
-
-    /// A frame for something this worker makes itself.
-    pub fn generate(&mut self) -> Option<Frame> {
-        let frame = self.pool.take()?;
-        self.counters.generated += 1;
-        Some(frame)
-    }
-
     /// Most frames of one neighbour that are held.
     pub fn neighbour_share(&self) -> u32 {
-        (self.pool.capacity() / NEIGHBOUR_SHARE).max(1)
+        (self.ledger.capacity() / NEIGHBOUR_SHARE).max(1)
     }
 
     /// Frames held: delayed, queued for clients, waiting for the port.
     pub fn held_count(&self) -> u64 {
         (self.wheel.len() + self.clients.queued() + self.departing.len()) as u64
+    }
+
+    /// This worker's own mailbox.
+    pub(crate) fn mailbox(&self) -> Option<&Mailbox> {
+        self.shared.mailboxes.get(usize::from(self.settings.number))
     }
 
     /// Puts an epoch in force.

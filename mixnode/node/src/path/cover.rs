@@ -20,6 +20,18 @@ pub struct Cover {
     loop_at_ns: u64,
     drop_at_ns: u64,
     outstanding: ArrayVec<Outstanding, OUTSTANDING_MAX>,
+    loops: LoopCounts,
+}
+
+/// What became of loops: sent = returned + lost + waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopCounts {
+    /// Sent.
+    pub sent: u64,
+    /// Come back.
+    pub returned: u64,
+    /// Given up.
+    pub lost: u64,
 }
 
 /// Which cover packet is due.
@@ -52,6 +64,7 @@ impl Cover {
             loop_at_ns: first(loop_mean_ns, rng),
             drop_at_ns: first(drop_mean_ns, rng),
             outstanding: ArrayVec::new(),
+            loops: LoopCounts::default(),
         }
     }
 
@@ -88,12 +101,19 @@ impl Cover {
     /// A loop left through `link`.
     pub fn sent(&mut self, id: Id, link: u16, sent_ns: u64) {
         let _ = self.outstanding.try_push(Outstanding { id, sent_ns, link });
+        self.loops.sent += 1;
+    }
+
+    /// What became of the loops so far.
+    pub fn loops(&self) -> LoopCounts {
+        self.loops
     }
 
     /// A loop came back: the link it left through and its round trip. `None` if it was given up or is not ours.
     pub fn returned(&mut self, id: &Id, now_ns: u64) -> Option<(u16, u64)> {
         let position = self.outstanding.iter().position(|one| one.id == *id)?;
         let one = self.outstanding.swap_remove(position);
+        self.loops.returned += 1;
         Some((one.link, now_ns.saturating_sub(one.sent_ns)))
     }
 
@@ -102,6 +122,7 @@ impl Cover {
         self.outstanding.retain(|one| {
             let waiting = now_ns.saturating_sub(one.sent_ns) <= patience_ns;
             if !waiting {
+                self.loops.lost += 1;
                 lost(one.link);
             }
             waiting

@@ -8,15 +8,27 @@ use link::{DATAGRAM_BYTES, Session};
 use sphinx::{BODY_BYTES, DestinationTag, Id};
 
 use crate::keys::epoch::EpochState;
-use port::EventFd;
+use port::{BATCH_MAX, EventFd};
 
-/// Letters a mailbox holds: a burst of strays or deliveries of four full batches.
+/// Letters a mailbox holds: a burst of deliveries of four full batches.
 pub const MAILBOX_LETTERS: usize = 256;
+/// Strays that wait for a worker: as many as it takes from its port in one turn. They have a queue of their own, so
+/// that no flood of them keeps a letter out.
+pub const STRAYS_MAX: usize = 4 * BATCH_MAX;
+
+/// A frame of a worker's session that landed on another worker. It lies in the queue itself, so that handing it over
+/// allocates nothing.
+pub struct Stray {
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// The frame as received.
+    pub datagram: [u8; DATAGRAM_BYTES],
+}
 
 /// What a worker gets from other threads.
 ///
-/// Datagrams and bodies lie in the letter itself, so that handing over a frame allocates nothing; the boxes belong to
-/// handshakes, which are not the packet path.
+/// Bodies lie in the letter itself, so that handing over a delivery allocates nothing; the boxes belong to handshakes,
+/// which are not the packet path.
 #[allow(clippy::large_enum_variant)]
 pub enum Mail {
     /// An initiation was answered: install the session, then send the reply.
@@ -41,13 +53,6 @@ pub enum Mail {
         destination: SocketAddr,
         /// The message.
         datagram: Box<[u8; DATAGRAM_BYTES]>,
-    },
-    /// A frame of this worker's session that landed on another worker.
-    Stray {
-        /// Where it came from.
-        source: SocketAddr,
-        /// The frame as received.
-        datagram: [u8; DATAGRAM_BYTES],
     },
     /// A delivery for a client attached to this worker.
     Delivery {
@@ -84,6 +89,7 @@ pub enum Mail {
 #[derive(Clone)]
 pub struct Mailbox {
     letters: Arc<ArrayQueue<Mail>>,
+    strays: Arc<ArrayQueue<Stray>>,
     event: Arc<EventFd>,
 }
 
@@ -92,6 +98,7 @@ impl Mailbox {
     pub fn new(event: Arc<EventFd>) -> Mailbox {
         Mailbox {
             letters: Arc::new(ArrayQueue::new(MAILBOX_LETTERS)),
+            strays: Arc::new(ArrayQueue::new(STRAYS_MAX)),
             event,
         }
     }
@@ -111,9 +118,24 @@ impl Mailbox {
         self.letters.pop()
     }
 
-    /// Whether there is anything to take.
+    /// Hands a stray over and wakes the worker; `false` if its queue is full and the stray lost.
+    #[must_use = "a full queue loses the stray"]
+    pub fn post_stray(&self, stray: Stray) -> bool {
+        let taken = self.strays.push(stray).is_ok();
+        if taken {
+            self.event.signal();
+        }
+        taken
+    }
+
+    /// Takes the oldest stray.
+    pub fn take_stray(&self) -> Option<Stray> {
+        self.strays.pop()
+    }
+
+    /// Whether there is anything to take, letter or stray.
     pub fn is_empty(&self) -> bool {
-        self.letters.is_empty()
+        self.letters.is_empty() && self.strays.is_empty()
     }
 
     /// Wakes the worker without a letter.

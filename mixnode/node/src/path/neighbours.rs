@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use arrayvec::ArrayVec;
 use link::Session;
+use sphinx::DestinationTag;
 
 use crate::path::epochs::{EPOCH_SLOTS, Epochs};
 
@@ -23,6 +24,8 @@ pub struct Inbound {
     pub session: Box<Session>,
     /// Number of the neighbour.
     pub neighbour: u16,
+    /// Under this name the neighbour is reached, should it be a client: derived from the key it proved.
+    pub destination: DestinationTag,
     /// Which of two sessions is the newer: the larger.
     pub order: u64,
 }
@@ -217,6 +220,7 @@ impl Neighbours {
             Inbound {
                 session,
                 neighbour: number,
+                destination: link::destination_tag(&key),
                 order: self.order,
             },
         );

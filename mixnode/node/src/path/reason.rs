@@ -37,8 +37,10 @@ reasons! {
     Reserved => "reserved",
     /// The queue to the handshake thread was full.
     HandshakeQueueFull => "handshake_queue_full",
-    /// A frame for another worker, whose mailbox was full.
+    /// What a frame brought for another worker, whose mailbox was full.
     MailboxFull => "mailbox_full",
+    /// A frame that landed on the wrong worker while too many waited for the right one.
+    StraysFull => "strays_full",
     /// No session has this receiver index.
     UnknownSession => "unknown_session",
     /// The frame counter was seen before, or is outside the window.

@@ -8,12 +8,10 @@
 //! Work is bounded. Each level has twice the slots one turn of it needs, so that a slot of an upper level may
 //! move down at any time during the turn before it is needed: a tick moves its share, never a whole slot at once.
 
-use arrayvec::ArrayVec;
 use rand::RngExt;
 use rand_core::CryptoRng;
 
-use port::BATCH_MAX;
-use port::pool::{Frame, FramePool};
+use crate::path::stage::{Delayed, DelayedBatch};
 
 /// Ticks of one turn of a level, and the factor from one level to the next.
 const TURN: u64 = 256;
@@ -27,11 +25,15 @@ const NONE: u32 = u32::MAX;
 /// Nanoseconds of a tick unless told otherwise: a fraction of any mean delay worth having.
 pub const TICK_NS: u64 = 100_000;
 
+/// What the wheel keeps of a frame: a cache line of its own, read when the frame comes and when it leaves. The links
+/// lie apart, so that walking a slot touches nothing else.
+#[repr(align(64))]
 struct Entry {
-    frame: Option<Frame>,
-    next: u32,
+    delayed: Option<Delayed>,
     tick: u64,
 }
+
+const _: () = assert!(size_of::<Entry>() == 64);
 
 struct Level {
     heads: [u32; SLOTS],
@@ -66,7 +68,10 @@ impl Level {
 /// Frames held until due. Capacity, memory and the most work of a call are fixed at start.
 pub struct Wheel {
     levels: Box<[Level; LEVELS]>,
+    /// By frame number.
     entries: Box<[Entry]>,
+    /// By frame number: the next frame of the same slot.
+    next: Box<[u32]>,
     /// Due and not handed out yet, in no order.
     expired: Vec<u32>,
     tick_ns: u64,
@@ -88,11 +93,11 @@ impl Wheel {
             levels: Box::new([Level::EMPTY; LEVELS]),
             entries: (0..frames)
                 .map(|_| Entry {
-                    frame: None,
-                    next: NONE,
+                    delayed: None,
                     tick: 0,
                 })
                 .collect(),
+            next: (0..frames).map(|_| NONE).collect(),
             expired: Vec::with_capacity(frames as usize),
             tick_ns,
             tick: start_ns / tick_ns,
@@ -110,33 +115,32 @@ impl Wheel {
         self.held == 0
     }
 
-    /// Holds `frame` until `due_ns`, rounded up to a tick; what is due already leaves with the next tick.
+    /// Holds `delayed` until it is due, rounded up to a tick; what is due already leaves with the next tick.
     ///
-    /// # Errors
-    /// Gives the frame back if its number is not below the wheel's `frames`.
-    pub fn insert(&mut self, frame: Frame, due_ns: u64) -> Result<(), Frame> {
-        let index = frame.index();
-        let Some(entry) = self.entries.get_mut(index as usize) else {
-            return Err(frame);
-        };
-        debug_assert!(entry.frame.is_none(), "one token, one place");
-        entry.tick = due_ns
+    /// # Panics
+    /// If the frame's number is not below the wheel's `frames`: it is of another pool.
+    pub fn insert(&mut self, delayed: Delayed) {
+        let index = delayed.frame.index();
+        let tick = delayed
+            .due_ns
             .div_ceil(self.tick_ns)
             .clamp(self.tick + 1, self.tick + HORIZON_TICKS);
-        entry.frame = Some(frame);
+        let entry = &mut self.entries[index as usize];
+        debug_assert!(entry.delayed.is_none(), "one token, one place");
+        entry.delayed = Some(delayed);
+        entry.tick = tick;
         self.link(index);
         self.held += 1;
-        Ok(())
     }
 
     /// Puts an entry into the lowest level that reaches its tick.
     fn link(&mut self, index: u32) {
-        let entry = &mut self.entries[index as usize];
+        let tick = self.entries[index as usize].tick;
         for (number, level) in self.levels.iter_mut().enumerate() {
-            let position = entry.tick / width(number);
+            let position = tick / width(number);
             if position - self.tick / width(number) < SLOTS as u64 {
                 let slot = position as usize % SLOTS;
-                entry.next = level.heads[slot];
+                self.next[index as usize] = level.heads[slot];
                 level.heads[slot] = index;
                 level.counts[slot] += 1;
                 level.occupied[slot / 64] |= 1 << (slot % 64);
@@ -152,7 +156,7 @@ impl Wheel {
         if index == NONE {
             return None;
         }
-        level.heads[slot] = self.entries[index as usize].next;
+        level.heads[slot] = self.next[index as usize];
         level.counts[slot] -= 1;
         if level.heads[slot] == NONE {
             level.occupied[slot / 64] &= !(1 << (slot % 64));
@@ -182,7 +186,7 @@ impl Wheel {
         &mut self,
         now_ns: u64,
         rng: &mut R,
-        due: &mut ArrayVec<Frame, BATCH_MAX>,
+        due: &mut DelayedBatch,
     ) -> usize {
         let target = now_ns / self.tick_ns;
         while self.tick < target {
@@ -195,12 +199,16 @@ impl Wheel {
         while !due.is_full() && !self.expired.is_empty() {
             let drawn = rng.random_range(0..self.expired.len());
             let index = self.expired.swap_remove(drawn);
-            if let Some(frame) = self.entries[index as usize].frame.take() {
-                self.held -= 1;
-                due.push(frame);
-            }
+            due.extend(self.take(index));
         }
         due.len() - before
+    }
+
+    /// Takes out what an unlinked entry holds.
+    fn take(&mut self, index: u32) -> Option<Delayed> {
+        let delayed = self.entries[index as usize].delayed.take();
+        self.held -= usize::from(delayed.is_some());
+        delayed
     }
 
     /// The next tick at which a slot expires or a share moves down; ticks before it can be skipped.
@@ -238,33 +246,13 @@ impl Wheel {
         }
     }
 
-    /// Has the processor load the frames of the next slot, so that they are near when they are due.
-    pub fn prefetch(&self, pool: &FramePool) {
-        let Some(tick) = self.levels[0].first_after(self.tick) else {
-            return;
-        };
-        let mut index = self.levels[0].heads[tick as usize % SLOTS];
-        for _ in 0..BATCH_MAX {
-            let Some(entry) = self.entries.get(index as usize) else {
-                return;
-            };
-            if let Some(frame) = &entry.frame {
-                pool.prefetch(frame);
-            }
-            index = entry.next;
-        }
-    }
-
     /// Takes any frames out, due or not: how a stopped node frees what is left. Returns how many.
-    pub fn drain(&mut self, into: &mut ArrayVec<Frame, BATCH_MAX>) -> usize {
+    pub fn drain(&mut self, into: &mut DelayedBatch) -> usize {
         let before = into.len();
         while !into.is_full()
             && let Some(index) = self.any()
         {
-            if let Some(frame) = self.entries[index as usize].frame.take() {
-                self.held -= 1;
-                into.push(frame);
-            }
+            into.extend(self.take(index));
         }
         into.len() - before
     }

@@ -9,13 +9,14 @@ use arrayvec::ArrayVec;
 
 use crate::handshake::Request;
 use crate::path::core::Core;
-use crate::path::counters::{Counters, FastPath, Published};
-use crate::path::mail::Mail;
+use crate::path::counters::{Counters, Distributions, FastPath, Published};
+use crate::path::mail::{Mail, Mailbox};
 use crate::path::reason::Reason;
 use crate::path::stage::{
     OpenedBatch, SealedBatch, UnwrappedBatch, admit, cover, deliver, hold, open, route, seal,
     stream, transmit, unwrap,
 };
+use port::{Port, ReceivedBatch};
 use port::{Port, ReceivedBatch};
 
 /// Bursts taken from the port in one turn, so that due frames never wait longer.
@@ -35,7 +36,7 @@ pub struct Worker<P: Port> {
     sealed: SealedBatch,
     opened: OpenedBatch,
     unwrapped: UnwrappedBatch,
-    pool_full_seen: u64,
+    turns: u64,
     housekeeping_ns: u64,
     published: Arc<Published>,
 }
@@ -51,14 +52,48 @@ impl<P: Port> Worker<P> {
             sealed: ArrayVec::new(),
             opened: ArrayVec::new(),
             unwrapped: ArrayVec::new(),
-            pool_full_seen: 0,
+            turns: 0,
             published,
         }
     }
 
     /// Counters of now.
-    pub fn counters(&self) -> &Counters {
-        &self.core.counters
+    pub fn counters(&self) -> Counters {
+        let (core, port) = (&self.core, self.port.counters());
+        let (held, loops) = (core.held_count(), core.cover.loops());
+        let mut counters = Counters {
+            held,
+            unconserved: core.ledger.unconserved(held, self.port.holds() as u64),
+            loop_sent: loops.sent,
+            loop_returned: loops.returned,
+            loop_lost: loops.lost,
+            strayed: core.strayed,
+            transmit_failed: port.transmit_failed,
+            clients: core.clients.len() as u64,
+            sessions: (core.neighbours.session_count() + core.links.connected()) as u64,
+            turns: self.turns,
+            fast_path: FastPath {
+                received_through_kernel: port.received_through_kernel,
+                transmitted_through_kernel: port.transmitted_through_kernel,
+                ring_full: port.ring_full,
+                fill_empty: port.fill_empty,
+                foreign: port.foreign,
+                corrupt: port.corrupt,
+            },
+            ..Counters::default()
+        };
+        core.ledger.show(&mut counters);
+        counters
+    }
+
+    /// Datagrams that arrived so far.
+    pub fn received(&self) -> u64 {
+        self.core.ledger.received()
+    }
+
+    /// What was recorded since the counters were last published.
+    pub fn distributions(&self) -> &Distributions {
+        &self.core.distributions
     }
 
     /// The worker's state, for inspection.
@@ -82,17 +117,24 @@ impl<P: Port> Worker<P> {
         self.core.now_ns = self.core.now_ns.max(now_ns);
         self.core.unix_ms = unix_ms;
         self.core.epochs.advance(unix_ms);
-        self.port.reclaim(&mut self.core.pool);
+        self.core.ledger.reclaim(&mut self.port);
         // What the port did not take last time goes first: until it has, nothing is released.
         transmit::transmit(&mut self.core, &mut self.port);
         self.read_mail();
+        self.receive_strays();
         let more_received = self.receive();
         let more_due = self.depart();
-        self.port.reclaim(&mut self.core.pool);
+        self.core.ledger.reclaim(&mut self.port);
+        self.turns += 1;
+        self.core.ledger.settle(&self.port);
         if now_ns >= self.housekeeping_ns {
             self.housekeeping();
         }
-        self.account();
+        debug_assert!(
+            self.counters().is_conserved(),
+            "a frame was lost or made of nothing: {:?}",
+            self.counters()
+        );
         if more_received || more_due || !self.mailbox_is_empty() {
             return Some(self.core.now_ns);
         }
@@ -113,21 +155,18 @@ impl<P: Port> Worker<P> {
         self.core.draining = true;
         let mut left = ArrayVec::new();
         while self.core.wheel.drain(&mut left) > 0 {
-            for frame in left.drain(..) {
-                self.core.reject(frame, Reason::Stopping);
+            for one in left.drain(..) {
+                self.core.ledger.reject(one.frame, Reason::Stopping);
             }
         }
         while let Some(slot) = self.core.clients.any() {
             self.detach(slot, Reason::Stopping);
         }
-        self.core.departing_deliveries.clear();
-        while let Some(departing) = self.core.departing.pop() {
-            self.core.reject(departing.frame, Reason::Stopping);
+        for one in self.core.departing.drain(..) {
+            self.core.ledger.reject(one.frame, Reason::Stopping);
         }
-        self.port.close(&mut self.core.pool);
-        self.account();
-        self.published
-            .publish(&self.core.counters, &mut self.core.distributions);
+        self.core.ledger.close(&mut self.port);
+        self.publish();
     }
 
     /// Reads letters while what they may ask to send has room.
@@ -136,12 +175,7 @@ impl<P: Port> Worker<P> {
             if self.core.departing.is_full() {
                 return;
             }
-            let mailbox = self
-                .core
-                .shared
-                .mailboxes
-                .get(usize::from(self.core.settings.number));
-            let Some(mail) = mailbox.and_then(|mailbox| mailbox.take()) else {
+            let Some(mail) = self.core.mailbox().and_then(Mailbox::take) else {
                 return;
             };
             self.read(mail);
@@ -184,15 +218,6 @@ impl<P: Port> Worker<P> {
             } => {
                 transmit::send_raw(core, destination, &datagram);
             }
-            Mail::Stray { source, datagram } => {
-                let Some(mut frame) = core.generate() else {
-                    core.counters.generated += 1;
-                    return core.counters.reject(Reason::PoolFull);
-                };
-                *core.pool.datagram_mut(&mut frame) = datagram;
-                admit::admit_stray(core, frame, source, &mut self.sealed);
-                self.process();
-            }
             Mail::Delivery {
                 destination,
                 id,
@@ -208,11 +233,10 @@ impl<P: Port> Worker<P> {
                 worker,
                 attachment,
             } => {
-                let (counters, pool) = (&mut core.counters, &mut core.pool);
+                let ledger = &mut core.ledger;
                 core.clients
                     .moved(destination, worker, attachment, |frame| {
-                        counters.reject(Reason::ClientGone);
-                        pool.release(frame);
+                        ledger.reject(frame, Reason::ClientGone);
                     });
             }
             Mail::Epoch(state) => {
@@ -223,11 +247,21 @@ impl<P: Port> Worker<P> {
         }
     }
 
+    /// Takes what other workers handed over, as many batches at most as from the port.
+    fn receive_strays(&mut self) {
+        for _ in 0..BURSTS_A_TURN {
+            if admit::admit_strays(&mut self.core, &mut self.sealed) == 0 {
+                return;
+            }
+            self.process();
+        }
+    }
+
     /// Takes bursts from the port; says whether more may be waiting.
     fn receive(&mut self) -> bool {
         for _ in 0..BURSTS_A_TURN {
-            let count = self.port.receive(&mut self.core.pool, &mut self.received);
-            if count == 0 {
+            let ledger = &mut self.core.ledger;
+            if ledger.receive(&mut self.port, &mut self.received) == 0 {
                 return false;
             }
             admit::admit(&mut self.core, &mut self.received, &mut self.sealed);
@@ -250,7 +284,7 @@ impl<P: Port> Worker<P> {
             if !self.core.departing.is_empty() {
                 return false;
             }
-            self.port.reclaim(&mut self.core.pool);
+            self.core.ledger.reclaim(&mut self.port);
             let mut outgoing = ArrayVec::new();
             let released = route::route(&mut self.core, &mut outgoing);
             stream::stream(&mut self.core, &mut outgoing);
@@ -267,12 +301,7 @@ impl<P: Port> Worker<P> {
     }
 
     fn mailbox_is_empty(&self) -> bool {
-        let mailbox = self
-            .core
-            .shared
-            .mailboxes
-            .get(usize::from(self.core.settings.number));
-        mailbox.is_none_or(|mailbox| mailbox.is_empty())
+        self.core.mailbox().is_none_or(Mailbox::is_empty)
     }
 
     fn deadline_ns(&self) -> Option<u64> {
@@ -301,35 +330,6 @@ impl<P: Port> Worker<P> {
             .min()
     }
 
-    /// Brings the counters that are sums of gauges up to date.
-    fn account(&mut self) {
-        let port = self.port.counters();
-        let shed = port.pool_full - self.pool_full_seen;
-        self.pool_full_seen = port.pool_full;
-        let core = &mut self.core;
-        core.counters.received += shed;
-        core.counters.rejected[Reason::PoolFull as usize] += shed;
-        core.counters.transmit_failed = port.transmit_failed;
-        core.counters.fast_path = FastPath {
-            received_through_kernel: port.received_through_kernel,
-            transmitted_through_kernel: port.transmitted_through_kernel,
-            ring_full: port.ring_full,
-            fill_empty: port.fill_empty,
-            foreign: port.foreign,
-            corrupt: port.corrupt,
-        };
-        core.counters.held = core.held_count();
-        core.counters.clients = core.clients.len() as u64;
-        core.counters.sessions = (core.neighbours.session_count() + core.links.connected()) as u64;
-        core.counters.pool_in_use = u64::from(core.pool.in_use());
-        core.counters.turns += 1;
-        debug_assert!(
-            core.counters.is_conserved(),
-            "a frame was lost or made of nothing: {:?}",
-            core.counters
-        );
-    }
-
     /// What needs doing now and then: published metrics, rekeys, what timed out.
     fn housekeeping(&mut self) {
         self.housekeeping_ns = self.core.now_ns + HOUSEKEEPING_NS;
@@ -345,24 +345,27 @@ impl<P: Port> Worker<P> {
             self.detach(slot, Reason::ClientGone);
         }
         let (now_ns, patience_ns) = (self.core.now_ns, self.core.loop_patience_ns());
-        let (links, counters) = (&mut self.core.links, &mut self.core.counters);
+        let links = &mut self.core.links;
         self.core.cover.give_up(now_ns, patience_ns, |link| {
-            counters.loop_lost += 1;
             if let Some(link) = links.get_mut(link) {
                 link.loops.1 += 1;
             }
         });
         self.connect();
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        let counters = self.counters();
         self.published
-            .publish(&self.core.counters, &mut self.core.distributions);
+            .publish(&counters, &mut self.core.distributions);
     }
 
     fn detach(&mut self, slot: u16, reason: Reason) {
-        let (counters, pool) = (&mut self.core.counters, &mut self.core.pool);
-        self.core.clients.detach(slot, |frame| {
-            counters.reject(reason);
-            pool.release(frame);
-        });
+        let ledger = &mut self.core.ledger;
+        self.core
+            .clients
+            .detach(slot, |frame| ledger.reject(frame, reason));
     }
 
     /// Asks for the sessions that are wanted. A full queue is asked again in the next housekeeping.

@@ -182,6 +182,7 @@ pub fn render(
         gauge!("mixnode_held_frames").set(counters.held as f64);
         gauge!("mixnode_pool_frames").set(counters.pool_frames as f64);
         gauge!("mixnode_pool_in_use_frames").set(counters.pool_in_use as f64);
+        gauge!("mixnode_unconserved_frames").set(counters.unconserved as f64);
         gauge!("mixnode_clients").set(counters.clients as f64);
         gauge!("mixnode_sessions").set(counters.sessions as f64);
         gauge!("mixnode_info", "port" => facts.port, "lanes" => facts.lanes, "version" => directory::version())
@@ -295,6 +296,10 @@ fn describe() {
     describe_gauge!(
         "mixnode_pool_in_use_frames",
         "Frames in use. Near the total: raise [worker] pool_frames."
+    );
+    describe_gauge!(
+        "mixnode_unconserved_frames",
+        "Frames that the workers' accounts do not explain. Must be 0. If not, this program has a defect: report it with all of mixnode_*; restart the node before the number comes near mixnode_pool_frames."
     );
     describe_gauge!("mixnode_clients", "Clients attached.");
     describe_gauge!("mixnode_sessions", "Sessions open.");

@@ -155,13 +155,13 @@ impl Seat {
         let mut idle_since_ns = None;
         while !self.halt.load(Ordering::Acquire) && !worker.is_drained() {
             let now_ns = monotonic_ns();
-            let seen = worker.counters().received;
+            let seen = worker.received();
             let deadline_ns = worker.turn(now_ns, unix_ms());
             if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
                 continue;
             }
             if self.busy_poll_ns > 0 {
-                if worker.counters().received != seen {
+                if worker.received() != seen {
                     idle_since_ns = None;
                 }
                 let since_ns = *idle_since_ns.get_or_insert(now_ns);

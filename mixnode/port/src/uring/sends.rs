@@ -102,7 +102,14 @@ mod tests {
         let mut start = |sends: &mut SendSlots| {
             let frame = pool.take().unwrap();
             sends
-                .start(types::Fd(-1), Departing { frame, destination })
+                .start(
+                    types::Fd(-1),
+                    Departing {
+                        frame,
+                        destination,
+                        delivery: false,
+                    },
+                )
                 .map(|(number, _)| number)
         };
         let (one, two) = (start(&mut sends).unwrap(), start(&mut sends).unwrap());

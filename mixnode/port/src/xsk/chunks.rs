@@ -18,6 +18,7 @@ enum Slot {
 /// Tokens of the chunks that the kernel has.
 pub(super) struct Chunks {
     slots: Box<[Slot]>,
+    held: usize,
 }
 
 impl Chunks {
@@ -25,7 +26,13 @@ impl Chunks {
     pub(super) fn new(pool: &FramePool) -> Chunks {
         Chunks {
             slots: (0..pool.capacity()).map(|_| Slot::Elsewhere).collect(),
+            held: 0,
         }
+    }
+
+    /// Number of tokens here.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
     /// Keeps `frame` while the kernel receives into it; returns its chunk's address.
@@ -47,6 +54,7 @@ impl Chunks {
         debug_assert!(matches!(place, Some(Slot::Elsewhere)), "a token is unique");
         if let Some(place) = place {
             *place = slot;
+            self.held += 1;
         }
     }
 
@@ -54,7 +62,10 @@ impl Chunks {
     pub(super) fn received(&mut self, address: u64, queue: u16) -> Option<Frame> {
         let slot = self.slot(address)?;
         match std::mem::replace(slot, Slot::Elsewhere) {
-            Slot::Receiving(frame, lender) if lender == queue => Some(frame),
+            Slot::Receiving(frame, lender) if lender == queue => {
+                self.held -= 1;
+                Some(frame)
+            }
             other => {
                 *slot = other;
                 None
@@ -66,7 +77,10 @@ impl Chunks {
     pub(super) fn sent(&mut self, address: u64, queue: u16) -> Option<Frame> {
         let slot = self.slot(address)?;
         match std::mem::replace(slot, Slot::Elsewhere) {
-            Slot::Sending(frame, lender) if lender == queue => Some(frame),
+            Slot::Sending(frame, lender) if lender == queue => {
+                self.held -= 1;
+                Some(frame)
+            }
             other => {
                 *slot = other;
                 None
@@ -82,6 +96,7 @@ impl Chunks {
     /// Gives every frame back, when the kernel has none any more; returns how many were not sent.
     pub(super) fn drain(&mut self, pool: &mut FramePool) -> u64 {
         let mut unsent = 0;
+        self.held = 0;
         for slot in &mut self.slots {
             match std::mem::replace(slot, Slot::Elsewhere) {
                 Slot::Elsewhere => {}

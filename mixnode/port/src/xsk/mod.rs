@@ -213,15 +213,24 @@ impl XskPort {
         let Departing {
             mut frame,
             destination,
+            delivery,
         } = departing;
         let chunk = self.memory.chunk_mut(&mut frame);
         let Some(place) = self.sender.write(chunk, destination, next_hop) else {
             // Another family than ours: the kernel's socket refuses it, and counts it.
-            return self.push_through_kernel(Departing { frame, destination });
+            return self.push_through_kernel(Departing {
+                frame,
+                destination,
+                delivery,
+            });
         };
         queue
             .transmit(frame, place, &mut self.chunks)
-            .map_err(|frame| Departing { frame, destination })
+            .map_err(|frame| Departing {
+                frame,
+                destination,
+                delivery,
+            })
     }
 
     fn push_through_kernel(&mut self, departing: Departing) -> Result<(), Departing> {
@@ -386,6 +395,10 @@ impl Port for XskPort {
     fn in_flight(&self) -> usize {
         let sending: usize = self.queues.iter().map(Queue::sending).sum();
         sending + self.through_kernel.len() + self.kernel.in_flight()
+    }
+
+    fn holds(&self) -> usize {
+        self.chunks.held() + self.through_kernel.len() + self.kernel.holds()
     }
 
     fn local_address(&self) -> SocketAddr {

@@ -192,7 +192,11 @@ pub fn a_refused_destination_is_counted_and_does_not_stop_the_others(lan: &dyn L
         *a.pool.datagram_mut(&mut frame) = datagram(n);
         let refused: SocketAddr = "255.255.255.255:9".parse().unwrap();
         let destination = if n % 3 == 1 { refused } else { b.address() };
-        a.departing.push(Departing { frame, destination });
+        a.departing.push(Departing {
+            frame,
+            destination,
+            delivery: false,
+        });
     }
     a.send(b.address(), 0, 0);
     assert_eq!(b.receive(6, |_, _| ()), 6);
@@ -211,7 +215,11 @@ pub fn transmit_without_reclaim_stops_taking_and_loses_nothing(lan: &dyn Lan) {
         while !a.departing.is_full() {
             let mut frame = a.pool.take().unwrap();
             *a.pool.datagram_mut(&mut frame) = datagram(0);
-            a.departing.push(Departing { frame, destination });
+            a.departing.push(Departing {
+                frame,
+                destination,
+                delivery: false,
+            });
         }
         taken += a.port.transmit(&mut a.departing);
     }
@@ -242,6 +250,7 @@ pub fn a_closed_port_moves_nothing(lan: &dyn Lan) {
     b.departing.push(Departing {
         frame,
         destination: a.address(),
+        delivery: false,
     });
     assert_eq!(b.port.transmit(&mut b.departing), 0);
     b.departing
@@ -260,7 +269,11 @@ pub fn a_port_may_be_built_on_one_thread_and_used_on_another(lan: &dyn Lan) {
             let mut frame = pool.take().unwrap();
             *pool.datagram_mut(&mut frame) = datagram(1);
             let mut departing = port::DepartingBatch::new();
-            departing.push(Departing { frame, destination });
+            departing.push(Departing {
+                frame,
+                destination,
+                delivery: false,
+            });
             assert_eq!(port.transmit(&mut departing), 1);
             port.close(pool);
             assert_eq!(pool.in_use(), 0);

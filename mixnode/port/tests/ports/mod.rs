@@ -181,7 +181,11 @@ impl Node {
                     break;
                 };
                 *self.pool.datagram_mut(&mut frame) = datagram(next);
-                self.departing.push(Departing { frame, destination });
+                self.departing.push(Departing {
+                    frame,
+                    destination,
+                    delivery: false,
+                });
                 next += 1;
             }
             self.port.transmit(&mut self.departing);

@@ -7,15 +7,13 @@ use rand::RngExt;
 
 use super::{Sealed, SealedBatch};
 use crate::handshake::{Request, worker_of};
-use crate::path::core::Core;
-use crate::path::mail::Mail;
+use crate::path::mail::{Mailbox, Stray};
 use crate::path::reason::Reason;
 use port::pool::Frame;
-use port::{Received, ReceivedBatch};
+use port::{BATCH_MAX, Received, ReceivedBatch};
 
 /// Takes a burst from the port.
 pub fn admit(core: &mut Core, received: &mut ReceivedBatch, sealed: &mut SealedBatch) {
-    core.counters.received += received.len() as u64;
     for Received {
         frame,
         source,
@@ -34,23 +32,32 @@ pub fn admit(core: &mut Core, received: &mut ReceivedBatch, sealed: &mut SealedB
                 }
             }
             Ok(_) => handshake(core, frame, source),
-            Err(reason) => core.reject(frame, reason),
+            Err(reason) => core.ledger.reject(frame, reason),
         }
     }
 }
 
-/// Takes a frame that another worker handed over.
-pub fn admit_stray(core: &mut Core, frame: Frame, source: SocketAddr, sealed: &mut SealedBatch) {
-    match peek(core.pool.datagram(&frame)) {
-        Ok(Datagram::Data {
-            receiver_index,
-            counter,
-        }) => {
-            admit_data(core, frame, source, (receiver_index, counter), sealed);
+/// Takes frames that other workers handed over, as many as a batch has room for. Returns how many.
+pub fn admit_strays(core: &mut Core, sealed: &mut SealedBatch) -> usize {
+    let mut count = 0;
+    while count < BATCH_MAX
+        && let Some(Stray { source, datagram }) = core.mailbox().and_then(Mailbox::take_stray)
+    {
+        count += 1;
+        let Some(mut frame) = core.ledger.adopt() else {
+            continue;
+        };
+        *core.ledger.datagram_mut(&mut frame) = datagram;
+        match peek(core.ledger.datagram(&frame)) {
+            Ok(Datagram::Data {
+                receiver_index,
+                counter,
+            }) => admit_data(core, frame, source, (receiver_index, counter), sealed),
+            // Only data frames are handed over.
+            Ok(_) | Err(_) => core.ledger.reject(frame, Reason::Type),
         }
-        // Only data frames are handed over.
-        Ok(_) | Err(_) => core.reject(frame, Reason::Type),
     }
+    count
 }
 
 fn check(core: &mut Core, frame: &Frame, length: usize) -> Result<Datagram, Reason> {
@@ -63,7 +70,7 @@ fn check(core: &mut Core, frame: &Frame, length: usize) -> Result<Datagram, Reas
     if length != link::DATAGRAM_BYTES {
         return Err(Reason::Size);
     }
-    Ok(peek(core.pool.datagram(frame))?)
+    Ok(peek(core.ledger.datagram(frame))?)
 }
 
 fn admit_data(
@@ -97,33 +104,33 @@ fn admit_data(
             counter,
             source,
         }),
-        Err(reason) => core.reject(frame, reason),
+        Err(reason) => core.ledger.reject(frame, reason),
     }
 }
 
 /// The NIC's or kernel's hashing put a frame of another worker's session here.
 fn hand_over(core: &mut Core, frame: Frame, source: SocketAddr, worker: u8) {
-    core.counters.strayed += 1;
+    core.strayed += 1;
     let Some(mailbox) = core.shared.mailboxes.get(usize::from(worker)) else {
-        return core.reject(frame, Reason::UnknownSession);
+        return core.ledger.reject(frame, Reason::UnknownSession);
     };
-    let datagram = *core.pool.datagram(&frame);
-    if mailbox.post(Mail::Stray { source, datagram }) {
-        core.absorb(frame);
+    let datagram = *core.ledger.datagram(&frame);
+    if mailbox.post_stray(Stray { source, datagram }) {
+        core.ledger.absorb(frame);
     } else {
-        core.reject(frame, Reason::MailboxFull);
+        core.ledger.reject(frame, Reason::StraysFull);
     }
 }
 
 fn handshake(core: &mut Core, frame: Frame, source: SocketAddr) {
-    let datagram = *core.pool.datagram(&frame);
+    let datagram = *core.ledger.datagram(&frame);
     let request = Request::Datagram {
         worker: core.settings.number,
         source,
         datagram,
     };
     match core.shared.handshakes.try_send(request) {
-        Ok(()) => core.absorb(frame),
-        Err(_) => core.reject(frame, Reason::HandshakeQueueFull),
+        Ok(()) => core.ledger.absorb(frame),
+        Err(_) => core.ledger.reject(frame, Reason::HandshakeQueueFull),
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use link::control::Control;
+use sphinx::DestinationTag;
 
 use crate::path::clients::{Answer, Attachment};
 use crate::path::core::{Core, content};
@@ -19,8 +20,8 @@ pub struct From {
     pub order: u64,
     /// The neighbour's number.
     pub neighbour: u16,
-    /// Its static key.
-    pub peer: [u8; 32],
+    /// Under this name the sender is reached as a client.
+    pub destination: DestinationTag,
     /// Number of the frame in the session.
     pub counter: u64,
     /// The address.
@@ -34,26 +35,26 @@ pub fn control(core: &mut Core, mut frame: Frame, from: &From) {
         .get(from.neighbour)
         .is_none_or(crate::path::neighbours::Neighbour::is_node);
     if core.settings.clients_max == 0 || is_node {
-        return core.reject(frame, Reason::Kind);
+        return core.ledger.reject(frame, Reason::Kind);
     }
-    let served = match Control::decode(content(core.pool.datagram_mut(&mut frame))) {
+    let served = match Control::decode(content(core.ledger.datagram_mut(&mut frame))) {
         Ok(Control::Attach { rate_pps }) => attach(core, from, rate_pps),
         Ok(Control::Fetch { epoch, chunk }) => core
             .clients
-            .attached(&link::destination_tag(&from.peer))
+            .attached(&from.destination)
             .is_some_and(|client| client.answer(Answer::Chunk { epoch, chunk })),
         Ok(Control::Attached { .. } | Control::Chunk { .. }) | Err(_) => false,
     };
     if served {
-        core.absorb(frame);
+        core.ledger.absorb(frame);
     } else {
-        core.reject(frame, Reason::Control);
+        core.ledger.reject(frame, Reason::Control);
     }
 }
 
 /// A client is named by the key it proved, so nobody can attach under another's tag.
 fn attach(core: &mut Core, from: &From, rate_pps: u32) -> bool {
-    let destination = link::destination_tag(&from.peer);
+    let destination = from.destination;
     let rate_pps = rate_pps.clamp(1, core.settings.client_rate_max_pps.max(1));
     let known = core
         .clients
@@ -83,7 +84,7 @@ fn attach(core: &mut Core, from: &From, rate_pps: u32) -> bool {
 
 /// Tells the other workers. One that misses it (its mailbox is full) learns with the client's next attach frame;
 /// clients repeat them.
-fn announce(core: &Core, destination: sphinx::DestinationTag, attachment: u64) {
+fn announce(core: &Core, destination: DestinationTag, attachment: u64) {
     for (number, mailbox) in (0u8..).zip(&core.shared.mailboxes) {
         if number != core.settings.number {
             let _ = mailbox.post(Mail::ClientAt {

@@ -48,20 +48,18 @@ fn make(core: &mut Core, kind: CoverKind) -> Option<Outgoing> {
     };
     let link = core.epochs.link(epoch, path.first()?.node)?;
     core.links.get(link)?.session.as_ref()?;
-    let mut frame = core.pool.take()?;
-    core.counters.generated += 1;
+    let mut frame = core.ledger.generate()?;
     let mut body = [0; BODY_BYTES];
     let (_, random) = body.split_at_mut(CHECK_BYTES);
     core.rng.fill_bytes(random);
-    let packet = content(core.pool.datagram_mut(&mut frame));
+    let packet = content(core.ledger.datagram_mut(&mut frame));
     if wrap(&mut core.rng, &path, &terminal, &body, packet).is_err() {
         // Not reached with a path from a verified consensus; the frame is spent on nothing.
-        core.absorb(frame);
+        core.ledger.absorb(frame);
         return None;
     }
     if kind == CoverKind::Loop {
         core.cover.sent(id, link, core.now_ns);
-        core.counters.loop_sent += 1;
     }
     Some(Outgoing {
         frame,

@@ -15,15 +15,15 @@ const BODY_AT: usize = size_of::<Id>();
 pub fn deliver(core: &mut Core, mut frame: Frame, destination: &DestinationTag, id: &Id) {
     match core.clients.find(destination) {
         Whereabouts::Here(slot) => {
-            let content = content(core.pool.datagram_mut(&mut frame));
+            let content = content(core.ledger.datagram_mut(&mut frame));
             content.copy_within(HEADER_BYTES.., BODY_AT);
             write_id(content, id);
             if let Err(frame) = core.clients.queue(slot, frame) {
-                core.reject(frame, Reason::ClientQueueFull);
+                core.ledger.reject(frame, Reason::ClientQueueFull);
             }
         }
         Whereabouts::Worker(worker) => {
-            let (_, packet) = content(core.pool.datagram_mut(&mut frame)).split_at(HEADER_BYTES);
+            let (_, packet) = content(core.ledger.datagram_mut(&mut frame)).split_at(HEADER_BYTES);
             let mut body = [0; BODY_BYTES];
             body.copy_from_slice(packet);
             let mail = Mail::Delivery {
@@ -37,11 +37,11 @@ pub fn deliver(core: &mut Core, mut frame: Frame, destination: &DestinationTag, 
                 .get(usize::from(worker))
                 .map(|mailbox| mailbox.post(mail))
             {
-                Some(true) => core.absorb(frame),
-                _ => core.reject(frame, Reason::MailboxFull),
+                Some(true) => core.ledger.absorb(frame),
+                _ => core.ledger.reject(frame, Reason::MailboxFull),
             }
         }
-        Whereabouts::Unknown => core.reject(frame, Reason::NoClient),
+        Whereabouts::Unknown => core.ledger.reject(frame, Reason::NoClient),
     }
 }
 
@@ -52,23 +52,20 @@ pub fn deliver_body(
     id: &Id,
     body: &[u8; BODY_BYTES],
 ) {
-    let Some(mut frame) = core.generate() else {
-        // As if it had arrived and found the pool full.
-        core.counters.generated += 1;
-        core.counters.reject(Reason::PoolFull);
+    let Some(mut frame) = core.ledger.adopt() else {
         return;
     };
     let Whereabouts::Here(slot) = core.clients.find(destination) else {
-        return core.reject(frame, Reason::NoClient);
+        return core.ledger.reject(frame, Reason::NoClient);
     };
-    let content = content(core.pool.datagram_mut(&mut frame));
+    let content = content(core.ledger.datagram_mut(&mut frame));
     let (_, rest) = content.split_at_mut(BODY_AT);
     if let Some(place) = rest.first_chunk_mut() {
         *place = *body;
     }
     write_id(content, id);
     if let Err(frame) = core.clients.queue(slot, frame) {
-        core.reject(frame, Reason::ClientQueueFull);
+        core.ledger.reject(frame, Reason::ClientQueueFull);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hold: what an unwrapped packet asks for. Packets to forward wait in the wheel; loops and drop cover end.
 
-use super::{Unwrapped, UnwrappedBatch, deliver};
-use crate::path::core::{Core, Held, Route};
+use super::{Delayed, Route, Unwrapped, UnwrappedBatch, deliver};
+use crate::path::core::Core;
 use crate::path::mail::Mail;
 use crate::path::reason::Reason;
 use port::pool::Frame;
@@ -12,11 +12,11 @@ pub fn hold(core: &mut Core, unwrapped: &mut UnwrappedBatch) {
         match one.command {
             sphinx::Command::Forward { next } => match route_of(core, one.epoch, next) {
                 Ok(route) => hold_for(core, one, route),
-                Err(reason) => core.reject(one.frame, reason),
+                Err(reason) => core.ledger.reject(one.frame, reason),
             },
             sphinx::Command::Deliver { destination, id } => {
                 if core.settings.clients_max == 0 {
-                    core.reject(one.frame, Reason::NotGateway);
+                    core.ledger.reject(one.frame, Reason::NotGateway);
                 } else if one.delay_us == 0 {
                     // The client's own Poisson stream mixes it again.
                     deliver::deliver(core, one.frame, &destination, &id);
@@ -25,7 +25,7 @@ pub fn hold(core: &mut Core, unwrapped: &mut UnwrappedBatch) {
                 }
             }
             sphinx::Command::Loop { id } => loop_returned(core, one.frame, id),
-            sphinx::Command::Drop => core.absorb(one.frame),
+            sphinx::Command::Drop => core.ledger.absorb(one.frame),
         }
     }
 }
@@ -41,22 +41,14 @@ fn route_of(core: &Core, epoch: u8, next: u16) -> Result<Route, Reason> {
 }
 
 fn hold_for(core: &mut Core, one: Unwrapped, route: Route) {
-    let due_ns = core.now_ns + u64::from(one.delay_us) * 1_000;
-    let held = Held {
+    core.neighbours.hold(one.neighbour);
+    core.wheel.insert(Delayed {
+        frame: one.frame,
         neighbour: one.neighbour,
         since_ns: core.now_ns,
-        due_ns,
+        due_ns: core.now_ns + u64::from(one.delay_us) * 1_000,
         route,
-    };
-    match core.held.get_mut(one.frame.index() as usize) {
-        Some(place) => *place = Some(held),
-        None => return core.reject(one.frame, Reason::PoolFull),
-    }
-    match core.wheel.insert(one.frame, due_ns) {
-        Ok(()) => core.neighbours.hold(one.neighbour),
-        // Only frames of the worker's own pool come here, and the wheel has a place for each.
-        Err(frame) => core.reject(frame, Reason::PoolFull),
-    }
+    });
 }
 
 /// The first byte of a loop's id is the worker that waits for it.
@@ -64,8 +56,8 @@ fn loop_returned(core: &mut Core, frame: Frame, id: sphinx::Id) {
     let [worker, ..] = id;
     if worker == core.settings.number {
         match loop_home(core, &id, core.now_ns) {
-            true => core.absorb(frame),
-            false => core.reject(frame, Reason::UnknownLoop),
+            true => core.ledger.absorb(frame),
+            false => core.ledger.reject(frame, Reason::UnknownLoop),
         }
         return;
     }
@@ -79,9 +71,9 @@ fn loop_returned(core: &mut Core, frame: Frame, id: sphinx::Id) {
         .get(usize::from(worker))
         .map(|mailbox| mailbox.post(mail))
     {
-        Some(true) => core.absorb(frame),
-        Some(false) => core.reject(frame, Reason::MailboxFull),
-        None => core.reject(frame, Reason::UnknownLoop),
+        Some(true) => core.ledger.absorb(frame),
+        Some(false) => core.ledger.reject(frame, Reason::MailboxFull),
+        None => core.ledger.reject(frame, Reason::UnknownLoop),
     }
 }
 
@@ -90,7 +82,6 @@ pub fn loop_home(core: &mut Core, id: &sphinx::Id, returned_ns: u64) -> bool {
     let Some((link, round_ns)) = core.cover.returned(id, returned_ns) else {
         return false;
     };
-    core.counters.loop_returned += 1;
     core.distributions
         .loop_us
         .saturating_record(round_ns / 1_000);

@@ -1,9 +1,9 @@
 //! The stages of the packet path, in the order a packet meets them; one file each.
 //!
 //! `admit → open → unwrap → hold … due: route → seal → transmit`. A frame gains a type with every check it passed
-//! ([`Sealed`], [`Opened`], [`Unwrapped`], [`crate::path::core::Held`], [`crate::path::core::Outgoing`],
-//! [`port::Departing`]) and leaves early only through [`crate::path::core::Core::reject`] or, where it ends as
-//! intended, [`crate::path::core::Core::absorb`]. Beside the path lie what a gateway does for its clients ([`control`],
+//! ([`Sealed`], [`Opened`], [`Unwrapped`], [`Delayed`], [`crate::path::core::Outgoing`], [`port::Departing`]) and
+//! leaves early only through [`crate::path::ledger::Ledger::reject`] or, where it ends as intended,
+//! [`crate::path::ledger::Ledger::absorb`]. Beside the path lie what a gateway does for its clients ([`control`],
 //! [`deliver`], [`stream`]) and what a node sends by itself ([`cover`]).
 
 pub mod admit;
@@ -21,6 +21,7 @@ pub mod unwrap;
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
+use sphinx::{DestinationTag, Id};
 
 use port::BATCH_MAX;
 use port::pool::Frame;
@@ -64,9 +65,45 @@ pub struct Unwrapped {
     pub delay_us: u32,
 }
 
+/// Where a held frame goes when it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To a next hop.
+    Forward {
+        /// The link.
+        link: u16,
+        /// Epoch modulo 4.
+        epoch: u8,
+    },
+    /// To a client.
+    Deliver {
+        /// Its tag.
+        destination: DestinationTag,
+        /// Meant for it.
+        id: Id,
+    },
+}
+
+/// A packet that waits in the wheel.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Delayed {
+    /// Holds what is sent when it is due.
+    pub frame: Frame,
+    /// Who sent it.
+    pub neighbour: u16,
+    /// When it came.
+    pub since_ns: u64,
+    /// When it is due.
+    pub due_ns: u64,
+    /// Where it goes.
+    pub route: Route,
+}
+
 /// Frames between `admit` and `open`.
 pub type SealedBatch = ArrayVec<Sealed, BATCH_MAX>;
 /// Frames between `open` and `unwrap`.
 pub type OpenedBatch = ArrayVec<Opened, BATCH_MAX>;
 /// Frames between `unwrap` and `hold`.
 pub type UnwrappedBatch = ArrayVec<Unwrapped, BATCH_MAX>;
+/// Frames out of the wheel.
+pub type DelayedBatch = ArrayVec<Delayed, BATCH_MAX>;

@@ -21,14 +21,13 @@ pub fn open(core: &mut Core, sealed: &mut SealedBatch, opened: &mut OpenedBatch)
                 known.push(one);
             }
             None => {
-                core.counters.reject(Reason::UnknownSession);
-                core.pool.release(one.frame);
+                core.ledger.reject(one.frame, Reason::UnknownSession);
             }
         }
     }
     {
         let datagrams = core
-            .pool
+            .ledger
             .datagrams_mut(known.iter_mut().map(|one| &mut one.frame));
         let mut jobs: ArrayVec<OpenJob<'_>, BATCH_MAX> = sessions
             .iter()
@@ -41,7 +40,7 @@ pub fn open(core: &mut Core, sealed: &mut SealedBatch, opened: &mut OpenedBatch)
     for (one, verdict) in known.into_iter().zip(verdicts) {
         match verdict {
             Ok(verdict) => accept(core, one, verdict, opened),
-            Err(error) => core.reject(one.frame, error.into()),
+            Err(error) => core.ledger.reject(one.frame, error.into()),
         }
     }
 }
@@ -54,13 +53,13 @@ fn accept(core: &mut Core, one: Sealed, verdict: Verdict, opened: &mut OpenedBat
         source,
     } = one;
     let Some(inbound) = core.neighbours.session_mut(session) else {
-        return core.reject(frame, Reason::UnknownSession);
+        return core.ledger.reject(frame, Reason::UnknownSession);
     };
     if let Err(error) = inbound.session.receive.admit(counter) {
-        return core.reject(frame, error.into());
+        return core.ledger.reject(frame, error.into());
     }
-    let (neighbour, order, peer) = (inbound.neighbour, inbound.order, inbound.session.peer);
-    if let Some(client) = core.clients.attached(&link::destination_tag(&peer))
+    let (neighbour, order, destination) = (inbound.neighbour, inbound.order, inbound.destination);
+    if let Some(client) = core.clients.attached(&destination)
         && client.session == session
     {
         client.heard(counter, source, core.now_ns);
@@ -71,19 +70,19 @@ fn accept(core: &mut Core, one: Sealed, verdict: Verdict, opened: &mut OpenedBat
             neighbour,
             epoch: verdict.epoch,
         }),
-        Kind::Cover => core.absorb(frame),
+        Kind::Cover => core.ledger.absorb(frame),
         Kind::Control => {
             let from = control::From {
                 session,
                 order,
                 neighbour,
-                peer,
+                destination,
                 counter,
                 source,
             };
             control::control(core, frame, &from);
         }
         // Deliveries only ever flow from a gateway to a client.
-        Kind::Delivery => core.reject(frame, Reason::Kind),
+        Kind::Delivery => core.ledger.reject(frame, Reason::Kind),
     }
 }

@@ -21,7 +21,7 @@ pub fn seal(core: &mut Core, outgoing: &mut OutgoingBatch) {
     for one in outgoing.drain(..) {
         match number(core, one.via) {
             Some((counter, destination)) => ready.push((one, counter, destination)),
-            None => core.reject(one.frame, Reason::NoSession),
+            None => core.ledger.reject(one.frame, Reason::NoSession),
         }
     }
     {
@@ -35,7 +35,7 @@ pub fn seal(core: &mut Core, outgoing: &mut OutgoingBatch) {
             .map(|(one, counter, _)| (one.kind, one.epoch, *counter));
         let jobs: ArrayVec<(Kind, u8, u64), BATCH_MAX> = jobs.collect();
         let datagrams = core
-            .pool
+            .ledger
             .datagrams_mut(ready.iter_mut().map(|(one, _, _)| &mut one.frame));
         let mut jobs: ArrayVec<SealJob<'_>, BATCH_MAX> = keys
             .iter()
@@ -58,8 +58,8 @@ pub fn seal(core: &mut Core, outgoing: &mut OutgoingBatch) {
         core.departing.push(Departing {
             frame: one.frame,
             destination,
+            delivery: one.kind == Kind::Delivery,
         });
-        core.departing_deliveries.push(one.kind == Kind::Delivery);
     }
 }
 
@@ -80,10 +80,7 @@ fn number(core: &mut Core, via: Via) -> Option<(u64, SocketAddr)> {
             if inbound.session.send.expired(now_ns) {
                 return None;
             }
-            let address = core
-                .clients
-                .attached(&link::destination_tag(&inbound.session.peer))?
-                .address;
+            let address = core.clients.attached(&inbound.destination)?.address;
             Some((inbound.session.send.next_counter()?, address))
         }
     }

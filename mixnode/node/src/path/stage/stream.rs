@@ -45,13 +45,13 @@ pub fn stream(core: &mut Core, outgoing: &mut OutgoingBatch) {
 }
 
 fn write_cover(core: &mut Core) -> Option<port::pool::Frame> {
-    let mut frame = core.generate()?;
-    *content(core.pool.datagram_mut(&mut frame)) = [0; CONTENT_BYTES];
+    let mut frame = core.ledger.generate()?;
+    *content(core.ledger.datagram_mut(&mut frame)) = [0; CONTENT_BYTES];
     Some(frame)
 }
 
 fn write_answer(core: &mut Core, answer: Answer, rate_pps: u32) -> Option<port::pool::Frame> {
-    let mut frame = core.generate()?;
+    let mut frame = core.ledger.generate()?;
     let control = match answer {
         Answer::Attached => Control::Attached { rate_pps },
         Answer::Chunk { epoch, chunk } => match core.epochs.document_of(epoch) {
@@ -59,6 +59,6 @@ fn write_answer(core: &mut Core, answer: Answer, rate_pps: u32) -> Option<port::
             None => Control::chunk_of(epoch, &[], chunk),
         },
     };
-    control.encode(content(core.pool.datagram_mut(&mut frame)));
+    control.encode(content(core.ledger.datagram_mut(&mut frame)));
     Some(frame)
 }

@@ -8,16 +8,8 @@ use port::{Departing, Port};
 
 /// Offers the waiting batch to the port.
 pub fn transmit<P: Port>(core: &mut Core, port: &mut P) {
-    if core.departing.is_empty() {
-        return;
-    }
-    let taken = port.transmit(&mut core.departing);
-    for delivery in core.departing_deliveries.drain(..taken) {
-        if delivery {
-            core.counters.delivered += 1;
-        } else {
-            core.counters.transmitted += 1;
-        }
+    if !core.departing.is_empty() {
+        core.ledger.depart(port, &mut core.departing);
     }
 }
 
@@ -26,11 +18,14 @@ pub fn send_raw(core: &mut Core, destination: SocketAddr, datagram: &[u8; DATAGR
     if core.departing.is_full() {
         return false;
     }
-    let Some(mut frame) = core.generate() else {
+    let Some(mut frame) = core.ledger.generate() else {
         return false;
     };
-    *core.pool.datagram_mut(&mut frame) = *datagram;
-    core.departing.push(Departing { frame, destination });
-    core.departing_deliveries.push(false);
+    *core.ledger.datagram_mut(&mut frame) = *datagram;
+    core.departing.push(Departing {
+        frame,
+        destination,
+        delivery: false,
+    });
     true
 }

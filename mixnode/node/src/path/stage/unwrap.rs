@@ -29,8 +29,7 @@ pub fn unwrap(core: &mut Core, opened: &mut OpenedBatch, unwrapped: &mut Unwrapp
                 allowed.push(one);
             }
             Err(reason) => {
-                core.counters.reject(reason);
-                core.pool.release(one.frame);
+                core.ledger.reject(one.frame, reason);
             }
         }
     }
@@ -43,7 +42,7 @@ pub fn unwrap(core: &mut Core, opened: &mut OpenedBatch, unwrapped: &mut Unwrapp
     let mut verdicts = ArrayVec::new();
     {
         let datagrams = core
-            .pool
+            .ledger
             .datagrams_mut(allowed.iter_mut().map(|one| &mut one.frame));
         let mut jobs: ArrayVec<Job<'_>, BATCH_MAX> = parts
             .iter()
@@ -83,7 +82,7 @@ pub fn unwrap(core: &mut Core, opened: &mut OpenedBatch, unwrapped: &mut Unwrapp
                     delay_us,
                 });
             }
-            Err(reject) => core.reject(frame, reject.into()),
+            Err(reject) => core.ledger.reject(frame, reject.into()),
         }
     }
 }
