@@ -13,10 +13,9 @@ use crate::path::counters::{Counters, Distributions, FastPath, Published};
 use crate::path::mail::{Mail, Mailbox};
 use crate::path::reason::Reason;
 use crate::path::stage::{
-    OpenedBatch, SealedBatch, UnwrappedBatch, admit, cover, deliver, hold, open, route, seal,
+    OpenedBatch, SealedBatch, UnwrappedBatch, admit, cover, deliver, open, release, route, seal,
     stream, transmit, unwrap,
 };
-use port::{Port, ReceivedBatch};
 use port::{Port, ReceivedBatch};
 
 /// Bursts taken from the port in one turn, so that due frames never wait longer.
@@ -226,7 +225,7 @@ impl<P: Port> Worker<P> {
                 deliver::deliver_body(core, &destination, &id, &body);
             }
             Mail::Loop { id, returned_ns } => {
-                hold::loop_home(core, &id, returned_ns);
+                route::loop_home(core, &id, returned_ns);
             }
             Mail::ClientAt {
                 destination,
@@ -274,7 +273,7 @@ impl<P: Port> Worker<P> {
     fn process(&mut self) {
         open::open(&mut self.core, &mut self.sealed, &mut self.opened);
         unwrap::unwrap(&mut self.core, &mut self.opened, &mut self.unwrapped);
-        hold::hold(&mut self.core, &mut self.unwrapped);
+        route::route(&mut self.core, &mut self.unwrapped);
     }
 
     /// Sends what is due; says whether more is.
@@ -286,7 +285,7 @@ impl<P: Port> Worker<P> {
             }
             self.core.ledger.reclaim(&mut self.port);
             let mut outgoing = ArrayVec::new();
-            let released = route::route(&mut self.core, &mut outgoing);
+            let released = release::release(&mut self.core, &mut outgoing);
             stream::stream(&mut self.core, &mut outgoing);
             if !self.core.draining {
                 cover::cover(&mut self.core, &mut outgoing);

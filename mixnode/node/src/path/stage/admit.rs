@@ -7,6 +7,7 @@ use rand::RngExt;
 
 use super::{Sealed, SealedBatch};
 use crate::handshake::{Request, worker_of};
+use crate::path::core::Core;
 use crate::path::mail::{Mailbox, Stray};
 use crate::path::reason::Reason;
 use port::pool::Frame;

@@ -1,6 +1,6 @@
 //! The stages of the packet path, in the order a packet meets them; one file each.
 //!
-//! `admit → open → unwrap → hold … due: route → seal → transmit`. A frame gains a type with every check it passed
+//! `admit → open → unwrap → route … due: release → seal → transmit`. A frame gains a type with every check it passed
 //! ([`Sealed`], [`Opened`], [`Unwrapped`], [`Delayed`], [`crate::path::core::Outgoing`], [`port::Departing`]) and
 //! leaves early only through [`crate::path::ledger::Ledger::reject`] or, where it ends as intended,
 //! [`crate::path::ledger::Ledger::absorb`]. Beside the path lie what a gateway does for its clients ([`control`],
@@ -10,8 +10,8 @@ pub mod admit;
 pub mod control;
 pub mod cover;
 pub mod deliver;
-pub mod hold;
 pub mod open;
+pub mod release;
 pub mod route;
 pub mod seal;
 pub mod stream;
@@ -103,7 +103,7 @@ pub struct Delayed {
 pub type SealedBatch = ArrayVec<Sealed, BATCH_MAX>;
 /// Frames between `open` and `unwrap`.
 pub type OpenedBatch = ArrayVec<Opened, BATCH_MAX>;
-/// Frames between `unwrap` and `hold`.
+/// Frames between `unwrap` and `route`.
 pub type UnwrappedBatch = ArrayVec<Unwrapped, BATCH_MAX>;
 /// Frames out of the wheel.
 pub type DelayedBatch = ArrayVec<Delayed, BATCH_MAX>;

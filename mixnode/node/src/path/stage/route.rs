@@ -1,39 +1,93 @@
-//! Route: takes due frames out of the wheel, in random order, and gives each its session.
+//! Route: does what an unwrapped packet asks for. Its next hop is chosen here, and the wheel holds it until it is due;
+//! loops and drop cover end.
 
-use link::Kind;
+use super::{Delayed, Route, Unwrapped, UnwrappedBatch, deliver};
+use crate::path::core::Core;
+use crate::path::mail::Mail;
+use crate::path::reason::Reason;
+use port::pool::Frame;
 
-use super::{DelayedBatch, Route, deliver};
-use crate::path::core::{Core, Outgoing, OutgoingBatch, Via};
-
-/// Fills `outgoing`, which is empty, with due frames. Returns how many left the wheel: a full batch may mean that
-/// more are due.
-pub fn route(core: &mut Core, outgoing: &mut OutgoingBatch) -> usize {
-    let mut due = DelayedBatch::new();
-    let count = core.wheel.advance(core.now_ns, &mut core.rng, &mut due);
-    // They lay untouched for as long as they were held, and sealing reads all of them next: fetched together, a frame
-    // costs 0.2 µs (of a pool of 6 MB) to 0.5 µs (of 60 MB) less.
-    due.iter().for_each(|one| core.ledger.prefetch(&one.frame));
-    for one in due {
-        core.neighbours.let_go(one.neighbour);
-        core.distributions
-            .lateness_us
-            .saturating_record(core.now_ns.saturating_sub(one.due_ns) / 1_000);
-        core.distributions
-            .hold_us
-            .saturating_record(core.now_ns.saturating_sub(one.since_ns) / 1_000);
-        match one.route {
-            Route::Forward { link, epoch } => {
-                outgoing.push(Outgoing {
-                    frame: one.frame,
-                    via: Via::Link(link),
-                    kind: Kind::Sphinx,
-                    epoch,
-                });
+/// Takes all of `unwrapped`.
+pub fn route(core: &mut Core, unwrapped: &mut UnwrappedBatch) {
+    for one in unwrapped.drain(..) {
+        match one.command {
+            sphinx::Command::Forward { next } => match route_of(core, one.epoch, next) {
+                Ok(route) => hold(core, one, route),
+                Err(reason) => core.ledger.reject(one.frame, reason),
+            },
+            sphinx::Command::Deliver { destination, id } => {
+                if core.settings.clients_max == 0 {
+                    core.ledger.reject(one.frame, Reason::NotGateway);
+                } else if one.delay_us == 0 {
+                    // The client's own Poisson stream mixes it again.
+                    deliver::deliver(core, one.frame, &destination, &id);
+                } else {
+                    hold(core, one, Route::Deliver { destination, id });
+                }
             }
-            Route::Deliver { destination, id } => {
-                deliver::deliver(core, one.frame, &destination, &id);
-            }
+            sphinx::Command::Loop { id } => loop_returned(core, one.frame, id),
+            sphinx::Command::Drop => core.ledger.absorb(one.frame),
         }
     }
-    count
+}
+
+/// The link to `next`, if the layer graph of the packet's epoch has one.
+fn route_of(core: &Core, epoch: u8, next: u16) -> Result<Route, Reason> {
+    let (state, own) = core.epochs.accepted(epoch).ok_or(Reason::Epoch)?;
+    if !state.consensus().may_forward(own.layer, next) {
+        return Err(Reason::Layer);
+    }
+    let link = core.epochs.link(epoch, next).ok_or(Reason::NoSession)?;
+    Ok(Route::Forward { link, epoch })
+}
+
+fn hold(core: &mut Core, one: Unwrapped, route: Route) {
+    core.neighbours.hold(one.neighbour);
+    core.wheel.insert(Delayed {
+        frame: one.frame,
+        neighbour: one.neighbour,
+        since_ns: core.now_ns,
+        due_ns: core.now_ns + u64::from(one.delay_us) * 1_000,
+        route,
+    });
+}
+
+/// The first byte of a loop's id is the worker that waits for it.
+fn loop_returned(core: &mut Core, frame: Frame, id: sphinx::Id) {
+    let [worker, ..] = id;
+    if worker == core.settings.number {
+        match loop_home(core, &id, core.now_ns) {
+            true => core.ledger.absorb(frame),
+            false => core.ledger.reject(frame, Reason::UnknownLoop),
+        }
+        return;
+    }
+    let mail = Mail::Loop {
+        id,
+        returned_ns: core.now_ns,
+    };
+    match core
+        .shared
+        .mailboxes
+        .get(usize::from(worker))
+        .map(|mailbox| mailbox.post(mail))
+    {
+        Some(true) => core.ledger.absorb(frame),
+        Some(false) => core.ledger.reject(frame, Reason::MailboxFull),
+        None => core.ledger.reject(frame, Reason::UnknownLoop),
+    }
+}
+
+/// Counts a loop of this worker that came back; `false` if it is none.
+pub fn loop_home(core: &mut Core, id: &sphinx::Id, returned_ns: u64) -> bool {
+    let Some((link, round_ns)) = core.cover.returned(id, returned_ns) else {
+        return false;
+    };
+    core.distributions
+        .loop_us
+        .saturating_record(round_ns / 1_000);
+    if let Some(link) = core.links.get_mut(link) {
+        link.loops.0 += 1;
+    }
+    true
 }
