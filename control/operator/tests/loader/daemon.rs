@@ -251,7 +251,7 @@ fn as_user<T: Send>(user: User, work: impl FnOnce() -> T + Send) -> T {
 fn a_daemon_without_capabilities_or_beside_another_one_says_what_to_do() {
     let world = World::bare(1);
     let run = |command: &mut Command| world.node.run(|| command.output().unwrap()).unwrap();
-    let program = public(&world, &mixctld());
+    let program = public(&world, mixctld());
     let without = run(command_of(&world, &program).uid(NOBODY.uid).gid(NOBODY.gid));
     assert_eq!(without.status.code(), Some(77));
     let complaint = text(&without.stderr);
@@ -419,7 +419,7 @@ fn four_capabilities_are_enough_and_nodes_that_come_and_go_cost_no_descriptors()
     command
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
         .args(["--inh-caps", capabilities, "--ambient-caps", capabilities])
-        .arg(public(&world, &mixctld()))
+        .arg(public(&world, mixctld()))
         .arg("--socket")
         .arg(&options.socket)
         .arg("--pins")
