@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
-use directory::{Authorities, Consensus};
+use directory::Authorities;
 use link::control::Control;
 use link::{ClientKeys, DATAGRAM_BYTES};
 use rand_chacha::ChaCha20Rng;
@@ -17,6 +17,7 @@ use sphinx::{BODY_BYTES, DestinationTag, Id, SurbSecret, surb_open};
 use crate::address::Address;
 use crate::attachment::{Attachment, Frame, Inbound};
 use crate::content::{Answer, Manifest, TransferId};
+use crate::documents::Documents;
 use crate::histogram::Latency;
 use crate::identity::{Identity, KEM_KEY_BYTES};
 use crate::incoming::{Incoming, Received};
@@ -27,7 +28,6 @@ mod fetch;
 mod slots;
 
 use fetch::Fetch;
-use slots::live;
 
 /// A client that overslept (a suspended laptop) does not make up for more than this.
 const BEHIND_MAX_NS: u64 = 1_000_000_000;
@@ -60,7 +60,7 @@ pub enum Event {
         /// Packets a second.
         rate_pps: u32,
     },
-    /// A newer consensus was verified.
+    /// The consensus of this epoch or of the next was fetched and verified.
     Consensus {
         /// Its epoch.
         epoch: u32,
@@ -127,7 +127,7 @@ pub struct Client {
     slots: ChaCha20Rng,
     slot_ns: u64,
 
-    consensuses: BTreeMap<u32, Consensus>,
+    documents: Documents,
     fetch: Fetch,
     attachment: Attachment,
     prepared: Option<Frame>,
@@ -143,15 +143,16 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that knows `consensus` and starts its Poisson process at `now_ns`.
+    /// A client that knows these `documents` and starts its Poisson process at `now_ns`.
     pub fn new(
         config: Config,
-        consensus: Consensus,
+        documents: impl Into<Documents>,
         storage: Box<dyn Storage>,
         mut rng: ChaCha20Rng,
         now_ns: u64,
     ) -> Self {
-        let parameters = *consensus.parameters();
+        let documents = documents.into();
+        let parameters = *documents.parameters();
         let rate_pps = config
             .rate_pps
             .unwrap_or(f64::from(parameters.client_rate_pps))
@@ -173,7 +174,7 @@ impl Client {
             rng,
             slots,
             slot_ns,
-            consensuses: BTreeMap::from([(consensus.epoch(), consensus)]),
+            documents,
             fetch: Fetch::default(),
             prepared: None,
             waiting: HashMap::new(),
@@ -237,11 +238,7 @@ impl Client {
         source: Box<dyn Source>,
         key: Option<Box<[u8; KEM_KEY_BYTES]>>,
     ) {
-        let mean_delay_us = self
-            .consensuses
-            .values()
-            .next_back()
-            .map_or(0, |consensus| consensus.parameters().mean_delay_us);
+        let mean_delay_us = self.documents.parameters().mean_delay_us;
         let transfer = manifest.transfer;
         let pace = (self.rate_pps, mean_delay_us);
         let outgoing = Outgoing::new(address, manifest, source, key, pace);
@@ -262,9 +259,7 @@ impl Client {
         let from_ns = self.slot_ns.max(now_ns.saturating_sub(BEHIND_MAX_NS));
         self.slot_ns = from_ns + gap_ns(&mut self.slots, self.rate_pps);
         self.prepare(now_ns, unix_ms);
-        let newest = self.consensuses.values().next_back();
-        let gateway = live(&self.consensuses, unix_ms).or(newest);
-        let node = gateway.and_then(|consensus| consensus.find(&self.gateway))?;
+        let node = self.documents.find(&self.gateway, unix_ms)?;
         let address = *node.addresses.first()?;
         let clock = (now_ns, unix_ms);
         let datagram = match self.attachment.handshake(&node.link, clock, &mut self.rng) {
@@ -293,7 +288,7 @@ impl Client {
                     self.events.push_back(Event::Attached { rate_pps });
                 }
             }
-            Some(Inbound::Control(chunk @ Control::Chunk { .. })) => self.on_chunk(chunk, unix_ms),
+            Some(Inbound::Control(chunk @ Control::Chunk { .. })) => self.on_chunk(chunk, now_ns),
             Some(Inbound::Control(_)) | None => {}
         }
     }

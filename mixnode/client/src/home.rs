@@ -4,7 +4,8 @@
 //! identity.key          end-to-end keys, mode 0400
 //! mailbox-<gateway>.key one mailbox key a gateway, mode 0400
 //! gateway               the chosen gateway's identity
-//! network               authorities and the newest verified consensus
+//! network               authorities, and the consensus that the network was joined with
+//! consensus/<epoch>     verified documents of the last few epochs, the next one's among them
 //! keys/<hash>           recipients' ML-KEM keys that were fetched and checked
 //! sending/<transfer>    what is being sent
 //! receiving/<transfer>  what arrives: see `disk`
@@ -25,6 +26,7 @@ use zeroize::Zeroizing;
 use crate::address::Address;
 use crate::content::TransferId;
 use crate::disk::{hex, write_atomic};
+use crate::documents::{DOCUMENTS_MAX, Documents};
 use crate::identity::{IDENTITY_BYTES, Identity, KEM_KEY_BYTES};
 
 /// Why the store is no use.
@@ -73,8 +75,8 @@ pub struct Home {
     pub gateway: [u8; 32],
     /// Whose consensus to believe.
     pub authorities: Authorities,
-    /// The newest consensus.
-    pub consensus: Consensus,
+    /// The documents that it holds.
+    pub documents: Documents,
     _lock: Option<File>,
 }
 
@@ -147,16 +149,22 @@ impl Home {
         create_key(&path.join("identity.key"), &fresh()[..])?;
         create_key(&mailbox_path(path, &gateway), &fresh()[..32])?;
         let network = path.join("network");
-        // A newer consensus of the same network stays: an old file does not roll it back.
-        let known = Bootstrap::read(&network).ok().filter(|known| {
-            known.authorities == bootstrap.authorities
-                && known
-                    .verify()
-                    .is_ok_and(|known| known.epoch() > consensus.epoch())
-        });
-        if known.is_none() {
-            at(&network, write_atomic(&network, &bootstrap.encode(), 0o600))?;
+        let known = Bootstrap::read(&network).ok();
+        match known.filter(|known| known.authorities == bootstrap.authorities) {
+            // Of the same network nothing is forgotten: an old file does not roll it back.
+            Some(known) => {
+                if let Ok(consensus) = known.verify() {
+                    at(
+                        path,
+                        save(path, consensus.epoch(), &known.consensus.encode()),
+                    )?;
+                }
+            }
+            None => forget_all(path)?,
         }
+        let document = bootstrap.consensus.encode();
+        at(path, save(path, consensus.epoch(), &document))?;
+        at(&network, write_atomic(&network, &bootstrap.encode(), 0o600))?;
         let chosen = path.join("gateway");
         at(&chosen, write_atomic(&chosen, &gateway, 0o600))?;
         Ok(Self::read(path)?.address())
@@ -190,17 +198,21 @@ impl Home {
         let mailbox = ClientKeys::from_bytes(&*read_key(&mailbox_path(path, &gateway))?);
         let network = path.join("network");
         let bootstrap = at(&network, Bootstrap::read(&network))?;
-        let consensus = bootstrap.verify().map_err(|error| HomeError::Invalid {
+        let joined = bootstrap.verify().map_err(|error| HomeError::Invalid {
             path: network,
             reason: error.to_string(),
         })?;
+        let mut documents = Documents::from(joined);
+        for consensus in stored_consensuses(path, &bootstrap.authorities) {
+            documents.insert(consensus);
+        }
         Ok(Self {
             path: path.to_owned(),
             identity,
             mailbox,
             gateway,
             authorities: bootstrap.authorities,
-            consensus,
+            documents,
             _lock: None,
         })
     }
@@ -215,14 +227,12 @@ impl Home {
         &self.path
     }
 
-    /// Stores a newer consensus, so that an older one is refused after a restart too.
-    pub(crate) fn save_consensus(&self, document: &[u8]) -> io::Result<()> {
-        let consensus = SignedConsensus::decode(document).map_err(io::Error::other)?;
-        let bootstrap = Bootstrap {
-            authorities: self.authorities.clone(),
-            consensus,
-        };
-        write_atomic(&self.path.join("network"), &bootstrap.encode(), 0o600)
+    /// Stores the verified consensus of `epoch` beside those of other epochs; of too many, those of the lowest go.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn save_consensus(&self, epoch: u32, document: &[u8]) -> io::Result<()> {
+        save(&self.path, epoch, document)
     }
 
     pub(crate) fn save_key(&self, hash: &[u8; 32], key: &[u8; KEM_KEY_BYTES]) -> io::Result<()> {
@@ -258,6 +268,47 @@ impl Home {
 
     fn journal_path(&self, transfer: &TransferId) -> PathBuf {
         self.path.join("sending").join(hex(transfer))
+    }
+}
+
+fn save(home: &Path, epoch: u32, document: &[u8]) -> io::Result<()> {
+    let folder = home.join("consensus");
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)?;
+    write_atomic(&folder.join(epoch.to_string()), document, 0o600)?;
+    let mut epochs = stored_epochs(home);
+    epochs.sort_unstable();
+    for old in epochs.iter().rev().skip(DOCUMENTS_MAX) {
+        let _ = fs::remove_file(folder.join(old.to_string()));
+    }
+    Ok(())
+}
+
+fn stored_epochs(home: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(home.join("consensus")).into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The stored documents that verify: what is broken can be fetched again.
+fn stored_consensuses(home: &Path, authorities: &Authorities) -> Vec<Consensus> {
+    let read = |epoch: u32| {
+        let bytes = fs::read(home.join("consensus").join(epoch.to_string())).ok()?;
+        let document = SignedConsensus::decode(&bytes).ok()?;
+        let consensus = document.verify(authorities, None).ok()?;
+        (consensus.epoch() == epoch).then_some(consensus)
+    };
+    stored_epochs(home).into_iter().filter_map(read).collect()
+}
+
+fn forget_all(home: &Path) -> Result<(), HomeError> {
+    let folder = home.join("consensus");
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => at(&folder, removed),
     }
 }
 

@@ -15,6 +15,7 @@ mod client;
 mod content;
 mod crypto;
 pub mod disk;
+mod documents;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 #[allow(clippy::panic)] // An oracle speaks by panicking.
@@ -35,6 +36,7 @@ mod wait;
 pub use address::{Address, AddressError};
 pub use client::{Client, Config, Event, RATE_MIN_PPS, Stats};
 pub use content::{CHUNK_BYTES, Manifest, TransferId, TransferState};
+pub use documents::Documents;
 pub use histogram::Latency;
 pub use identity::{IDENTITY_BYTES, Identity, KEM_KEY_BYTES};
 pub use incoming::Received;

@@ -284,7 +284,7 @@ impl Session {
         storage: Box<dyn Storage>,
         mut rng: ChaCha20Rng,
     ) -> Result<Self, RunError> {
-        let gateway = home.consensus.find(&home.gateway);
+        let gateway = home.documents.find(&home.gateway, unix_ms());
         let v6 = gateway
             .and_then(|node| node.addresses.first())
             .is_some_and(SocketAddr::is_ipv6);
@@ -305,7 +305,7 @@ impl Session {
             loop_share: options.loop_share,
         };
         Ok(Self {
-            client: Client::new(config, home.consensus.clone(), storage, rng, 0),
+            client: Client::new(config, home.documents.clone(), storage, rng, 0),
             socket,
             started: Instant::now(),
             loss: options.loss,
@@ -331,7 +331,7 @@ impl Session {
         self.client.prepare(self.now_ns(), unix_ms());
         while let Some(event) = self.client.event() {
             let saved = match &event {
-                Event::Consensus { document, .. } => home.save_consensus(document),
+                Event::Consensus { epoch, document } => home.save_consensus(*epoch, document),
                 Event::Key { hash, key } => home.save_key(hash, key),
                 _ => Ok(()),
             };

@@ -1,7 +1,7 @@
-//! Fetching the next consensus from the gateway, a part at a time, in ordinary slots.
+//! Fetching a consensus from the gateway by the number of its epoch, a part at a time, in ordinary slots.
 
-use directory::{Consensus, SignedConsensus};
-use link::control::{Assembly, Control, LATEST};
+use directory::SignedConsensus;
+use link::control::{Assembly, Control};
 
 use super::{Client, Event, unit};
 use crate::attachment::Frame;
@@ -9,73 +9,81 @@ use crate::attachment::Frame;
 /// One slot in this many may fetch a part of a consensus.
 const FETCH_EVERY: u32 = 4;
 /// A gateway that did not have the consensus is asked again after this.
-const FETCH_PAUSE_MS: u64 = 1_000;
+const FETCH_PAUSE_NS: u64 = 1_000_000_000;
 
 /// The consensus being fetched.
 #[derive(Default)]
 pub(super) struct Fetch {
+    /// The epoch asked for last.
+    wanted: Option<u32>,
     assembly: Option<Assembly>,
     cursor: u16,
     slots: u32,
-    /// In this epoch, when to ask for the one after it.
+    /// In this epoch, when to ask for the one after it, Unix ms.
     at: Option<(u32, u64)>,
     /// Before this time the gateway is not asked again: it had nothing.
-    pause_ms: u64,
+    pause_ns: u64,
 }
 
 impl Client {
-    /// Asks for a part of the consensus that is due: the next epoch's, from a random moment of this epoch on, so
-    /// that clients do not ask all at once; or at once the newest, if this epoch's is not here.
-    pub(super) fn next_fetch(&mut self, unix_ms: u64) -> Option<Frame> {
-        let newest = self.consensuses.values().next_back()?;
-        let (have, now) = (newest.epoch(), newest.epoch_at(unix_ms));
+    /// Asks for a part of the consensus that is due: this epoch's at once if it is not here, else the next one's from
+    /// a random moment of this epoch on, so that clients do not ask all at once.
+    pub(super) fn next_fetch(&mut self, now_ns: u64, unix_ms: u64) -> Option<Frame> {
         self.fetch.slots += 1;
-        if self.fetch.slots < FETCH_EVERY || have > now || unix_ms < self.fetch.pause_ms {
+        if self.fetch.slots < FETCH_EVERY || now_ns < self.fetch.pause_ns {
             return None;
         }
-        let wanted = if have == now {
-            let parameters = newest.parameters();
-            let at = match self.fetch.at {
-                Some((epoch, at)) if epoch == now => at,
-                _ => {
-                    let spread = parameters.epoch_ms * 5 / 10;
-                    let wait = (unit(&mut self.rng) * spread as f64) as u64;
-                    let start = parameters.epoch_starts_ms(now) + parameters.epoch_ms * 3 / 10;
-                    self.fetch.at = Some((now, start + wait));
-                    start + wait
-                }
-            };
-            if unix_ms < at {
-                return None;
-            }
-            now.checked_add(1)?
+        let now = self.documents.epoch_at(unix_ms);
+        let wanted = if self.documents.of(now).is_none() {
+            now
         } else {
-            LATEST
+            let next = now.checked_add(1)?;
+            let due = self.documents.of(next).is_none() && unix_ms >= self.next_at_ms(now);
+            due.then_some(next)?
         };
-        let (epoch, chunk) = match &self.fetch.assembly {
-            Some(assembly) if assembly.epoch() > have => {
-                let chunk = assembly.missing(self.fetch.cursor)?;
-                (assembly.epoch(), chunk)
-            }
-            _ => (wanted, 0),
+        let chunk = match &self.fetch.assembly {
+            Some(assembly) if assembly.epoch() == wanted => assembly.missing(self.fetch.cursor)?,
+            _ => 0,
         };
+        self.fetch.wanted = Some(wanted);
         self.fetch.slots = 0;
         self.fetch.cursor = chunk.saturating_add(1);
-        Some(Frame::control(&Control::Fetch { epoch, chunk }))
+        Some(Frame::control(&Control::Fetch {
+            epoch: wanted,
+            chunk,
+        }))
     }
 
-    pub(super) fn on_chunk(&mut self, chunk: Control, unix_ms: u64) {
-        let have = self.consensuses.keys().next_back().copied();
+    /// When, in epoch `now`, to ask for the document of the next one: Unix ms.
+    fn next_at_ms(&mut self, now: u32) -> u64 {
+        if let Some((epoch, at_ms)) = self.fetch.at
+            && epoch == now
+        {
+            return at_ms;
+        }
+        let parameters = self.documents.parameters();
+        let spread_ms = parameters.epoch_ms * 5 / 10;
+        let start_ms = parameters.epoch_starts_ms(now) + parameters.epoch_ms * 3 / 10;
+        let at_ms = start_ms + (unit(&mut self.rng) * spread_ms as f64) as u64;
+        self.fetch.at = Some((now, at_ms));
+        at_ms
+    }
+
+    pub(super) fn on_chunk(&mut self, chunk: Control, now_ns: u64) {
         let Control::Chunk {
             epoch, total_bytes, ..
         } = chunk
         else {
             return;
         };
-        if total_bytes == 0 || Some(epoch) <= have {
+        if self.fetch.wanted != Some(epoch) {
+            // An answer to what was asked before.
+            return;
+        }
+        if total_bytes == 0 {
             // Not there yet, or not there any more.
             self.fetch.assembly = None;
-            self.fetch.pause_ms = unix_ms + FETCH_PAUSE_MS;
+            self.fetch.pause_ns = now_ns + FETCH_PAUSE_NS;
             return;
         }
         match &mut self.fetch.assembly {
@@ -87,18 +95,13 @@ impl Client {
         self.fetch = Fetch::default();
         let consensus = SignedConsensus::decode(&document)
             .ok()
-            .and_then(|signed| signed.verify(&self.authorities, have).ok());
-        // A gateway that sends a forged document is asked again; nothing else can be done about it.
+            .and_then(|signed| signed.verify(&self.authorities, None).ok())
+            .filter(|consensus| consensus.epoch() == epoch);
+        // A gateway that sends a forged document, or one of another epoch, is asked again; nothing else can be done
+        // about it.
         if let Some(consensus) = consensus {
-            self.adopt(consensus, document);
+            self.documents.insert(consensus);
+            self.events.push_back(Event::Consensus { epoch, document });
         }
-    }
-
-    fn adopt(&mut self, consensus: Consensus, document: Vec<u8>) {
-        let epoch = consensus.epoch();
-        self.consensuses.insert(epoch, consensus);
-        // Kept as long as its keys: reply blocks of the epoch before this one still travel.
-        self.consensuses = self.consensuses.split_off(&epoch.saturating_sub(3));
-        self.events.push_back(Event::Consensus { epoch, document });
     }
 }

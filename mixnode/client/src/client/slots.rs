@@ -1,8 +1,6 @@
 //! What goes into a client's slot, in order of precedence.
 
-use std::collections::BTreeMap;
-
-use directory::{Consensus, select_path};
+use directory::select_path;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx::{BODY_BYTES, Id, PACKET_BYTES, Surb, Terminal, surb_create, surb_use, wrap};
@@ -19,11 +17,11 @@ impl Client {
     pub(super) fn next_frame(&mut self, now_ns: u64, unix_ms: u64) -> Frame {
         let uniform = unit(&mut self.rng);
         let Some(epoch) = self.usable_epoch(unix_ms) else {
-            // No keys to wrap with: only the newest consensus helps.
+            // No keys to wrap with: only this epoch's consensus helps.
             return self
                 .attachment
                 .attach(now_ns)
-                .or_else(|| self.next_fetch(unix_ms))
+                .or_else(|| self.next_fetch(now_ns, unix_ms))
                 .unwrap_or_else(Frame::cover);
         };
         if uniform < self.loop_share
@@ -33,16 +31,16 @@ impl Client {
         }
         self.attachment
             .attach(now_ns)
-            .or_else(|| self.next_fetch(unix_ms))
+            .or_else(|| self.next_fetch(now_ns, unix_ms))
             .or_else(|| self.next_reply(now_ns, unix_ms))
             .or_else(|| self.next_data(epoch, now_ns, unix_ms))
             .or_else(|| self.next_drop(epoch))
             .unwrap_or_else(Frame::cover)
     }
 
-    /// The epoch to wrap with: this one's, or while its consensus is on the way the one before, whose keys hold.
+    /// The epoch to wrap with, if the gateway takes part in it.
     fn usable_epoch(&self, unix_ms: u64) -> Option<u32> {
-        let consensus = live(&self.consensuses, unix_ms)?;
+        let consensus = self.documents.live(unix_ms)?;
         let epoch = consensus.epoch();
         consensus.find(&self.gateway).map(|_| epoch)
     }
@@ -65,7 +63,7 @@ impl Client {
     fn next_drop(&mut self, epoch: u32) -> Option<Frame> {
         let mut body = random_body(&mut self.rng);
         body[..sphinx::CHECK_BYTES].fill(0);
-        let consensus = self.consensuses.get(&epoch)?;
+        let consensus = self.documents.of(epoch)?;
         let exit = directory::pick_gateway(consensus, &mut self.rng).ok()?;
         let exit = consensus.node(exit)?.identity;
         self.stats.drops_sent += 1;
@@ -73,12 +71,13 @@ impl Client {
     }
 
     fn next_reply(&mut self, now_ns: u64, unix_ms: u64) -> Option<Frame> {
-        let (consensuses, gateway) = (&self.consensuses, &self.gateway);
-        let now = live(&self.consensuses, unix_ms)?.epoch_at(unix_ms);
+        let (documents, gateway) = (&self.documents, &self.gateway);
+        documents.live(unix_ms)?;
+        let now = documents.epoch_at(unix_ms);
         let usable = |surb: &Surb| {
             let live = surb.epoch() == now || surb.epoch().checked_add(1) == Some(now);
-            live && consensuses
-                .get(&surb.epoch())
+            live && documents
+                .of(surb.epoch())
                 .and_then(|consensus| consensus.find(gateway))
                 .is_some_and(|node| node.index == surb.first_hop())
         };
@@ -129,7 +128,7 @@ impl Client {
         purpose: Purpose,
     ) -> Option<[u8; sphinx::SURB_BYTES]> {
         let id = self.new_id();
-        let consensus = self.consensuses.get(&epoch)?;
+        let consensus = self.documents.of(epoch)?;
         let (entry, exit) = (consensus.find(from)?, consensus.find(&self.gateway)?);
         let path = select_path(consensus, &mut self.rng, entry.index, exit.index).ok()?;
         let (surb, secret) = surb_create(&mut self.rng, &path, epoch, self.destination, id).ok()?;
@@ -151,7 +150,7 @@ impl Client {
         terminal: &Terminal,
         body: &[u8; BODY_BYTES],
     ) -> Option<Frame> {
-        let consensus = self.consensuses.get(&epoch)?;
+        let consensus = self.documents.of(epoch)?;
         let (entry, exit) = (consensus.find(&self.gateway)?, consensus.find(exit)?);
         let path = select_path(consensus, &mut self.rng, entry.index, exit.index).ok()?;
         let mut packet = [0; PACKET_BYTES];
@@ -176,13 +175,6 @@ impl Client {
     }
 }
 
-/// The consensus to wrap with at this time.
-pub(super) fn live(consensuses: &BTreeMap<u32, Consensus>, unix_ms: u64) -> Option<&Consensus> {
-    let now = consensuses.values().next_back()?.epoch_at(unix_ms);
-    let before = || consensuses.get(&now.checked_sub(1)?);
-    consensuses.get(&now).or_else(before)
-}
-
 fn random_body(rng: &mut ChaCha20Rng) -> [u8; BODY_BYTES] {
     let mut body = [0; BODY_BYTES];
     rng.fill_bytes(&mut body);
@@ -191,7 +183,7 @@ fn random_body(rng: &mut ChaCha20Rng) -> [u8; BODY_BYTES] {
 
 #[cfg(test)]
 mod tests {
-    use directory::{Authorities, Parameters};
+    use directory::{Authorities, Consensus, Parameters};
     use link::ClientKeys;
 
     use super::*;

@@ -146,10 +146,12 @@ impl Network {
                 Control::Attached { rate_pps }
             }
             Control::Fetch { epoch, chunk } => {
-                let epoch = if epoch == LATEST { now } else { epoch };
+                // As a node's: the epoch before, this one, and from the middle of it on the next.
                 let middle =
                     self.authority.parameters().epoch_starts_ms(now) + self.conditions.epoch_ms / 2;
-                if epoch <= now || (epoch == now + 1 && self.unix_ms() >= middle) {
+                let newest = now + u32::from(self.unix_ms() >= middle);
+                let epoch = if epoch == LATEST { newest } else { epoch };
+                if (now.saturating_sub(1)..=newest).contains(&epoch) {
                     let (_, document) = self.consensus(epoch);
                     Control::chunk_of(epoch, &document, chunk)
                 } else {

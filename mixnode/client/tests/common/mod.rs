@@ -170,6 +170,12 @@ impl Network {
         GENESIS_MS + self.now_ns / 1_000_000
     }
 
+    /// The signed document of an epoch.
+    #[allow(dead_code)] // Not every test file that shares this module needs it.
+    pub fn document(&mut self, epoch: u32) -> SignedConsensus {
+        SignedConsensus::decode(&self.consensus(epoch).1).unwrap()
+    }
+
     pub fn consensus(&mut self, epoch: u32) -> (Consensus, Vec<u8>) {
         if let Some(known) = self.consensuses.get(&epoch) {
             return known.clone();

@@ -1,0 +1,170 @@
+//! A client that was away: it stops, and starts again with what its store holds, at any point of an epoch.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Conditions, GENESIS_MS, Network};
+use directory::Bootstrap;
+use fog::home::Home;
+use fog::{Client, Config, Event, Identity, Manifest, MemoryStorage, Phase};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+const SECOND: u64 = 1_000_000_000;
+const EPOCH_MS: u64 = 60_000;
+/// Its first run: the first half of an epoch, and the second, in which it gets the next epoch's document.
+const FIRST_RUNS: [(u64, u64); 2] = [(6, 9), (46, 50)];
+/// How soon a client that was started again is through: a client that waits for an epoch is not.
+const SOON: u64 = 5 * SECOND;
+
+fn epoch_ms(epoch: u64, part: f64) -> u64 {
+    (epoch * EPOCH_MS + (part * EPOCH_MS as f64) as u64) * 1_000_000
+}
+
+/// A store in `folder`, made as a new user makes one.
+fn init(network: &mut Network, folder: &Path, gateway: usize) {
+    let epoch = network.authority.parameters().epoch_at(network.unix_ms());
+    let bootstrap = Bootstrap {
+        authorities: network.authorities(),
+        consensus: network.document(epoch),
+    };
+    let file = folder.with_extension("network");
+    bootstrap.write(&file).unwrap();
+    let rng = &mut ChaCha20Rng::from_rng(&mut network.rng);
+    Home::init(folder, &file, Some(network.gateway(gateway)), rng).unwrap();
+}
+
+/// A client of the store, as `fog` starts one.
+fn start(network: &mut Network, home: &Home) -> Client {
+    let config = Config {
+        identity: Identity::from_bytes(home.identity.to_bytes()),
+        mailbox: home.mailbox.clone(),
+        gateway: home.gateway,
+        authorities: home.authorities.clone(),
+        rate_pps: None,
+        loop_share: 0.1,
+    };
+    let rng = ChaCha20Rng::from_rng(&mut network.rng);
+    let storage = Box::new(MemoryStorage::new(1 << 20));
+    Client::new(config, home.documents.clone(), storage, rng, network.now_ns)
+}
+
+/// Stores what the client has fetched since its start, as `fog` does.
+fn save(network: &Network, seat: usize, home: &Home) {
+    for event in &network.seats[seat].events {
+        if let Event::Consensus { epoch, document } = event {
+            home.save_consensus(*epoch, document).unwrap();
+        }
+    }
+}
+
+/// Runs a client from a point of its first epoch on, stops it for so many epochs, starts it at the given part of an
+/// epoch in one of both roles, and says how long a small file then takes; none if it does not arrive soon.
+fn comes_back(first: (u64, u64), absence: u64, part: f64, sends: bool) -> Option<u64> {
+    let conditions = Conditions {
+        epoch_ms: EPOCH_MS,
+        mean_delay_us: 1_000,
+        ..Conditions::default()
+    };
+    let mut network = Network::new(60, conditions);
+    let folder = tempfile::tempdir().unwrap();
+    let (returning, other) = (folder.path().join("returning"), folder.path().join("other"));
+    network.run(epoch_ms(1, 0.0) + first.0 * SECOND, |_| false);
+    init(&mut network, &returning, 0);
+    let home = Home::read(&returning).unwrap();
+    let client = start(&mut network, &home);
+    let seat = network.join(client);
+    network.run(epoch_ms(1, 0.0) + first.1 * SECOND, |_| false);
+    save(&network, seat, &home);
+    network.kill(seat);
+    // The next such part of an epoch that is still to come, and whole epochs more.
+    let this = u64::from(epoch_ms(1, part) < network.now_ns);
+    network.run(epoch_ms(1 + this + absence, part), |_| false);
+    init(&mut network, &other, 1);
+    let other = Home::read(&other).unwrap();
+    let home = Home::read(&returning).unwrap();
+    let (mut client, mut partner) = (start(&mut network, &home), start(&mut network, &other));
+    let mut data = vec![0; 3_000];
+    network.rng.fill_bytes(&mut data);
+    let manifest = Manifest {
+        transfer: [6; 16],
+        size: data.len() as u64,
+        hash: *blake3::hash(&data).as_bytes(),
+        name: "file".to_owned(),
+    };
+    if sends {
+        client.send(other.address(), manifest, Box::new(data), None);
+    } else {
+        partner.send(home.address(), manifest, Box::new(data), None);
+    }
+    network.restart(seat, client);
+    let partner = network.join(partner);
+    let sender = if sends { seat } else { partner };
+    let began_ns = network.now_ns;
+    let whole = |event: &Event| {
+        let Event::Sending { phase, .. } = event else {
+            return false;
+        };
+        *phase == Phase::Complete
+    };
+    let arrived = network.run(began_ns + SOON, |network| {
+        network.seats[sender].events.iter().any(whole)
+    });
+    arrived.then(|| network.now_ns - began_ns)
+}
+
+fn comes_back_everywhere(sends: bool) {
+    let mut failed = Vec::new();
+    for first in FIRST_RUNS {
+        for absence in [0, 1, 5] {
+            for part in [0.0, 0.4, 0.6, 0.9] {
+                if comes_back(first, absence, part, sends).is_none() {
+                    failed.push((first, absence, part));
+                }
+            }
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "dead after (first run from s, to s; epochs away; part of the epoch): {failed:?}"
+    );
+}
+
+#[test]
+fn a_sender_that_was_away_sends_soon_after_its_start_at_any_part_of_an_epoch() {
+    comes_back_everywhere(true);
+}
+
+#[test]
+fn a_recipient_that_was_away_receives_soon_after_its_start_at_any_part_of_an_epoch() {
+    comes_back_everywhere(false);
+}
+
+#[test]
+fn a_client_that_holds_the_next_epochs_document_alone_asks_for_this_ones() {
+    let conditions = Conditions {
+        epoch_ms: EPOCH_MS,
+        ..Conditions::default()
+    };
+    let mut network = Network::new(61, conditions);
+    network.run(epoch_ms(3, 0.6), |_| false);
+    assert_eq!(network.unix_ms(), GENESIS_MS + EPOCH_MS * 36 / 10);
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("home");
+    init(&mut network, &place, 0);
+    let mut home = Home::read(&place).unwrap();
+    home.documents = network.consensus(4).0.into();
+    let client = start(&mut network, &home);
+    let seat = network.join(client);
+    network.run(epoch_ms(3, 0.7), |_| false);
+    let fetched: Vec<u32> = network.seats[seat]
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Consensus { epoch, .. } => Some(*epoch),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(fetched, [3]);
+}
