@@ -4,6 +4,7 @@
 //! is an [`Address`]. The formats end to end are described where they are written: [`address`], `sealed` (what is
 //! sealed to a recipient's X25519 key alone), `session` (user data under X25519 and ML-KEM-768 together) and
 //! `content` (what travels inside).
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)

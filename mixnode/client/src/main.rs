@@ -1,4 +1,5 @@
 //! `fog`: makes a user's store, prints the address, receives and sends files.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
