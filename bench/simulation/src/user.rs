@@ -171,7 +171,7 @@ impl User {
             if let Some(client) = &mut self.client
                 && length == DATAGRAM_BYTES
             {
-                client.receive(now_ns, unix_ms, &mut datagram);
+                client.receive(now_ns, &mut datagram);
             }
         }
         let client = self.client.as_mut()?;

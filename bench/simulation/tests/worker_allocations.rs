@@ -159,7 +159,7 @@ impl<P: Port> Three<P> {
             node.handshakes(now_ns, unix_ms);
             let mut datagram = [0; DATAGRAM_BYTES];
             while self.wire.receive(&mut datagram) {
-                self.client.receive(now_ns, unix_ms, &mut datagram);
+                self.client.receive(now_ns, &mut datagram);
             }
             if let Some((to, datagram)) = self.client.transmit(now_ns, unix_ms) {
                 self.wire.send(to, &datagram);

@@ -205,11 +205,6 @@ impl Client {
         &self.stats
     }
 
-    /// One-way latencies of what arrived, by the two wall clocks.
-    pub fn one_way(&self) -> &Latency {
-        &self.incoming.one_way
-    }
-
     /// Counts of a transfer that this client sends.
     pub fn transfer_stats(&self, transfer: &TransferId) -> Option<&TransferStats> {
         self.outgoing.get(transfer).map(|outgoing| &outgoing.stats)
@@ -280,9 +275,9 @@ impl Client {
     }
 
     /// Takes a datagram from the network; what is not from the gateway is passed over.
-    pub fn receive(&mut self, now_ns: u64, unix_ms: u64, datagram: &mut [u8; DATAGRAM_BYTES]) {
+    pub fn receive(&mut self, now_ns: u64, datagram: &mut [u8; DATAGRAM_BYTES]) {
         match self.attachment.receive(datagram, now_ns) {
-            Some(Inbound::Delivery(id, body)) => self.on_delivery(id, body, now_ns, unix_ms),
+            Some(Inbound::Delivery(id, body)) => self.on_delivery(id, body, now_ns),
             Some(Inbound::Control(Control::Attached { rate_pps })) => {
                 if self.attachment.attached() {
                     self.events.push_back(Event::Attached { rate_pps });
@@ -293,11 +288,9 @@ impl Client {
         }
     }
 
-    fn on_delivery(&mut self, id: Id, mut body: Box<[u8; BODY_BYTES]>, now_ns: u64, unix_ms: u64) {
+    fn on_delivery(&mut self, id: Id, mut body: Box<[u8; BODY_BYTES]>, now_ns: u64) {
         match self.waiting.remove(&id) {
-            None => self
-                .incoming
-                .receive(&self.identity, &body, now_ns, unix_ms),
+            None => self.incoming.receive(&self.identity, &body, now_ns),
             Some(Waiting::Loop { sent_ns }) => {
                 self.stats.loops_back += 1;
                 self.stats

@@ -1,12 +1,15 @@
 //! What travels inside: fields of a data packet's 872 bytes, and answers of 880 bytes through reply blocks.
 //!
-//! Little-endian. A data packet: `sent at 8 (Unix ms) | fields`, zeros behind the last field. Fields:
+//! Nothing in them depends on a clock, or on when and in which order something was done: with a watcher on the wire,
+//! that would tell a correspondent which of hundreds of clients he talks to.
+//!
+//! Little-endian. A data packet: fields, zeros behind the last one. Fields:
 //! * manifest `1 | transfer 16 | file bytes 8 | BLAKE3 32 | name length 1 | name`
 //! * chunk `2 | transfer 16 | index 4 | length 2 | data ≤ 840`
 //! * reply block `3 | 326 bytes`
 //!
-//! An answer: acknowledgement `1 | transfer 16 | state 1 | generation 4 | base 4 | echoed send number 8 | held µs 4 |
-//! sent at 8 (Unix ms) | bitmap bytes 2 | bitmap`, or half a key `2 | half 1 | 592 bytes`.
+//! An answer: acknowledgement `1 | transfer 16 | state 1 | generation 4 | base 4 | highest send number 8 | bitmap
+//! bytes 2 | bitmap`, or half a key `2 | half 1 | 592 bytes`.
 
 use sphinx::{REPLY_BYTES, SURB_BYTES};
 
@@ -19,14 +22,15 @@ pub const CHUNK_BYTES: usize = 840;
 /// Longest file name in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of an acknowledgement's bitmap at most.
-pub(crate) const BITMAP_BYTES_MAX: usize = REPLY_BYTES - 48;
+pub(crate) const BITMAP_BYTES_MAX: usize = REPLY_BYTES - ACK_HEAD_BYTES;
+const ACK_HEAD_BYTES: usize = 1 + 16 + 1 + 4 + 4 + 8 + 2;
 /// Half of an ML-KEM-768 key.
 pub(crate) const KEY_HALF_BYTES: usize = KEM_KEY_BYTES / 2;
 /// Bytes that a reply block takes among the fields.
 pub(crate) const SURB_FIELD_BYTES: usize = 1 + SURB_BYTES;
 const CHUNK_HEAD_BYTES: usize = 1 + 16 + 4 + 2;
-const _: () = assert!(8 + CHUNK_HEAD_BYTES + CHUNK_BYTES <= CONTENT_BYTES);
-const _: () = assert!(8 + 58 + NAME_BYTES_MAX + SURB_FIELD_BYTES <= CONTENT_BYTES);
+const _: () = assert!(CHUNK_HEAD_BYTES + CHUNK_BYTES <= CONTENT_BYTES);
+const _: () = assert!(58 + NAME_BYTES_MAX + SURB_FIELD_BYTES <= CONTENT_BYTES);
 
 /// Names a transfer: random, the same after a restart.
 pub type TransferId = [u8; 16];
@@ -86,12 +90,11 @@ pub(crate) enum Field {
 }
 
 /// Writes a data packet's content; the caller sees to it that the fields fit.
-pub(crate) fn write_content(sent_unix_ms: u64, fields: &[Field], out: &mut [u8; CONTENT_BYTES]) {
+pub(crate) fn write_content(fields: &[Field], out: &mut [u8; CONTENT_BYTES]) {
     out.fill(0);
     let mut put = Put {
         bytes: &mut out[..],
     };
-    put.bytes(&sent_unix_ms.to_le_bytes());
     for field in fields {
         match field {
             Field::Manifest(manifest) => manifest.write(&mut put),
@@ -114,10 +117,9 @@ pub(crate) fn write_content(sent_unix_ms: u64, fields: &[Field], out: &mut [u8; 
     }
 }
 
-/// Reads a data packet's content strictly: when it was sent, and its fields.
-pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<(u64, Vec<Field>)> {
+/// Reads the fields of a data packet's content strictly.
+pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<Vec<Field>> {
     let mut take = Take { bytes: content };
-    let sent = take.u64()?;
     let mut fields = Vec::new();
     loop {
         match take.array::<1>() {
@@ -155,7 +157,7 @@ pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<(u64, Vec<Fi
             Some(_) => return None,
         }
     }
-    Some((sent, fields))
+    Some(fields)
 }
 
 /// How a transfer stands at its recipient.
@@ -181,10 +183,8 @@ pub(crate) struct Ack {
     pub(crate) generation: u32,
     /// The first chunk that is missing.
     pub(crate) base: u32,
-    /// The send number of a packet that arrived, and how long the recipient has held this answer since.
-    pub(crate) echo: u64,
-    pub(crate) held_us: u32,
-    pub(crate) sent_unix_ms: u64,
+    /// The highest send number of the session that has arrived.
+    pub(crate) highest: u64,
     /// Bit i, least significant first: chunk base + i is here.
     pub(crate) bitmap: Vec<u8>,
 }
@@ -213,9 +213,7 @@ impl Answer {
                 put.bytes(&[ack.state as u8]);
                 put.bytes(&ack.generation.to_le_bytes());
                 put.bytes(&ack.base.to_le_bytes());
-                put.bytes(&ack.echo.to_le_bytes());
-                put.bytes(&ack.held_us.to_le_bytes());
-                put.bytes(&ack.sent_unix_ms.to_le_bytes());
+                put.bytes(&ack.highest.to_le_bytes());
                 put.bytes(&(bitmap.len() as u16).to_le_bytes());
                 put.bytes(bitmap);
             }
@@ -239,17 +237,14 @@ impl Answer {
                     [3] => TransferState::Refused,
                     _ => return None,
                 };
-                let (generation, base) = (take.u32()?, take.u32()?);
-                let (echo, held_us, sent_unix_ms) = (take.u64()?, take.u32()?, take.u64()?);
+                let (generation, base, highest) = (take.u32()?, take.u32()?, take.u64()?);
                 let length = usize::from(take.u16()?);
                 Some(Self::Ack(Ack {
                     transfer,
                     state,
                     generation,
                     base,
-                    echo,
-                    held_us,
-                    sent_unix_ms,
+                    highest,
                     bitmap: take.slice(length)?.to_vec(),
                 }))
             }
@@ -282,21 +277,21 @@ mod tests {
             Field::Surb(Box::new([4; SURB_BYTES])),
         ];
         let mut content = [0; CONTENT_BYTES];
-        write_content(77, &fields, &mut content);
-        assert_eq!(read_content(&content), Some((77, fields)));
+        write_content(&fields, &mut content);
+        assert_eq!(read_content(&content), Some(fields));
         let fields = vec![Field::Chunk {
             transfer: [1; 16],
             index: 9,
             data: vec![5; CHUNK_BYTES],
         }];
-        write_content(78, &fields, &mut content);
-        assert_eq!(read_content(&content), Some((78, fields)));
+        write_content(&fields, &mut content);
+        assert_eq!(read_content(&content), Some(fields));
     }
 
     #[test]
     fn bytes_behind_the_last_field_must_be_zero() {
         let mut content = [0; CONTENT_BYTES];
-        write_content(1, &[], &mut content);
+        write_content(&[], &mut content);
         content[CONTENT_BYTES - 1] = 1;
         assert_eq!(read_content(&content), None);
     }
@@ -308,9 +303,7 @@ mod tests {
             state: TransferState::Partial,
             generation: 3,
             base: 1 << 30,
-            echo: 1 << 40,
-            held_us: 5,
-            sent_unix_ms: 6,
+            highest: 1 << 40,
             bitmap: vec![0xa5; BITMAP_BYTES_MAX],
         });
         assert_eq!(Answer::decode(&answer.encode()), Some(answer));
@@ -324,7 +317,7 @@ mod tests {
         ) {
             let mut content = [0; CONTENT_BYTES];
             content[..start.len()].copy_from_slice(&start);
-            content[8] = kind;
+            content[0] = kind;
             let _ = read_content(&content);
             let mut answer = [0; REPLY_BYTES];
             answer[..start.len()].copy_from_slice(&start);

@@ -26,9 +26,9 @@ pub fn check_address(bytes: &[u8]) -> bool {
 pub fn check_contents(bytes: &[u8]) -> usize {
     let mut parsed = 0;
     let content: [u8; CONTENT_BYTES] = padded(bytes);
-    if let Some((sent, fields)) = read_content(&content) {
+    if let Some(fields) = read_content(&content) {
         let mut again = [0; CONTENT_BYTES];
-        write_content(sent, &fields, &mut again);
+        write_content(&fields, &mut again);
         assert_eq!(again, content);
         parsed += 1;
     }

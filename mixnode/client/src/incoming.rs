@@ -12,7 +12,6 @@ use crate::content::{
     Ack, Answer, BITMAP_BYTES_MAX, CHUNK_BYTES, Field, KEY_HALF_BYTES, Manifest, TransferId,
     TransferState, read_content,
 };
-use crate::histogram::Latency;
 use crate::identity::Identity;
 use crate::ranges::Chunks;
 use crate::sealed::Sealed;
@@ -80,8 +79,8 @@ struct Peer {
     early: Vec<EarlyChunk>,
     unanswered: u32,
     since_ns: u64,
-    echo: u64,
-    echo_ns: u64,
+    /// The highest send number that has arrived.
+    highest: u64,
     urgent: bool,
 }
 
@@ -107,8 +106,6 @@ pub(crate) struct Incoming {
     answer_delay_ns: u64,
     /// What happened since the client last asked.
     pub(crate) events: VecDeque<Received>,
-    /// From a packet's slot at its sender to here, by the two wall clocks.
-    pub(crate) one_way: Latency,
 }
 
 /// An answer ready to leave.
@@ -129,19 +126,12 @@ impl Incoming {
             // Two mean delays gather what mixing has spread, and add little to a round trip of ten.
             answer_delay_ns: (u64::from(mean_delay_us) * 2_000).max(10_000_000),
             events: VecDeque::new(),
-            one_way: Latency::default(),
         }
     }
 
     /// Takes a body that the gateway delivered and that answers no reply block of ours.
-    pub(crate) fn receive(
-        &mut self,
-        identity: &Identity,
-        body: &[u8; BODY_BYTES],
-        now_ns: u64,
-        unix_ms: u64,
-    ) {
-        if self.receive_data(body, now_ns, unix_ms) {
+    pub(crate) fn receive(&mut self, identity: &Identity, body: &[u8; BODY_BYTES], now_ns: u64) {
+        if self.receive_data(body, now_ns) {
             return;
         }
         match Sealed::open(identity, body) {
@@ -168,7 +158,7 @@ impl Incoming {
                         self.peers.pop_first();
                     }
                     self.peers.insert(name, Peer::default());
-                    self.retry_unknown(now_ns, unix_ms);
+                    self.retry_unknown(now_ns);
                 }
             }
             None => {
@@ -180,25 +170,23 @@ impl Incoming {
         }
     }
 
-    fn retry_unknown(&mut self, now_ns: u64, unix_ms: u64) {
+    fn retry_unknown(&mut self, now_ns: u64) {
         for (arrived_ns, body) in core::mem::take(&mut self.unknown) {
             let fresh = now_ns.saturating_sub(arrived_ns) < UNKNOWN_KEPT_NS;
-            if fresh && !self.receive_data(&body, now_ns, unix_ms) {
+            if fresh && !self.receive_data(&body, now_ns) {
                 self.unknown.push_back((arrived_ns, body));
             }
         }
     }
 
-    fn receive_data(&mut self, body: &[u8; BODY_BYTES], now_ns: u64, unix_ms: u64) -> bool {
+    fn receive_data(&mut self, body: &[u8; BODY_BYTES], now_ns: u64) -> bool {
         let Some((name, number, content)) = self.sessions.open(body, now_ns) else {
             return false;
         };
-        let Some((sent_unix_ms, fields)) = read_content(&content) else {
+        let Some(fields) = read_content(&content) else {
             // Authentic and malformed: the sender's program is broken. Nothing is owed to it.
             return true;
         };
-        let elapsed_ms = unix_ms.saturating_sub(sent_unix_ms);
-        self.one_way.record_us(elapsed_ms.saturating_mul(1_000));
         for field in fields {
             self.take_field(name, field, now_ns);
         }
@@ -207,7 +195,7 @@ impl Incoming {
             peer.since_ns = now_ns;
         }
         peer.unanswered += 1;
-        (peer.echo, peer.echo_ns) = (number, now_ns);
+        peer.highest = peer.highest.max(number);
         true
     }
 
@@ -380,7 +368,6 @@ impl Incoming {
         &mut self,
         identity: &Identity,
         now_ns: u64,
-        unix_ms: u64,
         usable: &dyn Fn(&Surb) -> bool,
     ) -> Option<Reply> {
         while let Some((surb, half)) = self.key_answers.pop_front() {
@@ -411,27 +398,24 @@ impl Incoming {
                 break surb;
             }
         };
-        let ack = self.acknowledge(name, now_ns, unix_ms)?;
+        let ack = self.acknowledge(name)?;
         let plaintext = Answer::Ack(ack).encode();
         let peer = self.peers.get_mut(&name)?;
         (peer.unanswered, peer.urgent) = (0, false);
         Some(Reply { surb, plaintext })
     }
 
-    fn acknowledge(&mut self, name: SessionNumber, now_ns: u64, unix_ms: u64) -> Option<Ack> {
+    fn acknowledge(&mut self, name: SessionNumber) -> Option<Ack> {
         let peer = self.peers.get(&name)?;
         let transfer = peer
             .transfer
             .or_else(|| peer.early.first().map(|(transfer, ..)| *transfer))?;
-        let held_us = now_ns.saturating_sub(peer.echo_ns) / 1_000;
         let mut ack = Ack {
             transfer,
             state: TransferState::Unknown,
             generation: 0,
             base: 0,
-            echo: peer.echo,
-            held_us: u32::try_from(held_us).unwrap_or(u32::MAX),
-            sent_unix_ms: unix_ms,
+            highest: peer.highest,
             bitmap: Vec::new(),
         };
         match self.files.get(&transfer) {

@@ -13,6 +13,8 @@
 pub mod address;
 mod attachment;
 mod client;
+#[cfg(test)]
+mod clocks;
 mod content;
 mod crypto;
 pub mod disk;

@@ -94,7 +94,8 @@ pub struct TransferStats {
     pub packets: u64,
     /// Chunks sent again.
     pub retransmitted: u64,
-    /// Packets there and back, without the time the recipient held its answer.
+    /// Packets there and back, by what was remembered of their departure; the recipient's wait for more packets to
+    /// answer together is part of it.
     pub round_trip: Latency,
 }
 
@@ -135,6 +136,7 @@ pub(crate) struct Outgoing {
     expecting_ns: Option<u64>,
     surb_ns: u64,
     since_surb: u32,
+    /// When the packets of this session left, from this send number on that no acknowledgement has covered yet.
     departures: VecDeque<u64>,
     departures_from: u64,
 }
@@ -200,7 +202,6 @@ impl Outgoing {
     pub(crate) fn next<R: CryptoRng + ?Sized>(
         &mut self,
         now_ns: u64,
-        unix_ms: u64,
         surbs: SurbMaker<'_>,
         rng: &mut R,
     ) -> Option<[u8; BODY_BYTES]> {
@@ -219,9 +220,9 @@ impl Outgoing {
                 self.early = UNCONFIRMED_MAX;
             }
             if self.phase == Phase::Sending {
-                self.next_while_sending(now_ns, unix_ms, surbs)
+                self.next_while_sending(now_ns, surbs)
             } else {
-                self.next_while_waiting(now_ns, unix_ms, surbs, rng)
+                self.next_while_waiting(now_ns, surbs, rng)
             }
         };
         self.stats.packets += u64::from(body.is_some());
@@ -231,19 +232,18 @@ impl Outgoing {
     fn next_while_sending(
         &mut self,
         now_ns: u64,
-        unix_ms: u64,
         surbs: SurbMaker<'_>,
     ) -> Option<[u8; BODY_BYTES]> {
         self.find_lost(now_ns);
         let unanswered = self.expecting_ns.is_some() || self.acked.is_full();
         let half_timeout = now_ns.saturating_sub(self.surb_ns) > self.trip.timeout_ns() / 2;
         if self.since_surb >= SURB_EVERY || (unanswered && half_timeout) {
-            return self.send_intro(now_ns, unix_ms, surbs);
+            return self.send_intro(now_ns, surbs);
         }
         while let Some(index) = self.lost.pop_front() {
             if !self.acked.contains(index) && !self.in_flight.contains_key(&index) {
                 self.stats.retransmitted += 1;
-                return self.send_chunk(index, 2, now_ns, unix_ms);
+                return self.send_chunk(index, 2, now_ns);
             }
         }
         let per_timeout = self.rate_pps * self.trip.timeout_ns() as f64 / 5e8;
@@ -253,7 +253,7 @@ impl Outgoing {
         {
             return None;
         }
-        self.send_new(now_ns, unix_ms)
+        self.send_new(now_ns)
     }
 
     /// Moves what was not acknowledged in time to the lost.
@@ -282,24 +282,19 @@ impl Outgoing {
     }
 
     /// Manifest and reply blocks: asks for an acknowledgement.
-    fn send_intro(
-        &mut self,
-        now_ns: u64,
-        unix_ms: u64,
-        surbs: SurbMaker<'_>,
-    ) -> Option<[u8; BODY_BYTES]> {
+    fn send_intro(&mut self, now_ns: u64, surbs: SurbMaker<'_>) -> Option<[u8; BODY_BYTES]> {
         let mut fields = vec![Field::Manifest(self.manifest.clone())];
-        let room = CONTENT_BYTES - 8 - self.manifest.field_bytes();
+        let room = CONTENT_BYTES - self.manifest.field_bytes();
         for _ in 0..room / SURB_FIELD_BYTES {
             let serial = self.serial;
             fields.push(Field::Surb(Box::new(surbs(Purpose::Ack { serial })?)));
         }
         self.since_surb = 0;
         self.surb_ns = now_ns;
-        self.send_fields(&fields, now_ns, unix_ms)
+        self.send_fields(&fields, now_ns)
     }
 
-    fn send_new(&mut self, now_ns: u64, unix_ms: u64) -> Option<[u8; BODY_BYTES]> {
+    fn send_new(&mut self, now_ns: u64) -> Option<[u8; BODY_BYTES]> {
         let index = self.acked.next_missing(self.next_new);
         if index >= self.acked.len() {
             return None;
@@ -309,16 +304,10 @@ impl Outgoing {
             // Reply blocks for the tail, in the next slot.
             self.since_surb = SURB_EVERY;
         }
-        self.send_chunk(index, 1, now_ns, unix_ms)
+        self.send_chunk(index, 1, now_ns)
     }
 
-    fn send_chunk(
-        &mut self,
-        index: u32,
-        attempts: u32,
-        now_ns: u64,
-        unix_ms: u64,
-    ) -> Option<[u8; BODY_BYTES]> {
+    fn send_chunk(&mut self, index: u32, attempts: u32, now_ns: u64) -> Option<[u8; BODY_BYTES]> {
         let offset = u64::from(index) * CHUNK_BYTES as u64;
         let left = self.manifest.size.saturating_sub(offset);
         let mut data = vec![0; left.min(CHUNK_BYTES as u64) as usize];
@@ -339,17 +328,12 @@ impl Outgoing {
             index,
             data,
         };
-        self.send_fields(&[chunk], now_ns, unix_ms)
+        self.send_fields(&[chunk], now_ns)
     }
 
-    fn send_fields(
-        &mut self,
-        fields: &[Field],
-        now_ns: u64,
-        unix_ms: u64,
-    ) -> Option<[u8; BODY_BYTES]> {
+    fn send_fields(&mut self, fields: &[Field], now_ns: u64) -> Option<[u8; BODY_BYTES]> {
         let mut content = [0; CONTENT_BYTES];
-        write_content(unix_ms, fields, &mut content);
+        write_content(fields, &mut content);
         let (_, body) = self.session.as_mut()?.seal(&content);
         self.departures.push_back(now_ns);
         if self.departures.len() > DEPARTURES_MAX {
@@ -412,17 +396,20 @@ impl Outgoing {
         }
     }
 
+    /// Takes a round-trip time from the newest packet that the acknowledgement covers. A send number is used once, so
+    /// it tells which departure is meant, retransmission or not (what Karn's rule is for); each counts once, so that
+    /// an acknowledgement that came late or twice is no measurement.
     fn measure(&mut self, ack: &Ack, now_ns: u64) {
-        let departed = ack
-            .echo
-            .checked_sub(self.departures_from)
-            .and_then(|at| self.departures.get(usize::try_from(at).ok()?));
-        if let Some(sent_ns) = departed {
-            let elapsed_ns = now_ns.saturating_sub(*sent_ns);
-            let held_ns = u64::from(ack.held_us) * 1_000;
+        let covered = ack.highest.checked_sub(self.departures_from);
+        let Some(at) = covered.and_then(|at| usize::try_from(at).ok()) else {
+            return;
+        };
+        if let Some(sent_ns) = self.departures.get(at).copied() {
             self.stats
                 .round_trip
-                .record_ns(elapsed_ns.saturating_sub(held_ns));
+                .record_ns(now_ns.saturating_sub(sent_ns));
+            self.departures.drain(..=at);
+            self.departures_from = ack.highest + 1;
         }
     }
 }

@@ -77,7 +77,7 @@ pub struct SendSummary {
     pub retransmitted: u64,
     /// From the first slot to the recipient's word that it has the whole file.
     pub duration: Duration,
-    /// Packet out, answer back, without the time the recipient held the answer.
+    /// Packet out, answer back; the recipient's wait for more packets to answer together is part of it.
     pub round_trip: Latency,
 }
 
@@ -91,12 +91,10 @@ pub enum ReceiveEvent {
 }
 
 /// What a recipient counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ReceiveSummary {
     /// Files received.
     pub files: u64,
-    /// From a packet's slot at its sender to its arrival, by the two clocks.
-    pub one_way: Latency,
 }
 
 /// Why running ended.
@@ -246,10 +244,7 @@ pub fn receive(
             _ => {}
         })?;
     }
-    Ok(ReceiveSummary {
-        files,
-        one_way: session.client.one_way().clone(),
-    })
+    Ok(ReceiveSummary { files })
 }
 
 /// Size and hash of a file.
@@ -351,7 +346,7 @@ impl Session {
             match self.socket.recv_from(&mut datagram) {
                 Ok((DATAGRAM_BYTES, _)) if !self.drops() => {
                     if let Some(datagram) = datagram.first_chunk_mut() {
-                        self.client.receive(self.now_ns(), unix_ms(), datagram);
+                        self.client.receive(self.now_ns(), datagram);
                     }
                 }
                 Ok(_) => {}

@@ -108,11 +108,9 @@ fn send(seed: u64, conditions: Conditions, bytes: usize, seconds: u64) -> (Netwo
 
 #[test]
 fn a_file_arrives_whole_and_once() {
-    let (network, alice, bob) = send(1, Conditions::default(), 10_000, 10);
+    let (network, alice, _) = send(1, Conditions::default(), 10_000, 10);
     let client = network.seats[alice].client.as_ref().unwrap();
     assert!(client.stats().loops_back > 0);
-    let bob = network.seats[bob].client.as_ref().unwrap();
-    assert!(bob.one_way().count() > 10);
 }
 
 #[test]

@@ -195,10 +195,10 @@ impl Parties {
             (sent, received, place)
         });
         // Bob's failure is the cause of alice's.
-        let received = received
+        received
             .map_err(|_| Failure::new(exit::SOFTWARE, "the recipient panicked"))?
             .map_err(run_failure)?;
-        self.compare(&sent.map_err(run_failure)?, &received, place)
+        self.compare(&sent.map_err(run_failure)?, place)
     }
 
     fn receive(
@@ -245,12 +245,7 @@ impl Parties {
     }
 
     /// Trusts neither client: reads both files again.
-    fn compare(
-        &self,
-        sent: &SendSummary,
-        received: &ReceiveSummary,
-        place: Option<PathBuf>,
-    ) -> Result<Outcome, Failure> {
+    fn compare(&self, sent: &SendSummary, place: Option<PathBuf>) -> Result<Outcome, Failure> {
         let place = place
             .ok_or_else(|| Failure::new(exit::SOFTWARE, "the recipient never finished the file"))?;
         let (sent_hash, received_hash) = (hash(&self.file)?, hash(&place)?);
@@ -261,7 +256,6 @@ impl Parties {
             retransmitted: sent.retransmitted,
             duration_s,
             goodput_bytes_s: sent.bytes as f64 / duration_s.max(1e-9),
-            one_way_ms: quantiles(&received.one_way),
             round_trip_ms: quantiles(&sent.round_trip),
             identical: sent_hash == received_hash,
             xdp: None,

@@ -33,7 +33,7 @@ impl Client {
             .attach(now_ns)
             .or_else(|| self.next_fetch(now_ns, unix_ms))
             .or_else(|| self.next_reply(now_ns, unix_ms))
-            .or_else(|| self.next_data(epoch, now_ns, unix_ms))
+            .or_else(|| self.next_data(epoch, now_ns))
             .or_else(|| self.next_drop(epoch))
             .unwrap_or_else(Frame::cover)
     }
@@ -81,16 +81,14 @@ impl Client {
                 .and_then(|consensus| consensus.find(gateway))
                 .is_some_and(|node| node.index == surb.first_hop())
         };
-        let reply = self
-            .incoming
-            .next_reply(&self.identity, now_ns, unix_ms, &usable)?;
+        let reply = self.incoming.next_reply(&self.identity, now_ns, &usable)?;
         let mut packet = [0; PACKET_BYTES];
         surb_use(&reply.surb, &reply.plaintext, &mut packet);
         Some(Frame::sphinx(packet, reply.surb.epoch()))
     }
 
     /// Data of one transfer, in turn.
-    fn next_data(&mut self, epoch: u32, now_ns: u64, unix_ms: u64) -> Option<Frame> {
+    fn next_data(&mut self, epoch: u32, now_ns: u64) -> Option<Frame> {
         let last = self.last_served;
         let mut order: Vec<TransferId> = self.outgoing.keys().copied().collect();
         let after = order.partition_point(|transfer| Some(*transfer) <= last);
@@ -103,7 +101,7 @@ impl Client {
             let recipient = outgoing.address;
             let mut rng = ChaCha20Rng::from_rng(&mut self.rng);
             let mut surbs = |purpose| self.new_surb(epoch, &recipient.gateway, transfer, purpose);
-            let body = outgoing.next(now_ns, unix_ms, &mut surbs, &mut rng);
+            let body = outgoing.next(now_ns, &mut surbs, &mut rng);
             self.outgoing.insert(transfer, outgoing);
             self.report(transfer);
             let Some(body) = body else { continue };

@@ -30,7 +30,7 @@ impl Bob {
 
     fn take(&mut self, body: &[u8; BODY_BYTES]) {
         self.now_ns += 1;
-        self.incoming.receive(&self.identity, body, self.now_ns, 0);
+        self.incoming.receive(&self.identity, body, self.now_ns);
     }
 
     fn take_sealed(&mut self, sealed: &Sealed) {
@@ -63,7 +63,7 @@ impl Bob {
     fn reply(&mut self) -> Option<Reply> {
         let later_ns = self.now_ns + 1_000_000_000;
         self.incoming
-            .next_reply(&self.identity, later_ns, 0, &|_| true)
+            .next_reply(&self.identity, later_ns, &|_| true)
     }
 
     fn open_files(&self) -> usize {
@@ -74,7 +74,7 @@ impl Bob {
 
 fn packet(session: &mut SendingSession, fields: &[Field]) -> [u8; BODY_BYTES] {
     let mut content = [0; CONTENT_BYTES];
-    write_content(0, fields, &mut content);
+    write_content(fields, &mut content);
     session.seal(&content).1
 }
 

@@ -33,7 +33,7 @@ fn slots(outgoing: &mut Outgoing, rng: &mut ChaCha20Rng, from_ms: u64, count: u6
         Some(surb)
     };
     (from_ms..from_ms + count)
-        .filter(|at_ms| outgoing.next(at_ms * MS, 0, &mut surbs, rng).is_some())
+        .filter(|at_ms| outgoing.next(at_ms * MS, &mut surbs, rng).is_some())
         .count()
 }
 
@@ -43,9 +43,7 @@ fn ack(outgoing: &Outgoing, base: u32) -> Ack {
         state: TransferState::Partial,
         generation: 0,
         base,
-        echo: 0,
-        held_us: 0,
-        sent_unix_ms: 0,
+        highest: 0,
         bitmap: Vec::new(),
     }
 }

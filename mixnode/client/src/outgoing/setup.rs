@@ -111,7 +111,6 @@ impl Outgoing {
     pub(super) fn next_while_waiting<R: CryptoRng + ?Sized>(
         &mut self,
         now_ns: u64,
-        unix_ms: u64,
         surbs: SurbMaker<'_>,
         rng: &mut R,
     ) -> Option<[u8; BODY_BYTES]> {
@@ -130,10 +129,10 @@ impl Outgoing {
                 let sealed = self.session.as_ref()?.half(half);
                 self.seal_to_recipient(&sealed, rng)
             }
-            Some(Setup::Intro) => self.send_intro(now_ns, unix_ms, surbs),
+            Some(Setup::Intro) => self.send_intro(now_ns, surbs),
             None if self.early < UNCONFIRMED_MAX => {
                 self.early += 1;
-                self.send_new(now_ns, unix_ms)
+                self.send_new(now_ns)
             }
             None => None,
         }

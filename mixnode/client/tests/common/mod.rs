@@ -296,7 +296,7 @@ impl Network {
             }
             Happening::ToClient(seat, mut datagram) => {
                 if let Some(client) = self.seats[seat].client.as_mut() {
-                    client.receive(now_ns, unix_ms, &mut datagram);
+                    client.receive(now_ns, &mut datagram);
                 }
                 self.collect(seat);
             }
