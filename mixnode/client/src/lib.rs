@@ -1,48 +1,35 @@
 //! The user's client: a file goes from one user to another, and nobody on the way learns who talks to whom.
 //!
 //! [`Client`] is the whole client without its socket, clock and disk; [`run`] gives it those. What a user hands out
-//! is an [`Address`]. The formats end to end are described where they are written: [`address`], `sealed` (what is
-//! sealed to a recipient's X25519 key alone), `session` (user data under X25519 and ML-KEM-768 together) and
-//! `content` (what travels inside).
+//! is an [`Address`]. Its rooms: `carrier` (everything that is a packet on the wire: slots, cover, reply blocks,
+//! consensus), `transfer` (files, the first service that uses it), `store` (what is kept on disk), `face` (running it,
+//! and the command).
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
-pub mod address;
-mod attachment;
+mod address;
+mod carrier;
 mod client;
-#[cfg(test)]
-mod clocks;
-mod content;
 mod crypto;
-pub mod disk;
-mod documents;
-#[cfg(any(test, feature = "fuzz"))]
-#[doc(hidden)]
-#[allow(clippy::panic)] // An oracle speaks by panicking.
-pub mod fuzz;
+mod event;
+mod face;
 mod histogram;
-pub mod home;
 mod identity;
-mod incoming;
-mod outgoing;
-mod ranges;
-mod round_trip;
-pub mod run;
-mod sealed;
-mod session;
-mod storage;
-mod wait;
+mod store;
+mod transfer;
 
 pub use address::{Address, AddressError};
-pub use client::{Client, Config, Event, RATE_MIN_PPS, Stats};
-pub use content::{CHUNK_BYTES, Manifest, TransferId, TransferState};
-pub use documents::Documents;
+pub use carrier::{Documents, Stats};
+pub use client::{Client, Config};
+pub use event::Event;
+pub use face::run;
 pub use histogram::Latency;
-pub use identity::{IDENTITY_BYTES, Identity, KEM_KEY_BYTES};
-pub use incoming::Received;
-pub use outgoing::{Failure, Phase, TransferStats};
-pub use session::CONTENT_BYTES;
-pub use storage::{Finish, MemoryStorage, Source, Standing, Storage};
+pub use identity::{IDENTITY_BYTES, Identity};
+pub use store::{DiskStorage, Finish, MemoryStorage, Source, Standing, Storage, home};
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub use transfer::fuzz;
+pub use transfer::{Failure, Manifest, Phase, Received, TransferId, TransferStats};

@@ -3,10 +3,9 @@
 mod common;
 
 use common::{Conditions, Network};
-use fog::disk::DiskStorage;
 use fog::{
-    Address, Client, Config, Event, Failure, Identity, Manifest, MemoryStorage, Phase, Received,
-    Storage,
+    Address, Client, Config, DiskStorage, Event, Failure, Identity, Manifest, MemoryStorage, Phase,
+    Received, Storage,
 };
 use link::ClientKeys;
 use proptest::prelude::*;

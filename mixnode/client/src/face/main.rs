@@ -1,7 +1,7 @@
 //! `fog`: makes a user's store, prints the address, receives and sends files.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,8 +10,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use fog::home::{Home, HomeError};
 use fog::run::{self, Options, Progress, ReceiveEvent, RunError};
-use fog::{Address, Phase, Received};
-use indicatif::{ProgressBar, ProgressStyle};
+use fog::{Address, Received};
+
+mod screen;
 
 /// Files through the mix network, without anyone on the way learning who talks to whom.
 #[derive(Parser)]
@@ -145,77 +146,26 @@ fn stop_flag() -> Result<Arc<AtomicBool>, RunError> {
     Ok(stop)
 }
 
-fn bar(size: u64) -> ProgressBar {
-    let style = "{spinner} {msg:9} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}";
-    let bar = ProgressBar::new(size);
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
-}
-
-fn send(home: &std::path::Path, address: &Address, file: &std::path::Path) -> Result<(), RunError> {
+fn send(home: &Path, address: &Address, file: &Path) -> Result<(), RunError> {
     let stop = stop_flag()?;
-    let bar = bar(std::fs::metadata(file).map_or(0, |found| found.len()));
-    let mut shown = |progress: &Progress| {
-        bar.set_message(match progress.phase {
-            Phase::FetchingKey => "key",
-            Phase::Waiting => "waiting",
-            Phase::Sending => "sending",
-            Phase::Complete => "done",
-            Phase::Failed(_) => "failed",
-        });
-        let share = u128::from(progress.chunks) * u128::from(progress.size);
-        let bytes = share / u128::from(progress.total.max(1));
-        bar.set_position(u64::try_from(bytes).unwrap_or(progress.size));
-    };
+    let bar = screen::Bar::new(std::fs::metadata(file).map_or(0, |found| found.len()));
+    let mut shown = |progress: &Progress| bar.show(progress);
     let summary = run::send_file(home, address, file, &Options::default(), &mut shown, &stop);
-    match &summary {
-        Ok(_) => bar.finish(),
-        Err(_) => bar.abandon(),
-    }
-    let summary = summary?;
-    println!(
-        "{} bytes in {:.1} s: {} packets, {} chunks sent again, round trip p50 {:.0} ms, p99 {:.0} ms",
-        summary.bytes,
-        summary.duration.as_secs_f64(),
-        summary.packets,
-        summary.retransmitted,
-        summary.round_trip.quantile_ms(0.5),
-        summary.round_trip.quantile_ms(0.99),
-    );
+    bar.end(summary.is_ok());
+    screen::sent(&summary?);
     Ok(())
 }
 
-fn receive(
-    home: &std::path::Path,
-    out: &std::path::Path,
-    count: Option<u64>,
-) -> Result<(), RunError> {
+fn receive(home: &Path, out: &Path, count: Option<u64>) -> Result<(), RunError> {
     let stop = stop_flag()?;
-    let on_event = |event: &ReceiveEvent| match event {
-        ReceiveEvent::Ready(address) => {
-            eprintln!("receiving into {}; your address:\n{address}", out.display());
-        }
-        ReceiveEvent::Received(Received::Started { manifest, chunks }) => {
-            let again = if *chunks > 0 { ", going on" } else { "" };
-            eprintln!("{:?}: {} bytes{again}", manifest.name, manifest.size);
-        }
-        ReceiveEvent::Received(Received::Done { place, .. }) => {
-            println!("{place}");
-        }
-        ReceiveEvent::Received(Received::Storage(error)) => eprintln!("fog: {error}"),
-        ReceiveEvent::Received(Received::Progress { .. }) => {}
-    };
     let linger = Linger::default();
-    let mut with_count = |event: &ReceiveEvent| {
-        on_event(event);
+    let mut on_event = |event: &ReceiveEvent| {
+        screen::received(event, out);
         if let ReceiveEvent::Received(Received::Done { .. }) = event {
             linger.seen(count, &stop);
         }
     };
-    run::receive(home, out, &Options::default(), &stop, &mut with_count)?;
+    run::receive(home, out, &Options::default(), &stop, &mut on_event)?;
     Ok(())
 }
 

@@ -12,15 +12,13 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::address::Address;
-use crate::client::{Client, Config, Event};
-use crate::content::{Manifest, TransferId};
-use crate::disk::DiskStorage;
+use crate::client::{Client, Config};
+use crate::event::Event;
 use crate::histogram::Latency;
-use crate::home::{Home, HomeError, Journal};
 use crate::identity::Identity;
-use crate::incoming::Received;
-use crate::outgoing::{Failure, Phase};
-use crate::storage::{NoStorage, Storage};
+use crate::store::home::{Home, HomeError, Journal};
+use crate::store::{DiskStorage, NoStorage, Storage};
+use crate::transfer::{Failure, Manifest, Phase, Received, TransferId};
 
 /// The longest wait for a datagram, so that a request to stop is seen.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -316,7 +314,7 @@ impl Session {
     fn turn(&mut self, home: &Home, on_event: &mut dyn FnMut(Event)) -> Result<(), RunError> {
         let wait_ns = self.client.deadline().saturating_sub(self.now_ns());
         let wait = Duration::from_nanos(wait_ns).min(WAIT_MAX);
-        if crate::wait::readable(&self.socket, wait) {
+        if super::wait::readable(&self.socket, wait) {
             self.take_arrivals();
         }
         if let Some((to, datagram)) = self.client.transmit(self.now_ns(), unix_ms()) {

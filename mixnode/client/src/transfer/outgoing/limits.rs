@@ -27,10 +27,10 @@ fn outgoing(chunks: u32, rng: &mut ChaCha20Rng) -> Outgoing {
 /// Fills a slot a millisecond; how many held something.
 fn slots(outgoing: &mut Outgoing, rng: &mut ChaCha20Rng, from_ms: u64, count: u64) -> usize {
     let mut blocks = ChaCha20Rng::seed_from_u64(from_ms);
-    let mut surbs = |_: Purpose| {
-        let mut surb = [0; SURB_BYTES];
-        blocks.fill_bytes(&mut surb);
-        Some(surb)
+    let mut surbs = |_: Purpose, count| {
+        let mut surbs = vec![[0; SURB_BYTES]; count];
+        surbs.iter_mut().for_each(|surb| blocks.fill_bytes(surb));
+        Some(surbs)
     };
     (from_ms..from_ms + count)
         .filter(|at_ms| outgoing.next(at_ms * MS, &mut surbs, rng).is_some())

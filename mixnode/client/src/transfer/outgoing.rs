@@ -11,17 +11,18 @@ use std::collections::{BTreeMap, VecDeque};
 use rand_core::CryptoRng;
 use sphinx::{BODY_BYTES, SURB_BYTES};
 
-use crate::address::Address;
-use crate::content::{
+use super::content::{
     Ack, BITMAP_BYTES_MAX, CHUNK_BYTES, Field, KEY_HALF_BYTES, Manifest, SURB_FIELD_BYTES,
-    TransferState, write_content,
+    TransferId, TransferState, write_content,
 };
+use super::ranges::Chunks;
+use super::round_trip::RoundTrip;
+use super::session::{CONTENT_BYTES, SendingSession};
+use crate::address::Address;
+use crate::carrier::Token;
 use crate::histogram::Latency;
 use crate::identity::KEM_KEY_BYTES;
-use crate::ranges::Chunks;
-use crate::round_trip::RoundTrip;
-use crate::session::{CONTENT_BYTES, SendingSession};
-use crate::storage::Source;
+use crate::store::Source;
 
 #[cfg(test)]
 mod limits;
@@ -49,8 +50,29 @@ pub(crate) enum Purpose {
     Ack { serial: u32 },
 }
 
-/// Makes reply blocks; `None` while no path can be selected.
-pub(crate) type SurbMaker<'a> = &'a mut dyn FnMut(Purpose) -> Option<[u8; SURB_BYTES]>;
+impl Purpose {
+    /// What stands for it while the reply is on its way. Serials start with 1.
+    pub(crate) fn token(self, transfer: TransferId) -> Token {
+        let part = match self {
+            Self::Key => 0,
+            Self::Ack { serial } => serial,
+        };
+        Token {
+            conversation: transfer,
+            part,
+        }
+    }
+
+    pub(crate) fn of(token: Token) -> Self {
+        match token.part {
+            0 => Self::Key,
+            serial => Self::Ack { serial },
+        }
+    }
+}
+
+/// Makes so many reply blocks; `None` while no path can be selected.
+pub(crate) type SurbMaker<'a> = &'a mut dyn FnMut(Purpose, usize) -> Option<Vec<[u8; SURB_BYTES]>>;
 
 /// Where a transfer stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,10 +307,9 @@ impl Outgoing {
     fn send_intro(&mut self, now_ns: u64, surbs: SurbMaker<'_>) -> Option<[u8; BODY_BYTES]> {
         let mut fields = vec![Field::Manifest(self.manifest.clone())];
         let room = CONTENT_BYTES - self.manifest.field_bytes();
-        for _ in 0..room / SURB_FIELD_BYTES {
-            let serial = self.serial;
-            fields.push(Field::Surb(Box::new(surbs(Purpose::Ack { serial })?)));
-        }
+        let serial = self.serial;
+        let blocks = surbs(Purpose::Ack { serial }, room / SURB_FIELD_BYTES)?;
+        fields.extend(blocks.into_iter().map(|surb| Field::Surb(Box::new(surb))));
         self.since_surb = 0;
         self.surb_ns = now_ns;
         self.send_fields(&fields, now_ns)

@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use sphinx::REPLY_BYTES;
 
+use super::content::{Answer, read_content, write_content};
+use super::sealed::{SEALED_BYTES, Sealed};
+use super::session::CONTENT_BYTES;
 use crate::address::Address;
-use crate::content::{Answer, read_content, write_content};
-use crate::sealed::{SEALED_BYTES, Sealed};
-use crate::session::CONTENT_BYTES;
 
 /// Any text: what parses as an address prints as the same text. Whether it parsed.
 pub fn check_address(bytes: &[u8]) -> bool {

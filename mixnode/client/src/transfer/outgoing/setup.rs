@@ -4,10 +4,10 @@ use rand_core::CryptoRng;
 use sphinx::BODY_BYTES;
 
 use super::{Failure, Outgoing, Phase, Purpose, SurbMaker, UNCONFIRMED_MAX};
-use crate::content::KEY_HALF_BYTES;
 use crate::identity::KEM_KEY_BYTES;
-use crate::sealed::Sealed;
-use crate::session::SendingSession;
+use crate::transfer::content::KEY_HALF_BYTES;
+use crate::transfer::sealed::Sealed;
+use crate::transfer::session::SendingSession;
 
 /// The longest pause between two probes.
 const PROBE_MAX_NS: u64 = 4_000_000_000;
@@ -32,13 +32,8 @@ impl Outgoing {
         }
         let missing = |half: usize| u8::from(self.key_halves[half].is_none());
         let wanted = missing(0) | missing(1) << 1;
-        let blocks = (0..wanted.count_ones())
-            .map(|_| surbs(Purpose::Key))
-            .collect::<Option<Vec<_>>>()?;
-        let request = Sealed::KeyRequest {
-            wanted,
-            surbs: blocks,
-        };
+        let surbs = surbs(Purpose::Key, wanted.count_ones() as usize)?;
+        let request = Sealed::KeyRequest { wanted, surbs };
         self.back_off(now_ns);
         self.seal_to_recipient(&request, rng)
     }

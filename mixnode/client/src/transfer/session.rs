@@ -12,9 +12,9 @@ use rand_core::CryptoRng;
 use sphinx::BODY_BYTES;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::sealed::{CIPHERTEXT_HALF_BYTES, Sealed};
 use crate::crypto::{AEAD_TAG_BYTES, agree, open, public_of, seal};
 use crate::identity::{Identity, KEM_CIPHERTEXT_BYTES, KEM_KEY_BYTES};
-use crate::sealed::{CIPHERTEXT_HALF_BYTES, Sealed};
 
 /// Bytes of content that one packet carries end to end.
 pub const CONTENT_BYTES: usize = BODY_BYTES - TAG_BYTES - AEAD_TAG_BYTES;

@@ -3,8 +3,9 @@
 use directory::SignedConsensus;
 use link::control::{Assembly, Control};
 
-use super::{Client, Event, unit};
-use crate::attachment::Frame;
+use super::attachment::Frame;
+use super::{Carrier, unit};
+use crate::event::Event;
 
 /// One slot in this many may fetch a part of a consensus.
 const FETCH_EVERY: u32 = 4;
@@ -25,7 +26,7 @@ pub(super) struct Fetch {
     pause_ns: u64,
 }
 
-impl Client {
+impl Carrier {
     /// Asks for a part of the consensus that is due: this epoch's at once if it is not here, else the next one's from
     /// a random moment of this epoch on, so that clients do not ask all at once.
     pub(super) fn next_fetch(&mut self, now_ns: u64, unix_ms: u64) -> Option<Frame> {

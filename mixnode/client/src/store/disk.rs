@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::{CHUNK_BYTES, Manifest, TransferId};
-use crate::storage::{Finish, Standing, Storage};
+use super::storage::{Finish, Standing, Storage};
+use crate::transfer::{CHUNK_BYTES, Manifest, TransferId};
 
 /// Bytes hashed in one step: well under a millisecond.
 const HASH_STEP_BYTES: usize = 1 << 20;

@@ -5,9 +5,9 @@ use rand_core::{Rng, SeedableRng};
 use sphinx::SURB_BYTES;
 
 use super::*;
-use crate::content::write_content;
-use crate::session::{CONTENT_BYTES, SendingSession};
-use crate::storage::MemoryStorage;
+use crate::store::MemoryStorage;
+use crate::transfer::content::write_content;
+use crate::transfer::session::{CONTENT_BYTES, SendingSession};
 
 /// A recipient, and a sender's end of a session with it.
 struct Bob {

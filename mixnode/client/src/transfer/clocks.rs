@@ -5,11 +5,11 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx::{BODY_BYTES, REPLY_BYTES, SURB_BYTES};
 
-use crate::content::{Ack, Answer, CHUNK_BYTES, Manifest};
+use super::content::{Ack, Answer, CHUNK_BYTES, Manifest};
+use super::incoming::Incoming;
+use super::outgoing::{Outgoing, Purpose};
 use crate::identity::Identity;
-use crate::incoming::Incoming;
-use crate::outgoing::{Outgoing, Purpose};
-use crate::storage::MemoryStorage;
+use crate::store::MemoryStorage;
 
 const MS: u64 = 1_000_000;
 
@@ -57,10 +57,10 @@ impl Exchange {
 
     fn bodies(&mut self, count: usize) -> Vec<[u8; BODY_BYTES]> {
         let blocks = &mut self.blocks;
-        let mut surbs = |_: Purpose| {
-            let mut surb = [0; SURB_BYTES];
-            blocks.fill_bytes(&mut surb);
-            Some(surb)
+        let mut surbs = |_: Purpose, count| {
+            let mut surbs = vec![[0; SURB_BYTES]; count];
+            surbs.iter_mut().for_each(|surb| blocks.fill_bytes(surb));
+            Some(surbs)
         };
         let mut bodies = Vec::new();
         while bodies.len() < count {

@@ -6,17 +6,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sphinx::{BODY_BYTES, REPLY_BYTES, Surb};
+use sphinx::{BODY_BYTES, Surb};
 
-use crate::content::{
+use super::content::{
     Ack, Answer, BITMAP_BYTES_MAX, CHUNK_BYTES, Field, KEY_HALF_BYTES, Manifest, TransferId,
     TransferState, read_content,
 };
+use super::ranges::Chunks;
+use super::sealed::Sealed;
+use super::session::{ReceivingSessions, SessionNumber};
+use crate::carrier::Reply;
 use crate::identity::Identity;
-use crate::ranges::Chunks;
-use crate::sealed::Sealed;
-use crate::session::{ReceivingSessions, SessionNumber};
-use crate::storage::{Finish, Standing, Storage};
+use crate::store::{Finish, Standing, Storage};
 
 #[cfg(test)]
 mod limits;
@@ -108,12 +109,6 @@ pub(crate) struct Incoming {
     pub(crate) events: VecDeque<Received>,
 }
 
-/// An answer ready to leave.
-pub(crate) struct Reply {
-    pub(crate) surb: Surb,
-    pub(crate) plaintext: [u8; REPLY_BYTES],
-}
-
 impl Incoming {
     pub(crate) fn new(storage: Box<dyn Storage>, mean_delay_us: u32) -> Self {
         Self {
@@ -129,10 +124,16 @@ impl Incoming {
         }
     }
 
-    /// Takes a body that the gateway delivered and that answers no reply block of ours.
-    pub(crate) fn receive(&mut self, identity: &Identity, body: &[u8; BODY_BYTES], now_ns: u64) {
+    /// Takes a body that the gateway delivered and that answers no reply block of ours. Whether it could be opened:
+    /// one that could not is kept for a while, for a session whose start may be behind it.
+    pub(crate) fn receive(
+        &mut self,
+        identity: &Identity,
+        body: &[u8; BODY_BYTES],
+        now_ns: u64,
+    ) -> bool {
         if self.receive_data(body, now_ns) {
-            return;
+            return true;
         }
         match Sealed::open(identity, body) {
             Some(Sealed::KeyRequest { wanted, surbs }) => {
@@ -166,8 +167,10 @@ impl Incoming {
                     self.unknown.pop_front();
                 }
                 self.unknown.push_back((now_ns, Box::new(*body)));
+                return false;
             }
         }
+        true
     }
 
     fn retry_unknown(&mut self, now_ns: u64) {

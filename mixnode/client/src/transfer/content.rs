@@ -13,9 +13,9 @@
 
 use sphinx::{REPLY_BYTES, SURB_BYTES};
 
+use super::sealed::{Put, Take};
+use super::session::CONTENT_BYTES;
 use crate::identity::KEM_KEY_BYTES;
-use crate::sealed::{Put, Take};
-use crate::session::CONTENT_BYTES;
 
 /// Bytes of a file in one chunk.
 pub const CHUNK_BYTES: usize = 840;

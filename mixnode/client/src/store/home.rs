@@ -23,11 +23,11 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::disk::{hex, write_atomic};
 use crate::address::Address;
-use crate::content::TransferId;
-use crate::disk::{hex, write_atomic};
-use crate::documents::{DOCUMENTS_MAX, Documents};
+use crate::carrier::{DOCUMENTS_MAX, Documents};
 use crate::identity::{IDENTITY_BYTES, Identity, KEM_KEY_BYTES};
+use crate::transfer::TransferId;
 
 /// Why the store is no use.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,9 @@
-//! Where received files go, as the client's core sees it; in memory for simulations, on disk in [`crate::disk`].
+//! Where received files go, as the client's core sees it; in memory for simulations, on disk in `disk`.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::content::{CHUNK_BYTES, Manifest, TransferId};
+use crate::transfer::{CHUNK_BYTES, Manifest, TransferId};
 
 /// How a transfer stands when its manifest arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]

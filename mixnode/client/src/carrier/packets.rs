@@ -1,0 +1,154 @@
+//! Making packets and reply blocks: the one place of the client that wraps.
+
+use directory::{Consensus, select_path};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use sphinx::{
+    BODY_BYTES, DestinationTag, Id, PACKET_BYTES, SURB_BYTES, Surb, Terminal, surb_create,
+    surb_use, wrap,
+};
+
+use super::attachment::Frame;
+use super::documents::Documents;
+use super::service::{Letter, Reply, Token};
+use super::waiting::{Awaited, Waiting};
+
+/// Where this client is reached.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// Ed25519 identity of the gateway.
+    pub(crate) gateway: [u8; 32],
+    /// Its mailbox there.
+    pub(crate) destination: DestinationTag,
+}
+
+/// Makes packets for one slot, all of one epoch.
+pub(crate) struct Packets<'a> {
+    pub(super) documents: &'a Documents,
+    /// The document to wrap with; this client's gateway is in it.
+    pub(super) consensus: &'a Consensus,
+    /// The epoch of now.
+    pub(super) now: u32,
+    pub(super) place: Place,
+    pub(super) rng: &'a mut ChaCha20Rng,
+    pub(super) waiting: &'a mut Waiting,
+    /// Number of the service that is asked.
+    pub(super) service: usize,
+}
+
+impl Packets<'_> {
+    /// A generator that is the caller's own.
+    pub(crate) fn generator(&mut self) -> ChaCha20Rng {
+        ChaCha20Rng::from_rng(self.rng)
+    }
+
+    /// Whether packets can be sent to users of this gateway now.
+    pub(crate) fn reaches(&self, gateway: &[u8; 32]) -> bool {
+        self.consensus.find(gateway).is_some()
+    }
+
+    /// Whether a reply block from elsewhere can still travel, from this client's gateway.
+    pub(crate) fn is_usable(&self, surb: &Surb) -> bool {
+        let live = surb.epoch() == self.now || surb.epoch().checked_add(1) == Some(self.now);
+        live && self
+            .documents
+            .of(surb.epoch())
+            .and_then(|consensus| consensus.find(&self.place.gateway))
+            .is_some_and(|node| node.index == surb.first_hop())
+    }
+
+    /// `count` reply blocks for a user of the gateway `from`; what comes through them is for `token`. `None` while no
+    /// path can be selected.
+    pub(crate) fn reply_blocks(
+        &mut self,
+        from: &[u8; 32],
+        token: Token,
+        count: usize,
+    ) -> Option<Vec<[u8; SURB_BYTES]>> {
+        let own = self.consensus.find(&self.place.gateway)?.index;
+        let from = self.consensus.find(from)?.index;
+        let (epoch, destination) = (self.consensus.epoch(), self.place.destination);
+        let mut blocks = Vec::with_capacity(count);
+        for _ in 0..count {
+            let id = self.new_id();
+            let path = select_path(self.consensus, self.rng, from, own).ok()?;
+            let made = surb_create(self.rng, &path, epoch, destination, id);
+            let (surb, secret) = made.ok()?;
+            let service = self.service;
+            self.waiting.insert(
+                id,
+                Awaited::Reply {
+                    secret,
+                    service,
+                    token,
+                },
+            );
+            blocks.push(*surb.as_bytes());
+        }
+        Some(blocks)
+    }
+
+    /// A packet of cover that comes back to this client.
+    pub(super) fn cover_loop(&mut self, now_ns: u64) -> Option<Frame> {
+        let body = self.random_body();
+        let id = self.new_id();
+        let Place {
+            gateway,
+            destination,
+        } = self.place;
+        let terminal = Terminal::Deliver { destination, id };
+        let frame = self.wrap_to(&gateway, &terminal, &body)?;
+        self.waiting.insert(id, Awaited::Loop { sent_ns: now_ns });
+        Some(frame)
+    }
+
+    /// A packet of cover that ends at a gateway.
+    pub(super) fn cover_drop(&mut self) -> Option<Frame> {
+        let mut body = self.random_body();
+        body[..sphinx::CHECK_BYTES].fill(0);
+        let exit = directory::pick_gateway(self.consensus, self.rng).ok()?;
+        let exit = self.consensus.node(exit)?.identity;
+        self.wrap_to(&exit, &Terminal::Drop, &body)
+    }
+
+    pub(super) fn letter(&mut self, letter: &Letter) -> Option<Frame> {
+        let terminal = Terminal::Deliver {
+            destination: letter.destination,
+            id: self.new_id(),
+        };
+        self.wrap_to(&letter.gateway, &terminal, &letter.body)
+    }
+
+    pub(super) fn reply(reply: &Reply) -> Frame {
+        let mut packet = [0; PACKET_BYTES];
+        surb_use(&reply.surb, &reply.plaintext, &mut packet);
+        Frame::sphinx(packet, reply.surb.epoch())
+    }
+
+    fn wrap_to(
+        &mut self,
+        exit: &[u8; 32],
+        terminal: &Terminal,
+        body: &[u8; BODY_BYTES],
+    ) -> Option<Frame> {
+        let consensus = self.consensus;
+        let entry = consensus.find(&self.place.gateway)?.index;
+        let exit = consensus.find(exit)?.index;
+        let path = select_path(consensus, self.rng, entry, exit).ok()?;
+        let mut packet = [0; PACKET_BYTES];
+        wrap(self.rng, &path, terminal, body, &mut packet).ok()?;
+        Some(Frame::sphinx(packet, consensus.epoch()))
+    }
+
+    fn new_id(&mut self) -> Id {
+        let mut id = [0; 8];
+        self.rng.fill_bytes(&mut id);
+        id
+    }
+
+    fn random_body(&mut self) -> [u8; BODY_BYTES] {
+        let mut body = [0; BODY_BYTES];
+        self.rng.fill_bytes(&mut body);
+        body
+    }
+}

@@ -1,0 +1,145 @@
+//! That what uses the network needs to know of services alone.
+
+use std::net::SocketAddr;
+
+use authority::Authority;
+use directory::{Descriptor, EpochKey, LinkKey, Parameters, Role};
+use link::LinkKeys;
+use sphinx::{EpochSecret, Surb};
+
+use super::*;
+
+const PARAMETERS: Parameters = Parameters {
+    genesis_unix_ms: 0,
+    epoch_ms: 60_000,
+    mean_delay_us: 1_000,
+    client_rate_pps: 100,
+    layers: 3,
+};
+
+/// A service with something to say in every slot.
+struct Chatter {
+    /// The gateway of whom it writes to.
+    to: [u8; 32],
+    letters: u32,
+    /// Reply blocks to answer through.
+    owed: Vec<Surb>,
+}
+
+impl Chatter {
+    fn new(to: [u8; 32]) -> Self {
+        Self {
+            to,
+            letters: 0,
+            owed: Vec::new(),
+        }
+    }
+}
+
+impl Service for Chatter {
+    fn tick(&mut self, _now_ns: u64) {}
+
+    fn reply(&mut self, _now_ns: u64, packets: &Packets<'_>) -> Option<Reply> {
+        let surb = self.owed.pop()?;
+        assert!(packets.is_usable(&surb));
+        let plaintext = [1; sphinx::REPLY_BYTES];
+        Some(Reply { surb, plaintext })
+    }
+
+    fn letter(&mut self, _now_ns: u64, packets: &mut Packets<'_>) -> Option<Letter> {
+        self.letters += 1;
+        let token = Token {
+            conversation: [9; 16],
+            part: self.letters,
+        };
+        let blocks = packets.reply_blocks(&self.to, token, 2)?;
+        let mut body = [0; BODY_BYTES];
+        body[..blocks[0].len()].copy_from_slice(&blocks[0]);
+        Some(Letter {
+            gateway: self.to,
+            destination: [3; 16],
+            body,
+        })
+    }
+
+    fn on_body(&mut self, _body: &[u8; BODY_BYTES], _now_ns: u64) -> bool {
+        false
+    }
+
+    fn on_reply(&mut self, _token: Token, _plaintext: &[u8; sphinx::REPLY_BYTES], _now_ns: u64) {}
+}
+
+/// The documents of epochs 0 and 1, and the identities of two gateways.
+fn network(rng: &mut ChaCha20Rng) -> (Authority, Documents, [[u8; 32]; 2]) {
+    let authority = directory::Identity::generate(rng);
+    let authority = Authority::new(authority, PARAMETERS).unwrap();
+    let nodes: Vec<Descriptor> = (0..8)
+        .map(|node| {
+            let link = LinkKeys::generate(rng).public();
+            let keys = [0, 1].map(|epoch| EpochKey {
+                epoch,
+                public_key: *EpochSecret::generate(rng).public_key(),
+            });
+            Descriptor {
+                identity: directory::Identity::generate(rng).public(),
+                role: if node < 2 { Role::Gateway } else { Role::Mix },
+                operator: format!("operator-{node}"),
+                addresses: vec![SocketAddr::from(([10, node, 0, 1], 9_000))],
+                link: LinkKey {
+                    x25519: link.x25519,
+                    kem: link.kem,
+                },
+                epoch_keys: keys.to_vec(),
+                capacity_pps: 1_000,
+                vrf_key: [node; 32],
+                vrf_proof: None,
+                published_unix_ms: 1,
+            }
+        })
+        .collect();
+    let gateways = [nodes[0].identity, nodes[1].identity];
+    let authorities = authority.authorities().unwrap();
+    let consensus = |epoch| {
+        let signed = authority.sign(epoch, nodes.clone()).unwrap();
+        signed.verify(&authorities, None).unwrap()
+    };
+    let mut documents = Documents::from(consensus(0));
+    documents.insert(consensus(1));
+    (authority, documents, gateways)
+}
+
+#[test]
+fn services_take_turns_with_letters_and_answers_go_first() {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let (authority, documents, gateways) = network(&mut rng);
+    let settings = Settings {
+        mailbox: ClientKeys::generate(&mut rng),
+        gateway: gateways[0],
+        authorities: authority.authorities().unwrap(),
+        rate_pps: 100.0,
+        loop_share: 0.0,
+    };
+    let mut carrier = Carrier::new(settings, documents, rng, 0);
+    let [mut first, mut second] = [Chatter::new(gateways[1]), Chatter::new(gateways[1])];
+    let unix_ms = 1_000;
+    // The gateway is asked to attach.
+    carrier.next_frame(&mut [&mut first, &mut second], 1, unix_ms);
+    for _ in 0..10 {
+        carrier.next_frame(&mut [&mut first, &mut second], 2, unix_ms);
+    }
+    assert_eq!((first.letters, second.letters), (5, 5));
+    let token = Token {
+        conversation: [0; 16],
+        part: 0,
+    };
+    let own = carrier.place.gateway;
+    let mut packets = carrier.packets(0, unix_ms).unwrap();
+    let blocks = packets.reply_blocks(&own, token, 3).unwrap();
+    second.owed.extend(blocks.iter().map(Surb::from_bytes));
+    for _ in 0..3 {
+        carrier.next_frame(&mut [&mut first, &mut second], 3, unix_ms);
+    }
+    assert!(second.owed.is_empty());
+    assert_eq!((first.letters, second.letters), (5, 5));
+    assert_eq!(carrier.stats.drops_sent, 0);
+}

@@ -1,0 +1,41 @@
+//! What a client tells of, for whoever drives it.
+
+use crate::identity::KEM_KEY_BYTES;
+use crate::transfer::{Phase, Received, TransferId};
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The gateway delivers to this client, at this rate.
+    Attached {
+        /// Packets a second.
+        rate_pps: u32,
+    },
+    /// The consensus of this epoch or of the next was fetched and verified.
+    Consensus {
+        /// Its epoch.
+        epoch: u32,
+        /// The document, to be stored.
+        document: Vec<u8>,
+    },
+    /// A recipient's ML-KEM key was fetched and has the hash that its address names.
+    Key {
+        /// The hash.
+        hash: [u8; 32],
+        /// The key, to be cached.
+        key: Box<[u8; KEM_KEY_BYTES]>,
+    },
+    /// A transfer's phase or progress changed.
+    Sending {
+        /// The transfer.
+        transfer: TransferId,
+        /// Its phase.
+        phase: Phase,
+        /// Chunks acknowledged.
+        chunks: u32,
+        /// Chunks in all.
+        total: u32,
+    },
+    /// Something arrived.
+    Received(Received),
+}

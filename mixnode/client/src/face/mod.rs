@@ -1,0 +1,4 @@
+//! The client on a real socket, clock and disk. The command `fog` itself is beside this, a program of its own.
+
+pub mod run;
+mod wait;

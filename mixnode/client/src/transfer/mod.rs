@@ -1,0 +1,190 @@
+//! File transfer, a [`Service`]: sends files to others and takes those that others send.
+//!
+//! Formats end to end are described where they are written: `sealed` (what is sealed to a recipient's X25519 key
+//! alone), `session` (user data under X25519 and ML-KEM-768 together) and `content` (what travels inside).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use sphinx::{BODY_BYTES, REPLY_BYTES};
+
+use crate::address::Address;
+use crate::carrier::{Letter, Packets, Reply, Service, Token};
+use crate::event::Event;
+use crate::identity::{Identity, KEM_KEY_BYTES};
+use crate::store::{Source, Storage};
+
+#[cfg(test)]
+mod clocks;
+mod content;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+#[allow(clippy::panic)] // An oracle speaks by panicking.
+pub mod fuzz;
+mod incoming;
+mod outgoing;
+mod ranges;
+mod round_trip;
+mod sealed;
+mod session;
+
+pub use content::{CHUNK_BYTES, Manifest, TransferId};
+pub use incoming::Received;
+pub use outgoing::{Failure, Phase, TransferStats};
+
+use content::Answer;
+use incoming::Incoming;
+use outgoing::{Outgoing, Purpose};
+
+/// All transfers of one user, both ways.
+pub(crate) struct Transfers {
+    identity: Identity,
+    outgoing: BTreeMap<TransferId, Outgoing>,
+    last_served: Option<TransferId>,
+    reported: BTreeMap<TransferId, (Phase, u32)>,
+    incoming: Incoming,
+    events: VecDeque<Event>,
+}
+
+impl Transfers {
+    pub(crate) fn new(identity: Identity, storage: Box<dyn Storage>, mean_delay_us: u32) -> Self {
+        Self {
+            identity,
+            outgoing: BTreeMap::new(),
+            last_served: None,
+            reported: BTreeMap::new(),
+            incoming: Incoming::new(storage, mean_delay_us),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Whose transfers these are.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Starts to send a file. `key`: the recipient's ML-KEM key if it was fetched before; `pace`: slots a second and
+    /// the network's mean delay, µs.
+    pub(crate) fn send(
+        &mut self,
+        address: Address,
+        manifest: Manifest,
+        source: Box<dyn Source>,
+        key: Option<Box<[u8; KEM_KEY_BYTES]>>,
+        pace: (f64, u32),
+    ) {
+        let transfer = manifest.transfer;
+        let outgoing = Outgoing::new(address, manifest, source, key, pace);
+        self.outgoing.insert(transfer, outgoing);
+        self.report(transfer);
+    }
+
+    /// What happened next.
+    pub(crate) fn event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front();
+        event.or_else(|| self.incoming.events.pop_front().map(Event::Received))
+    }
+
+    /// A transfer that this user sends.
+    pub(crate) fn outgoing(&self, transfer: &TransferId) -> Option<&Outgoing> {
+        self.outgoing.get(transfer)
+    }
+
+    /// Forgets a transfer that is over.
+    pub(crate) fn forget(&mut self, transfer: &TransferId) {
+        if self.outgoing.get(transfer).is_some_and(Outgoing::is_over) {
+            self.outgoing.remove(transfer);
+            self.reported.remove(transfer);
+        }
+    }
+
+    /// Tells of a transfer whose phase or progress has changed.
+    fn report(&mut self, transfer: TransferId) {
+        let Some(outgoing) = self.outgoing.get(&transfer) else {
+            return;
+        };
+        let (chunks, total) = outgoing.progress();
+        let phase = outgoing.phase.clone();
+        let now = (phase.clone(), chunks);
+        if self.reported.get(&transfer) != Some(&now) {
+            self.reported.insert(transfer, now);
+            self.events.push_back(Event::Sending {
+                transfer,
+                phase,
+                chunks,
+                total,
+            });
+        }
+    }
+}
+
+impl Service for Transfers {
+    fn tick(&mut self, _now_ns: u64) {
+        self.incoming.finish_files();
+    }
+
+    fn reply(&mut self, now_ns: u64, packets: &Packets<'_>) -> Option<Reply> {
+        self.incoming
+            .next_reply(&self.identity, now_ns, &|surb| packets.is_usable(surb))
+    }
+
+    /// Data of one transfer, in turn.
+    fn letter(&mut self, now_ns: u64, packets: &mut Packets<'_>) -> Option<Letter> {
+        let last = self.last_served;
+        let mut order: Vec<TransferId> = self.outgoing.keys().copied().collect();
+        let after = order.partition_point(|transfer| Some(*transfer) <= last);
+        order.rotate_left(after);
+        for transfer in order {
+            let Some(outgoing) = self.outgoing.get_mut(&transfer) else {
+                continue;
+            };
+            let Address {
+                gateway,
+                destination,
+                ..
+            } = outgoing.address;
+            if !packets.reaches(&gateway) {
+                continue;
+            }
+            let mut rng = packets.generator();
+            let mut surbs = |purpose: Purpose, count| {
+                packets.reply_blocks(&gateway, purpose.token(transfer), count)
+            };
+            let body = outgoing.next(now_ns, &mut surbs, &mut rng);
+            self.report(transfer);
+            if let Some(body) = body {
+                self.last_served = Some(transfer);
+                return Some(Letter {
+                    gateway,
+                    destination,
+                    body,
+                });
+            }
+        }
+        None
+    }
+
+    fn on_body(&mut self, body: &[u8; BODY_BYTES], now_ns: u64) -> bool {
+        self.incoming.receive(&self.identity, body, now_ns)
+    }
+
+    fn on_reply(&mut self, token: Token, plaintext: &[u8; REPLY_BYTES], now_ns: u64) {
+        let transfer = token.conversation;
+        let Some(outgoing) = self.outgoing.get_mut(&transfer) else {
+            return;
+        };
+        match (Answer::decode(plaintext), Purpose::of(token)) {
+            (Some(Answer::Ack(ack)), Purpose::Ack { serial }) => {
+                outgoing.on_ack(&ack, serial, now_ns);
+            }
+            (Some(Answer::KeyHalf { half, key }), Purpose::Key) => {
+                outgoing.on_key_half(half, key);
+                let hash = outgoing.address.kem_hash;
+                if let Some(key) = outgoing.fetched_key.take() {
+                    self.events.push_back(Event::Key { hash, key });
+                }
+            }
+            _ => {}
+        }
+        self.report(transfer);
+    }
+}
