@@ -6,4 +6,3 @@ pub mod flood;
 mod host;
 pub mod lockstep;
 mod scene;
-mod segments;

@@ -6,13 +6,13 @@ use std::io;
 use std::net::UdpSocket;
 
 use link::{ClientKeys, DATAGRAM_BYTES, Initiator, TimestampSource};
+use port::socket;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx::PACKET_BYTES;
 
 use crate::scene::place::Place;
 use crate::scene::world::{GENESIS_MS, World};
-use crate::segments;
 
 /// Datagrams of one send.
 const BURST: usize = 16;
@@ -107,8 +107,8 @@ impl Junk {
                 sockets.push(place.senders[0].try_clone()?);
             }
         }
-        for socket in &sockets {
-            segments::enable(socket, bytes)?;
+        for one in &sockets {
+            socket::segment(one, bytes)?;
         }
         let known: [u8; 4] = frames
             .first()

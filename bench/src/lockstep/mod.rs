@@ -144,31 +144,47 @@ fn network(skipped: &mut Vec<String>) -> Network {
 /// Everything that is there, and the reason for everything that is not.
 fn cases(what: What, network: Network, skipped: &mut Vec<String>) -> io::Result<Vec<Case>> {
     let mut cases = Vec::new();
-    let (place, pool, event) = network.open()?;
-    let port = PlainPort::new(parts(&place, &event)?, &pool)?;
-    cases.push(case(what, "plain", place, pool, event, port)?);
-    match uring_available() {
-        Ok(()) => {
+    let uring = uring_available();
+    if let Err(reason) = &uring {
+        skipped.push(format!("uring: {reason}"));
+    }
+    let tables: &[Table] = match what {
+        What::Node => &[Table::Touched, Table::Untouched],
+        What::Ports => &[Table::Touched],
+    };
+    for &table in tables {
+        let (place, pool, event) = network.open()?;
+        let port = PlainPort::new(parts(&place, &event)?, &pool)?;
+        cases.push(case(what, "plain", table, place, pool, event, port)?);
+        if uring.is_ok() {
             let (place, pool, event) = network.open()?;
             let port = UringPort::new(parts(&place, &event)?, &pool)?;
-            cases.push(case(what, "uring", place, pool, event, port)?);
+            cases.push(case(what, "uring", table, place, pool, event, port)?);
         }
-        Err(reason) => skipped.push(format!("uring: {reason}")),
-    }
-    if network == Network::Veth {
-        let mut cable = Cable::lay(true)?;
-        let mut place = cable.place(NEXT_HOPS)?;
-        let event = Arc::new(EventFd::new()?);
-        let (pool, port, steering) = cable.open_xsk(&place, Arc::clone(&event), u32::MAX)?;
-        place.steering = Some(steering);
-        place.cable = Some(cable);
-        cases.push(case(what, "xsk", place, pool, event, port)?);
+        if network == Network::Veth {
+            let mut cable = Cable::lay(true)?;
+            let mut place = cable.place(NEXT_HOPS)?;
+            let event = Arc::new(EventFd::new()?);
+            let (pool, port, steering) = cable.open_xsk(&place, Arc::clone(&event), u32::MAX)?;
+            place.steering = Some(steering);
+            place.cable = Some(cable);
+            cases.push(case(what, "xsk", table, place, pool, event, port)?);
+        }
     }
     if what == What::Ports {
         let (place, ..) = network.open()?;
         cases.push(ports::segmented("plain", place)?);
     }
     Ok(cases)
+}
+
+/// The node's replay table at the start of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    /// Made resident ahead, as a node does it.
+    Touched,
+    /// Not: the packets of a run are the first that come to their pages.
+    Untouched,
 }
 
 /// Where everything is measured.
@@ -213,13 +229,14 @@ fn parts(place: &Place, event: &Arc<EventFd>) -> io::Result<PortParts> {
 fn case<P: Port + 'static>(
     what: What,
     name: &str,
+    table: Table,
     place: Place,
     pool: FramePool,
     event: Arc<EventFd>,
     port: P,
 ) -> io::Result<Case> {
     match what {
-        What::Node => node::case(name, place, pool, event, port),
+        What::Node => node::case(name, table, place, pool, event, port),
         What::Ports => ports::case(name, place, pool, port),
     }
 }

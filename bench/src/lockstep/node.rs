@@ -16,7 +16,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
 
-use super::{BATCH, Case, Round};
+use super::{BATCH, Case, Round, Table};
 use crate::clock::thread_cpu_ns;
 use crate::scene::place::Place;
 use crate::scene::world::{DELAY_MAX_US, GENESIS_MS, World};
@@ -47,14 +47,22 @@ fn lost(what: &str) -> io::Error {
 /// A case that forwards `BATCH` packets a round through a node on the port that `open` makes.
 pub(super) fn case<P: Port + 'static>(
     name: &str,
+    table: Table,
     place: Place,
     pool: FramePool,
     event: Arc<EventFd>,
     port: P,
 ) -> io::Result<Case> {
     let mut rig = Rig::new(place, pool, event, port)?;
+    let name = match table {
+        Table::Touched => {
+            rig.world.touch_replay_table()?;
+            name.to_owned()
+        }
+        Table::Untouched => format!("{name}, untouched replay table"),
+    };
     rig.connect()?;
-    Ok(Case::new(name, BATCH, rig))
+    Ok(Case::new(&name, BATCH, rig))
 }
 
 impl<P: Port> Rig<P> {
@@ -178,7 +186,7 @@ impl<P: Port> Round for Rig<P> {
 
     fn run(&mut self) -> io::Result<Vec<u64>> {
         let before = self.worker.counters();
-        let start = thread_cpu_ns()?;
+        let start = thread_cpu_ns();
         let came = before.received + BATCH as u64;
         self.until("packets did not arrive", |worker| {
             worker.counters().received >= came
@@ -188,7 +196,7 @@ impl<P: Port> Round for Rig<P> {
         self.until("packets did not leave", |worker| {
             worker.counters().transmitted >= left && worker.port().in_flight() == 0
         })?;
-        let spent = thread_cpu_ns()? - start;
+        let spent = thread_cpu_ns() - start;
         let detours = self.worker.port().counters().transmitted_through_kernel;
         if std::mem::replace(&mut self.detours, detours) != detours {
             return Err(lost("packets took the way through the kernel's socket"));

@@ -141,6 +141,17 @@ impl World {
         })
     }
 
+    /// Makes the node's replay table resident, as the node does before an epoch.
+    ///
+    /// # Errors
+    /// There is no memory, or the kernel can't.
+    pub(crate) fn touch_replay_table(&self) -> io::Result<()> {
+        match self.state.own() {
+            Some(own) => own.replay.touch(|| true).map(drop),
+            None => Err(broken("the node has no part in its epoch")),
+        }
+    }
+
     /// The node's static keys.
     pub(crate) fn node_keys(&self) -> LinkKeys {
         self.keys.clone()

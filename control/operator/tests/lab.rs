@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -179,11 +178,10 @@ fn the_lab_says_so_and_runs_on_plain_where_io_uring_is_forbidden() {
         command
             .args(["lab", "--mixes", "1", "--udp-port", &port])
             .args(arguments);
-        forbid_io_uring(&mut command);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     };
-    let refused = forbidden(&["--port", "uring"]).output().unwrap();
+    let refused = without_io_uring(|| forbidden(&["--port", "uring"]).output().unwrap());
     assert_eq!(refused.status.code(), Some(71));
     assert!(
         stderr(&refused).contains("io_uring"),
@@ -191,7 +189,7 @@ fn the_lab_says_so_and_runs_on_plain_where_io_uring_is_forbidden() {
         stderr(&refused)
     );
 
-    let mut lab = Running(forbidden(&[]).spawn().unwrap());
+    let mut lab = Running(without_io_uring(|| forbidden(&[]).spawn().unwrap()));
     let mut lines = BufReader::new(lab.0.stdout.take().unwrap()).lines();
     let mut said = String::new();
     while !said.contains("up after") {
@@ -214,8 +212,8 @@ fn the_lab_says_so_and_runs_on_plain_where_io_uring_is_forbidden() {
     );
 }
 
-/// As a container runtime does it: the three calls answer EPERM in this process and its children.
-fn forbid_io_uring(command: &mut Command) {
+/// As a container runtime does it: the three calls answer EPERM in what `start` starts.
+fn without_io_uring<T: Send>(start: impl FnOnce() -> T + Send) -> T {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
     let calls = [
         libc::SYS_io_uring_setup,
@@ -230,12 +228,12 @@ fn forbid_io_uring(command: &mut Command) {
     )
     .unwrap();
     let program = BpfProgram::try_from(filter).unwrap();
-    // SAFETY: the closure runs between fork and exec and only makes system calls on memory that was
-    // allocated before.
-    unsafe {
-        command.pre_exec(move || {
-            seccompiler::apply_filter(&program)
-                .map_err(|_| std::io::Error::from_raw_os_error(libc::EINVAL))
+    // A filter holds for its thread, and for what that starts.
+    std::thread::scope(|scope| {
+        let forbidden = scope.spawn(move || {
+            seccompiler::apply_filter(&program).unwrap();
+            start()
         });
-    }
+        forbidden.join().unwrap()
+    })
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use rustix::mm::{MapFlags, ProtFlags};
 use rustix::net::sockopt;
 use rustix::net::xdp::{XdpUmemReg, XdpUmemRegFlags};
 
@@ -22,7 +23,7 @@ pub(super) struct Peer {
     pub uid: u32,
 }
 
-/// Reads the peer's credentials.
+/// Reads the peer's credentials. Not by rustix: its process number can't be the 0 of a peer that is not visible.
 pub(super) fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
     let mut found = libc::ucred {
         pid: 0,
@@ -60,18 +61,15 @@ pub(super) fn register_memory(
 ) -> io::Result<()> {
     // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
     let address = unsafe {
-        libc::mmap(
+        rustix::mm::mmap(
             std::ptr::null_mut(),
             bytes,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED,
-            memory.as_raw_fd(),
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED,
+            memory,
             0,
-        )
+        )?
     };
-    if address == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
     let registration = XdpUmemReg {
         addr: address as u64,
         len: bytes as u64,
@@ -82,7 +80,7 @@ pub(super) fn register_memory(
     };
     let registered = sockopt::set_xdp_umem_reg(socket, registration);
     // SAFETY: the mapping made above, of which nothing here holds a reference; the kernel works on the pages.
-    unsafe { libc::munmap(address, bytes) };
+    unsafe { rustix::mm::munmap(address, bytes)? };
     Ok(registered?)
 }
 

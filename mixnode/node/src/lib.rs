@@ -1,4 +1,5 @@
 //! A mix node or gateway: ports, packet stages, delay wheel, replay filter, workers.
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         let replay = process::replay_bytes(config.worker.max_pps, 20 * 60 * 1_000);
         println!("{}: good", arguments.config.display());
         println!(
-            "replay tables: {replay} bytes at most, reserved now, used as packets come (epochs of 20 min)"
+            "replay tables: {replay} bytes at most, in memory from before their epoch on (epochs of 20 min)"
         );
         let frames =
             u64::from(process::pool_frames(&config, 100_000)) * u64::from(config.worker.count);

@@ -33,6 +33,43 @@ fn a_tag_is_fresh_once_and_seen_ever_after() {
 }
 
 #[test]
+fn a_table_touched_in_use_forgets_nothing_and_stays_as_large_as_it_was() {
+    // Below and above the size from which huge pages are asked for.
+    for count in [1000, 400_000] {
+        let table = ReplayTable::new(count, &[3; 16]).unwrap();
+        let bytes = table.bytes();
+        let (early, late) = (tags(500, 1), tags(500, 2));
+        assert!(early.iter().all(|tag| table.insert(tag).is_ok()));
+        let mut pieces = 0;
+        let whole = table.touch(|| {
+            pieces += 1;
+            true
+        });
+        assert!(whole.unwrap());
+        assert_eq!(pieces, (bytes - 1) >> 22);
+        for tag in &late {
+            table.prefetch(tag);
+            assert_eq!(table.insert(tag), Ok(()));
+        }
+        assert!(
+            early
+                .iter()
+                .chain(&late)
+                .all(|tag| table.insert(tag) == Err(ReplayRefusal::Seen))
+        );
+        assert_eq!(table.bytes(), bytes);
+        assert!(!table.is_huge() || count > 1000);
+    }
+}
+
+#[test]
+fn touching_a_table_ends_when_it_is_told_to() {
+    let table = ReplayTable::new(1 << 20, &[3; 16]).unwrap();
+    assert!(!table.touch(|| false).unwrap());
+    assert!(!table.is_huge());
+}
+
+#[test]
 fn many_threads_with_the_same_packets_let_each_through_exactly_once() {
     let all = tags(20_000, 2);
     let table = ReplayTable::new(all.len() as u64, &[9; 16]).unwrap();

@@ -21,6 +21,7 @@ pub mod affinity;
 pub mod available;
 mod batch;
 pub mod exclusive;
+pub mod mapping;
 pub mod plain;
 pub mod pool;
 pub mod sim;

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::batch::{MessageBatch, is_transient};
 use super::wake::{EventFd, remaining};
@@ -133,46 +134,25 @@ impl Port for PlainPort {
     }
 
     fn wait(&mut self, deadline_ns: Option<u64>) -> io::Result<()> {
-        let sending = if self.blocked { libc::POLLOUT } else { 0 };
-        let receiving = if self.closed { 0 } else { libc::POLLIN };
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::IN, !self.closed);
+        events.set(PollFlags::OUT, self.blocked);
         let mut ready = [
-            libc::pollfd {
-                fd: self.socket.as_raw_fd(),
-                events: receiving | sending,
-                revents: 0,
-            },
-            libc::pollfd {
-                fd: self.event.as_raw_fd(),
-                events: libc::POLLIN,
-                revents: 0,
-            },
+            PollFd::new(&self.socket, events),
+            PollFd::new(&*self.event, PollFlags::IN),
         ];
         let timeout = deadline_ns.map(|deadline_ns| {
             let (tv_sec, tv_nsec) = remaining(deadline_ns);
-            libc::timespec { tv_sec, tv_nsec }
+            Timespec { tv_sec, tv_nsec }
         });
-        let timeout = timeout
-            .as_ref()
-            .map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: two initialised entries; the timeout is null or lives on this frame; no signal mask.
-        let outcome = unsafe {
-            libc::ppoll(
-                ready.as_mut_ptr(),
-                ready.len() as libc::nfds_t,
-                timeout,
-                std::ptr::null(),
-            )
-        };
-        if ready[1].revents != 0 {
+        let outcome = poll(&mut ready, timeout.as_ref());
+        if !ready[1].revents().is_empty() {
             self.event.clear();
         }
-        if outcome < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+        match outcome {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     fn close(&mut self, pool: &mut FramePool) {

@@ -4,14 +4,15 @@
 //! value, so that safe code can neither release a chunk twice nor reach it after giving it away. A datagram is
 //! received, opened, held, sealed and sent in the same chunk and is never copied on the way.
 //!
-//! This file is one of the crate's rooms for unsafe code (mapped memory). What makes it sound: a token exists at
-//! most once per chunk, carries the identity of its pool, and every reference into a chunk borrows its token.
+//! A room for unsafe code (chunks of mapped memory). What makes it sound: a token exists at most once per chunk,
+//! carries the identity of its pool, and every reference into a chunk borrows its token.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::NonNull;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::mapping::{Backing, Lock, Mapping, Options, prefetch};
 
 pub use ebpf_abi::DATAGRAM_BYTES;
 pub use handover::chunk::{CHUNK_BYTES, FRAMES_MAX, HEADROOM_BYTES};
@@ -23,6 +24,14 @@ pub const ROOM_BYTES: usize = CHUNK_BYTES - HEADROOM_BYTES;
 const LINE_BYTES: usize = 64;
 
 const _: () = assert!(DATAGRAM_BYTES < ROOM_BYTES);
+
+/// Touched now, locked as far as the limit allows, and, as opened packets lie there, kept out of core dumps.
+const RESIDENT: Options = Options {
+    populate: true,
+    lock: Lock::Now,
+    secret: true,
+    huge: false,
+};
 
 /// Identities of pools: 0 is never given out, which makes `Option<Frame>` as small as `Frame`.
 static NEXT_POOL: AtomicU32 = AtomicU32::new(1);
@@ -46,67 +55,20 @@ impl Frame {
 /// The mapping behind a pool. Shared with ports, which may have the kernel write into chunks whose tokens they
 /// hold, so that memory outlives every such operation whatever is dropped first.
 pub(crate) struct Memory {
-    base: NonNull<u8>,
-    bytes: usize,
+    mapping: Mapping,
     pool: std::num::NonZeroU32,
-    locked: bool,
-}
-
-// SAFETY: the mapping is plain memory without thread affinity; access to a chunk goes through its token.
-unsafe impl Send for Memory {}
-// SAFETY: as above; `Memory` itself hands out only addresses.
-unsafe impl Sync for Memory {}
-
-/// What a pool's memory is made of.
-enum Source<'a> {
-    /// Fresh pages.
-    Anonymous,
-    /// As above, touched and locked.
-    Locked,
-    /// A file in memory that the kernel's AF_XDP sockets know as theirs.
-    Shared(BorrowedFd<'a>),
 }
 
 impl Memory {
-    fn map(bytes: usize, pool: std::num::NonZeroU32, source: &Source<'_>) -> io::Result<Memory> {
-        let (flags, fd) = match source {
-            Source::Anonymous => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
-            Source::Locked => (
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
-                -1,
-            ),
-            Source::Shared(file) => (libc::MAP_SHARED | libc::MAP_POPULATE, file.as_raw_fd()),
-        };
-        let lock = !matches!(source, Source::Anonymous);
-        // SAFETY: a mapping at an address of the kernel's choice touches no memory of ours. A file is at least
-        // `bytes` long and can't shrink: `FramePool::shared` has looked.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                flags,
-                fd,
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let Some(base) = NonNull::new(base.cast::<u8>()) else {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        };
-        // Opened packets lie here: keep them out of core dumps and, where the limit allows, out of swap.
-        // SAFETY: both calls name exactly the mapping just made.
-        let locked = unsafe {
-            libc::madvise(base.as_ptr().cast(), bytes, libc::MADV_DONTDUMP);
-            lock && libc::mlock(base.as_ptr().cast(), bytes) == 0
-        };
+    fn map(
+        frames: u32,
+        pool: std::num::NonZeroU32,
+        backing: Backing<'_>,
+        options: Options,
+    ) -> io::Result<Memory> {
         Ok(Memory {
-            base,
-            bytes,
+            mapping: Mapping::new(frames as usize * CHUNK_BYTES, backing, options)?,
             pool,
-            locked,
         })
     }
 
@@ -114,10 +76,11 @@ impl Memory {
     #[inline]
     pub(crate) fn datagram_address(&self, frame: &Frame) -> *mut u8 {
         assert!(frame.pool == self.pool, "a frame of another pool");
-        debug_assert!((frame.index as usize) < self.bytes / CHUNK_BYTES);
+        debug_assert!((frame.index as usize) < self.mapping.bytes() / CHUNK_BYTES);
         // SAFETY: tokens of this pool carry an index below its capacity, so the offset stays in the mapping.
         unsafe {
-            self.base
+            self.mapping
+                .address()
                 .as_ptr()
                 .add(frame.index as usize * CHUNK_BYTES + HEADROOM_BYTES)
         }
@@ -126,17 +89,10 @@ impl Memory {
     /// Asks the processor to load the first `bytes` of a datagram that will be read soon.
     #[inline]
     pub(crate) fn prefetch(&self, frame: &Frame, bytes: usize) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let address = self.datagram_address(frame);
-            for offset in (0..bytes.min(ROOM_BYTES)).step_by(LINE_BYTES) {
-                // SAFETY: the address is inside the chunk, and a prefetch has no architectural effect anyway.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(address.add(offset).cast()) };
-            }
+        let address = self.datagram_address(frame);
+        for offset in (0..bytes.min(ROOM_BYTES)).step_by(LINE_BYTES) {
+            prefetch(address.wrapping_add(offset));
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (frame, bytes);
     }
 
     /// All of a frame's chunk: headers, datagram and what is around them.
@@ -166,13 +122,6 @@ impl Memory {
     }
 }
 
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and the last owner is gone.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
-    }
-}
-
 /// A fixed set of frames. One per worker; nothing here allocates after [`FramePool::new`].
 pub struct FramePool {
     memory: Arc<Memory>,
@@ -186,7 +135,11 @@ impl FramePool {
     /// # Errors
     /// `InvalidInput` unless `1 ≤ frames ≤ FRAMES_MAX`, or what `mmap` answered.
     pub fn new(frames: u32) -> io::Result<FramePool> {
-        FramePool::map(frames, &Source::Anonymous)
+        let options = Options {
+            secret: true,
+            ..Options::default()
+        };
+        FramePool::map(frames, Backing::Anonymous, options)
     }
 
     /// As [`FramePool::new`], touched now (on the calling thread's node) and locked into memory as far as the
@@ -195,7 +148,7 @@ impl FramePool {
     /// # Errors
     /// As [`FramePool::new`].
     pub fn locked(frames: u32) -> io::Result<FramePool> {
-        FramePool::map(frames, &Source::Locked)
+        FramePool::map(frames, Backing::Anonymous, RESIDENT)
     }
 
     /// A pool whose chunks lie in `memory`, a memfd that AF_XDP sockets have as their packet memory: chunk n of the
@@ -215,10 +168,10 @@ impl FramePool {
                  against shrinking",
             ));
         }
-        FramePool::map(frames, &Source::Shared(memory))
+        FramePool::map(frames, Backing::File(memory, 0), RESIDENT)
     }
 
-    fn map(frames: u32, source: &Source<'_>) -> io::Result<FramePool> {
+    fn map(frames: u32, backing: Backing<'_>, options: Options) -> io::Result<FramePool> {
         if frames == 0 || frames > FRAMES_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -227,7 +180,7 @@ impl FramePool {
         }
         let identity = std::num::NonZeroU32::new(NEXT_POOL.fetch_add(1, Ordering::Relaxed))
             .ok_or_else(|| io::Error::other("pool identities exhausted"))?;
-        let memory = Memory::map(frames as usize * CHUNK_BYTES, identity, source)?;
+        let memory = Memory::map(frames, identity, backing, options)?;
         // Last in, first out: the chunk used last is the one most likely still in the cache.
         Ok(FramePool {
             memory: Arc::new(memory),
@@ -271,12 +224,12 @@ impl FramePool {
 
     /// Bytes of packet memory.
     pub fn bytes(&self) -> usize {
-        self.memory.bytes
+        self.memory.mapping.bytes()
     }
 
     /// Whether the memory is locked (never swapped).
     pub fn is_locked(&self) -> bool {
-        self.memory.locked
+        self.memory.mapping.is_locked()
     }
 
     /// The datagram in `frame`.

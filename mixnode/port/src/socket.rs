@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// How a worker's socket is opened.
@@ -63,32 +64,36 @@ pub fn open(options: &SocketOptions) -> io::Result<UdpSocket> {
 /// Sets DF and ignores learnt path MTUs: a datagram fits IPv6's minimum MTU, and a forged "fragmentation needed"
 /// must not make the kernel cut it into pieces.
 fn forbid_fragments(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    let (level, option, value) = match address {
-        SocketAddr::V4(_) => (
-            libc::IPPROTO_IP,
-            libc::IP_MTU_DISCOVER,
-            libc::IP_PMTUDISC_PROBE,
-        ),
-        SocketAddr::V6(_) => (
-            libc::IPPROTO_IPV6,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_PROBE,
-        ),
-    };
+    match address {
+        SocketAddr::V4(_) => {
+            sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE)?;
+        }
+        SocketAddr::V6(_) => {
+            sockopt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE)?;
+        }
+    }
+    Ok(())
+}
+
+/// Has the kernel cut each send of `socket` into datagrams of `bytes` (UDP_SEGMENT).
+///
+/// # Errors
+/// What the kernel answered: it is older than Linux 4.18, or `bytes` is no size of a datagram.
+pub fn segment(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
+    let value = libc::c_int::try_from(bytes).map_err(io::Error::other)?;
     // SAFETY: the option takes one int, and that is what the pointer and the length describe.
     let outcome = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            level,
-            option,
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
             (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
-    if outcome == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    match outcome {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -9,13 +9,12 @@
 //!   cancel everything and wait for the last completion.
 
 use std::io;
-use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{cqueue, opcode, squeue, types};
 
 use super::available::{builder, explain, restrict, sleep};
 use super::batch::MessageBatch;
@@ -28,9 +27,9 @@ pub use super::available::{UringUnavailable, uring_available};
 
 mod buffers;
 mod sends;
+mod shared;
 
-use buffers::BufferRing;
-use sends::SendSlots;
+use shared::{Shared, unavailable};
 
 /// Sends under way at most.
 const SENDS: u16 = 4 * BATCH_MAX as u16;
@@ -66,15 +65,10 @@ pub fn buffer_count(frames: u32) -> u32 {
 
 /// A port over one UDP socket and one io_uring. Belongs to the thread that first uses it.
 pub struct UringPort {
-    ring: IoUring,
+    shared: Shared,
     socket: UdpSocket,
     event: Arc<EventFd>,
     address: SocketAddr,
-    /// Left behind, not freed, if the kernel might still use them.
-    buffers: ManuallyDrop<BufferRing>,
-    sends: ManuallyDrop<SendSlots>,
-    /// What the receive tells the kernel about names; read again whenever it is armed.
-    receive_header: Box<ReceiveHeader>,
     /// Filled buffers not handed out yet.
     arrived: std::collections::VecDeque<u16>,
     sent: Vec<Frame>,
@@ -91,10 +85,6 @@ pub struct UringPort {
     closed: bool,
 }
 
-struct ReceiveHeader(libc::msghdr);
-// SAFETY: all its pointers are null; only the length of the name is set.
-unsafe impl Send for ReceiveHeader {}
-
 impl UringPort {
     /// A port over `parts` that fills frames of `pool`. The socket must be in blocking mode (io_uring would
     /// answer EAGAIN on it instead of waiting), as [`super::socket::open`] leaves it.
@@ -105,8 +95,6 @@ impl UringPort {
         let PortParts { socket, event } = parts;
         let address = socket.local_addr()?;
         socket.set_nonblocking(false)?;
-        let unavailable =
-            |error: io::Error| io::Error::new(io::ErrorKind::Unsupported, explain(&error));
         let count = buffer_count(pool.capacity());
         // Every operation that can complete has its place, so the completion queue can't overflow.
         let completions = (count + u32::from(SENDS) + 64).next_power_of_two();
@@ -114,20 +102,13 @@ impl UringPort {
             .setup_cqsize(completions.max(SUBMISSIONS))
             .build(SUBMISSIONS)
             .map_err(unavailable)?;
-        let buffers = BufferRing::new(count as u16, pool.memory())?;
-        buffers.register(&ring.submitter()).map_err(unavailable)?;
-        restrict(&ring.submitter(), &OPERATIONS).map_err(unavailable)?;
-        // SAFETY: all-zero is a valid msghdr.
-        let mut receive_header: libc::msghdr = unsafe { std::mem::zeroed() };
-        receive_header.msg_namelen = KERNEL_ADDRESS_BYTES as libc::socklen_t;
+        let shared = Shared::new(ring, count as u16, &pool.memory())?;
+        restrict(&shared.ring.submitter(), &OPERATIONS).map_err(unavailable)?;
         Ok(UringPort {
-            ring,
+            shared,
             socket,
             event,
             address,
-            buffers: ManuallyDrop::new(buffers),
-            sends: ManuallyDrop::new(SendSlots::new(SENDS, pool.memory())),
-            receive_header: Box::new(ReceiveHeader(receive_header)),
             arrived: std::collections::VecDeque::with_capacity(count as usize),
             sent: Vec::with_capacity(usize::from(SENDS)),
             messages: MessageBatch::new(),
@@ -147,15 +128,15 @@ impl UringPort {
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: every entry pushed points at memory that lives until its completion: the boxed receive header,
-        // a send slot (not reused before), frames whose tokens this port holds.
-        unsafe { self.ring.submission().push(entry).is_ok() }
+        // SAFETY: every entry pushed points at what `shared` owns until its completion: the receive header, a send
+        // slot (not reused before), frames whose tokens are lent.
+        unsafe { self.shared.push(entry) }
     }
 
     /// Makes the calling thread the ring's, and starts what is not running.
     fn arm(&mut self) {
         if !self.enabled {
-            self.enabled = self.ring.submitter().register_enable_rings().is_ok();
+            self.enabled = self.shared.ring.submitter().register_enable_rings().is_ok();
         }
         if !self.watching {
             let event = types::Fd(self.event.as_raw_fd());
@@ -166,12 +147,12 @@ impl UringPort {
             self.watching = self.push(&poll);
         }
         if !self.receiving {
-            let first = if self.buffers.lent() == 0 {
+            let first = if self.shared.buffers.lent() == 0 {
                 POLL_FIRST
             } else {
                 0
             };
-            let header = &raw const self.receive_header.0;
+            let header = self.shared.receive_header();
             let receive = opcode::RecvMsgMulti::new(self.socket_fd(), header, buffers::GROUP)
                 .ioprio(first)
                 .build();
@@ -181,17 +162,17 @@ impl UringPort {
 
     /// Enters the kernel if there is anything to submit or any completion to make.
     fn enter(&mut self) {
-        let submission = self.ring.submission();
+        let submission = self.shared.ring.submission();
         if !submission.is_empty() || submission.taskrun() || submission.cq_overflow() {
             drop(submission);
             // What could not be submitted stays queued for the next entry.
-            let _ = self.ring.submit();
+            let _ = self.shared.ring.submit();
         }
     }
 
     /// Takes all completions there are.
     fn settle(&mut self) {
-        for completion in self.ring.completion() {
+        for completion in self.shared.ring.completion() {
             let (data, result, flags) = (
                 completion.user_data(),
                 completion.result(),
@@ -210,7 +191,7 @@ impl UringPort {
                     self.rung |= self.event.clear();
                 }
                 SEND => {
-                    if let Some(frame) = self.sends.finish(data as u16) {
+                    if let Some(frame) = self.shared.sends.finish(data as u16) {
                         self.sent.push(frame);
                         let counter = match result {
                             0.. => &mut self.counters.transmitted,
@@ -226,14 +207,14 @@ impl UringPort {
 
     /// Whether the kernel holds no operation of ours.
     fn is_quiet(&self) -> bool {
-        !self.receiving && !self.watching && self.sends.under_way() == 0
+        !self.receiving && !self.watching && self.shared.sends.under_way() == 0
     }
 
     /// Cancels everything and waits for the last completion; whether that came.
     fn cancel(&mut self) -> bool {
         if !self.enabled {
             // Nothing was ever submitted: pushes before enabling don't exist for the kernel.
-            return self.sends.under_way() == 0;
+            return self.shared.sends.under_way() == 0;
         }
         self.enter();
         let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::any().all())
@@ -244,6 +225,7 @@ impl UringPort {
             self.settle();
             if self.is_quiet() {
                 return self
+                    .shared
                     .ring
                     .submitter()
                     .unregister_buf_ring(buffers::GROUP)
@@ -252,7 +234,7 @@ impl UringPort {
             asked = asked && !std::mem::take(&mut self.cancelled) || self.push(&cancel);
             let timeout = types::Timespec::new().nsec(CANCEL_ROUND_NS);
             let args = types::SubmitArgs::new().timespec(&timeout);
-            if let Err(error) = self.ring.submitter().submit_with_args(1, &args)
+            if let Err(error) = self.shared.ring.submitter().submit_with_args(1, &args)
                 && error.raw_os_error() == Some(libc::EEXIST)
             {
                 // Another thread's ring: only closing it is left.
@@ -269,8 +251,10 @@ impl Port for UringPort {
             return 0;
         }
         self.settle();
-        self.buffers.refill(pool);
-        if std::mem::take(&mut self.starved) && self.buffers.lent() == 0 && self.arrived.is_empty()
+        self.shared.buffers.refill(pool);
+        if std::mem::take(&mut self.starved)
+            && self.shared.buffers.lent() == 0
+            && self.arrived.is_empty()
         {
             self.counters.pool_full += self.messages.discard(&self.socket).unwrap_or(0) as u64;
         }
@@ -281,7 +265,7 @@ impl Port for UringPort {
         while !into.is_full()
             && let Some(number) = self.arrived.pop_front()
         {
-            if let Some((frame, source, length)) = self.buffers.filled(number) {
+            if let Some((frame, source, length)) = self.shared.buffers.filled(number) {
                 into.push(Received {
                     frame,
                     source,
@@ -299,18 +283,19 @@ impl Port for UringPort {
             return 0;
         }
         self.arm();
-        let submission = self.ring.submission();
+        let submission = self.shared.ring.submission();
         let queue_room = submission.capacity() - submission.len();
         drop(submission);
         let room = self
+            .shared
             .sends
             .room()
-            .min(self.sent.capacity() - self.sent.len() - self.sends.under_way());
+            .min(self.sent.capacity() - self.sent.len() - self.shared.sends.under_way());
         let taken = departing.len().min(room).min(queue_room);
         let socket = self.socket_fd();
         let batch: ArrayVec<_, BATCH_MAX> = departing.drain(..taken).collect();
         for one in batch {
-            if let Some((slot, entry)) = self.sends.start(socket, one) {
+            if let Some((slot, entry)) = self.shared.sends.start(socket, one) {
                 let pushed = self.push(&entry.user_data(SEND | u64::from(slot)));
                 debug_assert!(pushed, "room was checked");
             }
@@ -337,7 +322,7 @@ impl Port for UringPort {
         if std::mem::take(&mut self.rung) || !self.arrived.is_empty() || self.starved {
             return Ok(());
         }
-        let outcome = sleep(&self.ring.submitter(), deadline_ns);
+        let outcome = sleep(&self.shared.ring.submitter(), deadline_ns);
         self.settle();
         self.rung = false;
         outcome
@@ -351,7 +336,7 @@ impl Port for UringPort {
         self.cancelled = false;
         if self.cancel() {
             self.arrived.clear();
-            self.buffers.drain(pool);
+            self.shared.buffers.drain(pool);
             self.reclaim(pool);
         } else {
             tracing::error!("io_uring did not give back all frames: their memory is left behind");
@@ -363,11 +348,11 @@ impl Port for UringPort {
     }
 
     fn in_flight(&self) -> usize {
-        self.sends.under_way() + self.sent.len()
+        self.shared.sends.under_way() + self.sent.len()
     }
 
     fn holds(&self) -> usize {
-        self.in_flight() + self.buffers.lent()
+        self.in_flight() + self.shared.buffers.lent()
     }
 
     fn local_address(&self) -> SocketAddr {
@@ -386,13 +371,8 @@ impl Drop for UringPort {
         } else {
             self.cancel()
         };
-        if quiet {
-            // SAFETY: dropped once, here; nothing uses them after, and the kernel has let go of both.
-            unsafe {
-                ManuallyDrop::drop(&mut self.buffers);
-                ManuallyDrop::drop(&mut self.sends);
-            }
+        if !quiet {
+            self.shared.leave_behind();
         }
-        // Otherwise the kernel may still write: that memory must stay mapped for the rest of the process.
     }
 }

@@ -1,7 +1,10 @@
 //! The clock workers sleep by and the event that wakes them.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::time::{ClockId, clock_gettime};
 
 /// An eventfd: whoever puts something into a worker's mailbox signals it, and the worker's port wakes.
 #[derive(Debug)]
@@ -13,28 +16,20 @@ impl EventFd {
     /// # Errors
     /// What `eventfd` answered (no file descriptors left).
     pub fn new() -> io::Result<EventFd> {
-        // SAFETY: a system call without pointers.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor is fresh and nobody else's.
-        Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(EventFd(eventfd(0, flags)?))
     }
 
     /// Signals. Signals before the next wake-up count as one.
     pub fn signal(&self) {
-        let one = 1u64.to_ne_bytes();
         // A full counter (EAGAIN) is a signalled one: nothing is lost by not looking at the result.
-        // SAFETY: eight readable bytes.
-        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
     /// Takes the signal back; says whether there was one.
     pub fn clear(&self) -> bool {
         let mut count = [0u8; 8];
-        // SAFETY: eight writable bytes; the descriptor does not block.
-        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) == 8 }
+        rustix::io::read(&self.0, &mut count).is_ok_and(|bytes| bytes == count.len())
     }
 }
 
@@ -53,12 +48,7 @@ impl AsRawFd for EventFd {
 /// CLOCK_MONOTONIC in nanoseconds.
 #[inline]
 pub fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the kernel fills the structure; CLOCK_MONOTONIC exists on every Linux.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 

@@ -43,5 +43,5 @@ pub use geometry::{
 pub use header::{Command, DestinationTag, Id, Terminal};
 pub use keys::{EpochSecret, ReplayTag};
 pub use surb::{Surb, SurbSecret, surb_create, surb_open, surb_use};
-pub use unwrap::{Engine, Job, Reject, Unwrapped};
+pub use unwrap::{Engine, Job, Reject, ReplayFilter, Unwrapped};
 pub use wrap::{PathHop, WrapError, wrap};

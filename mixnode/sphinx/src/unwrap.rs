@@ -61,6 +61,28 @@ pub struct Unwrapped {
     pub delay_us: u32,
 }
 
+/// What remembers the packets that were seen, as the engine asks it. Tags of different secrets are unrelated.
+pub trait ReplayFilter {
+    /// The job with the given index has this tag, if its header is genuine, which is checked next: time to load what
+    /// [`ReplayFilter::admit`] will look at.
+    fn expect(&mut self, _job: usize, _tag: &ReplayTag) {}
+
+    /// Remembers the tag of the job with the given index.
+    ///
+    /// # Errors
+    /// [`Reject::Replay`] or [`Reject::ReplayFull`]: the packet is not opened.
+    fn admit(&mut self, job: usize, tag: &ReplayTag) -> Result<(), Reject>;
+}
+
+/// A filter that is asked and not told beforehand.
+struct Asked<'a>(&'a mut dyn FnMut(usize, &ReplayTag) -> Result<(), Reject>);
+
+impl ReplayFilter for Asked<'_> {
+    fn admit(&mut self, job: usize, tag: &ReplayTag) -> Result<(), Reject> {
+        (self.0)(job, tag)
+    }
+}
+
 /// Opens packets in batches. It holds the batch's shared secrets while it works, so that they need no allocation,
 /// and wipes them before it returns.
 pub struct Engine {
@@ -98,6 +120,16 @@ impl Engine {
         replay: &mut dyn FnMut(usize, &ReplayTag) -> Result<(), Reject>,
         verdicts: &mut ArrayVec<Result<Unwrapped, Reject>, BATCH_MAX>,
     ) {
+        self.unwrap_batch_filtered(jobs, &mut Asked(replay), verdicts);
+    }
+
+    /// As [`Engine::unwrap_batch`], with a filter that is told of each tag before it is asked.
+    pub fn unwrap_batch_filtered(
+        &mut self,
+        jobs: &mut [Job<'_>],
+        replay: &mut dyn ReplayFilter,
+        verdicts: &mut ArrayVec<Result<Unwrapped, Reject>, BATCH_MAX>,
+    ) {
         verdicts.clear();
         let count = jobs.len().min(BATCH_MAX);
         for ((job, scalar), point) in jobs
@@ -119,7 +151,8 @@ impl Engine {
                 dh,
                 &self.derivation,
                 self.delay_max_us,
-                &mut |tag| replay(index, tag),
+                index,
+                replay,
             ));
         }
         wipe(self.scalars[..count].as_flattened_mut());
@@ -133,7 +166,8 @@ fn open(
     dh: &[u8; 32],
     derivation: &KeyDerivation,
     delay_max_us: u32,
-    replay: &mut dyn FnMut(&ReplayTag) -> Result<(), Reject>,
+    index: usize,
+    replay: &mut dyn ReplayFilter,
 ) -> Result<Unwrapped, Reject> {
     if is_zero(dh) {
         return Err(Reject::LowOrder);
@@ -143,11 +177,12 @@ fn open(
         .split_first_chunk_mut::<HEADER_BYTES>()
         .ok_or(Reject::Mac)?;
     let keys = derivation.hop_keys(dh, &read(header, 0), job.secret.public_key());
+    replay.expect(index, keys.replay_tag());
     let mac: [u8; MAC_BYTES] = read(header, MAC_OFFSET);
     if !bool::from(mac.ct_eq(&keys.mac(header))) {
         return Err(Reject::Mac);
     }
-    replay(keys.replay_tag())?;
+    replay.admit(index, keys.replay_tag())?;
     let block = peel_header(header, &keys, delay_max_us)?;
     hctr2::decrypt(keys.body(), body);
     if matches!(block.command, Command::Loop { .. } | Command::Drop)

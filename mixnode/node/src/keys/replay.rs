@@ -4,6 +4,11 @@
 //! 64-bit fingerprint through AES-128 under a random secret, because senders can grind tags: without the secret
 //! nobody can aim at a bucket. Entries are never removed; the table dies with its key.
 //!
+//! **Resident before its epoch.** A slot is a random place in up to gigabytes. If the first packet to come there had to
+//! have the page made, an epoch would begin with thousands of packets that cost twice as much as others. So whoever
+//! installs a table has it touched ahead, beside the workers ([`ReplayTable::touch`]), in huge pages where there are
+//! any; and a worker has a packet's bucket loaded while it still checks that packet ([`ReplayTable::prefetch`]).
+//!
 //! **Exactly once.** Every tag has one probe sequence of slots, and a slot that is not zero never changes again.
 //! Whoever inserts takes the first zero slot of its sequence by compare-and-swap. Suppose one fingerprint stood in
 //! two slots i < j of one sequence: whoever wrote j passed slot i while it was not zero, hence already holding
@@ -27,6 +32,8 @@ const PROBES: u64 = 4;
 const SLOTS_PER_TAG: u64 = 2;
 /// Most slots of a table: 64 GiB.
 const SLOTS_MAX: u64 = 1 << 33;
+/// Bytes touched at a time: a millisecond or two, between which whoever waits for the same memory map gets it.
+const TOUCH_BYTES: usize = 4 << 20;
 
 /// Why a packet is not let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +96,35 @@ impl ReplayTable {
         self.slots.is_locked()
     }
 
+    /// Whether the table is known to lie in huge pages; never before [`ReplayTable::touch`].
+    pub fn is_huge(&self) -> bool {
+        self.slots.is_huge()
+    }
+
+    /// Makes the whole table resident, piece by piece, before it is needed or while it is used: what it holds stays.
+    /// `go_on` is asked before every piece but the first; whether it never said no.
+    ///
+    /// # Errors
+    /// There is no memory, or the kernel (before Linux 5.14) can't. The table is as good as before: the rest of its
+    /// pages come with the packets that need them.
+    pub fn touch(&self, mut go_on: impl FnMut() -> bool) -> std::io::Result<bool> {
+        for start in (0..self.bytes()).step_by(TOUCH_BYTES) {
+            if start > 0 && !go_on() {
+                return Ok(false);
+            }
+            self.slots.touch(start..start + TOUCH_BYTES)?;
+        }
+        self.slots.settle();
+        Ok(true)
+    }
+
+    /// Has the processor load what [`ReplayTable::insert`] of `tag` will look at first.
+    #[inline]
+    pub fn prefetch(&self, tag: &ReplayTag) {
+        let (first, ..) = self.place(tag);
+        self.slots.prefetch(first as usize * BUCKET_SLOTS);
+    }
+
     /// Remembers `tag`. Of all calls with one tag, from any threads, exactly one returns `Ok`.
     ///
     /// # Errors
@@ -148,74 +184,67 @@ pub fn insert_if_absent<'a>(
 
 #[cfg(not(loom))]
 mod memory {
-    //! The table's memory: a mapping of zero pages, which cost nothing until used.
-    //!
-    //! A room for unsafe code (mapped memory).
+    //! The table's memory: zero pages, which cost nothing until touched.
 
     use std::io;
-    use std::ptr::NonNull;
-    use std::sync::atomic::AtomicU64;
+    use std::ops::Range;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use port::mapping::{Backing, Lock, Mapping, Options, prefetch};
+
+    /// From this size on huge pages are asked for. In a smaller table the part of the last one that is not needed
+    /// would weigh too much.
+    const HUGE_FROM_BYTES: usize = 4 << 20;
 
     /// Zeroed slots, kept out of core dumps and, where the limit allows, out of swap.
     pub(super) struct Slots {
-        base: NonNull<AtomicU64>,
-        count: usize,
-        locked: bool,
+        mapping: Mapping,
+        huge: AtomicBool,
     }
-
-    // SAFETY: plain memory without thread affinity.
-    unsafe impl Send for Slots {}
-    // SAFETY: shared access is atomic only.
-    unsafe impl Sync for Slots {}
 
     impl Slots {
         pub(super) fn new(count: usize) -> io::Result<Slots> {
-            let bytes = count * 8;
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-            // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory of ours.
-            let base = unsafe {
-                libc::mmap(
-                    std::ptr::null_mut(),
-                    bytes,
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    flags,
-                    -1,
-                    0,
-                )
-            };
-            if base == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
-            let Some(base) = NonNull::new(base.cast::<AtomicU64>()) else {
-                return Err(io::ErrorKind::OutOfMemory.into());
-            };
-            // SAFETY: the calls name exactly the mapping just made.
-            let locked = unsafe {
-                libc::madvise(base.as_ptr().cast(), bytes, libc::MADV_DONTDUMP);
-                // On fault: locking must not touch gigabytes that may never be used.
-                libc::mlock2(base.as_ptr().cast(), bytes, libc::MLOCK_ONFAULT as _) == 0
+            let bytes = count * size_of::<AtomicU64>();
+            let options = Options {
+                populate: false,
+                lock: Lock::OnTouch,
+                secret: true,
+                huge: bytes >= HUGE_FROM_BYTES,
             };
             Ok(Slots {
-                base,
-                count,
-                locked,
+                mapping: Mapping::new(bytes, Backing::Anonymous, options)?,
+                huge: AtomicBool::new(false),
             })
         }
 
+        #[inline]
         pub(super) fn as_slice(&self) -> &[AtomicU64] {
-            // SAFETY: `count` zero-initialised, aligned words mapped for `self`'s life.
-            unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.count) }
+            self.mapping.as_atomics()
+        }
+
+        pub(super) fn touch(&self, bytes: Range<usize>) -> io::Result<()> {
+            self.mapping.populate(bytes)
+        }
+
+        /// Once all is touched: finds out what pages it lies in.
+        pub(super) fn settle(&self) {
+            let huge = self.mapping.bytes() >= HUGE_FROM_BYTES && self.mapping.collapse();
+            self.huge.store(huge, Ordering::Relaxed);
+        }
+
+        #[inline]
+        pub(super) fn prefetch(&self, slot: usize) {
+            if let Some(slot) = self.as_slice().get(slot) {
+                prefetch(slot);
+            }
         }
 
         pub(super) fn is_locked(&self) -> bool {
-            self.locked
+            self.mapping.is_locked()
         }
-    }
 
-    impl Drop for Slots {
-        fn drop(&mut self) {
-            // SAFETY: the mapping is ours, and no reference into it outlives `self`.
-            unsafe { libc::munmap(self.base.as_ptr().cast(), self.count * 8) };
+        pub(super) fn is_huge(&self) -> bool {
+            self.huge.load(Ordering::Relaxed)
         }
     }
 }
@@ -224,12 +253,15 @@ mod memory {
 mod memory {
     //! Under the model checker atomics are objects, not memory.
 
+    use std::io;
+    use std::ops::Range;
+
     use loom::sync::atomic::AtomicU64;
 
     pub(super) struct Slots(Box<[AtomicU64]>);
 
     impl Slots {
-        pub(super) fn new(count: usize) -> std::io::Result<Slots> {
+        pub(super) fn new(count: usize) -> io::Result<Slots> {
             Ok(Slots((0..count).map(|_| AtomicU64::new(0)).collect()))
         }
 
@@ -237,7 +269,19 @@ mod memory {
             &self.0
         }
 
+        pub(super) fn touch(&self, _bytes: Range<usize>) -> io::Result<()> {
+            Ok(())
+        }
+
+        pub(super) fn settle(&self) {}
+
+        pub(super) fn prefetch(&self, _slot: usize) {}
+
         pub(super) fn is_locked(&self) -> bool {
+            false
+        }
+
+        pub(super) fn is_huge(&self) -> bool {
             false
         }
     }

@@ -26,6 +26,7 @@ use link::LinkKeys;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
+use crate::keys::epoch::EpochState;
 use crate::keys::files;
 use crate::path::epochs::EPOCH_SLOTS;
 use crate::process::config::Config;
@@ -37,6 +38,8 @@ use threads::{Opened, Threads};
 
 /// Pause between rounds of the control loop.
 const ROUND: Duration = Duration::from_millis(50);
+/// Pause between two pieces of a replay table that is touched: the core may be a worker's.
+const TOUCH_PAUSE: Duration = Duration::from_millis(1);
 /// Rounds between status lines.
 const STATUS_ROUNDS: u32 = 20;
 /// Mean delay assumed for the pool's size while no document tells it, microseconds.
@@ -167,7 +170,8 @@ impl Node {
             sandbox = %facts.confinement,
             "started"
         );
-        threads.install(first);
+        threads.install(first.clone());
+        touch(first, stop);
         let outcome = control(&config, &mut follower, &store, &mut threads, stop, &mut rng);
         let drain = follower.parameters().map_or(Duration::ZERO, |parameters| {
             Duration::from_micros(parameters.delay_max_us().into()) + Duration::from_secs(1)
@@ -192,6 +196,35 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<(), NodeError> {
     Node::prepare(config)?.run(stop)
 }
 
+/// Makes the replay tables of `states` resident: here, so that no worker has to, and after they were handed out, so
+/// that an epoch that has begun does not wait for it. Ends early with `stop`.
+fn touch(states: Vec<Arc<EpochState>>, stop: &AtomicBool) {
+    for state in states {
+        let Some(own) = state.own() else { continue };
+        let outcome = own.replay.touch(|| {
+            thread::sleep(TOUCH_PAUSE);
+            !stop.load(Ordering::Acquire)
+        });
+        let (epoch, bytes) = (state.epoch(), own.replay.bytes());
+        match outcome {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(
+                epoch,
+                bytes,
+                huge_pages = own.replay.is_huge(),
+                locked = own.replay.is_locked(),
+                "the replay table is in memory"
+            ),
+            Err(error) => tracing::warn!(
+                epoch,
+                bytes,
+                %error,
+                "the replay table can't be made resident ahead: the first packets of the epoch take longer"
+            ),
+        }
+    }
+}
+
 /// Follows the directory and prints status until `stop`.
 fn control(
     config: &Config,
@@ -204,7 +237,10 @@ fn control(
     let mut round = 0u32;
     while !stop.load(Ordering::Acquire) {
         match follower.turn(store, unix_ms(), rng) {
-            Ok(states) => threads.install(states),
+            Ok(states) => {
+                threads.install(states.clone());
+                touch(states, stop);
+            }
             // The folder may come back; packets of the epochs in force go on.
             Err(error) if round.is_multiple_of(STATUS_ROUNDS) => {
                 tracing::error!(%error, "can't use the directory folder");

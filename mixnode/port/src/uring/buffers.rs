@@ -8,13 +8,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
+use crate::mapping::{Backing, Mapping, Options};
 use crate::pool::{Frame, FramePool, HEADROOM_BYTES, Memory, ROOM_BYTES};
 use crate::socket::{KERNEL_ADDRESS_BYTES, KernelAddress};
 
@@ -29,7 +29,7 @@ pub(super) const GROUP: u16 = 0;
 
 /// Frames lent to the kernel for receiving.
 pub(super) struct BufferRing {
-    entries: NonNull<BufRingEntry>,
+    entries: Mapping,
     count: u16,
     tail: u16,
     /// Which frame a buffer number stands for.
@@ -38,32 +38,16 @@ pub(super) struct BufferRing {
     memory: Arc<Memory>,
 }
 
-// SAFETY: the entries are plain memory owned by this value; the kernel only reads them.
-unsafe impl Send for BufferRing {}
-
 impl BufferRing {
     /// A ring of `count` buffers, a power of two up to 32,768, none of them filled yet.
     pub(super) fn new(count: u16, memory: Arc<Memory>) -> io::Result<BufferRing> {
         debug_assert!(count.is_power_of_two());
-        let bytes = Self::bytes(count);
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory of ours.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                flags,
-                -1,
-                0,
-            )
+        let bytes = usize::from(count) * size_of::<BufRingEntry>();
+        let options = Options {
+            populate: true,
+            ..Options::default()
         };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let Some(entries) = NonNull::new(base.cast()) else {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        };
+        let entries = Mapping::new(bytes, Backing::Anonymous, options)?;
         Ok(BufferRing {
             entries,
             count,
@@ -74,21 +58,18 @@ impl BufferRing {
         })
     }
 
-    fn bytes(count: u16) -> usize {
-        usize::from(count) * size_of::<BufRingEntry>()
+    fn entries(&self) -> *mut BufRingEntry {
+        self.entries.address().cast().as_ptr()
     }
 
     /// Tells the kernel about the ring.
-    pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
-        // SAFETY: the mapping has `count` entries and stays until `unregister` or until the kernel's ring is gone:
-        // the port drops its ring, or unregisters, before this value.
+    ///
+    /// # Safety
+    /// This value lives until the kernel's ring is closed or has unregistered the buffers.
+    pub(super) unsafe fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
+        // SAFETY: the mapping has `count` entries, and stays as the caller promises.
         unsafe {
-            submitter.register_buf_ring_with_flags(
-                self.entries.as_ptr() as u64,
-                self.count,
-                GROUP,
-                0,
-            )
+            submitter.register_buf_ring_with_flags(self.entries() as u64, self.count, GROUP, 0)
         }
     }
 
@@ -109,7 +90,7 @@ impl BufferRing {
             // SAFETY: `slot` is below `count`, so the entry is in the mapping; the kernel reads it only after the
             // tail below has passed it. The buffer is the chunk's own: prefix in the headroom, payload in the room.
             unsafe {
-                let entry = self.entries.as_ptr().add(slot);
+                let entry = self.entries().add(slot);
                 (*entry).set_addr(address);
                 (*entry).set_len((PREFIX_BYTES + ROOM_BYTES) as u32);
                 (*entry).set_bid(number);
@@ -121,7 +102,7 @@ impl BufferRing {
             // SAFETY: the tail is the reserved field of the first entry, aligned for u16 and in the mapping; it is
             // shared with the kernel, hence atomic. Release: entries are written before it.
             unsafe {
-                let tail = BufRingEntry::tail(self.entries.as_ptr());
+                let tail = BufRingEntry::tail(self.entries());
                 AtomicU16::from_ptr(tail.cast_mut()).store(self.tail, Ordering::Release);
             }
         }
@@ -158,13 +139,6 @@ impl BufferRing {
                 pool.release(frame);
             }
         }
-    }
-}
-
-impl Drop for BufferRing {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours; the kernel's ring is unregistered or gone by now.
-        unsafe { libc::munmap(self.entries.as_ptr().cast(), Self::bytes(self.count)) };
     }
 }
 

@@ -4,7 +4,7 @@
 //! pointer is made of it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,19 +13,21 @@ use rustix::net::xdp::{
     XdpDesc, XdpMmapOffsets, XdpRingFlags, XdpRingOffset,
 };
 
+use super::claim::Claim;
 use super::rings::{Consumer, Producer, RingMemory};
+use crate::mapping::{Backing, Mapping, Options};
 use handover::protocol::{FILL_ENTRIES, RING_ENTRIES};
 
 /// One mapped ring of entries `T`.
 pub struct MappedRing<T> {
-    base: NonNull<u8>,
-    bytes: usize,
     entries: u32,
     producer: NonNull<AtomicU32>,
     consumer: NonNull<AtomicU32>,
     /// Absent in kernels before 5.4, which never ask to be woken.
     flags: Option<NonNull<AtomicU32>>,
     first: NonNull<T>,
+    /// Where all of these point.
+    _mapping: Mapping,
 }
 
 // SAFETY: shared memory without thread affinity; the indices are atomic, and entries are reached through the one
@@ -34,68 +36,31 @@ unsafe impl<T: Send> Send for MappedRing<T> {}
 
 impl<T: Copy> MappedRing<T> {
     fn map(
-        socket: impl AsFd,
+        socket: BorrowedFd<'_>,
         page: u64,
         offsets: &XdpRingOffset,
         entries: u32,
     ) -> io::Result<MappedRing<T>> {
-        let entry_bytes = entries as usize * size_of::<T>();
-        let bytes = usize::try_from(offsets.desc)
-            .ok()
-            .and_then(|first| first.checked_add(entry_bytes))
-            .ok_or(io::ErrorKind::InvalidData)?;
-        // SAFETY: a mapping at an address of the kernel's choice touches no memory of ours.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_POPULATE,
-                socket.as_fd().as_raw_fd(),
-                page as libc::off_t,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(base.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let mut ring = MappedRing {
-            base,
-            bytes,
-            entries,
-            // Dangling until the offsets are known to be good; dropping unmaps in any case.
-            producer: NonNull::dangling(),
-            consumer: NonNull::dangling(),
-            flags: None,
-            first: NonNull::dangling(),
-        };
-        ring.producer = ring.at(offsets.producer, size_of::<AtomicU32>())?;
-        ring.consumer = ring.at(offsets.consumer, size_of::<AtomicU32>())?;
-        ring.first = ring.at(offsets.desc, entry_bytes)?;
-        ring.flags = match offsets.flags {
-            Some(flags) => Some(ring.at(flags, size_of::<AtomicU32>())?),
-            None => None,
-        };
-        Ok(ring)
-    }
-
-    /// A pointer to `bytes` bytes at `offset`, if they lie in the mapping and are aligned for `U`.
-    fn at<U>(&self, offset: u64, bytes: usize) -> io::Result<NonNull<U>> {
         let invalid = || io::Error::new(io::ErrorKind::InvalidData, "ring offsets out of bounds");
-        let offset = usize::try_from(offset).map_err(|_| invalid())?;
-        let end = offset.checked_add(bytes).ok_or_else(invalid)?;
-        if end > self.bytes || !offset.is_multiple_of(align_of::<U>()) {
-            return Err(invalid());
-        }
-        // SAFETY: the offset is inside the mapping.
-        Ok(unsafe { self.base.add(offset) }.cast())
-    }
-}
-
-impl<T> Drop for MappedRing<T> {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and its only user is gone.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+        let offset = |offset: u64| usize::try_from(offset).map_err(|_| invalid());
+        let first = offset(offsets.desc)?;
+        let bytes = (entries as usize * size_of::<T>())
+            .checked_add(first)
+            .ok_or_else(invalid)?;
+        let options = Options {
+            populate: true,
+            ..Options::default()
+        };
+        let mapping = Mapping::new(bytes, Backing::File(socket, page), options)?;
+        let index = |at: u64| mapping.at(offset(at)?, 1).ok_or_else(invalid);
+        Ok(MappedRing {
+            entries,
+            producer: index(offsets.producer)?,
+            consumer: index(offsets.consumer)?,
+            flags: offsets.flags.map(index).transpose()?,
+            first: mapping.at(first, entries as usize).ok_or_else(invalid)?,
+            _mapping: mapping,
+        })
     }
 }
 
@@ -149,7 +114,7 @@ unsafe impl<T: Copy> RingMemory for MappedRing<T> {
 
 const _: () = assert!(RING_ENTRIES.is_power_of_two() && FILL_ENTRIES.is_power_of_two());
 
-/// The four rings of one socket.
+/// A socket and its four rings.
 pub struct Rings {
     /// Chunks for the kernel to receive into, by address.
     pub fill: Producer<MappedRing<u64>>,
@@ -159,46 +124,42 @@ pub struct Rings {
     pub receive: Consumer<MappedRing<XdpDesc>>,
     /// Packets to send.
     pub transmit: Producer<MappedRing<XdpDesc>>,
+    /// Given up after the rings, and before the socket.
+    _claim: Claim,
+    socket: OwnedFd,
 }
 
 impl Rings {
     /// Maps the rings of `socket`, which was set up with the sizes of the loader's protocol.
     ///
     /// # Errors
-    /// `InvalidInput` if they have other sizes, or what `mmap` answered.
-    pub fn map(socket: impl AsFd) -> io::Result<Rings> {
-        let socket = socket.as_fd();
-        let XdpMmapOffsets { rx, tx, fr, cr, .. } = rustix::net::sockopt::xdp_mmap_offsets(socket)?;
-        // SAFETY: whoever hands a socket to a port gives it up (`QueueSocket` owns the descriptor), so each side
-        // that is user space's is this value's alone.
+    /// `InvalidInput` if they have other sizes, `AlreadyExists` if they are in use already, or what `mmap` answered.
+    pub fn map(socket: OwnedFd) -> io::Result<Rings> {
+        let claim = Claim::of(&socket)?;
+        let XdpMmapOffsets { rx, tx, fr, cr, .. } =
+            rustix::net::sockopt::xdp_mmap_offsets(&socket)?;
+        let file = socket.as_fd();
+        let fill = MappedRing::map(file, XDP_UMEM_PGOFF_FILL_RING, &fr, FILL_ENTRIES)?;
+        let completion = MappedRing::map(file, XDP_UMEM_PGOFF_COMPLETION_RING, &cr, FILL_ENTRIES)?;
+        let receive = MappedRing::map(file, XDP_PGOFF_RX_RING, &rx, RING_ENTRIES)?;
+        let transmit = MappedRing::map(file, XDP_PGOFF_TX_RING, &tx, RING_ENTRIES)?;
+        // SAFETY: user space's side of each ring is this value's alone: it holds the claim, which nothing else in this
+        // process can have at the same time, for as long as it holds the rings.
         unsafe {
             Ok(Rings {
-                fill: Producer::new(MappedRing::map(
-                    socket,
-                    XDP_UMEM_PGOFF_FILL_RING,
-                    &fr,
-                    FILL_ENTRIES,
-                )?),
-                completion: Consumer::new(MappedRing::map(
-                    socket,
-                    XDP_UMEM_PGOFF_COMPLETION_RING,
-                    &cr,
-                    FILL_ENTRIES,
-                )?),
-                receive: Consumer::new(MappedRing::map(
-                    socket,
-                    XDP_PGOFF_RX_RING,
-                    &rx,
-                    RING_ENTRIES,
-                )?),
-                transmit: Producer::new(MappedRing::map(
-                    socket,
-                    XDP_PGOFF_TX_RING,
-                    &tx,
-                    RING_ENTRIES,
-                )?),
+                fill: Producer::new(fill),
+                completion: Consumer::new(completion),
+                receive: Consumer::new(receive),
+                transmit: Producer::new(transmit),
+                _claim: claim,
+                socket,
             })
         }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
 use crate::pool::{DATAGRAM_BYTES, FramePool, HEADROOM_BYTES, Memory};
 
 mod chunks;
+mod claim;
 pub mod headers;
 mod map;
 mod queue;

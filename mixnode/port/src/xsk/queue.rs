@@ -30,7 +30,6 @@ pub fn lend_limit(frames: u32, queues: usize) -> u32 {
 /// A queue in use.
 pub(super) struct Queue {
     rings: Rings,
-    socket: OwnedFd,
     /// Its place among the port's queues.
     place: u16,
     /// Chunks the kernel has to receive into: in the fill ring, in its hands, or in the receive ring.
@@ -52,14 +51,13 @@ impl Queue {
     /// # Errors
     /// The descriptor is no AF_XDP socket set up as the loader does.
     pub(super) fn new(socket: OwnedFd, place: u16, limit: u32) -> io::Result<Queue> {
-        let rings = Rings::map(&socket)?;
+        let rings = Rings::map(socket)?;
         Ok(Queue {
             // A socket bound to say when it needs waking says so at first.
             always_kick: !rings.transmit.needs_wakeup(),
-            busy_poll: prefers_busy_poll(&socket)?,
+            busy_poll: prefers_busy_poll(rings.socket())?,
             failed: false,
             rings,
-            socket,
             place,
             receiving: 0,
             sending: 0,
@@ -72,7 +70,7 @@ impl Queue {
     /// # Errors
     /// What the kernel answered.
     pub(super) fn is_zero_copy(&self) -> io::Result<bool> {
-        let options = rustix::net::sockopt::xdp_options(&self.socket)?;
+        let options = rustix::net::sockopt::xdp_options(self.rings.socket())?;
         Ok(options.contains(XdpOptionsFlags::XDP_OPTIONS_ZEROCOPY))
     }
 
@@ -110,7 +108,7 @@ impl Queue {
     fn wake_receiver(&self) {
         let mut nothing = [0_u8; 0];
         // What it does about it shows in the rings.
-        let _ = rustix::net::recv(&self.socket, &mut nothing, RecvFlags::DONTWAIT);
+        let _ = rustix::net::recv(self.rings.socket(), &mut nothing, RecvFlags::DONTWAIT);
     }
 
     /// Notes that the socket is of no more use; says whether that is new.
@@ -189,7 +187,7 @@ impl Queue {
         }
         let mut pending = self.rings.transmit.pending();
         while pending > 0 && (self.always_kick || self.rings.transmit.needs_wakeup()) {
-            let outcome = rustix::net::send(&self.socket, &[], SendFlags::DONTWAIT);
+            let outcome = rustix::net::send(self.rings.socket(), &[], SendFlags::DONTWAIT);
             let left = self.rings.transmit.pending();
             if left >= pending || !matches!(outcome, Ok(_) | Err(rustix::io::Errno::AGAIN)) {
                 break;
@@ -219,13 +217,13 @@ impl Queue {
     /// # Errors
     /// What the kernel answered.
     pub(super) fn statistics(&self) -> io::Result<XdpStatistics> {
-        Ok(rustix::net::sockopt::xdp_statistics(&self.socket)?)
+        Ok(rustix::net::sockopt::xdp_statistics(self.rings.socket())?)
     }
 }
 
 impl AsRawFd for Queue {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.rings.socket().as_raw_fd()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Unwrap: this hop's layer of Sphinx, a batch at a time, with the replay filter between header and body.
 
 use arrayvec::ArrayVec;
-use sphinx::{Job, Reject};
+use sphinx::{Job, Reject, ReplayFilter, ReplayTag};
 
 use super::{Opened, OpenedBatch, Unwrapped, UnwrappedBatch};
 use crate::keys::epoch::{EpochState, OwnPart};
@@ -11,9 +11,29 @@ use crate::path::neighbours::Neighbour;
 use crate::path::reason::Reason;
 use port::BATCH_MAX;
 
+/// The tables of a batch, a job each.
+struct Tables<'a>(ArrayVec<&'a OwnPart, BATCH_MAX>);
+
+impl ReplayFilter for Tables<'_> {
+    #[inline]
+    fn expect(&mut self, job: usize, tag: &ReplayTag) {
+        if let Some(own) = self.0.get(job) {
+            own.replay.prefetch(tag);
+        }
+    }
+
+    fn admit(&mut self, job: usize, tag: &ReplayTag) -> Result<(), Reject> {
+        let own = self.0.get(job).ok_or(Reject::ReplayFull)?;
+        own.replay.insert(tag).map_err(|refusal| match refusal {
+            ReplayRefusal::Seen => Reject::Replay,
+            ReplayRefusal::Full => Reject::ReplayFull,
+        })
+    }
+}
+
 /// Unwraps all of `opened`; what passed is in `unwrapped`.
 pub fn unwrap(core: &mut Core, opened: &mut OpenedBatch, unwrapped: &mut UnwrappedBatch) {
-    let mut parts: ArrayVec<&OwnPart, BATCH_MAX> = ArrayVec::new();
+    let mut tables = Tables(ArrayVec::new());
     let mut allowed = OpenedBatch::new();
     for one in opened.drain(..) {
         let checked = core
@@ -25,7 +45,7 @@ pub fn unwrap(core: &mut Core, opened: &mut OpenedBatch, unwrapped: &mut Unwrapp
             });
         match checked {
             Ok(own) => {
-                parts.push(own);
+                tables.0.push(own);
                 allowed.push(one);
             }
             Err(reason) => {
@@ -44,7 +64,8 @@ pub fn unwrap(core: &mut Core, opened: &mut OpenedBatch, unwrapped: &mut Unwrapp
         let datagrams = core
             .ledger
             .datagrams_mut(allowed.iter_mut().map(|one| &mut one.frame));
-        let mut jobs: ArrayVec<Job<'_>, BATCH_MAX> = parts
+        let mut jobs: ArrayVec<Job<'_>, BATCH_MAX> = tables
+            .0
             .iter()
             .zip(datagrams)
             .map(|(own, datagram)| Job {
@@ -52,17 +73,10 @@ pub fn unwrap(core: &mut Core, opened: &mut OpenedBatch, unwrapped: &mut Unwrapp
                 secret: &own.secret,
             })
             .collect();
-        let mut replay = |job: usize, tag: &sphinx::ReplayTag| match parts.get(job) {
-            Some(own) => own.replay.insert(tag).map_err(|refusal| match refusal {
-                ReplayRefusal::Seen => Reject::Replay,
-                ReplayRefusal::Full => Reject::ReplayFull,
-            }),
-            None => Err(Reject::ReplayFull),
-        };
         core.engine
-            .unwrap_batch(&mut jobs, &mut replay, &mut verdicts);
+            .unwrap_batch_filtered(&mut jobs, &mut tables, &mut verdicts);
     }
-    drop(parts);
+    drop(tables);
     for (
         Opened {
             frame,
