@@ -85,7 +85,7 @@ impl Steering {
 fn ask(channel: &Channel, request: &Request) -> io::Result<(Reply, Vec<std::os::fd::OwnedFd>)> {
     channel.send(request, &[])?;
     match channel.receive()? {
-        Some((Reply::Refused { message, .. }, _)) => Err(io::Error::other(message)),
+        Some((Reply::Refused(refusal), _)) => Err(io::Error::other(refusal)),
         Some(answer) => Ok(answer),
         None => Err(io::Error::other("the loader ended")),
     }

@@ -8,7 +8,6 @@
 )]
 
 pub mod authority;
+pub mod exit;
 pub mod log;
 pub mod node;
-
-pub use loader::exit;

@@ -24,5 +24,5 @@ pub fn run(options: Options) -> Result<(), Failure> {
         "mixctld: listening at {}",
         socket.display()
     );
-    loader.run(stopped.into())
+    Ok(loader.run(stopped.into())?)
 }

@@ -10,6 +10,7 @@
 pub mod channel;
 pub mod chunk;
 pub mod protocol;
+mod refusal;
 
 pub use channel::Channel;
 /// Most AF_XDP sockets of one interface.

@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::refusal::{Refusal, RefusalKind};
+
 /// Where the loader listens unless told otherwise.
 pub const SOCKET_PATH: &str = "/run/fogmix/mixctld.sock";
 /// Longest message, bytes.
@@ -173,12 +175,7 @@ pub enum Reply {
     /// To [`Request::Open`], descriptors beside it.
     Opened(Opened),
     /// Not done.
-    Refused {
-        /// What is wrong and what to do about it: one or two sentences.
-        message: String,
-        /// The exit code for a process that can't go on (sysexits).
-        code: u8,
-    },
+    Refused(Refusal),
 }
 
 /// The sockets of a node.

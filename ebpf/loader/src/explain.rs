@@ -1,4 +1,4 @@
-//! What the kernel's refusals mean, in sentences that say what to do.
+//! What the kernel's refusals mean: a missing capability, a filter, another program, the driver's limits.
 
 use std::error::Error;
 use std::io;
@@ -7,10 +7,12 @@ use handover::protocol::Mode;
 use rustix::thread::CapabilitySet;
 
 use super::interface::Interface;
-use crate::exit::{self, Failure};
+use crate::error::LoaderError;
 
 /// The smallest MTU that every IPv6 link has (RFC 8200); a datagram with its headers fits.
 const MTU_MIN: u32 = 1280;
+/// Ethernet's own, which every driver with native XDP takes.
+const ETHERNET_MTU: u32 = 1500;
 
 /// The capabilities the loader can't do without; CAP_SYS_ADMIN stands in for the newer two.
 const CAPABILITIES: [(&str, CapabilitySet, bool); 4] = [
@@ -21,7 +23,7 @@ const CAPABILITIES: [(&str, CapabilitySet, bool); 4] = [
 ];
 
 /// Names the capabilities this process lacks.
-pub(super) fn missing_capabilities() -> Result<(), Failure> {
+pub(super) fn missing_capabilities() -> Result<(), LoaderError> {
     let held = rustix::thread::capabilities(None)
         .map_err(io::Error::from)?
         .effective;
@@ -33,14 +35,10 @@ pub(super) fn missing_capabilities() -> Result<(), Failure> {
         })
         .map(|(name, ..)| name)
         .collect();
-    if missing.is_empty() {
-        return Ok(());
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(LoaderError::MissingCapabilities { missing }),
     }
-    let message = format!(
-        "the loader lacks {}: run it as root, or from a unit with AmbientCapabilities= of these",
-        missing.join(", ")
-    );
-    Err(Failure::new(exit::PERMISSION, message))
 }
 
 /// The system's error number somewhere below an error.
@@ -93,135 +91,99 @@ pub(super) fn generic_might_work(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Why an interface refused the program.
-pub(super) fn attach(interface: &Interface, mode: Mode, error: &(dyn Error + 'static)) -> Failure {
-    let Interface { name, mtu, .. } = interface;
-    let message = match errno(error) {
-        Some(libc::EPERM | libc::EACCES) => return permission(),
-        Some(libc::EBUSY | libc::EEXIST) => {
-            let number = interface
-                .program
-                .map_or(String::new(), |(_, id)| format!(" (number {id})"));
-            format!(
-                "another XDP program{number} is on {name}: take it off with `ip link set dev {name} xdp off`, or \
-                 unpin its link if `bpftool link` shows one"
-            )
-        }
-        Some(libc::ENODEV) => format!("{name} is gone: see `ip link`"),
-        _ if mode == Mode::Generic => {
-            format!("{name} takes the program in no mode: {}", whole(error))
-        }
-        Some(libc::EOPNOTSUPP) => format!(
-            "the driver of {name} has no native XDP as it is set up: on a virtual NIC try `ethtool -K {name} lro off \
-             rx-gro-hw off`, else attach with --allow-generic (slower)"
-        ),
-        Some(libc::ERANGE) => too_large(name, *mtu),
-        Some(_) if *mtu > 1500 => too_large(name, *mtu),
-        Some(libc::ENOMEM | libc::ENOSPC) => format!(
-            "the driver of {name} has too few queues left for XDP's own: use fewer with `ethtool -L {name} combined \
-             N`, or attach with --allow-generic (slower)"
-        ),
-        _ => format!(
-            "the driver of {name} refuses native XDP ({}): attach with --allow-generic (slower)",
-            whole(error)
-        ),
-    };
-    Failure::new(exit::OS, message)
-}
-
-fn too_large(name: &str, mtu: u32) -> String {
-    format!(
-        "the driver of {name} refuses native XDP at this MTU ({mtu} bytes, or what the other end of a veth has): `ip \
-         link set dev {name} mtu 1500` on both ends, or attach with --allow-generic (slower)"
-    )
+pub(super) fn attach(
+    interface: &Interface,
+    mode: Mode,
+    error: &(dyn Error + 'static),
+) -> LoaderError {
+    let (name, mtu) = (interface.name.clone(), interface.mtu);
+    match errno(error) {
+        Some(libc::EPERM | libc::EACCES) => permission(),
+        Some(libc::EBUSY | libc::EEXIST) => LoaderError::OtherProgram {
+            interface: name,
+            program: interface.program.map(|(_, id)| id),
+        },
+        Some(libc::ENODEV) => LoaderError::InterfaceGone { interface: name },
+        _ if mode == Mode::Generic => LoaderError::NoMode {
+            interface: name,
+            error: whole(error),
+        },
+        Some(libc::EOPNOTSUPP) => LoaderError::NoNativeMode { interface: name },
+        Some(libc::ERANGE) => LoaderError::MtuTooLarge {
+            interface: name,
+            mtu,
+        },
+        Some(_) if mtu > ETHERNET_MTU => LoaderError::MtuTooLarge {
+            interface: name,
+            mtu,
+        },
+        Some(libc::ENOMEM | libc::ENOSPC) => LoaderError::NoQueuesLeft { interface: name },
+        _ => LoaderError::DriverRefuses {
+            interface: name,
+            error: whole(error),
+        },
+    }
 }
 
 /// Why the kernel refused the program or its maps.
-pub(super) fn load(error: &(dyn Error + 'static)) -> Failure {
+pub(super) fn load(error: &(dyn Error + 'static)) -> LoaderError {
     match errno(error) {
         Some(libc::EPERM | libc::EACCES) => permission(),
-        _ => {
-            let kernel = rustix::system::uname();
-            let message = format!(
-                "the kernel ({}) refused the XDP program, which needs Linux 5.15 or newer with CONFIG_BPF_SYSCALL and \
-                 CONFIG_XDP_SOCKETS: {}",
-                kernel.release().to_string_lossy(),
-                whole(error)
-            );
-            Failure::new(exit::OS, message)
-        }
+        _ => LoaderError::KernelRefuses {
+            release: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
+            error: whole(error),
+        },
     }
 }
 
 /// Why a map of an attached program can't be read or written.
-pub(super) fn map(interface: &str, error: &(dyn Error + 'static)) -> Failure {
-    let message = match errno(error) {
-        Some(libc::E2BIG) => {
-            format!("{interface}: the program has no room for more sessions or peers")
-        }
-        _ => format!(
-            "the maps of the program on {interface} can't be used ({}): `mixctl xdp detach {interface}`, then attach",
-            whole(error)
-        ),
-    };
-    Failure::new(exit::OS, message)
+pub(super) fn map(interface: &str, error: &(dyn Error + 'static)) -> LoaderError {
+    let interface = interface.to_owned();
+    match errno(error) {
+        Some(libc::E2BIG) => LoaderError::Full { interface },
+        _ => LoaderError::Maps {
+            interface,
+            error: whole(error),
+        },
+    }
 }
 
 /// Whether an interface can carry link datagrams at all.
-pub(super) fn unsuitable(interface: &Interface) -> Result<(), Failure> {
-    let Interface { name, mtu, .. } = interface;
+pub(super) fn unsuitable(interface: &Interface) -> Result<(), LoaderError> {
+    let name = || interface.name.clone();
     if interface.mac.is_none() {
-        let message =
-            format!("{name} is no Ethernet interface: attach to the one below it (`ip link`)");
-        return Err(Failure::new(exit::OS, message));
+        return Err(LoaderError::NotEthernet { interface: name() });
     }
-    if *mtu < MTU_MIN {
-        let message = format!(
-            "{name} has an MTU of {mtu} bytes, less than IPv6 and a datagram of Fogmix need: `ip link set dev {name} \
-             mtu 1500`, or at least {MTU_MIN}"
-        );
-        return Err(Failure::new(exit::OS, message));
+    if interface.mtu < MTU_MIN {
+        return Err(LoaderError::MtuTooSmall {
+            interface: name(),
+            mtu: interface.mtu,
+            least: MTU_MIN,
+        });
     }
     Ok(())
 }
 
-/// The kernel says no and the process has the usual capabilities.
-fn permission() -> Failure {
-    match missing_capabilities() {
-        Err(failure) => failure,
-        Ok(()) => Failure::new(
-            exit::PERMISSION,
-            "the kernel forbids BPF here although the capabilities are there: look for a seccomp filter, a security \
-             module or lockdown",
-        ),
-    }
+/// The kernel says no: for want of a capability, or although they are all there.
+fn permission() -> LoaderError {
+    missing_capabilities()
+        .err()
+        .unwrap_or(LoaderError::Forbidden)
 }
 
 /// Why a socket or its memory could not be made.
-pub(super) fn socket(what: &str, error: io::Error) -> Failure {
-    let message = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => return permission(),
-        Some(libc::EAFNOSUPPORT) => {
-            "the kernel has no AF_XDP sockets: it needs CONFIG_XDP_SOCKETS=y".to_owned()
-        }
-        Some(libc::ENOBUFS | libc::ENOMEM) => format!(
-            "{what}: not enough memory may be locked ({error}): give the loader CAP_IPC_LOCK or LimitMEMLOCK=infinity, \
-             or the node a smaller pool"
-        ),
-        Some(libc::EMFILE) => {
-            format!("{what}: too many open files: raise LimitNOFILE of the loader")
-        }
-        _ => format!("{what}: {error}"),
-    };
-    Failure::new(exit::OS, message)
-}
-
-/// A queue stayed taken.
-pub(super) fn queue_taken(interface: &str, queue: u32) -> Failure {
-    let message = format!(
-        "queue {queue} of {interface} is taken by another process's AF_XDP socket: stop that process (`ss --xdp` or \
-         `lsof | grep XDP` may name it)"
-    );
-    Failure::new(exit::OS, message)
+pub(super) fn socket(what: &str, error: io::Error) -> LoaderError {
+    let what = what.to_owned();
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => permission(),
+        Some(libc::EAFNOSUPPORT) => LoaderError::NoAfXdp,
+        Some(libc::ENOBUFS | libc::ENOMEM) => LoaderError::Memory { what, error },
+        Some(libc::EMFILE) => LoaderError::Descriptors { what },
+        _ => LoaderError::Socket { what, error },
+    }
 }
 
 #[cfg(test)]
@@ -251,9 +213,9 @@ mod tests {
             (libc::EINVAL, 1500, "--allow-generic"),
         ] {
             let error = io::Error::from_raw_os_error(number);
-            let failure = attach(&interface(mtu), Mode::Native, &error);
-            assert!(failure.message.contains("eth0"), "{failure}");
-            assert!(failure.message.contains(remedy), "{number}: {failure}");
+            let why = attach(&interface(mtu), Mode::Native, &error).to_string();
+            assert!(why.contains("eth0"), "{why}");
+            assert!(why.contains(remedy), "{number}: {why}");
         }
     }
 
@@ -264,18 +226,14 @@ mod tests {
             ..interface(mtu)
         };
         assert!(unsuitable(&ethernet(1280)).is_ok());
-        assert!(
-            unsuitable(&ethernet(1279))
-                .unwrap_err()
-                .message
-                .contains("mtu 1500")
-        );
-        assert!(
-            unsuitable(&interface(1500))
-                .unwrap_err()
-                .message
-                .contains("no Ethernet")
-        );
+        assert!(matches!(
+            unsuitable(&ethernet(1279)).unwrap_err(),
+            LoaderError::MtuTooSmall { mtu: 1279, .. }
+        ));
+        assert!(matches!(
+            unsuitable(&interface(1500)).unwrap_err(),
+            LoaderError::NotEthernet { .. }
+        ));
     }
 
     #[test]

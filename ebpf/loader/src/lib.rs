@@ -13,6 +13,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+mod error;
 pub mod exit;
 mod explain;
 mod interface;
@@ -39,7 +40,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
 
-use crate::exit::Failure;
+pub use error::LoaderError;
 
 /// Where link and maps are pinned unless told otherwise.
 pub const PINS: &str = "/sys/fs/bpf/fogmix";
@@ -118,7 +119,7 @@ impl Loader {
     ///
     /// # Errors
     /// A capability is missing, the pins or the socket can't be used, or another loader does.
-    pub fn new(options: Options) -> Result<Loader, Failure> {
+    pub fn new(options: Options) -> Result<Loader, LoaderError> {
         explain::missing_capabilities()?;
         raise_memlock();
         program::prepare(&options.pins)?;
@@ -136,7 +137,7 @@ impl Loader {
     ///
     /// # Errors
     /// The system failed the loop itself.
-    pub fn run(mut self, stop: OwnedFd) -> Result<(), Failure> {
+    pub fn run(mut self, stop: OwnedFd) -> Result<(), LoaderError> {
         let served = self.server.run(&stop);
         let _ = fs::remove_file(&self.socket);
         served
@@ -146,7 +147,7 @@ impl Loader {
     ///
     /// # Errors
     /// As for [`Loader::new`].
-    pub fn start(options: Options) -> Result<Handle, Failure> {
+    pub fn start(options: Options) -> Result<Handle, LoaderError> {
         let loader = Loader::new(options)?;
         let (stop, stopped) = UnixStream::pair()?;
         let thread = std::thread::Builder::new()
@@ -185,29 +186,22 @@ impl Drop for Handle {
 ///
 /// # Errors
 /// Nobody listens there, this user may not connect, or the loader refused.
-pub fn ask(socket: &Path, request: &Request) -> Result<Reply, Failure> {
+pub fn ask(socket: &Path, request: &Request) -> Result<Reply, LoaderError> {
     let channel = Channel::connect(socket).map_err(|error| {
-        let message = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
-                "mixctld is not running: nobody listens at {} (start it as root, or give its --socket)",
-                socket.display()
-            ),
-            io::ErrorKind::PermissionDenied => format!(
-                "{} is not for this user: run as root, or as the user of mixctld",
-                socket.display()
-            ),
-            _ => format!("{}: {error}", socket.display()),
-        };
-        Failure::new(Failure::from(error).code, message)
+        let path = socket.to_owned();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                LoaderError::NotRunning { path }
+            }
+            io::ErrorKind::PermissionDenied => LoaderError::NotForThisUser { path },
+            _ => LoaderError::Unreachable { path, error },
+        }
     })?;
     channel.send(request, &[])?;
     match channel.receive::<Reply>()? {
-        Some((Reply::Refused { message, code }, _)) => Err(Failure { code, message }),
+        Some((Reply::Refused(refusal), _)) => Err(LoaderError::Refused(refusal)),
         Some((reply, _)) => Ok(reply),
-        None => Err(Failure::new(
-            exit::OS,
-            "mixctld closed the connection: its log says why",
-        )),
+        None => Err(LoaderError::HungUp),
     }
 }
 
@@ -225,23 +219,21 @@ fn raise_memlock() {
     }
 }
 
-fn lock(pins: &Path) -> Result<OwnedFd, Failure> {
+fn lock(pins: &Path) -> Result<OwnedFd, LoaderError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(pins, flags, Mode::empty()).map_err(io::Error::from)?;
     rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        let message = format!(
-            "another mixctld uses {}: stop it first, or give this one its own --pins and --socket",
-            pins.display()
-        );
-        Failure::new(exit::OS, message)
+        LoaderError::PinsTaken {
+            folder: pins.to_owned(),
+        }
     })?;
     Ok(folder)
 }
 
-fn listen(path: &Path, node_user: Option<User>) -> Result<OwnedFd, Failure> {
-    let fault = |error: io::Error| {
-        let message = format!("can't listen at {}: {error}", path.display());
-        Failure::new(Failure::from(error).code, message)
+fn listen(path: &Path, node_user: Option<User>) -> Result<OwnedFd, LoaderError> {
+    let fault = |error: io::Error| LoaderError::Listen {
+        path: path.to_owned(),
+        error,
     };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(fault)?;
@@ -249,18 +241,14 @@ fn listen(path: &Path, node_user: Option<User>) -> Result<OwnedFd, Failure> {
     let address = SocketAddrUnix::new(path).map_err(|error| fault(error.into()))?;
     if let Ok(found) = fs::symlink_metadata(path) {
         if !found.file_type().is_socket() {
-            let message = format!(
-                "{} is there and no socket: remove it or give another --socket",
-                path.display()
-            );
-            return Err(Failure::new(exit::OS, message));
+            return Err(LoaderError::NotASocket {
+                path: path.to_owned(),
+            });
         }
         if Channel::connect(path).is_ok() {
-            let message = format!(
-                "another mixctld listens at {}: stop it first",
-                path.display()
-            );
-            return Err(Failure::new(exit::OS, message));
+            return Err(LoaderError::SocketTaken {
+                path: path.to_owned(),
+            });
         }
         // A killed loader's.
         fs::remove_file(path).map_err(fault)?;
@@ -276,12 +264,11 @@ fn listen(path: &Path, node_user: Option<User>) -> Result<OwnedFd, Failure> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(fault)?;
     if let Some(user) = node_user {
         std::os::unix::fs::chown(path, None, Some(user.gid)).map_err(|error| {
-            let message = format!(
-                "can't give {} to group {}: {error}; the loader must be a member of it, or root",
-                path.display(),
-                user.gid
-            );
-            Failure::new(Failure::from(error).code, message)
+            LoaderError::SocketGroup {
+                path: path.to_owned(),
+                gid: user.gid,
+                error,
+            }
         })?;
     }
     rustix::net::listen(&listener, 16).map_err(|error| fault(error.into()))?;
@@ -316,11 +303,8 @@ mod tests {
     #[test]
     fn asking_where_nobody_listens_says_that_the_daemon_is_not_running() {
         let folder = tempfile::tempdir().unwrap();
-        let failure = ask(&folder.path().join("socket"), &Request::Status).unwrap_err();
-        assert!(
-            failure.message.contains("mixctld is not running"),
-            "{failure}"
-        );
+        let error = ask(&folder.path().join("socket"), &Request::Status).unwrap_err();
+        assert!(matches!(error, LoaderError::NotRunning { .. }), "{error}");
     }
 
     #[test]
@@ -332,12 +316,10 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         fs::remove_file(&path).unwrap();
         let first = listen(&path, None).unwrap();
-        assert!(
-            listen(&path, None)
-                .unwrap_err()
-                .message
-                .contains("stop it first")
-        );
+        assert!(matches!(
+            listen(&path, None).unwrap_err(),
+            LoaderError::SocketTaken { .. }
+        ));
         drop(first);
         let second = listen(&path, None).unwrap();
         assert_eq!(

@@ -21,7 +21,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use super::explain;
 use super::interface::Interface;
 use super::sockets;
-use crate::exit::{self, Failure};
+use crate::error::LoaderError;
 
 /// How long a queue may stay taken: the kernel gives a closed socket's queue back from a work queue, which took up to
 /// 365 ms when measured.
@@ -74,36 +74,33 @@ impl Opening {
         frames: Vec<u32>,
         ipv6: bool,
         busy_poll: bool,
-    ) -> Result<Opening, Failure> {
+    ) -> Result<Opening, LoaderError> {
         let name = &interface.name;
         if !interface.up {
-            let message = format!("{name} is down: `ip link set dev {name} up`");
-            return Err(Failure::new(exit::OS, message));
+            return Err(LoaderError::InterfaceDown {
+                interface: name.clone(),
+            });
         }
         let workers = frames.len();
         let total: u64 = frames.iter().map(|frames| u64::from(*frames)).sum();
         if workers == 0 || frames.contains(&0) || total > FRAMES_TOTAL_MAX {
-            let message = format!(
-                "{workers} workers with {total} frames: at least one of each is needed and at most {FRAMES_TOTAL_MAX} \
-                 frames are given"
-            );
-            return Err(Failure::new(exit::CONFIG, message));
+            return Err(LoaderError::Frames {
+                workers,
+                frames: total,
+                frames_max: FRAMES_TOTAL_MAX,
+            });
         }
         // The program knows no queue beyond its map; what comes there goes to the kernel's socket.
         let queues = receive_queues.min(XSKS_MAX as u32);
         if workers > queues as usize {
-            let message = format!(
-                "{workers} workers, but {name} has {queues} receive queue{}: give the node {queues} worker{}, or the \
-                 interface more queues (`ethtool -L {name} combined {workers}`; a veth: `rx {workers} tx {workers}`)",
-                plural(queues),
-                plural(queues),
-            );
-            return Err(Failure::new(exit::CONFIG, message));
+            return Err(LoaderError::TooFewQueues {
+                interface: name.clone(),
+                workers,
+                queues,
+            });
         }
         if workers + queues as usize > DESCRIPTORS_MAX {
-            let message =
-                format!("{workers} workers with {queues} queues are more than a message can carry");
-            return Err(Failure::new(exit::CONFIG, message));
+            return Err(LoaderError::TooManyDescriptors { workers, queues });
         }
         Ok(Opening {
             queues: deal(queues, workers),
@@ -128,7 +125,7 @@ impl Opening {
     }
 
     /// Goes on; true when all is made. False: a queue is taken, try again in a moment.
-    pub fn step(&mut self) -> Result<bool, Failure> {
+    pub fn step(&mut self) -> Result<bool, LoaderError> {
         for (index, queues) in self.queues.iter().enumerate() {
             if self.workers.len() == index {
                 let frames = self.frames.get(index).copied().unwrap_or_default();
@@ -161,7 +158,10 @@ impl Opening {
                     Ok(()) => worker.sockets.push((*queue, socket)),
                     Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                         if Instant::now() >= self.deadline {
-                            return Err(explain::queue_taken(&self.interface.name, *queue));
+                            return Err(LoaderError::QueueTaken {
+                                interface: self.interface.name.clone(),
+                                queue: *queue,
+                            });
                         }
                         self.unbound = Some(socket);
                         return Ok(false);
@@ -191,10 +191,6 @@ impl Opening {
     }
 }
 
-fn plural(count: u32) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
 /// Memory whose size nobody can change: whoever maps it can't be made to fault by the one who handed it over.
 fn memory(bytes: usize) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -212,7 +208,7 @@ fn set_up(
     worker: &Worker,
     owns: Option<(usize, u32)>,
     busy_poll: bool,
-) -> Result<OwnedFd, Failure> {
+) -> Result<OwnedFd, LoaderError> {
     let made = || -> io::Result<OwnedFd> {
         let socket = rustix::net::socket_with(
             AddressFamily::XDP,
@@ -232,10 +228,7 @@ fn set_up(
     };
     let socket = made().map_err(|error| explain::socket("an AF_XDP socket", error))?;
     if busy_poll {
-        sockets::prefer_busy_poll(socket.as_fd()).map_err(|error| {
-            let message = format!("busy polling: {error}; it needs Linux 5.11, or set it off in the node's configuration");
-            Failure::new(exit::OS, message)
-        })?;
+        sockets::prefer_busy_poll(socket.as_fd()).map_err(LoaderError::BusyPoll)?;
     }
     Ok(socket)
 }
@@ -302,7 +295,7 @@ mod tests {
             false,
         ) {
             Ok(_) => panic!("not refused"),
-            Err(failure) => failure.message,
+            Err(error) => error.to_string(),
         };
         assert!(refused(1, &[64, 64]).contains("ethtool -L eth0 combined 2"));
         assert!(refused(4, &[]).contains("at least one"));

@@ -19,7 +19,7 @@ use handover::protocol::Mode;
 use super::explain;
 use super::interface::{self, Interface};
 use super::maps::{Maps, NAMES};
-use crate::exit::{self, Failure};
+use crate::error::LoaderError;
 use crate::netns;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../programs/steer.o");
@@ -45,34 +45,24 @@ pub(super) struct Attached {
 }
 
 /// The folder of an interface's pins. Names that could leave `pins` are no interfaces'.
-pub(super) fn folder(pins: &Path, interface: &str) -> Result<PathBuf, Failure> {
+pub(super) fn folder(pins: &Path, interface: &str) -> Result<PathBuf, LoaderError> {
     if interface.is_empty() || interface.contains('/') || interface == "." || interface == ".." {
-        let message = format!("{interface:?} is no interface's name: see `ip link`");
-        return Err(Failure::new(exit::USAGE, message));
+        return Err(LoaderError::NotAName(interface.to_owned()));
     }
     Ok(pins.join(interface))
 }
 
 /// Makes the folder for all pins, which must lie on a BPF file system.
-pub(super) fn prepare(pins: &Path) -> Result<(), Failure> {
-    let fault = |error: io::Error| {
-        let message = format!(
-            "can't use {} for pins: {error}; is the BPF file system there (`mount -t bpf bpf /sys/fs/bpf`) and the \
-             folder the loader's?",
-            pins.display()
-        );
-        Failure::new(Failure::from(error).code, message)
-    };
-    make_folder(pins).map_err(fault)?;
+pub(super) fn prepare(pins: &Path) -> Result<(), LoaderError> {
+    let folder = pins.to_owned();
+    make_folder(pins).map_err(|error| LoaderError::Pins { folder, error })?;
     if netns::is_bpffs(pins) {
         return Ok(());
     }
     let _ = fs::remove_dir(pins);
-    let message = format!(
-        "{} is not on a BPF file system: `mount -t bpf bpf /sys/fs/bpf`, or --pins with a folder on one",
-        pins.display()
-    );
-    Err(Failure::new(exit::OS, message))
+    Err(LoaderError::NotBpffs {
+        folder: pins.to_owned(),
+    })
 }
 
 /// Attaches the program, or replaces the one that is there, atomically and with its maps. `current` is how an
@@ -83,17 +73,12 @@ pub(super) fn attach(
     current: Option<Mode>,
     config: Config,
     allow_generic: bool,
-) -> Result<Attached, Failure> {
+) -> Result<Attached, LoaderError> {
     let folder = folder(pins, &interface.name)?;
     match current {
-        Some(Mode::Generic) if !allow_generic => {
-            let name = &interface.name;
-            let message = format!(
-                "{name} runs the program in generic mode: allow that with --allow-generic, or `mixctl xdp detach \
-                 {name}` and attach again to try native mode"
-            );
-            Err(Failure::new(exit::OS, message))
-        }
+        Some(Mode::Generic) if !allow_generic => Err(LoaderError::GenericMode {
+            interface: interface.name.clone(),
+        }),
         Some(mode) => replace(&folder, interface, mode, config),
         None => {
             // What is pinned there is not on the interface: a failed attempt, or an interface that was made anew.
@@ -113,7 +98,7 @@ fn replace(
     interface: &Interface,
     mode: Mode,
     config: Config,
-) -> Result<Attached, Failure> {
+) -> Result<Attached, LoaderError> {
     let (mut ebpf, mut maps) = load(folder)?;
     let program = program(&mut ebpf)?;
     let link = PinnedLink::from_pin(folder.join(LINK)).map_err(|error| explain::load(&error))?;
@@ -142,7 +127,7 @@ fn attach_first(
     interface: &Interface,
     config: Config,
     allow_generic: bool,
-) -> Result<Attached, Failure> {
+) -> Result<Attached, LoaderError> {
     let (mut ebpf, mut maps) = load(folder)?;
     maps.configure(config)
         .map_err(|error| explain::load(&error))?;
@@ -156,7 +141,7 @@ fn attach_first(
             }
             let id = attach_in(program, interface, XdpMode::Skb)
                 .map_err(|error| explain::attach(interface, Mode::Generic, &error))?;
-            (id, Mode::Generic, Some(why.message))
+            (id, Mode::Generic, Some(why.to_string()))
         }
     };
     let link = program
@@ -192,7 +177,7 @@ fn attach_in(
 }
 
 /// Loads the program over the maps pinned in `folder`, which are made if they are not there.
-fn load(folder: &Path) -> Result<(Ebpf, Maps), Failure> {
+fn load(folder: &Path) -> Result<(Ebpf, Maps), LoaderError> {
     let mut loader = EbpfLoader::new();
     for name in NAMES {
         loader.map_pin_path(name, folder.join(name));
@@ -203,25 +188,20 @@ fn load(folder: &Path) -> Result<(Ebpf, Maps), Failure> {
             if io_error.raw_os_error() == Some(libc::EACCES) =>
         {
             // The verifier's refusal looks like a missing permission.
-            Failure::new(exit::OS, explain::whole(&error))
+            LoaderError::Verifier(explain::whole(&error))
         }
         _ => explain::load(&error),
     })?;
-    let maps = Maps::open(folder).map_err(|error| {
-        let message = format!(
-            "the maps pinned in {} are another version's ({}): detach, then attach",
-            folder.display(),
-            explain::whole(&error)
-        );
-        Failure::new(exit::OS, message)
+    let maps = Maps::open(folder).map_err(|error| LoaderError::OtherVersion {
+        folder: folder.to_owned(),
+        error: explain::whole(&error),
     })?;
     Ok((ebpf, maps))
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Failure> {
-    let missing = || Failure::new(exit::SOFTWARE, "the XDP object has no program named steer");
-    let program = ebpf.program_mut("steer").ok_or_else(missing)?;
-    program.try_into().map_err(|_| missing())
+fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoaderError> {
+    let program = ebpf.program_mut("steer").ok_or(LoaderError::NoProgram)?;
+    program.try_into().map_err(|_| LoaderError::NoProgram)
 }
 
 /// What an earlier loader left attached to this interface: its maps and how the program runs. `None` if the link pinned
@@ -229,7 +209,7 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Failure> {
 pub(super) fn take_over(
     pins: &Path,
     interface: &Interface,
-) -> Result<Option<(Mode, Maps)>, Failure> {
+) -> Result<Option<(Mode, Maps)>, LoaderError> {
     let folder = folder(pins, &interface.name)?;
     let Ok(link) = PinnedLink::from_pin(folder.join(LINK)) else {
         return Ok(None);
@@ -261,7 +241,7 @@ pub(super) fn is_failed_attempt(folder: &Path) -> bool {
 
 /// Takes the program off and removes everything pinned for it; true if anything was. Returns when the kernel has let go
 /// of the interface.
-pub(super) fn detach(pins: &Path, name: &str) -> Result<bool, Failure> {
+pub(super) fn detach(pins: &Path, name: &str) -> Result<bool, LoaderError> {
     let folder = folder(pins, name)?;
     if !folder.exists() {
         return Ok(false);
@@ -278,10 +258,9 @@ pub(super) fn detach(pins: &Path, name: &str) -> Result<bool, Failure> {
             break;
         }
         if Instant::now() > deadline {
-            let message = format!(
-                "the kernel keeps the program on {name}: is its link open elsewhere (`bpftool link`)?"
-            );
-            return Err(Failure::new(exit::OS, message));
+            return Err(LoaderError::StillAttached {
+                interface: name.to_owned(),
+            });
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -296,11 +275,11 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Removes a folder of pins; no error if it is not there.
-pub(super) fn remove(folder: &Path) -> Result<(), Failure> {
+pub(super) fn remove(folder: &Path) -> Result<(), LoaderError> {
     let gone = |result: io::Result<()>| match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            let message = format!("can't remove {}: {error}", folder.display());
-            Err(Failure::new(Failure::from(error).code, message))
+            let folder = folder.to_owned();
+            Err(LoaderError::Remove { folder, error })
         }
         _ => Ok(()),
     };

@@ -13,9 +13,9 @@ use rustix::net::SocketFlags;
 
 use super::open::Opening;
 use super::sockets::{self, Peer};
-use super::state::{ConnectionId, Owner, State, not_a_node};
+use super::state::{ConnectionId, Owner, State};
 use super::{User, explain, interface};
-use crate::exit::{self, Failure};
+use crate::error::LoaderError;
 
 /// Connections at a time: a node and a few operators.
 const CONNECTIONS_MAX: usize = 64;
@@ -61,7 +61,7 @@ impl Server {
     }
 
     /// Serves until `stop` is readable or closed.
-    pub fn run(&mut self, stop: &OwnedFd) -> Result<(), Failure> {
+    pub fn run(&mut self, stop: &OwnedFd) -> Result<(), LoaderError> {
         loop {
             let (stopped, knocked, ready) = self.wait(stop)?;
             if stopped {
@@ -80,7 +80,7 @@ impl Server {
     }
 
     /// Waits for something to do: whether to stop, whether somebody knocks, which connections have something.
-    fn wait(&self, stop: &OwnedFd) -> Result<(bool, bool, Vec<ConnectionId>), Failure> {
+    fn wait(&self, stop: &OwnedFd) -> Result<(bool, bool, Vec<ConnectionId>), LoaderError> {
         let mut ids = Vec::with_capacity(self.connections.len());
         let mut polled = vec![
             PollFd::new(stop, PollFlags::IN),
@@ -165,22 +165,19 @@ impl Server {
             Ok(None) => return self.end(id),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => return,
-                io::ErrorKind::InvalidData => {
-                    let message = format!("no request of this version: {error}");
-                    Err(Failure::new(exit::USAGE, message))
-                }
+                io::ErrorKind::InvalidData => Err(LoaderError::Malformed(error)),
                 _ => return self.end(id),
             },
         };
         match answer {
             Ok(Answer::Now(reply)) => self.reply(id, &reply),
             Ok(Answer::Later) => {}
-            Err(failure) => self.refuse(id, failure),
+            Err(error) => self.refuse(id, &error),
         }
     }
 
-    fn handle(&mut self, id: ConnectionId, request: Request) -> Result<Answer, Failure> {
-        let connection = self.connections.get_mut(&id).ok_or_else(not_a_node)?;
+    fn handle(&mut self, id: ConnectionId, request: Request) -> Result<Answer, LoaderError> {
+        let connection = self.connections.get_mut(&id).ok_or(LoaderError::NotANode)?;
         let peer = connection.peer;
         let operator = peer.uid == 0 || peer.uid == self.own_uid;
         let allowed = match request.needs() {
@@ -189,12 +186,7 @@ impl Server {
             Needs::Operator => operator,
         };
         if !allowed {
-            let message = format!(
-                "user {} may not do this: attaching and detaching is for root and the user of mixctld, sockets also for \
-                 its --node-user",
-                peer.uid
-            );
-            return Err(Failure::new(exit::PERMISSION, message));
+            return Err(LoaderError::NotAllowed { uid: peer.uid });
         }
         let done = match request {
             Request::Attach {
@@ -214,9 +206,7 @@ impl Server {
                 busy_poll,
             } => {
                 if self.state.owned(id).is_some() {
-                    let message =
-                        "this connection has a node's sockets already: one node, one connection";
-                    return Err(Failure::new(exit::USAGE, message));
+                    return Err(LoaderError::AlreadyANode);
                 }
                 connection.handed.clear();
                 let interface = self.state.claim(Owner {
@@ -231,16 +221,16 @@ impl Server {
                     });
                 match opening {
                     Ok(opening) => connection.opening = Some(opening),
-                    Err(failure) => {
+                    Err(error) => {
                         self.state.ended(id);
-                        return Err(failure);
+                        return Err(error);
                     }
                 }
                 return Ok(Answer::Later);
             }
             Request::Ready => {
                 if connection.handed.is_empty() {
-                    return Err(not_a_node());
+                    return Err(LoaderError::NotANode);
                 }
                 self.state
                     .steer(id, std::mem::take(&mut connection.handed))?;
@@ -254,8 +244,7 @@ impl Server {
                 connection.resumed.extend(indices);
                 if connection.resumed.len() > SESSIONS_MAX {
                     connection.resumed.clear();
-                    let message = format!("more than {SESSIONS_MAX} receiver indices");
-                    return Err(Failure::new(exit::USAGE, message));
+                    return Err(LoaderError::TooManyIndices { max: SESSIONS_MAX });
                 }
                 if !more {
                     let indices = std::mem::take(&mut connection.resumed);
@@ -282,12 +271,11 @@ impl Server {
                 Reply::Done
             }
             Request::Refresh { next_hops } => {
-                let (name, _) = self.state.owned(id).ok_or_else(not_a_node)?;
+                let (name, _) = self.state.owned(id).ok_or(LoaderError::NotANode)?;
                 let Some(interface) = interface::named(name)? else {
-                    return Err(Failure::new(
-                        exit::OS,
-                        format!("{name} is gone: see `ip link`"),
-                    ));
+                    return Err(LoaderError::InterfaceGone {
+                        interface: name.clone(),
+                    });
                 };
                 // A refusal is of one next hop, which the node finds unresolved.
                 let next_hops = next_hops.get(..ADDRESSES_MAX).unwrap_or(&next_hops);
@@ -313,10 +301,10 @@ impl Server {
             match opening.step() {
                 Ok(false) => {}
                 Ok(true) => self.hand_over(id),
-                Err(failure) => {
+                Err(error) => {
                     connection.opening = None;
                     self.state.ended(id);
-                    self.refuse(id, failure);
+                    self.refuse(id, &error);
                 }
             }
         }
@@ -331,7 +319,7 @@ impl Server {
         };
         let Some((_, attachment)) = self.state.owned(id) else {
             // Taken off meanwhile.
-            return self.refuse(id, not_a_node());
+            return self.refuse(id, &LoaderError::NotANode);
         };
         let interface = opening.interface();
         let opened = Opened {
@@ -361,10 +349,9 @@ impl Server {
             .collect();
     }
 
-    fn refuse(&mut self, id: ConnectionId, failure: Failure) {
-        tracing::debug!("refused: {failure}");
-        let Failure { message, code } = failure;
-        self.reply(id, &Reply::Refused { message, code });
+    fn refuse(&mut self, id: ConnectionId, error: &LoaderError) {
+        tracing::debug!("refused: {error}");
+        self.reply(id, &Reply::Refused(error.refusal()));
     }
 
     fn reply(&mut self, id: ConnectionId, reply: &Reply) {

@@ -13,7 +13,7 @@ use handover::protocol::{InterfaceStats, InterfaceStatus, Mode, Reply};
 use super::interface::{self, Interface};
 use super::maps::{self, Maps};
 use super::{GRACE, explain, program, sockets};
-use crate::exit::{self, Failure};
+use crate::error::LoaderError;
 
 /// A connection's number; never used twice.
 pub(super) type ConnectionId = u64;
@@ -57,7 +57,7 @@ pub(super) struct State {
 
 impl State {
     /// Takes over what is pinned.
-    pub fn take_over(pins: &Path) -> Result<State, Failure> {
+    pub fn take_over(pins: &Path) -> Result<State, LoaderError> {
         let mut attachments = BTreeMap::new();
         for name in program::pinned(pins) {
             let folder = program::folder(pins, &name)?;
@@ -84,7 +84,7 @@ impl State {
                 Ok(None) => tracing::warn!(
                     "what is pinned for {name} is not on it any more: attach again, or detach to remove it"
                 ),
-                Err(failure) => tracing::warn!("{name} is not taken over: {failure}"),
+                Err(error) => tracing::warn!("{name} is not taken over: {error}"),
             }
         }
         Ok(State {
@@ -138,14 +138,14 @@ impl State {
         port: u16,
         allow_generic: bool,
         capacity_pps: u32,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply, LoaderError> {
         program::folder(&self.pins, name)?;
         if port == 0 || capacity_pps < maps::CAPACITY_MIN {
-            let message = format!(
-                "port {port}, capacity {capacity_pps}: the port is 1 to 65535 and the capacity at least {} packets/s",
-                maps::CAPACITY_MIN
-            );
-            return Err(Failure::new(exit::USAGE, message));
+            return Err(LoaderError::OutOfBounds {
+                port,
+                capacity_pps,
+                capacity_min: maps::CAPACITY_MIN,
+            });
         }
         let interface = interface::named(name)?.ok_or_else(|| unknown(name))?;
         explain::unsuitable(&interface)?;
@@ -178,19 +178,19 @@ impl State {
         })
     }
 
-    pub fn detach(&mut self, name: &str) -> Result<Reply, Failure> {
+    pub fn detach(&mut self, name: &str) -> Result<Reply, LoaderError> {
         // The maps' last descriptors but for the program's.
         let known = self.attachments.remove(name).is_some();
         if program::detach(&self.pins, name)? || known {
             return Ok(Reply::Done);
         }
-        let message =
-            format!("nothing is attached to {name}: `mixctl xdp status` shows what is where");
-        Err(Failure::new(exit::USAGE, message))
+        Err(LoaderError::NothingAttached {
+            interface: name.to_owned(),
+        })
     }
 
-    pub fn status(&self) -> Result<Reply, Failure> {
-        let status = |(name, attachment): (&String, &Attachment)| -> Result<_, Failure> {
+    pub fn status(&self) -> Result<Reply, LoaderError> {
+        let status = |(name, attachment): (&String, &Attachment)| -> Result<_, LoaderError> {
             let wrong = |error: MapError| explain::map(name, &error);
             Ok(InterfaceStatus {
                 interface: name.clone(),
@@ -212,8 +212,8 @@ impl State {
         Ok(Reply::Status { interfaces })
     }
 
-    pub fn stats(&self) -> Result<Reply, Failure> {
-        let stats = |(name, attachment): (&String, &Attachment)| -> Result<_, Failure> {
+    pub fn stats(&self) -> Result<Reply, LoaderError> {
+        let stats = |(name, attachment): (&String, &Attachment)| -> Result<_, LoaderError> {
             let counters = attachment
                 .maps
                 .counters()
@@ -236,48 +236,46 @@ impl State {
     }
 
     /// The attached interface that a node at `address` belongs to.
-    fn at(&mut self, address: SocketAddr) -> Result<(Interface, &mut Attachment), Failure> {
-        let wrong = |message| Err(Failure::new(exit::CONFIG, message));
-        let Some(index) = interface::with_address(address.ip())? else {
-            return wrong(format!(
-                "no interface has the address {}: give the node its interface's own (`ip address`)",
-                address.ip()
-            ));
+    fn at(&mut self, address: SocketAddr) -> Result<(Interface, &mut Attachment), LoaderError> {
+        let (port, address) = (address.port(), address.ip());
+        let Some(index) = interface::with_address(address)? else {
+            return Err(LoaderError::NoInterfaceWith { address });
         };
         let Some(interface) = interface::all()?
             .into_iter()
             .find(|found| found.index == index)
         else {
-            return wrong(format!("the interface with {} is gone", address.ip()));
+            return Err(LoaderError::InterfaceWithGone { address });
         };
         let name = &interface.name;
-        let port = address.port();
         let Some(attachment) = self.attachments.get_mut(name) else {
-            return wrong(format!(
-                "the XDP program is not on {name}: `mixctl xdp attach {name} --port {port}`"
-            ));
+            return Err(LoaderError::NotAttached {
+                interface: name.clone(),
+                port,
+            });
         };
         let attached = attachment
             .maps
             .port()
             .map_err(|error| explain::map(name, &error))?;
         if attached != port {
-            return wrong(format!(
-                "the program on {name} is for port {attached}, not {port}: `mixctl xdp attach {name} --port {port}`"
-            ));
+            return Err(LoaderError::OtherPort {
+                interface: name.clone(),
+                attached,
+                port,
+            });
         }
         Ok((interface, attachment))
     }
 
     /// Makes `owner` the node of its interface, for its sockets to be opened.
-    pub fn claim(&mut self, owner: Owner) -> Result<Interface, Failure> {
+    pub fn claim(&mut self, owner: Owner) -> Result<Interface, LoaderError> {
         let (interface, attachment) = self.at(owner.address)?;
         if let Some(other) = attachment.owner {
-            let message = format!(
-                "{} has a node already (process {}): stop that one first",
-                interface.name, other.pid
-            );
-            return Err(Failure::new(exit::OS, message));
+            return Err(LoaderError::HasNode {
+                interface: interface.name,
+                pid: other.pid,
+            });
         }
         attachment
             .abandon()
@@ -288,15 +286,13 @@ impl State {
 
     /// Gives a node back what it had before the loader was restarted: `indices` are all it uses. Its sockets are still
     /// in the map. Also lets a node come back on a new connection while the loader still holds the old one.
-    pub fn resume(&mut self, owner: Owner, indices: &HashSet<u32>) -> Result<(), Failure> {
+    pub fn resume(&mut self, owner: Owner, indices: &HashSet<u32>) -> Result<(), LoaderError> {
         let (interface, attachment) = self.at(owner.address)?;
         let same_process = attachment.owner.is_some_and(|other| other.pid == owner.pid);
         if !same_process && (attachment.owner.is_some() || attachment.orphaned_until.is_none()) {
-            let message = format!(
-                "{} has nothing to resume: its sockets were taken out of use, or it has another node; open new ones",
-                interface.name
-            );
-            return Err(Failure::new(exit::OS, message));
+            return Err(LoaderError::NothingToResume {
+                interface: interface.name,
+            });
         }
         if !same_process {
             // The map can't be read back, but a node always gets all queues.
@@ -317,8 +313,8 @@ impl State {
         &mut self,
         connection: ConnectionId,
         sockets: Vec<(u32, OwnedFd)>,
-    ) -> Result<(), Failure> {
-        let (name, attachment) = self.owned(connection).ok_or_else(not_a_node)?;
+    ) -> Result<(), LoaderError> {
+        let (name, attachment) = self.owned(connection).ok_or(LoaderError::NotANode)?;
         for (queue, socket) in &sockets {
             if let Err(error) = attachment.maps.steer(*queue, socket.as_fd()) {
                 let _ = attachment.maps.steer_nothing();
@@ -334,38 +330,28 @@ impl State {
         &mut self,
         connection: ConnectionId,
         change: impl FnOnce(&mut Maps) -> Result<(), MapError>,
-    ) -> Result<(), Failure> {
-        let (name, attachment) = self.owned(connection).ok_or_else(not_a_node)?;
+    ) -> Result<(), LoaderError> {
+        let (name, attachment) = self.owned(connection).ok_or(LoaderError::NotANode)?;
         change(&mut attachment.maps).map_err(|error| explain::map(name, &error))
     }
 }
 
-/// A request that only a node may send.
-pub(super) fn not_a_node() -> Failure {
-    Failure::new(
-        exit::USAGE,
-        "this connection has no node's sockets: open them first, and again after a detach",
-    )
-}
-
-fn unknown(name: &str) -> Failure {
-    let names: Vec<String> = interface::all()
+fn unknown(name: &str) -> LoaderError {
+    let there: Vec<String> = interface::all()
         .unwrap_or_default()
         .into_iter()
         .map(|interface| interface.name)
         .filter(|name| name != "lo")
         .collect();
-    let nearest = names
+    let nearest = there
         .iter()
         .map(|other| (strsim::damerau_levenshtein(name, other), other))
         .filter(|(distance, _)| *distance <= 2)
-        .min();
-    let message = match nearest {
-        Some((_, other)) => format!("there is no interface {name}: did you mean {other}?"),
-        None => format!(
-            "there is no interface {name}: there is {}",
-            names.join(", ")
-        ),
-    };
-    Failure::new(exit::USAGE, message)
+        .min()
+        .map(|(_, other)| other.clone());
+    LoaderError::UnknownInterface {
+        name: name.to_owned(),
+        nearest,
+        there,
+    }
 }

@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handover::channel::Channel;
-use handover::protocol::{ADDRESSES_MAX, LIST_MAX, Mode, Opened, Peer, Reply, Request};
+use handover::protocol::{
+    ADDRESSES_MAX, LIST_MAX, Mode, Opened, Peer, Refusal, RefusalKind, Reply, Request,
+};
 use mixnode::loader_link::{Connection, Indices, Loader, LoaderError};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -149,16 +151,24 @@ fn answers_that_do_not_fit_the_question_are_refused() {
 }
 
 #[test]
-fn a_refusal_brings_the_loaders_words_and_its_exit_code() {
+fn a_refusal_brings_its_kind_the_loaders_words_and_its_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let played = Played::listen(folder.path().join("loader"));
     let path = played.path.clone();
     let (_requests, _, thread) = played.serve(|_| {
-        let message = "eth0 has 1 queue for 2 workers: ethtool -L eth0 combined 2".to_owned();
-        (Reply::Refused { message, code: 78 }, 0)
+        let refusal = Refusal {
+            kind: RefusalKind::TooFewQueues,
+            message: "eth0 has 1 queue for 2 workers: ethtool -L eth0 combined 2".to_owned(),
+            code: 78,
+        };
+        (Reply::Refused(refusal), 0)
     });
     let connection = Connection::connect(&path).unwrap();
     let refused = connection.open(address(), &[64, 64], false).unwrap_err();
+    assert!(matches!(
+        &refused,
+        LoaderError::Refused(refusal) if refusal.kind == RefusalKind::TooFewQueues
+    ));
     let refused = mixnode::process::NodeError::from(refused);
     assert_eq!(refused.exit_code(), 78);
     assert!(refused.to_string().contains("1 queue for 2 workers"));
@@ -176,8 +186,12 @@ fn an_index_is_let_in_when_the_loader_has_done_it_and_not_otherwise() {
     let path = played.path.clone();
     let (requests, _, thread) = played.serve(|request| match request {
         Request::AddIndex { index: 13 } => {
-            let message = "the map is full".to_owned();
-            (Reply::Refused { message, code: 71 }, 0)
+            let refusal = Refusal {
+                kind: RefusalKind::Full,
+                message: "the map is full".to_owned(),
+                code: 71,
+            };
+            (Reply::Refused(refusal), 0)
         }
         _ => (Reply::Done, 0),
     });

@@ -244,7 +244,7 @@ impl Host {
         };
         match ask(&channel, &request)? {
             Reply::Attached { mode, .. } => Ok(mode),
-            Reply::Refused { message, code } => Err(Failure::new(code, message)),
+            Reply::Refused(refusal) => Err(refusal.into()),
             _ => Err(unexpected()),
         }
     }

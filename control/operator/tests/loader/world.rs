@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handover::channel::Channel;
-use handover::protocol::{InterfaceStatus, Opened, Reply, Request};
+use handover::protocol::{InterfaceStatus, Opened, Refusal, RefusalKind, Reply, Request};
 use loader::netns::{self, End, Namespace};
 use loader::{Handle, Loader, Options, User};
 
@@ -115,16 +115,16 @@ impl World {
         (ip, PORT).into()
     }
 
-    /// What the loader says to one request; its words if it refuses.
-    pub fn ask(&self, request: &Request) -> Result<Reply, String> {
-        loader::ask(&self.socket(), request).map_err(|failure| failure.message)
+    /// What the loader says to one request; why if it refuses.
+    pub fn ask(&self, request: &Request) -> Result<Reply, Refusal> {
+        loader::ask(&self.socket(), request).map_err(|error| error.refusal())
     }
 
-    pub fn attach(&self) -> Result<Reply, String> {
+    pub fn attach(&self) -> Result<Reply, Refusal> {
         self.attach_with(false)
     }
 
-    pub fn attach_with(&self, allow_generic: bool) -> Result<Reply, String> {
+    pub fn attach_with(&self, allow_generic: bool) -> Result<Reply, Refusal> {
         self.ask(&Request::Attach {
             interface: "eth0".to_owned(),
             port: PORT,
@@ -133,7 +133,7 @@ impl World {
         })
     }
 
-    pub fn detach(&self) -> Result<Reply, String> {
+    pub fn detach(&self) -> Result<Reply, Refusal> {
         self.ask(&Request::Detach {
             interface: "eth0".to_owned(),
         })
@@ -276,17 +276,17 @@ pub struct Node {
 }
 
 /// One request over a connection.
-pub fn over(channel: &Channel, request: &Request) -> Result<(Reply, Vec<OwnedFd>), String> {
+pub fn over(channel: &Channel, request: &Request) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
     channel.send(request, &[]).unwrap();
     match channel.receive().unwrap().expect("the loader hung up") {
-        (Reply::Refused { message, .. }, _) => Err(message),
+        (Reply::Refused(refusal), _) => Err(refusal),
         answer => Ok(answer),
     }
 }
 
 impl Node {
     /// Opens sockets for `workers` workers; fills their rings.
-    pub fn open(socket: &Path, address: SocketAddr, workers: usize) -> Result<Node, String> {
+    pub fn open(socket: &Path, address: SocketAddr, workers: usize) -> Result<Node, Refusal> {
         let channel = Channel::connect(socket).unwrap();
         let request = Request::Open {
             address,
@@ -318,10 +318,10 @@ impl Node {
 
     /// As [`Node::open`], after the death of another one: a process that some other test starts holds copies of the
     /// dead one's descriptors until its `exec`.
-    pub fn open_next(socket: &Path, address: SocketAddr, workers: usize) -> Result<Node, String> {
+    pub fn open_next(socket: &Path, address: SocketAddr, workers: usize) -> Result<Node, Refusal> {
         eventually("the other node's end", || {
             match Node::open(socket, address, workers) {
-                Err(refused) if refused.contains("has a node already") => None,
+                Err(refused) if refused.kind == RefusalKind::HasNode => None,
                 other => Some(other),
             }
         })
@@ -338,7 +338,7 @@ impl Node {
         node
     }
 
-    pub fn ask(&self, request: &Request) -> Result<Reply, String> {
+    pub fn ask(&self, request: &Request) -> Result<Reply, Refusal> {
         over(&self.channel, request).map(|(reply, _)| reply)
     }
 

@@ -193,7 +193,7 @@ impl Keeper {
     ) -> Option<bool> {
         match question(self.connection.as_ref()?) {
             Ok(()) => Some(true),
-            Err(error @ LoaderError::Refused { .. }) => {
+            Err(error @ LoaderError::Refused(_)) => {
                 self.complain("the loader refuses", &error);
                 Some(false)
             }

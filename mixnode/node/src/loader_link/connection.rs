@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use handover::channel::Channel;
-use handover::protocol::{ADDRESSES_MAX, LIST_MAX, Opened, Peer, Reply, Request};
+use handover::protocol::{ADDRESSES_MAX, LIST_MAX, Opened, Peer, Refusal, Reply, Request};
 use port::QueueSocket;
 
 /// How long the loader may take to answer: what it does takes microseconds, but for sockets that another process is
@@ -34,13 +34,8 @@ pub enum LoaderError {
         error: io::Error,
     },
     /// It said no, why, and what to do.
-    #[error("{message}")]
-    Refused {
-        /// In its words.
-        message: String,
-        /// The exit code it thinks right.
-        code: u8,
-    },
+    #[error("{0}")]
+    Refused(Refusal),
     /// The connection broke or the answer did not come.
     #[error("the loader did not answer: {0}: see its log, and start it again")]
     Lost(#[from] io::Error),
@@ -191,9 +186,7 @@ impl Connection {
         self.channel.send(request, &[])?;
         match self.channel.receive::<Reply>()? {
             None => Err(LoaderError::Lost(io::ErrorKind::ConnectionReset.into())),
-            Some((Reply::Refused { message, code }, _)) => {
-                Err(LoaderError::Refused { message, code })
-            }
+            Some((Reply::Refused(refusal), _)) => Err(LoaderError::Refused(refusal)),
             Some(answer) => Ok(answer),
         }
     }

@@ -58,7 +58,7 @@ impl NodeError {
                 of_io(error)
             }
             NodeError::Address(ExclusiveError::Permission(_)) => exit::PERMISSION,
-            NodeError::Loader(LoaderError::Refused { code, .. }) => *code,
+            NodeError::Loader(LoaderError::Refused(refusal)) => refusal.code,
             NodeError::Loader(LoaderError::Unreachable { error, .. }) => of_io(error),
             NodeError::Address(_)
             | NodeError::Uring(_)
