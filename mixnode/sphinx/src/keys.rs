@@ -1,11 +1,11 @@
 //! A node's secret of one epoch, and the keys one hop derives for one packet.
 
 use crate::geometry::{CIPHER_KEY_BYTES, KEM_BYTES, MAC_BYTES, MAC_OFFSET, ROUTING_OFFSET, read};
+use crate::lanes::public_key;
 use crate::wipe::{Wiping, wipe};
 use crate::{HEADER_BYTES, ROUTING_BYTES};
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use rand_core::CryptoRng;
-use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
 /// What a hop remembers of a packet it has opened. It depends on the KEM ciphertext and the hop's key alone, so no
@@ -48,11 +48,6 @@ impl EpochSecret {
     pub(crate) fn secret(&self) -> &[u8; 32] {
         &self.secret
     }
-}
-
-/// The secret's clamped multiple of the base point.
-pub(crate) fn public_key(secret: &[u8; 32]) -> [u8; 32] {
-    PublicKey::from(&StaticSecret::from(*secret)).to_bytes()
 }
 
 /// What one hop knows of one packet.

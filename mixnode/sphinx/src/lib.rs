@@ -8,6 +8,7 @@
 //! * A sender builds packets with [`wrap`], or, to be answered without being known, a reply block with
 //!   [`surb_create`]; whoever holds the reply block spends it with [`surb_use`] and its creator reads the answer
 //!   with [`surb_open`].
+//!   Several of these at once, in common batches, are made by [`wrap_batch`].
 //! * A hop opens packets with [`Engine::unwrap_batch`], up to [`BATCH_MAX`] at a time and in place.
 //!
 //! Layer order, epochs, the replay filter and the waiting are the caller's.
@@ -27,6 +28,7 @@ mod keys;
 pub mod lanes;
 #[cfg(feature = "nym")]
 pub mod nym;
+mod pairs;
 #[cfg(feature = "parts")]
 #[doc(hidden)]
 pub mod parts;
@@ -34,6 +36,7 @@ mod surb;
 mod unwrap;
 mod wipe;
 mod wrap;
+mod wrap_batch;
 
 pub use geometry::{
     BATCH_MAX, BODY_BYTES, CHECK_BYTES, FINAL_BLOCK_BYTES, GeometryField, HEADER_BYTES,
@@ -45,3 +48,4 @@ pub use keys::{EpochSecret, ReplayTag};
 pub use surb::{Surb, SurbSecret, surb_create, surb_open, surb_use};
 pub use unwrap::{Engine, Job, Reject, ReplayFilter, Unwrapped};
 pub use wrap::{PathHop, WrapError, wrap};
+pub use wrap_batch::{WrapJob, Wrapped, wrap_batch};

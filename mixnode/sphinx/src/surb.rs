@@ -2,7 +2,10 @@
 
 use crate::geometry::{CHECK_BYTES, CIPHER_KEY_BYTES, read};
 use crate::header::is_zero;
-use crate::wrap::{BodyKeys, build_header};
+use crate::keys::KeyDerivation;
+use crate::lanes::Lanes;
+use crate::pairs::Pairs;
+use crate::wrap::{BodyKeys, Draft};
 use crate::{
     BODY_BYTES, DestinationTag, HEADER_BYTES, Id, PACKET_BYTES, PathHop, REPLY_BYTES, Reject,
     SURB_BYTES, Terminal, WrapError, hctr2,
@@ -45,7 +48,7 @@ impl Surb {
 /// What the creator of a reply block keeps to read the reply. Wiped when dropped.
 pub struct SurbSecret {
     hops: BodyKeys,
-    replier: Zeroizing<[u8; CIPHER_KEY_BYTES]>,
+    replier: ReplierKey,
 }
 
 /// Makes a reply block whose reply takes `path`, valid in `epoch`, to the client `destination`, where `id` names it.
@@ -61,14 +64,38 @@ pub fn surb_create<R: CryptoRng + ?Sized>(
     destination: DestinationTag,
     id: Id,
 ) -> Result<(Surb, SurbSecret), WrapError> {
+    let derivation = KeyDerivation::new();
+    let mut pairs = Pairs::new();
+    let draft = Draft::draw(rng, path, &mut pairs)?;
+    let replier = draw_replier_key(rng);
+    pairs.multiply(Lanes::detect());
+    let terminal = Terminal::Deliver { destination, id };
+    let (header, hops) = draft.header(path, &terminal, &pairs, &derivation)?;
+    assemble(path, epoch, &header, hops, replier)
+}
+
+/// The one key that the replier gets.
+pub(crate) type ReplierKey = Zeroizing<[u8; CIPHER_KEY_BYTES]>;
+
+pub(crate) fn draw_replier_key<R: CryptoRng + ?Sized>(rng: &mut R) -> ReplierKey {
+    let mut key = ReplierKey::default();
+    rng.fill_bytes(&mut *key);
+    key
+}
+
+/// The reply block of a header, and what its creator keeps.
+pub(crate) fn assemble(
+    path: &[PathHop],
+    epoch: u32,
+    header: &[u8; HEADER_BYTES],
+    hops: BodyKeys,
+    replier: ReplierKey,
+) -> Result<(Surb, SurbSecret), WrapError> {
     let first = path.first().ok_or(WrapError::PathEmpty)?;
-    let (header, hops) = build_header(rng, path, &Terminal::Deliver { destination, id })?;
-    let mut replier = Zeroizing::new([0; CIPHER_KEY_BYTES]);
-    rng.fill_bytes(&mut *replier);
     let mut bytes = Zeroizing::new([0; SURB_BYTES]);
     bytes[..FIRST_HOP_OFFSET].copy_from_slice(&epoch.to_le_bytes());
     bytes[FIRST_HOP_OFFSET..HEADER_OFFSET].copy_from_slice(&first.node.to_le_bytes());
-    bytes[HEADER_OFFSET..KEY_OFFSET].copy_from_slice(&header);
+    bytes[HEADER_OFFSET..KEY_OFFSET].copy_from_slice(header);
     bytes[KEY_OFFSET..].copy_from_slice(&*replier);
     Ok((Surb(bytes), SurbSecret { hops, replier }))
 }

@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx::BATCH_MAX;
-use sphinx::lanes::Lanes;
+use sphinx::lanes::{ENCAPSULATE_MAX, Lanes};
 
 type Bytes = [u8; 32];
 
@@ -43,6 +43,21 @@ fn input(rng: &mut ChaCha20Rng) -> Bytes {
     }
 }
 
+/// Both results of a pair, for as many of the pairs as one call takes.
+fn encapsulations_agree(k: &[Bytes], u: &[Bytes], expected: &[Bytes]) {
+    let length = k.len().min(ENCAPSULATE_MAX);
+    let base = x25519_dalek::X25519_BASEPOINT_BYTES;
+    for lanes in Lanes::available() {
+        let (mut shared, mut public_keys) = (vec![[0; 32]; length], vec![[0; 32]; length]);
+        lanes.encapsulate(&k[..length], &u[..length], &mut shared, &mut public_keys);
+        assert_eq!(shared, expected[..length], "{}", lanes.name());
+        for (public_key, k) in public_keys.iter().zip(k) {
+            let expected = x25519_dalek::x25519(*k, base);
+            assert_eq!(*public_key, expected, "{}: scalar {k:02x?}", lanes.name());
+        }
+    }
+}
+
 fn agree(count: usize, seed: u64) {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let mut done = 0;
@@ -69,6 +84,7 @@ fn agree(count: usize, seed: u64) {
                 );
             }
         }
+        encapsulations_agree(&k, &u, &expected);
         done += length;
     }
 }

@@ -3,9 +3,12 @@
 
 use core::arch::x86_64::*;
 
+use super::RESULTS_MAX;
+use super::base;
 use super::field::Field as _;
 use super::ladder::{self, Projective};
 use super::radix51::{Doubles, Radix51};
+use super::work::Work;
 
 cpufeatures::new!(cpu, "avx2", "fma");
 
@@ -28,32 +31,36 @@ impl Avx2 {
         cpu::get().then_some(Self(()))
     }
 
-    /// X25519 of up to 64 pairs of scalar and point.
-    pub(super) fn x25519(self, scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
+    /// What `work` asks for.
+    pub(super) fn multiply(self, work: &mut Work<'_>) {
         // SAFETY: `self` exists, so the features are there.
-        unsafe { batch(self, scalars, points, out) }
+        unsafe { batch(self, work) }
     }
 }
 
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-fn batch(cpu: Avx2, scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
+fn batch(cpu: Avx2, work: &mut Work<'_>) {
     let f = Radix51(cpu);
     let zero = f.load(&[[0; 8]; 5]);
-    let mut groups = [Projective { x: zero, z: zero }; 16];
-    let mut count = 0;
-    for (group, (scalars, points)) in groups
-        .iter_mut()
-        .zip(scalars.chunks(4).zip(points.chunks(4)))
-    {
-        // Lanes without a pair compute 2^254 times the point 0.
-        let (mut k, mut u) = ([[0; 32]; 8], [[0; 32]; 8]);
-        k[..scalars.len()].copy_from_slice(scalars);
-        u[..points.len()].copy_from_slice(points);
-        *group = one_group(cpu, &k, &u);
-        count += 1;
+    let mut groups = [Projective { x: zero, z: zero }; RESULTS_MAX / 4];
+    let count = work.scalars.len().div_ceil(4);
+    for (group, place) in groups.iter_mut().take(count).enumerate() {
+        *place = one_group(cpu, &work.scalars(group, 4), &work.points(group, 4));
     }
-    ladder::affine(f, &mut groups[..count], out);
+    let bases = work.public_keys.len().div_ceil(4);
+    for (group, place) in groups.iter_mut().skip(count).take(bases).enumerate() {
+        *place = base_group(cpu, &work.scalars(group, 4));
+    }
+    let mut out = [[0; 32]; RESULTS_MAX];
+    ladder::affine(f, &mut groups[..count + bases], &mut out);
+    work.take(&out, 4 * count);
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+fn base_group(cpu: Avx2, scalars: &[[u8; 32]; 8]) -> Projective<Radix51<Avx2>> {
+    base::multiply(Radix51(cpu), scalars)
 }
 
 /// Apart from [`batch`], so that the registers of the ladder are all its own.
@@ -180,6 +187,12 @@ impl Doubles for Avx2 {
                 self.splat(offset.wrapping_sub(LOW)),
             )
         }
+    }
+
+    #[inline(always)]
+    fn constant(self, value: f64) -> __m256d {
+        // SAFETY: `self` exists, so the features are there.
+        unsafe { _mm256_set1_pd(value) }
     }
 
     #[inline(always)]

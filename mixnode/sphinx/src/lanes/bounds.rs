@@ -7,6 +7,7 @@
 use core::cell::RefCell;
 use std::collections::BTreeSet;
 
+use super::base::{Point, add, finish};
 use super::field::{Columns, Field, modulus};
 use super::ladder::{State, double, product, step};
 use super::radix51::{Doubles, Radix51};
@@ -258,6 +259,9 @@ impl Doubles for DoubleIntervals {
         assert!(a.min > -(1 << 51) && a.max < 1 << 51);
         I::new(a.min + i128::from(offset), a.max + i128::from(offset))
     }
+    fn constant(self, value: f64) -> R {
+        R::new(value as i128, value as i128)
+    }
     fn real(self, value: u32) -> R {
         R::new(value.into(), value.into())
     }
@@ -272,7 +276,7 @@ impl Doubles for DoubleIntervals {
     }
 }
 
-/// All that a backend ever does to elements: `any` is an element of the claimed bounds, `check` asserts them.
+/// All that a ladder ever does to elements: `any` is an element of the claimed bounds, `check` asserts them.
 fn closed<F: Field>(f: F, any: F::Element, base: &F::Fixed, check: impl Fn(&F::Element)) {
     // The first columns: zero, one, u + 1, u − 1 + p.
     let widest: Columns =
@@ -298,6 +302,28 @@ fn closed<F: Field>(f: F, any: F::Element, base: &F::Fixed, check: impl Fn(&F::E
     }
 }
 
+/// The same for multiples of the base point; `constant` is any element of their table.
+fn closed_base<F: Field>(f: F, any: F::Element, constant: F::Element, check: impl Fn(&F::Element)) {
+    let point = Point::<F> {
+        sum: any,
+        difference: any,
+        z: f.multiply::<true>(&any, &any),
+        t: any,
+    };
+    let entry = [0; 3].map(|_| f.select(f.mask(0), &constant, &constant));
+    // Within the addition: the factors of the next Z, which is then again a product of such elements.
+    let c = f.multiply::<false>(&any, &entry[2]);
+    check(&f.carry(&f.add(&point.z, &c)));
+    check(&f.carry(&f.subtract(&point.z, &c)));
+    let next = add(f, &point, &entry, f.mask(0));
+    for element in [next.sum, next.difference, next.t] {
+        check(&element);
+    }
+    let end = finish(f, &point, &constant, &any);
+    check(&end.x);
+    check(&end.z);
+}
+
 #[test]
 fn no_word_overflows_and_the_bounds_of_radix_52_hold_after_every_step() {
     let word = |max| U::new(0, max);
@@ -308,14 +334,18 @@ fn no_word_overflows_and_the_bounds_of_radix_52_hold_after_every_step() {
     };
     let any = [limb(), limb(), limb(), limb(), word((1 << 47) + (1 << 13))];
     let base = core::array::from_fn(|_| modulus(52).map(|limb| word(limb | 31)));
-    closed(Radix52(UnsignedIntervals), any, &base, |element| {
+    let constants = modulus(52).map(word);
+    let check = |element: &[U; 5]| {
         for (limb, any) in element.iter().zip(&any) {
             assert!(limb.max <= any.max, "{limb:?} exceeds {any:?}");
         }
         for limb in &element[..4] {
             limb.operand();
         }
-    });
+    };
+    let f = Radix52(UnsignedIntervals);
+    closed(f, any, &base, check);
+    closed_base(f, any, constants, check);
 }
 
 #[test]
@@ -324,11 +354,14 @@ fn no_product_is_inexact_and_the_bounds_of_radix_51_hold_after_every_step() {
     let any = [R::new(-bound, bound); 5];
     let base = [[R::new(0, (1 << 51) - 1); 5]; 5];
     let f = Radix51(DoubleIntervals);
-    closed(f, any, &base, |element| {
+    let constants = [R::new(-(1 << 50) - 19, (1 << 50) + 19); 5];
+    let check = |element: &[R; 5]| {
         for limb in element {
             assert!(limb.min >= -bound && limb.max <= bound, "{limb:?}");
         }
-    });
+    };
+    closed(f, any, &base, check);
+    closed_base(f, any, constants, check);
     // What leaves is positive and within what the scalar code takes.
     for offset in modulus(51).map(|limb| 4 * limb) {
         let limb = f.0.to_integer(any[0], offset);

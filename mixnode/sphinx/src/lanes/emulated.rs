@@ -2,6 +2,7 @@
 //! that every test run checks them. What only the instructions themselves could get wrong is left to CPUs that have
 //! them: `tests/lanes_vectors.rs` and `tests/lanes_agreement.rs` run there.
 
+use super::base;
 use super::field::Field as _;
 use super::ladder::{self, Projective};
 use super::radix52::{Radix52, Words};
@@ -110,6 +111,26 @@ fn all_518_wycheproof_cases_hold_for_the_eight_lane_formulas_in_every_lane() {
             let field = |n: usize| window.iter().map(|case| case[n]).collect::<Vec<_>>();
             assert_eq!(x25519(&field(0), &field(1)), field(2), "from case {start}");
         }
+    }
+}
+
+#[test]
+fn multiples_of_the_base_point_are_those_of_x25519_dalek_in_the_eight_lane_formulas() {
+    let f = Radix52(Emulated);
+    for round in 0_u8..40 {
+        let mut scalars: [Bytes; 8] = core::array::from_fn(|lane| {
+            core::array::from_fn(|i| (round as usize * 67 + lane * 31 + i * i * 7) as u8)
+        });
+        scalars[round as usize % 8] = [[0, 0xff, 0x77, 0x88][round as usize % 4]; 32];
+        let mut groups = [
+            base::multiply(f, &scalars),
+            ladder::multiply(f, (&scalars, &[[9; 32]; 8])),
+        ];
+        let mut out = [[0; 32]; 16];
+        ladder::affine(f, &mut groups, &mut out);
+        let nine = x25519_dalek::X25519_BASEPOINT_BYTES;
+        let expected = scalars.map(|scalar| x25519_dalek::x25519(scalar, nine));
+        assert_eq!(out[..8], expected);
     }
 }
 

@@ -3,6 +3,8 @@
 //! A product leaves its columns *wide*: five sums that exceed a limb. Sums and differences of wide values are
 //! taken before the one carry that makes them an operand again ("lazy reduction"), which saves half the carries.
 
+use super::base_table::Table;
+
 /// Five columns (limb position first) of eight lanes, as plain integers; backends with four lanes use the first four.
 pub(super) type Columns = [[u64; 8]; 5];
 
@@ -64,11 +66,17 @@ pub(super) trait Field: Copy {
     type Fixed;
     /// One truth value a lane.
     type Mask: Copy;
+    /// A limb of a constant.
+    type Constant: Copy + 'static;
+    /// Multiples of the base point.
+    const BASE: &'static Table<Self::Constant>;
 
     /// The mask whose lane l is bit l of `bits`.
     fn mask(self, bits: u8) -> Self::Mask;
     /// Columns of less than 2^54 each, as an element.
     fn load(self, columns: &Columns) -> Self::Element;
+    /// The same element in every lane.
+    fn constant(self, limbs: &[Self::Constant; 5]) -> Self::Element;
     /// `rows[i]` holds the canonical limbs of 2^(RADIX·i)·x.
     fn load_fixed(self, rows: &[Columns; 5]) -> Self::Fixed;
     /// Limbs below 2^54 whose value is that of `a` modulo p.
@@ -134,17 +142,21 @@ pub(super) fn decode(bytes: &[u8; 32], radix: u32) -> [u64; 5] {
 }
 
 /// The one representative below p of limbs below 2^57.
-pub(super) fn canonical(limbs: [u64; 5], radix: u32) -> [u64; 5] {
+pub(super) const fn canonical(limbs: [u64; 5], radix: u32) -> [u64; 5] {
     let mut limbs = reduce(limbs, radix);
     // The value is below 2^255: it reaches p exactly when value + 19 reaches 2^255.
     let mut carry = 19;
-    for (i, limb) in limbs.iter().enumerate() {
-        carry = (limb + carry) >> if i < 4 { radix } else { 255 - 4 * radix };
+    let mut i = 0;
+    while i < 5 {
+        carry = (limbs[i] + carry) >> if i < 4 { radix } else { 255 - 4 * radix };
+        i += 1;
     }
     limbs[0] += 19 * carry;
-    for i in 0..4 {
+    i = 0;
+    while i < 4 {
         limbs[i + 1] += limbs[i] >> radix;
         limbs[i] &= (1 << radix) - 1;
+        i += 1;
     }
     limbs[4] &= (1 << (255 - 4 * radix)) - 1;
     limbs

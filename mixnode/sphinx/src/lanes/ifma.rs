@@ -3,9 +3,12 @@
 
 use core::arch::x86_64::*;
 
+use super::RESULTS_MAX;
+use super::base;
 use super::field::Field as _;
 use super::ladder::{self, Projective};
 use super::radix52::{Radix52, Words};
+use super::work::Work;
 
 cpufeatures::new!(cpu, "avx512f", "avx512dq", "avx512ifma");
 
@@ -19,28 +22,36 @@ impl Ifma {
         cpu::get().then_some(Self(()))
     }
 
-    /// X25519 of up to 64 pairs of scalar and point.
-    pub(super) fn x25519(self, scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
+    /// What `work` asks for.
+    pub(super) fn multiply(self, work: &mut Work<'_>) {
         // SAFETY: `self` exists, so the features are there.
-        unsafe { batch(self, scalars, points, out) }
+        unsafe { batch(self, work) }
     }
 }
 
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn batch(cpu: Ifma, scalars: &[[u8; 32]], points: &[[u8; 32]], out: &mut [[u8; 32]]) {
+fn batch(cpu: Ifma, work: &mut Work<'_>) {
     let f = Radix52(cpu);
     let zero = f.load(&[[0; 8]; 5]);
-    let mut groups = [Projective { x: zero, z: zero }; 8];
-    // Lanes without a pair compute 2^254 times the point 0.
-    let (mut k, mut u) = ([[[0; 32]; 8]; 8], [[[0; 32]; 8]; 8]);
-    k.as_flattened_mut()[..scalars.len()].copy_from_slice(scalars);
-    u.as_flattened_mut()[..points.len()].copy_from_slice(points);
-    let count = scalars.len().div_ceil(8);
-    for (group, pairs) in groups.iter_mut().zip(k.iter().zip(&u)).take(count) {
-        *group = one_group(cpu, pairs);
+    let mut groups = [Projective { x: zero, z: zero }; RESULTS_MAX / 8];
+    let count = work.scalars.len().div_ceil(8);
+    for (group, place) in groups.iter_mut().take(count).enumerate() {
+        *place = one_group(cpu, (&work.scalars(group, 8), &work.points(group, 8)));
     }
-    ladder::affine(f, &mut groups[..count], out);
+    let bases = work.public_keys.len().div_ceil(8);
+    for (group, place) in groups.iter_mut().skip(count).take(bases).enumerate() {
+        *place = base_group(cpu, &work.scalars(group, 8));
+    }
+    let mut out = [[0; 32]; RESULTS_MAX];
+    ladder::affine(f, &mut groups[..count + bases], &mut out);
+    work.take(&out, 8 * count);
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn base_group(cpu: Ifma, scalars: &[[u8; 32]; 8]) -> Projective<Radix52<Ifma>> {
+    base::multiply(Radix52(cpu), scalars)
 }
 
 /// Apart from [`batch`], so that the registers of the ladder are all its own.

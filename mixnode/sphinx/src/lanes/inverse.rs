@@ -2,15 +2,24 @@
 //! and a vector multiplication takes three times as long from operand to result.
 
 /// An element of the field: limbs of 51 bits, each below 2^52.
-type Element = [u64; 5];
+pub(super) type Element = [u64; 5];
 
 const MASK: u64 = (1 << 51) - 1;
+
+#[inline(always)]
+const fn wide(x: u64, y: u64) -> u128 {
+    x as u128 * y as u128
+}
+
+#[inline(always)]
+const fn low(z: u128) -> u64 {
+    z as u64 & MASK
+}
 
 /// a·b, schoolbook with 2^255 ≡ 19. A column sums at most 77 products below 2^104, the carry out of the fifth (5 of
 /// them) is below 2^56, 19 times that below 2^61; the limbs left are below 2^51, the second below 2^51 + 2^10.
 #[inline(always)]
-fn multiply(a: &Element, b: &Element) -> Element {
-    let wide = |x: u64, y: u64| u128::from(x) * u128::from(y);
+pub(super) const fn multiply(a: &Element, b: &Element) -> Element {
     let [b0, b1, b2, b3, b4] = *b;
     let [w1, w2, w3, w4] = [19 * b1, 19 * b2, 19 * b3, 19 * b4];
     let z0 = wide(a[0], b0) + wide(a[1], w4) + wide(a[2], w3) + wide(a[3], w2) + wide(a[4], w1);
@@ -22,7 +31,6 @@ fn multiply(a: &Element, b: &Element) -> Element {
     let z2 = z2 + (z1 >> 51);
     let z3 = z3 + (z2 >> 51);
     let z4 = z4 + (z3 >> 51);
-    let low = |z: u128| z as u64 & MASK;
     let first = low(z0) + 19 * (z4 >> 51) as u64;
     [
         first & MASK,
@@ -34,16 +42,18 @@ fn multiply(a: &Element, b: &Element) -> Element {
 }
 
 /// a^(2^n).
-fn square_times(a: &Element, n: u32) -> Element {
+const fn square_times(a: &Element, n: u32) -> Element {
     let mut a = *a;
-    for _ in 0..n {
+    let mut done = 0;
+    while done < n {
         a = multiply(&a, &a);
+        done += 1;
     }
     a
 }
 
 /// a^(p − 2) = a^(2^255 − 21), Bernstein's addition chain (Curve25519, PKC 2006): 254 S + 11 M.
-fn invert(a: &Element) -> Element {
+pub(super) const fn invert(a: &Element) -> Element {
     let a2 = square_times(a, 1);
     let a9 = multiply(a, &square_times(&a2, 2));
     let a11 = multiply(&a2, &a9);

@@ -4,6 +4,7 @@
 //! reads. D·A and C·B only trade places (up to the sign of one difference, which is squared) when the two points
 //! are exchanged, so the conditional swap is needed for the two inputs of the doubling alone.
 
+use super::RESULTS_MAX;
 use super::field::{Columns, Doubling, Field, canonical, decode, encode, modulus, reduce, rotate};
 use super::inverse::invert_all;
 
@@ -209,7 +210,7 @@ fn inverse_of<F: Field>(f: F, a: &F::Element) -> F::Element {
     f.load(&columns)
 }
 
-/// x = X/Z of up to 16 groups with one inversion (Montgomery's trick, over groups and then over lanes), into `out`, group after group.
+/// x = X/Z of up to [`RESULTS_MAX`] / 4 groups with one inversion (Montgomery's trick, over groups and then over lanes), into `out`, group after group.
 ///
 /// A lane with Z = 0 (the point was of small order) would zero its column of the shared product: its fraction is
 /// replaced by 0/1, so that it yields the zero that RFC 7748 asks for and disturbs no other.
@@ -217,7 +218,7 @@ fn inverse_of<F: Field>(f: F, a: &F::Element) -> F::Element {
 pub(super) fn affine<F: Field>(f: F, groups: &mut [Projective<F>], out: &mut [[u8; 32]]) {
     let constant = |value| f.load(&[[value; 8], [0; 8], [0; 8], [0; 8], [0; 8]]);
     let (zero, one) = (constant(0), constant(1));
-    let mut prefix = [one; 16];
+    let mut prefix = [one; RESULTS_MAX / 4];
     let mut total = one;
     for (group, prefix) in groups.iter_mut().zip(&mut prefix) {
         let z = f.store(&group.z);

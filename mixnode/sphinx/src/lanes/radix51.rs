@@ -16,6 +16,7 @@
 //! Wide columns are integers: signed modulo 2^64, and positive once they hold the bias.
 //! `bounds.rs` proves the bounds named here over the same code.
 
+use super::base_table::{RADIX_51, Table};
 use super::field::{Columns, Doubling, Field, limbs, modulus};
 
 /// Vectors of doubles and of 64-bit integers, one a lane, and the operations that the formulas need.
@@ -60,6 +61,8 @@ pub(super) trait Doubles: Copy {
     fn to_real(self, a: Self::Integer, offset: u64) -> Self::Real;
     /// a + `offset` for |a| < 2^51, where the sum is positive.
     fn to_integer(self, a: Self::Real, offset: u64) -> Self::Integer;
+    /// Every lane the same integer.
+    fn constant(self, value: f64) -> Self::Real;
     /// A small constant.
     fn real(self, value: u32) -> Self::Real;
     /// a + b, exact.
@@ -150,6 +153,9 @@ impl<D: Doubles> Field for Radix51<D> {
     /// 2^(51·i)·b for i = 0…4, canonical: a product with it never leaves columns 0 to 5.
     type Fixed = [[D::Real; 5]; 5];
     type Mask = D::Mask;
+    /// Balanced limbs.
+    type Constant = f64;
+    const BASE: &'static Table<f64> = &RADIX_51;
 
     #[inline(always)]
     fn mask(self, bits: u8) -> D::Mask {
@@ -162,6 +168,11 @@ impl<D: Doubles> Field for Radix51<D> {
         self.carry(&limbs!(|i| {
             d.add(d.load(&columns[i]), d.splat(BIAS[i]))
         }))
+    }
+
+    #[inline(always)]
+    fn constant(self, values: &[f64; 5]) -> Self::Element {
+        limbs!(|i| self.0.constant(values[i]))
     }
 
     #[inline(always)]

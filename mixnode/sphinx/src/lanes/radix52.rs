@@ -11,6 +11,7 @@
 //! An operand ("element") is five words: l₀…l₃ read modulo 2^52, l₄ < 2^47 + 2^13. Wide columns stay below 2^62.
 //! `bounds.rs` proves the bounds named here over the same code.
 
+use super::base_table::{RADIX_52, Table};
 use super::field::{Columns, Doubling, Field, limbs, modulus};
 
 /// Words of 64 bits, one a lane, and the operations that the formulas need.
@@ -111,6 +112,8 @@ impl<W: Words> Field for Radix52<W> {
     /// 2^(52·i)·b for i = 0…4, canonical: a product with it never leaves columns 0 to 5.
     type Fixed = [[W::Word; 5]; 5];
     type Mask = W::Mask;
+    type Constant = u64;
+    const BASE: &'static Table<u64> = &RADIX_52;
 
     #[inline(always)]
     fn mask(self, bits: u8) -> W::Mask {
@@ -120,6 +123,11 @@ impl<W: Words> Field for Radix52<W> {
     #[inline(always)]
     fn load(self, columns: &Columns) -> Self::Element {
         self.carry(&limbs!(|i| self.0.load(&columns[i])))
+    }
+
+    #[inline(always)]
+    fn constant(self, values: &[u64; 5]) -> Self::Element {
+        limbs!(|i| self.0.splat(values[i]))
     }
 
     #[inline(always)]

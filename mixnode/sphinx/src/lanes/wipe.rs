@@ -6,6 +6,7 @@ use core::arch::asm;
 use core::mem::MaybeUninit;
 
 /// More than the deepest call under `Lanes::x25519` uses; a test compares.
+#[cfg(target_arch = "x86_64")]
 const STACK_BYTES: usize = 32 * 1024;
 
 /// Fills that many bytes of stack below the caller's frame.
@@ -18,7 +19,19 @@ fn fill_below<const BYTES: usize>(value: u8) {
     unsafe { asm!("/* {0} */", in(reg) below.as_mut_ptr(), options(nostack, preserves_flags)) };
 }
 
+/// Many times what a single multiplication uses; a test compares.
+#[cfg(feature = "std")]
+const SCALAR_STACK_BYTES: usize = 4 * 1024;
+
+/// Clears the stack below the caller after code for single pairs that has cleared its registers.
+#[cfg(feature = "std")]
+#[inline(always)]
+pub(super) fn after_scalar() {
+    fill_below::<SCALAR_STACK_BYTES>(0);
+}
+
 /// Clears the stack below the caller and ymm0 to ymm15, whole zmm registers included.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) fn after_avx(_proof: super::avx2::Avx2) {
     fill_below::<STACK_BYTES>(0);
@@ -33,6 +46,7 @@ pub(super) fn after_avx(_proof: super::avx2::Avx2) {
 }
 
 /// Clears the stack below the caller and zmm0 to zmm31.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) fn after_avx512(_proof: super::ifma::Ifma) {
     fill_below::<STACK_BYTES>(0);
@@ -62,10 +76,10 @@ pub(super) fn after_avx512(_proof: super::ifma::Ifma) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
-    use crate::lanes::{Lanes, avx2::Avx2, ifma::Ifma};
+    use crate::lanes::{ENCAPSULATE_MAX, Lanes, RESULTS_MAX, avx2::Avx2, ifma::Ifma, work::Work};
 
     const PAINTED: usize = 2 * STACK_BYTES;
 
@@ -89,13 +103,21 @@ mod tests {
 
     #[test]
     fn the_wiped_stack_is_deeper_than_any_backend_goes() {
-        let (k, u, mut out, mut copy) = ([[7; 32]; 64], [[9; 32]; 64], [[0; 32]; 64], [0; PAINTED]);
+        let (k, u) = ([[7; 32]; ENCAPSULATE_MAX], [[9; 32]; ENCAPSULATE_MAX]);
+        let (mut out, mut copy) = ([[0; 32]; RESULTS_MAX], [0; PAINTED]);
         let (avx2, ifma) = (Avx2::new(), Ifma::new());
         for backend in 0..2 {
+            let (shared, public_keys) = out.split_at_mut(ENCAPSULATE_MAX);
+            let mut work = Work {
+                scalars: &k,
+                points: &u,
+                shared,
+                public_keys,
+            };
             fill_below::<PAINTED>(0xa5);
             match (backend, avx2, ifma) {
-                (0, Some(avx2), _) => avx2.x25519(&k, &u, &mut out),
-                (1, _, Some(ifma)) => ifma.x25519(&k, &u, &mut out),
+                (0, Some(avx2), _) => avx2.multiply(&mut work),
+                (1, _, Some(ifma)) => ifma.multiply(&mut work),
                 _ => continue,
             }
             let depth = depth_below(0xa5, &mut copy);

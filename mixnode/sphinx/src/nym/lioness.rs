@@ -49,7 +49,7 @@ pub(super) fn decrypt_batch(blocks: &mut [Block<'_>]) {
 }
 
 #[cfg(target_arch = "x86_64")]
-const GROUP: usize = super::blake2b::LANES;
+const GROUP: usize = crate::lanes::blake2b::LANES;
 #[cfg(not(target_arch = "x86_64"))]
 const GROUP: usize = 1;
 
@@ -66,7 +66,7 @@ fn decrypt_group(group: &mut [Block<'_>]) {
 
 fn hash_group(group: &mut [Block<'_>], offset: usize) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(wide) = super::blake2b::Wide::detect()
+    if let Some(wide) = crate::lanes::blake2b::Wide::detect()
         && hash_wide(wide, group, offset)
     {
         return;
@@ -84,7 +84,7 @@ const WIDE_MIN: usize = 3;
 
 /// Hashes all at once and says so, if they are equally long and enough.
 #[cfg(target_arch = "x86_64")]
-fn hash_wide(wide: super::blake2b::Wide, group: &mut [Block<'_>], offset: usize) -> bool {
+fn hash_wide(wide: crate::lanes::blake2b::Wide, group: &mut [Block<'_>], offset: usize) -> bool {
     let Some(length) = group.first().map(|block| block.data.len()) else {
         return true;
     };

@@ -11,8 +11,6 @@
 //! Two things differ from that crate, on purpose: a point of low order is refused, and so are versions that it does
 //! not define or treats otherwise in its two releases (1 and 257).
 
-#[cfg(target_arch = "x86_64")]
-mod blake2b;
 mod header;
 mod keys;
 mod lioness;

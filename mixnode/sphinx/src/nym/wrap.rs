@@ -111,7 +111,7 @@ pub(super) fn build_header<R: CryptoRng + ?Sized>(
     }
     let mut secret = Zeroizing::new([0; 32]);
     rng.fill_bytes(&mut *secret);
-    let element = crate::keys::public_key(&secret);
+    let element = crate::lanes::public_key(&secret);
     let keys = derive_keys(lanes, &secret, path)?;
     let (mac, routing) = header::build(rng, version, path, &keys, destination);
     let mut header = [0; HEADER_BYTES];

@@ -1,4 +1,5 @@
 //! Keyed BLAKE2b-256 (RFC 7693) of eight messages of one length at once, a message a 64-bit lane (AVX-512).
+#![allow(unsafe_code)]
 
 use core::arch::x86_64::*;
 use zeroize::Zeroize;
@@ -6,7 +7,7 @@ use zeroize::Zeroize;
 cpufeatures::new!(cpu, "avx512f");
 
 /// Messages a call.
-pub(super) const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 
 const KEY_BYTES: usize = 64;
 const BLOCK_BYTES: usize = 128;
@@ -39,16 +40,16 @@ const SIGMA: [[usize; 16]; 10] = [
 
 /// Proof that this CPU has AVX-512.
 #[derive(Clone, Copy)]
-pub(super) struct Wide(());
+pub(crate) struct Wide(());
 
 impl Wide {
     /// Looks once; later calls read the answer.
-    pub(super) fn detect() -> Option<Self> {
+    pub(crate) fn detect() -> Option<Self> {
         cpu::get().then_some(Self(()))
     }
 
     /// The digests of messages that are not empty and equally long.
-    pub(super) fn hash(
+    pub(crate) fn hash(
         self,
         keys: [&[u8; KEY_BYTES]; LANES],
         messages: [&[u8]; LANES],
