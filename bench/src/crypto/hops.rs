@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx::lanes::Lanes;
-use sphinx::{BATCH_MAX, EpochSecret, nym};
+use sphinx::{BATCH_MAX, EpochSecret, WrapJob, nym};
 use sphinx_packet::SphinxPacket;
 use sphinx_packet::crypto::{PrivateKey, PublicKey};
 use sphinx_packet::header::delays::Delay;
@@ -127,7 +127,9 @@ pub(super) fn cases(lanes: Lanes) -> Vec<Case> {
         cases.push(nym_hop(lanes, batch));
     }
     cases.push(peer_hop());
-    cases.extend([native_wrapping(), nym_wrapping(lanes), peer_wrapping()]);
+    cases.extend([native_wrapping(), native_wrapping_together(lanes)]);
+    cases.extend([nym_wrapping(lanes), peer_wrapping()]);
+    cases.extend([native_surb_making(), native_surbs_making_together(lanes)]);
     cases.extend([native_surb_use(), nym_surb_use(lanes), peer_surb_use()]);
     cases
 }
@@ -196,6 +198,59 @@ fn native_wrapping() -> Case {
     let mut packet = [0; sphinx::PACKET_BYTES];
     Case::new("wrap native, five hops", 1, 1, move || {
         native_wrap(&mut world.rng, &path, black_box(&mut packet));
+    })
+}
+
+/// Packets or reply blocks of one call of `wrap_batch`.
+const TOGETHER: usize = 8;
+
+fn native_wrapping_together(lanes: Lanes) -> Case {
+    let mut world = World::new();
+    let path = world.native_path();
+    let mut packets = [[0; sphinx::PACKET_BYTES]; TOGETHER];
+    Case::new("wrap native, five hops", TOGETHER, TOGETHER, move || {
+        let mut jobs = packets.each_mut().map(|packet| WrapJob::Packet {
+            path: &path,
+            terminal: &sphinx::Terminal::Deliver {
+                destination: [1; 16],
+                id: [2; 8],
+            },
+            body: &[5; sphinx::BODY_BYTES],
+            packet,
+        });
+        made(lanes, &mut world.rng, &mut jobs);
+        black_box(&packets);
+    })
+}
+
+fn made(lanes: Lanes, rng: &mut ChaCha20Rng, jobs: &mut [WrapJob<'_>]) {
+    let mut results = ArrayVec::<_, TOGETHER>::new();
+    sphinx::wrap_batch(lanes, rng, jobs, &mut results);
+    assert!(results.iter().all(Result::is_ok));
+    black_box(&results);
+}
+
+fn native_surb_making() -> Case {
+    let mut world = World::new();
+    let path = world.native_path();
+    Case::new("surb make native, five hops", 1, 1, move || {
+        let made = sphinx::surb_create(&mut world.rng, &path, 1, [1; 16], [2; 8]);
+        black_box(made.unwrap());
+    })
+}
+
+fn native_surbs_making_together(lanes: Lanes) -> Case {
+    let mut world = World::new();
+    let path = world.native_path();
+    let name = "surb make native, five hops";
+    Case::new(name, TOGETHER, TOGETHER, move || {
+        let mut jobs = [(); TOGETHER].map(|()| WrapJob::Surb {
+            path: &path,
+            epoch: 1,
+            destination: [1; 16],
+            id: [2; 8],
+        });
+        made(lanes, &mut world.rng, &mut jobs);
     })
 }
 
