@@ -1,16 +1,21 @@
 //! Logs: to standard error, for journald or a file. Never peers, clients or paths of packets.
 
-use std::io::IsTerminal;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-use tracing_subscriber::EnvFilter;
-
-/// Starts logging at `info`, or as the variable `RUST_LOG` says. Does nothing if logging was started before.
+/// Starts logging at `info`, or as the variable `RUST_LOG` says (`debug`, or `info,TARGET=debug`). Does nothing if
+/// logging was started before.
 pub fn init() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let asked = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let filter: Targets = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let output = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
+        .with_target(false);
+    let _ = tracing_subscriber::registry()
+        .with(output)
+        .with(filter)
         .try_init();
 }
