@@ -249,7 +249,7 @@ fn a_bootstrap_file_round_trips_and_verifies() {
 fn write_the_fuzz_corpus() {
     let folder = concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/../directory/fuzz/corpus/documents"
+        "/../../bench/fuzz/corpus/documents"
     );
     let write =
         |name: &str, bytes: &[u8]| std::fs::write(format!("{folder}/{name}"), bytes).unwrap();

@@ -39,7 +39,8 @@ mod tests {
 
     #[test]
     fn the_fuzz_corpus_replays_without_a_finding() {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/documents");
+        let corpus =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/fuzz/corpus/documents");
         let mut accepted = 0;
         for entry in std::fs::read_dir(corpus).unwrap() {
             accepted += super::check_documents(&std::fs::read(entry.unwrap().path()).unwrap());

@@ -3,7 +3,7 @@
 #[allow(dead_code)] // As is `frames`.
 #[path = "frames/cases.rs"]
 mod cases;
-#[path = "../fuzz/checks.rs"]
+#[path = "frames/checks.rs"]
 mod checks;
 #[allow(dead_code)] // Shared with the tests of parser and program.
 mod frames;
@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 
 use ebpf_abi::Parsed;
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/frames");
+const FOLDER: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../bench/fuzz/corpus/ethernet"
+);
 
 /// The corpus' first inputs: every case of the parser's tests.
 fn seeds() -> Vec<(String, Vec<u8>)> {

@@ -1,5 +1,5 @@
 //! The committed XDP program, run by the kernel packet by packet (BPF_PROG_TEST_RUN): no NIC, but
-//! root. `cargo test -p ebpf-abi --features kernel-tests --test kernel`
+//! root. `cargo test --workspace --test kernel -- --ignored --test-threads=1`
 use aya::{
     Ebpf,
     maps::{Array, HashMap, PerCpuArray, XskMap},
@@ -110,6 +110,7 @@ fn xsk() -> OwnedFd {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_case_ends_as_its_sentence_says() {
     let mut kernel = Kernel::open();
     for (sentence, frame, expected) in cases::all() {
@@ -118,6 +119,7 @@ fn every_case_ends_as_its_sentence_says() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_frame_cut_at_any_byte_passes_before_its_port_and_is_dropped_after_it() {
     let mut kernel = Kernel::open();
     for v6 in BOTH {
@@ -137,6 +139,7 @@ fn a_frame_cut_at_any_byte_passes_before_its_port_and_is_dropped_after_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_program_without_a_port_passes_everything() {
     let mut kernel = Kernel::new(Config::default());
     for (sentence, frame, _) in cases::all() {
@@ -145,6 +148,7 @@ fn a_program_without_a_port_passes_everything() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_frame_of_ours_is_steered_where_its_queue_has_a_socket_and_passes_where_it_has_none() {
     let mut kernel = Kernel::open();
     let socket = xsk();
@@ -162,6 +166,7 @@ fn a_frame_of_ours_is_steered_where_its_queue_has_a_socket_and_passes_where_it_h
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_frame_with_an_unknown_index_is_dropped_and_costs_its_forged_source_no_token() {
     let mut kernel = Kernel::new(Config {
         port: PORT.into(),
@@ -183,6 +188,7 @@ fn a_frame_with_an_unknown_index_is_dropped_and_costs_its_forged_source_no_token
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_index_that_is_removed_is_unknown_from_then_on() {
     let mut kernel = Kernel::open();
     let frame = Builder::new(false, 4).build();
@@ -194,6 +200,7 @@ fn an_index_that_is_removed_is_unknown_from_then_on() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_bucket_is_one_for_each_ipv4_address_and_each_ipv6_prefix_of_64_bits() {
     let config = Config {
         port: PORT.into(),
@@ -216,6 +223,7 @@ fn the_bucket_is_one_for_each_ipv4_address_and_each_ipv6_prefix_of_64_bits() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_peer_has_a_rate_of_its_own() {
     let mut kernel = Kernel::new(Config {
         port: PORT.into(),
@@ -233,6 +241,7 @@ fn a_peer_has_a_rate_of_its_own() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_peer_whose_rate_is_above_a_quarter_of_the_capacity_is_held_to_the_quarter() {
     let peer_interval_ns = Config::peer_floor_ns(4);
     let mut kernel = Kernel::new(Config {
@@ -247,6 +256,7 @@ fn a_peer_whose_rate_is_above_a_quarter_of_the_capacity_is_held_to_the_quarter()
 }
 
 #[test]
+#[ignore = "needs root"]
 fn initiations_of_one_source_have_a_limit_that_frames_of_sessions_do_not_share() {
     let config = Config {
         port: PORT.into(),
@@ -270,6 +280,7 @@ fn initiations_of_one_source_have_a_limit_that_frames_of_sessions_do_not_share()
 }
 
 #[test]
+#[ignore = "needs root"]
 fn initiations_from_many_sources_meet_the_limit_of_all_together() {
     let config = Config {
         port: PORT.into(),
@@ -310,6 +321,7 @@ impl Random {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn host_parser_and_program_agree_on_a_million_random_packets() {
     const PACKETS: usize = 1_000_000;
     /// Bytes that send the parser down its branches more often than chance would.

@@ -2,7 +2,7 @@
 
 #[path = "../tests/common/by_hand.rs"]
 mod by_hand;
-#[path = "../fuzz/checks.rs"]
+#[path = "../tests/common/checks.rs"]
 mod checks;
 #[path = "../tests/common/vector_file.rs"]
 mod vector_file;
@@ -13,10 +13,13 @@ fn main() -> std::io::Result<()> {
     std::fs::write(format!("{root}vectors/link.json"), text + "\n")?;
     let seeds = checks::seeds();
     for (target, name, bytes) in &seeds {
-        std::fs::write(format!("{root}fuzz/corpus/{target}/{name}"), bytes)?;
+        std::fs::write(
+            format!("{root}../../bench/fuzz/corpus/{target}/{name}"),
+            bytes,
+        )?;
     }
     println!(
-        "vectors/link.json and {} inputs in fuzz/corpus",
+        "vectors/link.json and {} inputs in bench/fuzz/corpus",
         seeds.len()
     );
     Ok(())

@@ -1,10 +1,13 @@
 //! The fuzz targets' committed inputs, on stable Rust.
 
-#[path = "../fuzz/checks.rs"]
+#[path = "common/checks.rs"]
 mod checks;
 
 fn replay(target: &str, check: fn(&[u8])) {
-    let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let folder = format!(
+        "{}/../../bench/fuzz/corpus/{target}",
+        env!("CARGO_MANIFEST_DIR")
+    );
     let mut inputs = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         check(&std::fs::read(entry.unwrap().path()).unwrap());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 #[test]
 fn the_fuzz_corpus_replays_without_a_finding() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/packets");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/fuzz/corpus/packets");
     let (mut inputs, mut accepted) = (0, 0);
     for entry in std::fs::read_dir(corpus).unwrap() {
         accepted += common::compare::check_packets(&std::fs::read(entry.unwrap().path()).unwrap());

@@ -166,6 +166,7 @@ fn every_datagram_is_observed_and_a_planned_fault_happens_when_it_should() {
 }
 
 #[test]
+#[cfg_attr(coverage, ignore = "minutes of cryptography that add no coverage")]
 fn a_hundred_nodes_serve_a_thousand_users_for_ten_minutes() {
     let world = run(large(1));
     let attached = world

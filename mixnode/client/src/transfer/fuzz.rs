@@ -61,7 +61,7 @@ mod tests {
 
     fn corpus(target: &str) -> Vec<Vec<u8>> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("fuzz/corpus")
+            .join("../../bench/fuzz/corpus")
             .join(target);
         let mut paths: Vec<_> = std::fs::read_dir(folder)
             .expect("the corpus is part of the repository")

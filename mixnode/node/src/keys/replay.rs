@@ -24,6 +24,11 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod insert;
+
+pub use insert::ReplayRefusal;
+use insert::insert_if_absent;
+
 /// Slots of a bucket: one cache line.
 pub const BUCKET_SLOTS: usize = 8;
 /// Buckets of one probe sequence. At full capacity about one packet in 10^5 finds all of them full.
@@ -34,17 +39,6 @@ const SLOTS_PER_TAG: u64 = 2;
 const SLOTS_MAX: u64 = 1 << 33;
 /// Bytes touched at a time: a millisecond or two, between which whoever waits for the same memory map gets it.
 const TOUCH_BYTES: usize = 4 << 20;
-
-/// Why a packet is not let through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReplayRefusal {
-    /// The tag was inserted before.
-    #[error("a packet with this tag was seen before")]
-    Seen,
-    /// No slot is left for this tag. The packet may be fresh; letting it through would let its replay through too.
-    #[error("the replay table has no room for this tag")]
-    Full,
-}
 
 /// Bytes of a table for `max_pps` packets a second over a key's life of `life_ms`: what `--check-config` prints.
 pub fn table_bytes(max_pps: u32, life_ms: u64) -> u64 {
@@ -153,33 +147,6 @@ impl ReplayTable {
         // Zero means empty.
         (first, step, fingerprint.max(1))
     }
-}
-
-/// Walks one probe sequence: finds the fingerprint, or takes the first empty slot in one compare-and-swap.
-///
-/// Relaxed order is enough: the fingerprint is the whole message, and compare-and-swap on one location is totally
-/// ordered by itself. Public for the model checker's test.
-///
-/// # Errors
-/// As [`ReplayTable::insert`].
-#[doc(hidden)]
-pub fn insert_if_absent<'a>(
-    sequence: impl Iterator<Item = &'a AtomicU64>,
-    fingerprint: u64,
-) -> Result<(), ReplayRefusal> {
-    for slot in sequence {
-        let mut present = slot.load(Ordering::Relaxed);
-        if present == 0 {
-            match slot.compare_exchange(0, fingerprint, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
-                Err(winner) => present = winner,
-            }
-        }
-        if present == fingerprint {
-            return Err(ReplayRefusal::Seen);
-        }
-    }
-    Err(ReplayRefusal::Full)
 }
 
 #[cfg(not(loom))]

@@ -25,6 +25,8 @@ pub mod headers;
 mod map;
 mod queue;
 pub mod rings;
+#[cfg(test)]
+mod rings_tests;
 pub mod routes;
 mod waiter;
 

@@ -208,7 +208,3 @@ impl<M: RingMemory> Consumer<M> {
         count
     }
 }
-
-#[cfg(test)]
-#[path = "rings_tests.rs"]
-mod tests;

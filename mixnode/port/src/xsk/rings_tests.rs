@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::rings::*;
 
 /// A ring that is nobody's but the test's.
 pub struct HeapRing {

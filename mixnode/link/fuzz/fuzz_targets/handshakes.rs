@@ -1,7 +1,0 @@
-//! Handshake messages: no panic, and nothing but the genuine ones is taken.
-#![no_main]
-
-#[path = "../checks.rs"]
-mod checks;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::check_handshake(bytes));

@@ -1,9 +1,0 @@
-//! Any text as a configuration: no panic, and what is refused is refused helpfully.
-#![no_main]
-
-#[path = "../checks.rs"]
-mod checks;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    checks::check_config(bytes);
-});
