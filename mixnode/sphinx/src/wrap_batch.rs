@@ -47,6 +47,8 @@ impl WrapJob<'_> {
 }
 
 /// What came of a job.
+// Results lie in a batch of fixed memory; a box each would allocate.
+#[allow(clippy::large_enum_variant)]
 pub enum Wrapped {
     /// The packet is where the job said.
     Packet,

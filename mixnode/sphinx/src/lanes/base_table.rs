@@ -87,7 +87,7 @@ const BASE: Extended = {
 /// All entries in canonical limbs of 51 bits.
 // The compiler's time, once a build, instead of 60 KiB of numbers in the repository.
 #[allow(long_running_const_eval)]
-const ENTRIES: [Entry<u64>; POINTS] = entries();
+static ENTRIES: [Entry<u64>; POINTS] = entries();
 
 /// x = X/Z, y = Y/Z, x·y = T/Z.
 #[derive(Clone, Copy)]
