@@ -21,22 +21,35 @@ impl Graviola {
         (has_own_features && graviola::util::is_cpu_supported()).then_some(Self(()))
     }
 
-    /// X25519. It refuses a point of small order; here that gives zeros, as in every backend.
+    /// X25519, with zeros for a point of small order.
     pub(super) fn x25519(self, scalar: &[u8; 32], point: &[u8; 32]) -> [u8; 32] {
-        let secret = StaticPrivateKey::from_array(scalar);
-        let mut shared = [0; 32];
-        if let Ok(product) = secret.diffie_hellman(&PublicKey::from_array(point)) {
-            shared = product.0;
-        }
-        // Keys and results wipe themselves, and vector registers are cleared, but not what the assembly spilled.
+        let shared = self.product(scalar, point);
         wipe::after_scalar();
         shared
     }
 
     /// X25519 with the base point.
     pub(super) fn public_key(self, scalar: &[u8; 32]) -> [u8; 32] {
-        let public = StaticPrivateKey::from_array(scalar).public_key().as_bytes();
+        let public_key = self.base_product(scalar);
         wipe::after_scalar();
-        public
+        public_key
+    }
+
+    // graviola's keys and results wipe themselves, and it clears the vector registers, but not what its assembly
+    // spilled. Not inlined, so that all of it lies below the caller who wipes.
+
+    /// graviola refuses points of small order; here they give zeros, as in every backend.
+    #[inline(never)]
+    pub(super) fn product(self, scalar: &[u8; 32], point: &[u8; 32]) -> [u8; 32] {
+        let secret = StaticPrivateKey::from_array(scalar);
+        match secret.diffie_hellman(&PublicKey::from_array(point)) {
+            Ok(product) => product.0,
+            Err(_) => [0; 32],
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn base_product(self, scalar: &[u8; 32]) -> [u8; 32] {
+        StaticPrivateKey::from_array(scalar).public_key().as_bytes()
     }
 }
