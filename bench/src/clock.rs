@@ -1,4 +1,5 @@
 //! The core this thread stays on, its place in the queue there, and the CPU time it has used.
+#![allow(unsafe_code, reason = "a scheduling class that no safe call sets")]
 
 use std::io;
 

@@ -1,7 +1,6 @@
 //! The operator's command line `mixctl`: questions to a running node and its loader, and the lab, which runs a whole
 //! network on this machine.
 
-#![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)

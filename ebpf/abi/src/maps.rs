@@ -1,5 +1,7 @@
 //! Layouts of the map values. The kernel side and the loader are built apart: a size or offset
 //! that changes must fail to compile, not misread.
+#![allow(unsafe_code, reason = "says of plain data that it is plain data")]
+
 use crate::REASONS;
 use core::mem::{offset_of, size_of};
 

@@ -1,5 +1,7 @@
 //! The committed XDP program, run by the kernel packet by packet (BPF_PROG_TEST_RUN): no NIC, but
 //! root. `cargo test --workspace --test kernel -- --ignored --test-threads=1`
+#![allow(unsafe_code, reason = "a bare AF_XDP socket")]
+
 use aya::{
     Ebpf,
     maps::{Array, HashMap, PerCpuArray, XskMap},

@@ -7,7 +7,6 @@
 //!
 //! [`Request::Resume`]: handover::protocol::Request::Resume
 
-#![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)

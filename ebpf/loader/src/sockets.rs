@@ -1,5 +1,5 @@
 //! The loader's room for unsafe code: the socket calls that no safe crate offers.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "system calls for AF_XDP that no crate wraps")]
 
 use std::io;
 use std::mem::size_of;

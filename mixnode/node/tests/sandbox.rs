@@ -1,5 +1,9 @@
 //! What a process in the node's sandbox can't do any more. Each test runs in a process of its own, because a sandbox
 //! can't be left.
+#![allow(
+    unsafe_code,
+    reason = "what a confined process must not do, done by hand"
+)]
 
 mod sandbox {
     pub mod probes;

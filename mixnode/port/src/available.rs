@@ -1,4 +1,5 @@
 //! Whether io_uring can be had, and if not, who forbids it: what the operator needs to change it.
+#![allow(unsafe_code, reason = "pushes an entry whose memory must outlive it")]
 
 use std::io;
 

@@ -2,6 +2,10 @@
 //!
 //! A room for unsafe code: the kernel reads and writes through the pointers built here, all of which live for one
 //! call only.
+#![allow(
+    unsafe_code,
+    reason = "recvmmsg and sendmmsg take pointers into the pool"
+)]
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

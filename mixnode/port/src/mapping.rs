@@ -3,6 +3,7 @@
 //! A room for unsafe code. What makes its face safe: a mapping lies at an address of the kernel's choice and so
 //! overlaps nothing; it ends with its value; and what it gives out is either an address, which is of no use without
 //! unsafe code, or atomic words, for which any bytes and any other writer will do.
+#![allow(unsafe_code, reason = "memory mapped from the kernel")]
 
 use std::io;
 use std::ops::Range;

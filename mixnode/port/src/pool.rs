@@ -6,6 +6,10 @@
 //!
 //! A room for unsafe code (chunks of mapped memory). What makes it sound: a token exists at most once per chunk,
 //! carries the identity of its pool, and every reference into a chunk borrows its token.
+#![allow(
+    unsafe_code,
+    reason = "frames are slices of one mapping, handed out by index"
+)]
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -1,4 +1,8 @@
 //! UDP sockets of a node: options, addresses, and what the kernel made of them.
+#![allow(
+    unsafe_code,
+    reason = "socket options and control messages without a safe call"
+)]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};

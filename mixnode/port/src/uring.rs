@@ -7,6 +7,10 @@
 //! - under DEFER_TASKRUN completions are made only inside `io_uring_enter`, by the thread that submits;
 //! - a ring closed with operations under way may keep the socket for a while: so [`Port::close`], and drop,
 //!   cancel everything and wait for the last completion.
+#![allow(
+    unsafe_code,
+    reason = "pushes entries whose frames the kernel reads and writes"
+)]
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,4 +1,5 @@
 //! Nodes: who may be one, whose queues are whose, what their death leaves.
+#![allow(unsafe_code, reason = "a bare system call, which must be refused")]
 
 use std::os::fd::AsRawFd;
 

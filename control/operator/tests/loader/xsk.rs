@@ -1,5 +1,9 @@
 //! A node's end of the sockets it was handed, as little of it as the tests need: fills the fill ring, reads the
 //! receive ring. The rings' layout is the kernel's (Documentation/networking/af_xdp.rst).
+#![allow(
+    unsafe_code,
+    reason = "a bare AF_XDP socket, without the code under test"
+)]
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;

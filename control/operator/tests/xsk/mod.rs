@@ -1,4 +1,5 @@
 //! Two hosts in network namespaces with a cable between them, a loader on each, and ports over AF_XDP.
+#![allow(unsafe_code, reason = "a bare system call")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};

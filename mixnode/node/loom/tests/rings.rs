@@ -1,5 +1,6 @@
 //! The rings shared with the kernel under the model checker: every interleaving of a producer and a consumer, with
 //! entries that the checker guards against being reached by both at once.
+#![allow(unsafe_code, reason = "the rings under test are unsafe to make")]
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;

@@ -16,13 +16,10 @@
 //! is told that it is fresh. Two different tags take each other's place only if they agree in all 64 bits of the
 //! fingerprint and in the bucket: a loss of one packet in 2^59 at the default load, never an acceptance.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use sphinx::ReplayTag;
-
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicU64, Ordering};
 
 mod insert;
 
@@ -149,7 +146,6 @@ impl ReplayTable {
     }
 }
 
-#[cfg(not(loom))]
 mod memory {
     //! The table's memory: zero pages, which cost nothing until touched.
 
@@ -212,44 +208,6 @@ mod memory {
 
         pub(super) fn is_huge(&self) -> bool {
             self.huge.load(Ordering::Relaxed)
-        }
-    }
-}
-
-#[cfg(loom)]
-mod memory {
-    //! Under the model checker atomics are objects, not memory.
-
-    use std::io;
-    use std::ops::Range;
-
-    use loom::sync::atomic::AtomicU64;
-
-    pub(super) struct Slots(Box<[AtomicU64]>);
-
-    impl Slots {
-        pub(super) fn new(count: usize) -> io::Result<Slots> {
-            Ok(Slots((0..count).map(|_| AtomicU64::new(0)).collect()))
-        }
-
-        pub(super) fn as_slice(&self) -> &[AtomicU64] {
-            &self.0
-        }
-
-        pub(super) fn touch(&self, _bytes: Range<usize>) -> io::Result<()> {
-            Ok(())
-        }
-
-        pub(super) fn settle(&self) {}
-
-        pub(super) fn prefetch(&self, _slot: usize) {}
-
-        pub(super) fn is_locked(&self) -> bool {
-            false
-        }
-
-        pub(super) fn is_huge(&self) -> bool {
-            false
         }
     }
 }

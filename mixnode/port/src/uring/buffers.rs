@@ -5,6 +5,7 @@
 //!
 //! A room for unsafe code (memory shared with the kernel). What makes it sound: the ring owns the token of every
 //! frame it lent, and gives a token out only when the kernel has said that it is done with the buffer.
+#![allow(unsafe_code, reason = "a ring of buffers shared with the kernel")]
 
 use std::io;
 use std::net::SocketAddr;

@@ -2,6 +2,10 @@
 //!
 //! A room for unsafe code (memory shared with the kernel). What makes it sound: slots are boxed and never move,
 //! and a slot is not touched again, nor its frame given out, before its completion.
+#![allow(
+    unsafe_code,
+    reason = "messages that the kernel reads until their completion"
+)]
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 //!
 //! A room for unsafe code. What makes it sound: fields are dropped in their order, the ring first; and as long as an
 //! operation may still be under way, what it reaches is kept for the rest of the process.
+#![allow(unsafe_code, reason = "memory shared with the kernel")]
 
 use std::io;
 use std::mem::ManuallyDrop;

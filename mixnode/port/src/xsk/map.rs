@@ -2,6 +2,7 @@
 //!
 //! A room for unsafe code: what the kernel says about offsets and sizes is checked against the mapping before a
 //! pointer is made of it.
+#![allow(unsafe_code, reason = "rings and packet memory shared with the kernel")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

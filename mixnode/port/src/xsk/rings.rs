@@ -8,6 +8,10 @@
 //!
 //! This file is one of the crate's rooms for unsafe code (memory shared with the kernel). It works over any
 //! [`RingMemory`]: the kernel's in a node, the heap's in tests, the model checker's under loom.
+#![allow(
+    unsafe_code,
+    reason = "entries are reached by slot, as the protocol of the two sides allows"
+)]
 
 /// Memory of one ring.
 ///

@@ -1,4 +1,5 @@
 //! The rings over memory of the heap, both sides in one process, against a queue as oracle.
+#![allow(unsafe_code, reason = "the rings under test are unsafe to make")]
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;

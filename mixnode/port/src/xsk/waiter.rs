@@ -3,6 +3,10 @@
 //! Polls are multishot: they report each time the kernel wakes the descriptor, and are armed again when they end.
 //! A report can be older than what it reports, so the port looks before it waits; it can't be missing, because
 //! anything that comes after the look makes a new one.
+#![allow(
+    unsafe_code,
+    reason = "io_uring polls a descriptor that must stay open"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};

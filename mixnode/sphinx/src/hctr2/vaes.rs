@@ -4,6 +4,7 @@
 //! aligned to its end and what is missing before them counts as zero blocks, which leave POLYVAL's state at zero.
 //! The first block is not hashed, but the length block is, before the rest: it takes the first block's place, so
 //! hash and keystream walk over the same vectors.
+#![allow(unsafe_code, reason = "vector instructions and their loads")]
 
 use super::KEYSTREAM_BYTES;
 use core::arch::x86_64::*;

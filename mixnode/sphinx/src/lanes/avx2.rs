@@ -1,5 +1,5 @@
 //! Four lanes with AVX2 and FMA: the doubles of [`radix51`](super::radix51) in ymm registers.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "vector instructions and their loads")]
 
 use core::arch::x86_64::*;
 

@@ -1,5 +1,5 @@
 //! Keyed BLAKE2b-256 (RFC 7693) of eight messages of one length at once, a message a 64-bit lane (AVX-512).
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "vector instructions and their loads")]
 
 use core::arch::x86_64::*;
 use zeroize::Zeroize;

@@ -1,5 +1,5 @@
 //! Eight lanes with AVX-512 IFMA: the words of [`radix52`](super::radix52) in zmm registers.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "vector instructions and their loads")]
 
 use core::arch::x86_64::*;
 

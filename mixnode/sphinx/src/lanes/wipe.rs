@@ -1,6 +1,6 @@
 //! Forgets what a computation left behind. Compilers spill vectors to the stack wherever they like, so after a batch
 //! the whole stretch of stack below the caller is overwritten and the vector registers are cleared.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "clears registers and the stack")]
 
 use core::arch::asm;
 use core::mem::MaybeUninit;
