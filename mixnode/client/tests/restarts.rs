@@ -168,3 +168,41 @@ fn a_client_that_holds_the_next_epochs_document_alone_asks_for_this_ones() {
         .collect();
     assert_eq!(fetched, [3]);
 }
+
+#[test]
+fn a_client_that_returns_into_an_epoch_without_a_document_sends_with_the_one_before() {
+    let conditions = Conditions {
+        epoch_ms: EPOCH_MS,
+        mean_delay_us: 1_000,
+        ..Conditions::default()
+    };
+    let mut network = Network::new(62, conditions);
+    network.missing = Some(6);
+    network.run(epoch_ms(3, 0.2), |_| false);
+    let folder = tempfile::tempdir().unwrap();
+    let places = ["one", "other"].map(|name| folder.path().join(name));
+    for (gateway, place) in places.iter().enumerate() {
+        init(&mut network, place, gateway);
+    }
+    // Both were away since epoch 3.
+    network.run(epoch_ms(6, 0.1), |_| false);
+    let homes = places.map(|place| Home::read(&place).unwrap());
+    let [mut one, other] = homes.each_ref().map(|home| start(&mut network, home));
+    let data = vec![7; 3_000];
+    let manifest = Manifest {
+        transfer: [6; 16],
+        size: data.len() as u64,
+        hash: *blake3::hash(&data).as_bytes(),
+        name: "file".to_owned(),
+    };
+    one.send(homes[1].address(), manifest, Box::new(data), None);
+    let sender = network.join(one);
+    network.join(other);
+    let arrived = network.run(network.now_ns + 2 * SOON, |network| {
+        network.seats[sender]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Sending { phase, .. } if *phase == Phase::Complete))
+    });
+    assert!(arrived, "nothing moved in the epoch without a document");
+}

@@ -24,11 +24,14 @@ pub(super) struct Fetch {
     at: Option<(u32, u64)>,
     /// Before this time the gateway is not asked again: it had nothing.
     pause_ns: u64,
+    /// The epoch whose document it last said it has not.
+    absent: Option<u32>,
 }
 
 impl Carrier {
     /// Asks for a part of the consensus that is due: this epoch's at once if it is not here, else the next one's from
-    /// a random moment of this epoch on, so that clients do not ask all at once.
+    /// a random moment of this epoch on, so that clients do not ask all at once. While there is none of this epoch, the
+    /// one before is asked for in turn with it: its keys hold until there is one.
     pub(super) fn next_fetch(&mut self, now_ns: u64, unix_ms: u64) -> Option<Frame> {
         self.fetch.slots += 1;
         if self.fetch.slots < FETCH_EVERY || now_ns < self.fetch.pause_ns {
@@ -36,7 +39,11 @@ impl Carrier {
         }
         let now = self.documents.epoch_at(unix_ms);
         let wanted = if self.documents.of(now).is_none() {
-            now
+            let before = now
+                .checked_sub(1)
+                .filter(|_| self.fetch.absent == Some(now))
+                .filter(|before| self.documents.of(*before).is_none());
+            before.unwrap_or(now)
         } else {
             let next = now.checked_add(1)?;
             let due = self.documents.of(next).is_none() && unix_ms >= self.next_at_ms(now);
@@ -84,6 +91,7 @@ impl Carrier {
         if total_bytes == 0 {
             // Not there yet, or not there any more.
             self.fetch.assembly = None;
+            self.fetch.absent = Some(epoch);
             self.fetch.pause_ns = now_ns + FETCH_PAUSE_NS;
             return;
         }

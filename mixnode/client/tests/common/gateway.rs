@@ -151,7 +151,8 @@ impl Network {
                     self.authority.parameters().epoch_starts_ms(now) + self.conditions.epoch_ms / 2;
                 let newest = now + u32::from(self.unix_ms() >= middle);
                 let epoch = if epoch == LATEST { newest } else { epoch };
-                if (now.saturating_sub(1)..=newest).contains(&epoch) {
+                let kept = (now.saturating_sub(1)..=newest).contains(&epoch);
+                if kept && self.missing != Some(epoch) {
                     let (_, document) = self.consensus(epoch);
                     Control::chunk_of(epoch, &document, chunk)
                 } else {

@@ -81,6 +81,8 @@ pub struct Network {
     pub seats: Vec<Seat>,
     /// Identities of mixes that swallow everything.
     pub dead: Vec<[u8; 32]>,
+    /// The epoch that the authorities made no document for.
+    pub missing: Option<u32>,
     pub rng: ChaCha20Rng,
     conditions: Conditions,
     secrets: BTreeMap<([u8; 32], u32), EpochSecret>,
@@ -110,6 +112,7 @@ impl Network {
             descriptors: Vec::new(),
             seats: Vec::new(),
             dead: Vec::new(),
+            missing: None,
             rng,
             conditions,
             secrets: BTreeMap::new(),
