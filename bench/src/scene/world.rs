@@ -146,10 +146,14 @@ impl World {
     /// # Errors
     /// There is no memory, or the kernel can't.
     pub(crate) fn touch_replay_table(&self) -> io::Result<()> {
-        match self.state.own() {
-            Some(own) => own.replay.touch(|| true).map(drop),
-            None => Err(broken("the node has no part in its epoch")),
+        let Some(own) = self.state.own() else {
+            return Err(broken("the node has no part in its epoch"));
+        };
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = own.replay.touch(at)?;
         }
+        Ok(())
     }
 
     /// The node's static keys.

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// What the matter is, for programs. The sentence beside it is for people, and may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalKind {
     /// No request of this version.
@@ -61,15 +61,18 @@ pub enum RefusalKind {
     Resources,
     /// The program has no room for more sessions or peers.
     Full,
-    /// The system failed something else.
+    /// The system failed something else; or a kind that this version does not know, or none, as another version says
+    /// it.
+    #[default]
+    #[serde(other)]
     System,
 }
 
-/// A refusal: it displays as its sentence.
+/// A refusal: it displays as its sentence. A loader and a node of two versions still understand each other's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Refusal {
     /// What the matter is.
+    #[serde(default)]
     pub kind: RefusalKind,
     /// What is wrong and what to do about it: one or two sentences.
     pub message: String,
@@ -84,3 +87,35 @@ impl fmt::Display for Refusal {
 }
 
 impl Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Reply;
+
+    #[test]
+    fn a_refusal_of_another_version_is_understood() {
+        for (text, kind) in [
+            (
+                r#"{"reply":"refused","message":"no","code":78}"#,
+                RefusalKind::System,
+            ),
+            (
+                r#"{"reply":"refused","kind":"of-tomorrow","message":"no","code":78,"more":1}"#,
+                RefusalKind::System,
+            ),
+            (
+                r#"{"reply":"refused","kind":"full","message":"no","code":78}"#,
+                RefusalKind::Full,
+            ),
+        ] {
+            let Ok(Reply::Refused(refusal)) = serde_json::from_str(text) else {
+                panic!("not understood: {text}");
+            };
+            assert_eq!(
+                (refusal.kind, refusal.message.as_str(), refusal.code),
+                (kind, "no", 78)
+            );
+        }
+    }
+}

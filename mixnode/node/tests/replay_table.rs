@@ -40,13 +40,12 @@ fn a_table_touched_in_use_forgets_nothing_and_stays_as_large_as_it_was() {
         let bytes = table.bytes();
         let (early, late) = (tags(500, 1), tags(500, 2));
         assert!(early.iter().all(|tag| table.insert(tag).is_ok()));
-        let mut pieces = 0;
-        let whole = table.touch(|| {
-            pieces += 1;
-            true
-        });
-        assert!(whole.unwrap());
-        assert_eq!(pieces, (bytes - 1) >> 22);
+        let mut pieces = 1;
+        let mut from = 0;
+        while let Some(next) = table.touch(from).unwrap() {
+            (from, pieces) = (next, pieces + 1);
+        }
+        assert_eq!(pieces, bytes.div_ceil(4 << 20));
         for tag in &late {
             table.prefetch(tag);
             assert_eq!(table.insert(tag), Ok(()));
@@ -63,10 +62,10 @@ fn a_table_touched_in_use_forgets_nothing_and_stays_as_large_as_it_was() {
 }
 
 #[test]
-fn touching_a_table_ends_when_it_is_told_to() {
+fn touching_past_the_end_of_a_table_is_nothing() {
     let table = ReplayTable::new(1 << 20, &[3; 16]).unwrap();
-    assert!(!table.touch(|| false).unwrap());
-    assert!(!table.is_huge());
+    assert_eq!(table.touch(table.bytes()).unwrap(), None);
+    assert_eq!(table.touch(usize::MAX - 4096 + 1).unwrap(), None);
 }
 
 #[test]

@@ -187,12 +187,18 @@ impl Mapping {
         Ok(())
     }
 
-    /// Whether all of the mapping that fills huge pages lies in such; what does not yet is moved if the kernel can.
-    pub fn collapse(&self) -> bool {
-        // SAFETY: the call names exactly this mapping, and what it holds does not change.
+    /// Whether all of `range` that fills huge pages lies in such; what does not yet is moved if the kernel can. The range
+    /// begins on a page; what lies beyond the mapping is left out.
+    pub fn collapse(&self, range: Range<usize>) -> bool {
+        let end = range.end.min(self.bytes);
+        if range.start >= end {
+            return true;
+        }
+        // SAFETY: the range lies in this mapping, and what it holds does not change.
         let outcome = unsafe {
+            let start = self.base.add(range.start).as_ptr();
             // Linux 6.1; rustix does not name it.
-            libc::madvise(self.base.as_ptr().cast(), self.bytes, libc::MADV_COLLAPSE)
+            libc::madvise(start.cast(), end - range.start, libc::MADV_COLLAPSE)
         };
         outcome == 0
     }
@@ -284,7 +290,11 @@ mod tests {
             words[bytes / 8 - 1].store(7, Ordering::Relaxed);
             mapping.populate(0..usize::MAX).unwrap();
             mapping.populate(bytes..bytes).unwrap();
-            let _ = mapping.collapse();
+            let _ = mapping.collapse(0..usize::MAX);
+            assert!(
+                mapping.collapse(bytes..usize::MAX),
+                "nothing is left to move"
+            );
             assert_eq!(words[bytes / 8 - 1].load(Ordering::Relaxed), 7);
             assert_eq!(words[0].load(Ordering::Relaxed), 0);
         }

@@ -16,6 +16,8 @@ pub fn prepare(config: &Path) -> Result<Node, Failure> {
         .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
     // For the lab's table.
     config.status_lines = true;
+    // All nodes of the lab share this machine's memory.
+    config.tables_as_needed = true;
     Node::prepare(config).map_err(failure)
 }
 

@@ -37,7 +37,7 @@ const SLOTS_MAX: u64 = 1 << 33;
 /// Bytes touched at a time: a millisecond or two, between which whoever waits for the same memory map gets it.
 const TOUCH_BYTES: usize = 4 << 20;
 
-/// Bytes of a table for `max_pps` packets a second over a key's life of `life_ms`: what `--check-config` prints.
+/// Bytes of a table for `max_pps` packets a second over a key's life of `life_ms`; up to three tables live at once.
 pub fn table_bytes(max_pps: u32, life_ms: u64) -> u64 {
     slots_for(tags_for(max_pps, life_ms)) * 8
 }
@@ -87,26 +87,22 @@ impl ReplayTable {
         self.slots.is_locked()
     }
 
-    /// Whether the table is known to lie in huge pages; never before [`ReplayTable::touch`].
+    /// Whether all of the table that was [touched](ReplayTable::touch) lies in huge pages.
     pub fn is_huge(&self) -> bool {
         self.slots.is_huge()
     }
 
-    /// Makes the whole table resident, piece by piece, before it is needed or while it is used: what it holds stays.
-    /// `go_on` is asked before every piece but the first; whether it never said no.
+    /// Makes the piece of the table resident that begins at byte `from`, before it is needed or while it is used: what
+    /// it holds stays. Says where the next piece begins, if there is one: to be called with 0 first.
     ///
     /// # Errors
-    /// There is no memory, or the kernel (before Linux 5.14) can't. The table is as good as before: the rest of its
-    /// pages come with the packets that need them.
-    pub fn touch(&self, mut go_on: impl FnMut() -> bool) -> std::io::Result<bool> {
-        for start in (0..self.bytes()).step_by(TOUCH_BYTES) {
-            if start > 0 && !go_on() {
-                return Ok(false);
-            }
-            self.slots.touch(start..start + TOUCH_BYTES)?;
-        }
-        self.slots.settle();
-        Ok(true)
+    /// The kernel (before Linux 5.14) can't, or the memory may not be had. The table is as good as before: the rest of
+    /// its pages come with the packets that need them. A machine that is out of memory may end processes instead: see
+    /// to it that there is enough.
+    pub fn touch(&self, from: usize) -> std::io::Result<Option<usize>> {
+        let next = from.saturating_add(TOUCH_BYTES);
+        self.slots.touch(from..next)?;
+        Ok((next < self.bytes()).then_some(next))
     }
 
     /// Has the processor load what [`ReplayTable::insert`] of `tag` will look at first.
@@ -162,21 +158,23 @@ mod memory {
     /// Zeroed slots, kept out of core dumps and, where the limit allows, out of swap.
     pub(super) struct Slots {
         mapping: Mapping,
+        /// Whether every piece touched so far lies in huge pages; false in a table too small for them.
         huge: AtomicBool,
     }
 
     impl Slots {
         pub(super) fn new(count: usize) -> io::Result<Slots> {
             let bytes = count * size_of::<AtomicU64>();
+            let huge = bytes >= HUGE_FROM_BYTES;
             let options = Options {
                 populate: false,
                 lock: Lock::OnTouch,
                 secret: true,
-                huge: bytes >= HUGE_FROM_BYTES,
+                huge,
             };
             Ok(Slots {
                 mapping: Mapping::new(bytes, Backing::Anonymous, options)?,
-                huge: AtomicBool::new(false),
+                huge: AtomicBool::new(huge),
             })
         }
 
@@ -186,13 +184,11 @@ mod memory {
         }
 
         pub(super) fn touch(&self, bytes: Range<usize>) -> io::Result<()> {
-            self.mapping.populate(bytes)
-        }
-
-        /// Once all is touched: finds out what pages it lies in.
-        pub(super) fn settle(&self) {
-            let huge = self.mapping.bytes() >= HUGE_FROM_BYTES && self.mapping.collapse();
-            self.huge.store(huge, Ordering::Relaxed);
+            self.mapping.populate(bytes.clone())?;
+            if self.huge.load(Ordering::Relaxed) && !self.mapping.collapse(bytes) {
+                self.huge.store(false, Ordering::Relaxed);
+            }
+            Ok(())
         }
 
         #[inline]

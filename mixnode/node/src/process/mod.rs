@@ -11,6 +11,7 @@ pub mod sandbox;
 mod seat;
 pub mod status;
 mod threads;
+mod touch;
 
 pub use error::NodeError;
 
@@ -26,7 +27,6 @@ use link::LinkKeys;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-use crate::keys::epoch::EpochState;
 use crate::keys::files;
 use crate::path::epochs::EPOCH_SLOTS;
 use crate::process::config::Config;
@@ -35,11 +35,10 @@ use crate::process::sandbox::Confinement;
 use error::system;
 use port::{Exclusive, Resolved};
 use threads::{Opened, Threads};
+use touch::Touching;
 
 /// Pause between rounds of the control loop.
 const ROUND: Duration = Duration::from_millis(50);
-/// Pause between two pieces of a replay table that is touched: the core may be a worker's.
-const TOUCH_PAUSE: Duration = Duration::from_millis(1);
 /// Rounds between status lines.
 const STATUS_ROUNDS: u32 = 20;
 /// Mean delay assumed for the pool's size while no document tells it, microseconds.
@@ -91,6 +90,7 @@ pub struct Node {
     follower: Follower,
     opened: Opened,
     confinement: Confinement,
+    touching: Touching,
     rng: ChaCha20Rng,
 }
 
@@ -128,6 +128,7 @@ impl Node {
         if mode != sandbox::Mode::Off {
             sandbox::raise_memory_limit();
         }
+        let available_bytes = touch::available_bytes().filter(|_| !config.tables_as_needed);
         let confinement = sandbox::confine(mode, store.root(), &store.descriptors_path())?;
         Ok(Node {
             config,
@@ -135,6 +136,7 @@ impl Node {
             follower,
             opened,
             confinement,
+            touching: Touching::new(available_bytes),
             rng,
         })
     }
@@ -150,6 +152,7 @@ impl Node {
             mut follower,
             opened,
             confinement,
+            mut touching,
             mut rng,
         } = self;
         let first = follower
@@ -170,9 +173,16 @@ impl Node {
             sandbox = %facts.confinement,
             "started"
         );
-        threads.install(first.clone());
-        touch(first, stop);
-        let outcome = control(&config, &mut follower, &store, &mut threads, stop, &mut rng);
+        touching.add(&first);
+        threads.install(first);
+        let outcome = control(
+            &config,
+            &mut follower,
+            &store,
+            (&mut threads, &mut touching),
+            stop,
+            &mut rng,
+        );
         let drain = follower.parameters().map_or(Duration::ZERO, |parameters| {
             Duration::from_micros(parameters.delay_max_us().into()) + Duration::from_secs(1)
         });
@@ -196,41 +206,12 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<(), NodeError> {
     Node::prepare(config)?.run(stop)
 }
 
-/// Makes the replay tables of `states` resident: here, so that no worker has to, and after they were handed out, so
-/// that an epoch that has begun does not wait for it. Ends early with `stop`.
-fn touch(states: Vec<Arc<EpochState>>, stop: &AtomicBool) {
-    for state in states {
-        let Some(own) = state.own() else { continue };
-        let outcome = own.replay.touch(|| {
-            thread::sleep(TOUCH_PAUSE);
-            !stop.load(Ordering::Acquire)
-        });
-        let (epoch, bytes) = (state.epoch(), own.replay.bytes());
-        match outcome {
-            Ok(false) => {}
-            Ok(true) => tracing::info!(
-                epoch,
-                bytes,
-                huge_pages = own.replay.is_huge(),
-                locked = own.replay.is_locked(),
-                "the replay table is in memory"
-            ),
-            Err(error) => tracing::warn!(
-                epoch,
-                bytes,
-                %error,
-                "the replay table can't be made resident ahead: the first packets of the epoch take longer"
-            ),
-        }
-    }
-}
-
 /// Follows the directory and prints status until `stop`.
 fn control(
     config: &Config,
     follower: &mut Follower,
     store: &Store,
-    threads: &mut Threads,
+    (threads, touching): (&mut Threads, &mut Touching),
     stop: &Arc<AtomicBool>,
     rng: &mut ChaCha20Rng,
 ) -> Result<(), NodeError> {
@@ -238,8 +219,8 @@ fn control(
     while !stop.load(Ordering::Acquire) {
         match follower.turn(store, unix_ms(), rng) {
             Ok(states) => {
-                threads.install(states.clone());
-                touch(states, stop);
+                touching.add(&states);
+                threads.install(states);
             }
             // The folder may come back; packets of the epochs in force go on.
             Err(error) if round.is_multiple_of(STATUS_ROUNDS) => {
@@ -247,6 +228,7 @@ fn control(
             }
             Err(_) => {}
         }
+        touching.round();
         threads.check()?;
         if config.status_lines && round.is_multiple_of(STATUS_ROUNDS) {
             threads.status(config, follower);

@@ -43,6 +43,9 @@ pub struct Config {
     /// Print a status line (JSON) a second on standard output. Not a key of the file.
     #[serde(skip)]
     pub status_lines: bool,
+    /// Leave replay tables to grow as packets come, for many nodes on one machine. Not a key of the file.
+    #[serde(skip)]
+    pub tables_as_needed: bool,
 }
 
 /// `[node]`
