@@ -5,7 +5,7 @@ use bench::lockstep::{self, What};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Measures the mixnet: its cryptography, its nodes, whole networks.
+/// Measures the mixnet: its cryptography, its ports and nodes, and what junk costs them.
 #[derive(Parser)]
 #[command(name = "mixbench", version)]
 struct Arguments {

@@ -1,5 +1,6 @@
-//! The control daemon `mixctld`, in one of two roles that never meet in one process: beside a node it loads the XDP
-//! program ([`node`]); as an authority it makes documents ([`authority`]) and holds no node's keys and no capability.
+//! The control daemon `mixctld`: beside a node it loads the XDP program ([`node`]). What an authority does with its
+//! folder ([`authority`]) lies beside it, for the lab and for an authority's own process: the two roles never meet in
+//! one.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

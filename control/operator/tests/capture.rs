@@ -1,5 +1,5 @@
 //! What a watcher of the wire sees. Captures from the loopback interface, so it needs root (CAP_NET_RAW):
-//! `cargo test -p control --test capture -- --ignored`.
+//! `cargo test --workspace --test capture -- --ignored --test-threads=1`.
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -1,5 +1,5 @@
 //! `mixctl lab --xdp`: nodes in network namespaces, the XDP program before each. Needs root:
-//! `cargo test -p control --test lab_xdp -- --ignored`.
+//! `cargo test --workspace --test lab_xdp -- --ignored --test-threads=1`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The port suite over AF_XDP: the cases of `port_suite` in network namespaces with a veth cable between them, native
 //! and generic, IPv4 and IPv6; and what holds for this port alone. Needs root, iproute2 and a kernel with BPF:
-//! `cargo test -p operator --test xsk_suite -- --ignored`.
+//! `cargo test --workspace --test xsk_suite -- --ignored --test-threads=1`.
 
 #[path = "../../../mixnode/port/tests/ports/mod.rs"]
 mod ports;

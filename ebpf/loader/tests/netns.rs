@@ -1,4 +1,5 @@
-//! Hosts and switches made of network namespaces. Needs root: `cargo test -p control --test netns -- --ignored`.
+//! Hosts and switches made of network namespaces. Needs root:
+//! `cargo test --workspace --test netns -- --ignored --test-threads=1`.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! The loader against this kernel, in network namespaces. Needs root:
-//! `cargo test -p operator --test loader -- --ignored`
+//! `cargo test --workspace --test loader -- --ignored --test-threads=1`
 
 mod daemon;
 mod node;
