@@ -13,6 +13,8 @@ pub fn init() {
     let filter: Targets = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let output = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        // Whatever other crates of the build enable.
+        .with_ansi(false)
         .with_target(false);
     let _ = tracing_subscriber::registry()
         .with(output)
