@@ -4,15 +4,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crossbeam::channel::Receiver;
 use directory::{Identity, LinkKey, Role};
 use link::LinkKeys;
-use mixnode::handshake::{Handshaker, Request, thread::queue};
+use mixnode::assembly::Assembly;
+use mixnode::handshake::{Handshaker, Request};
 use mixnode::keys::epoch::EpochState;
-use mixnode::path::core::{Core, Settings, Shared};
-use mixnode::path::counters::{Counters, Published};
+use mixnode::path::core::Settings;
+use mixnode::path::counters::Counters;
 use mixnode::path::mail::{Mail, Mailbox};
 use mixnode::path::worker::Worker;
 use mixnode::process::follower::{Follower, Profile};
@@ -117,47 +117,33 @@ impl<P: Port> Node<P> {
         rng: &mut ChaCha20Rng,
         open: impl Fn(SocketAddr, Arc<EventFd>, &FramePool) -> io::Result<P>,
     ) -> io::Result<Node<P>> {
-        let (sender, requests) = queue();
         let events = place
             .addresses
             .iter()
             .map(|_| EventFd::new().map(Arc::new))
             .collect::<io::Result<Vec<_>>>()?;
-        let mailboxes: Vec<_> = events
-            .iter()
-            .map(|event| Mailbox::new(Arc::clone(event)))
-            .collect();
-        let shared = Shared {
-            mailboxes: mailboxes.clone(),
-            handshakes: sender,
-            attachments: Arc::new(AtomicU64::new(1)),
-        };
+        let Assembly {
+            mailboxes,
+            requests,
+            seats,
+        } = Assembly::new(events)?;
         let clients_max = match place.role {
             Role::Gateway => settings.clients_max,
             Role::Mix => 0,
         };
-        let workers = (0u8..)
-            .zip(events)
+        let settings = Settings {
+            clients_max,
+            ..*settings
+        };
+        let workers = seats
+            .iter()
             .zip(&place.addresses)
-            .map(|((worker, event), address)| {
-                let settings = Settings {
-                    number: worker,
-                    workers: place.addresses.len() as u8,
-                    clients_max,
-                    ..*settings
-                };
+            .map(|(seat, address)| {
                 let pool = FramePool::new(settings.pool_frames)?;
-                let port = open(*address, event, &pool)?;
-                let core = Core::new(
-                    settings,
-                    shared.clone(),
-                    pool,
-                    Lanes::from_env_or_detect(),
-                    ChaCha20Rng::from_rng(rng),
-                    now_ns,
-                )?;
-                let published = Published::new().map_err(io::Error::other)?;
-                Ok(Worker::new(core, port, published))
+                let port = open(*address, Arc::clone(&seat.event), &pool)?;
+                let rng = ChaCha20Rng::from_rng(rng);
+                let lanes = Lanes::from_env_or_detect();
+                seat.worker(settings, lanes, pool, port, rng, now_ns)
             })
             .collect::<io::Result<_>>()?;
         let public = place.link.public();

@@ -1,13 +1,13 @@
 //! The node under fire: a production worker and the handshake thread, each on a thread, in real time.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use mixnode::assembly::{self, Assembly};
 use mixnode::handshake::{self, HandshakeCounters, Handshaker, Request};
-use mixnode::path::core::{Core, Settings, Shared};
 use mixnode::path::counters::{Counters, Distributions, Published};
 use mixnode::path::mail::{Mail, Mailbox};
 use mixnode::path::worker::Worker;
@@ -18,6 +18,7 @@ use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
 
 use crate::scene::place::Place;
+use crate::scene::settings;
 use crate::scene::world::{GENESIS_MS, World};
 
 /// How long sessions may take to be taken up on a busy machine.
@@ -40,20 +41,6 @@ pub(super) struct Ended {
     pub(super) handshakes: HandshakeCounters,
 }
 
-/// The clock of a node: nanoseconds since its start.
-#[derive(Clone, Copy)]
-struct Clock(u64);
-
-impl Clock {
-    fn now_ns(self) -> u64 {
-        monotonic_ns() - self.0
-    }
-
-    fn unix_ms(self) -> u64 {
-        GENESIS_MS + self.now_ns() / 1_000_000
-    }
-}
-
 impl Node {
     /// Starts a node of `world` at `place`; all its sessions are open when this returns. The worker has core 0.
     pub(super) fn start<P: Port + Send + 'static>(
@@ -64,56 +51,44 @@ impl Node {
         port: P,
     ) -> io::Result<Node> {
         let mut rng = ChaCha20Rng::seed_from_u64(5);
-        let mailbox = Mailbox::new(event);
-        let (handshakes, requests) = handshake::thread::queue();
-        let shared = Shared {
-            mailboxes: vec![mailbox.clone()],
-            handshakes,
-            attachments: Arc::new(AtomicU64::new(1)),
-        };
-        let settings = Settings {
-            number: 0,
-            workers: 1,
-            pool_frames: pool.capacity(),
-            sessions_max: 4_096,
-            clients_max: 0,
-            client_queue_frames: 1,
-            client_rate_max_pps: 1,
-            loop_interval_ns: 0,
-            drop_interval_ns: 0,
-            loss: 0.0,
-            ipv6: place.address.is_ipv6(),
-        };
+        let Assembly {
+            mailboxes,
+            requests,
+            seats,
+        } = Assembly::new(vec![event])?;
+        let settings = settings(place, &pool);
         let lanes = Lanes::from_env_or_detect();
         let handshaker = Handshaker::new(world.node_keys(), ChaCha20Rng::from_rng(&mut rng));
-        let core = Core::new(settings, shared, pool, lanes, rng, 0)?;
-        let published = Published::new().map_err(io::Error::other)?;
-        let worker = Worker::new(core, port, Arc::clone(&published));
+        let worker = seats[0].worker(settings, lanes, pool, port, rng, monotonic_ns())?;
+        let published = Arc::clone(&seats[0].published);
         let stop = Arc::new(AtomicBool::new(false));
-        let clock = Clock(monotonic_ns());
+        let start_ns = monotonic_ns();
+        world.now_ns = start_ns;
+        let unix_ms = move || GENESIS_MS + (monotonic_ns() - start_ns) / 1_000_000;
         let threads = [Arc::new(AtomicI32::new(0)), Arc::new(AtomicI32::new(0))];
         let (ending, thread) = (Arc::clone(&stop), Arc::clone(&threads[0]));
         let worker = thread::Builder::new()
             .name("worker-0".into())
             .spawn(move || {
                 note_thread(&thread);
-                work(worker, clock, &ending)
+                work(worker, unix_ms, &ending)
             })?;
         let mut node = Node {
             worker: Some(worker),
             handshake: None,
             stop,
-            mailbox,
+            mailbox: mailboxes[0].clone(),
             handshakes: Arc::default(),
             threads,
         };
         node.connect(world, place, &requests, &published)?;
         let (ending, thread) = (Arc::clone(&node.stop), Arc::clone(&node.threads[1]));
-        let (boxes, counters) = (vec![node.mailbox.clone()], Arc::clone(&node.handshakes));
+        let counters = Arc::clone(&node.handshakes);
         let run = move || {
             note_thread(&thread);
-            let unix_ms = || clock.unix_ms();
-            handshake::thread::run(handshaker, &requests, &boxes, &counters, unix_ms, &ending);
+            handshake::thread::run(
+                handshaker, &requests, &mailboxes, &counters, unix_ms, &ending,
+            );
         };
         let handshake = thread::Builder::new().name("handshake".into()).spawn(run)?;
         node.handshake = Some(handshake);
@@ -216,22 +191,14 @@ fn note_thread(place: &AtomicI32) {
     place.store(id, Ordering::Release);
 }
 
-/// The loop of a worker's thread, as `mixnode` runs it.
 fn work<P: Port>(
     mut worker: Worker<P>,
-    clock: Clock,
+    unix_ms: impl Fn() -> u64,
     stop: &AtomicBool,
 ) -> io::Result<(Counters, PortCounters)> {
     port::affinity::pin(0)?;
     crate::clock::go_first();
-    while !stop.load(Ordering::Acquire) {
-        let now_ns = clock.now_ns();
-        let deadline_ns = worker.turn(now_ns, clock.unix_ms());
-        if deadline_ns.is_none_or(|deadline_ns| deadline_ns > now_ns) {
-            let deadline_ns = deadline_ns.map(|deadline_ns| deadline_ns + clock.0);
-            worker.port_mut().wait(deadline_ns)?;
-        }
-    }
+    assembly::run(&mut worker, 0, stop, unix_ms)?;
     worker.port_mut().housekeeping();
     let ended = (worker.counters(), worker.port().counters());
     worker.stop();

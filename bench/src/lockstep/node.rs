@@ -2,12 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crossbeam::channel::Receiver;
-use mixnode::handshake::{Request, thread::queue};
-use mixnode::path::core::{Core, Settings, Shared};
-use mixnode::path::counters::Published;
+use mixnode::assembly::Assembly;
+use mixnode::handshake::Request;
 use mixnode::path::mail::{Mail, Mailbox};
 use mixnode::path::worker::Worker;
 use port::pool::FramePool;
@@ -19,6 +17,7 @@ use sphinx::lanes::Lanes;
 use super::{BATCH, Case, Round, Table};
 use crate::clock::thread_cpu_ns;
 use crate::scene::place::Place;
+use crate::scene::settings;
 use crate::scene::world::{DELAY_MAX_US, GENESIS_MS, World};
 
 /// Turns after which a round's packets must have come and gone.
@@ -74,33 +73,14 @@ impl<P: Port> Rig<P> {
             &place.next_hops,
             ChaCha20Rng::from_rng(&mut rng),
         )?;
-        let mailbox = Mailbox::new(event);
-        let (handshakes, requests) = queue();
-        let shared = Shared {
-            mailboxes: vec![mailbox.clone()],
-            handshakes,
-            attachments: Arc::new(AtomicU64::new(1)),
-        };
-        let settings = Settings {
-            number: 0,
-            workers: 1,
-            pool_frames: pool.capacity(),
-            sessions_max: 4_096,
-            clients_max: 0,
-            client_queue_frames: 1,
-            client_rate_max_pps: 1,
-            // Cover would be work beside the packets that are counted.
-            loop_interval_ns: 0,
-            drop_interval_ns: 0,
-            loss: 0.0,
-            ipv6: place.address.is_ipv6(),
-        };
-        let core = Core::new(settings, shared, pool, Lanes::from_env_or_detect(), rng, 0)?;
-        let published = Published::new().map_err(io::Error::other)?;
+        let assembly = Assembly::new(vec![event])?;
+        let settings = settings(&place, &pool);
+        let lanes = Lanes::from_env_or_detect();
+        let worker = assembly.seats[0].worker(settings, lanes, pool, port, rng, 0)?;
         Ok(Rig {
-            worker: Worker::new(core, port, published),
-            mailbox,
-            requests,
+            worker,
+            mailbox: assembly.mailboxes[0].clone(),
+            requests: assembly.requests,
             world,
             place,
             now_ns: 0,

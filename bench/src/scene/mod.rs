@@ -4,5 +4,28 @@ pub(crate) mod place;
 pub(crate) mod veth;
 pub(crate) mod world;
 
+use mixnode::path::core::Settings;
+use port::pool::FramePool;
+
+use self::place::Place;
+
 /// Frames of the node's packet memory.
 pub(crate) const FRAMES: u32 = 4096;
+
+/// A worker of that node: room for its neighbours, no clients, and no cover, which would be work beside the packets
+/// that are counted.
+pub(crate) fn settings(place: &Place, pool: &FramePool) -> Settings {
+    Settings {
+        number: 0,
+        workers: 1,
+        pool_frames: pool.capacity(),
+        sessions_max: 4_096,
+        clients_max: 0,
+        client_queue_frames: 1,
+        client_rate_max_pps: 1,
+        loop_interval_ns: 0,
+        drop_interval_ns: 0,
+        loss: 0.0,
+        ipv6: place.address.is_ipv6(),
+    }
+}

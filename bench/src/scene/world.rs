@@ -54,6 +54,8 @@ pub(crate) struct World {
     index: u16,
     timestamps: TimestampSource,
     fresh_index: u32,
+    /// When its sessions begin, by the clock of the node measured.
+    pub(crate) now_ns: u64,
     /// For packets and choices.
     pub(crate) rng: ChaCha20Rng,
 }
@@ -137,6 +139,7 @@ impl World {
             index: 0,
             timestamps: TimestampSource::default(),
             fresh_index: 1,
+            now_ns: 0,
             rng,
         })
     }
@@ -178,13 +181,13 @@ impl World {
         let arrival = Arrival {
             source,
             unix_ms: GENESIS_MS,
-            now_ns: 0,
+            now_ns: self.now_ns,
             under_load: false,
         };
         let mut responder = Responder::new(responder);
         match responder.respond(&datagram, &arrival, theirs, &mut self.rng) {
             Ok(Response::Accepted { reply, session }) => {
-                let sending = initiator.finish(&reply, 0).map_err(broken)?;
+                let sending = initiator.finish(&reply, self.now_ns).map_err(broken)?;
                 Ok((sending, Accepted { session, reply }))
             }
             Ok(Response::Cookie { .. }) => Err(broken("a cookie without load")),

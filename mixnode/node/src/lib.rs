@@ -5,6 +5,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+pub mod assembly;
 pub mod handshake;
 pub mod keys;
 pub mod loader_link;

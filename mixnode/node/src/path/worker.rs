@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::handshake::Request;
+use crate::loader_link::Loader;
 use crate::path::core::Core;
 use crate::path::counters::{Counters, Distributions, FastPath, Published};
 use crate::path::mail::{Mail, Mailbox};
@@ -54,6 +55,11 @@ impl<P: Port> Worker<P> {
             turns: 0,
             published,
         }
+    }
+
+    /// Tells this loader of sessions that are over.
+    pub fn attach(&mut self, loader: Loader) {
+        self.core.attach(loader);
     }
 
     /// Counters of now.

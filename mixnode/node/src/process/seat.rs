@@ -1,10 +1,10 @@
-//! What a worker's thread starts from, and its loop.
+//! What a worker's thread starts from.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel::Sender;
 use directory::Role;
@@ -12,10 +12,9 @@ use rand_chacha::ChaCha20Rng;
 use sphinx::lanes::Lanes;
 
 use super::unix_ms;
+use crate::assembly::{self, Seat};
 use crate::loader_link::{Loader, WorkerMemory};
-use crate::path::core::{Core, Settings, Shared};
-use crate::path::counters::Published;
-use crate::path::worker::Worker;
+use crate::path::core::Settings;
 use crate::process::config::Config;
 use port::pool::FramePool;
 use port::xsk::Mac;
@@ -25,12 +24,7 @@ use port::{PlainPort, Port, PortParts, Routes, UringPort, XskParts, XskPort, mon
 const NODE_SESSIONS: usize = 4096;
 
 /// The limits of one worker.
-pub(super) fn settings(
-    config: &Config,
-    number: u8,
-    pool_frames: u32,
-    address: SocketAddr,
-) -> Settings {
+pub(super) fn settings(config: &Config, pool_frames: u32, address: SocketAddr) -> Settings {
     let gateway = config.node.role == Role::Gateway;
     let clients_max = if gateway {
         config.gateway.clients_max
@@ -38,7 +32,7 @@ pub(super) fn settings(
         0
     };
     Settings {
-        number,
+        number: 0,
         workers: config.worker.count.max(1),
         pool_frames,
         sessions_max: NODE_SESSIONS + 4 * usize::from(clients_max),
@@ -72,10 +66,9 @@ pub(super) enum Way {
 }
 
 /// What a worker's thread starts from.
-pub(super) struct Seat {
+pub(super) struct Start {
+    pub seat: Seat,
     pub settings: Settings,
-    pub shared: Shared,
-    pub published: Arc<Published>,
     pub lanes: Lanes,
     pub rng: ChaCha20Rng,
     pub pin: bool,
@@ -87,15 +80,14 @@ pub(super) struct Seat {
     pub ready: Sender<()>,
 }
 
-impl Seat {
+impl Start {
     /// Allocates on the worker's own core, then works.
     pub fn work(self, socket: UdpSocket, way: Way) -> io::Result<()> {
         if self.pin {
-            port::affinity::pin(usize::from(self.settings.number))?;
+            port::affinity::pin(usize::from(self.seat.number))?;
         }
         let frames = self.settings.pool_frames;
-        let mailbox = self.shared.mailboxes.get(usize::from(self.settings.number));
-        let event = Arc::clone(mailbox.ok_or(io::ErrorKind::InvalidInput)?.event());
+        let event = Arc::clone(&self.seat.event);
         let parts = PortParts { socket, event };
         match way {
             Way::Uring => {
@@ -132,46 +124,22 @@ impl Seat {
     fn run<P: Port>(self, pool: FramePool, port: P) -> io::Result<()> {
         if !pool.is_locked() {
             tracing::warn!(
-                worker = self.settings.number,
+                worker = self.seat.number,
                 bytes = pool.bytes(),
                 "packet memory is not locked, so it may be swapped out: raise the limit on locked memory (LimitMEMLOCK)"
             );
         }
-        let mut core = Core::new(
-            self.settings,
-            self.shared,
-            pool,
-            self.lanes,
-            self.rng,
-            monotonic_ns(),
-        )?;
+        let now_ns = monotonic_ns();
+        let mut worker =
+            self.seat
+                .worker(self.settings, self.lanes, pool, port, self.rng, now_ns)?;
         if let Some(loader) = self.loader {
-            core.attach(loader);
+            worker.attach(loader);
         }
-        let mut worker = Worker::new(core, port, self.published);
         // Nobody waits for it once the node is up.
         let _ = self.ready.send(());
         drop(self.ready);
-        let mut idle_since_ns = None;
-        while !self.halt.load(Ordering::Acquire) && !worker.is_drained() {
-            let now_ns = monotonic_ns();
-            let seen = worker.received();
-            let deadline_ns = worker.turn(now_ns, unix_ms());
-            if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
-                continue;
-            }
-            if self.busy_poll_ns > 0 {
-                if worker.received() != seen {
-                    idle_since_ns = None;
-                }
-                let since_ns = *idle_since_ns.get_or_insert(now_ns);
-                if now_ns - since_ns < self.busy_poll_ns {
-                    std::hint::spin_loop();
-                    continue;
-                }
-            }
-            worker.port_mut().wait(deadline_ns)?;
-        }
+        assembly::run(&mut worker, self.busy_poll_ns, &self.halt, unix_ms)?;
         worker.stop();
         Ok(())
     }

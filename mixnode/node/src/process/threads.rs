@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,12 +17,11 @@ use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
 
 use super::fast_path::{FastPath, nodes, peers};
-use super::seat::{Seat, Way, settings};
+use super::seat::{Start, Way, settings};
 use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
+use crate::assembly::Assembly;
 use crate::handshake::{self, HandshakeCounters, Handshaker};
 use crate::keys::epoch::EpochState;
-use crate::path::core::Shared;
-use crate::path::counters::Published;
 use crate::path::epochs::EPOCH_SLOTS;
 use crate::path::mail::{Mail, Mailbox};
 use crate::process::config::Config;
@@ -42,7 +41,7 @@ pub(super) struct Opened {
     pub link_keys: LinkKeys,
     /// By worker.
     sockets: Vec<UdpSocket>,
-    mailboxes: Vec<Mailbox>,
+    assembly: Assembly,
     metrics: Option<TcpListener>,
 }
 
@@ -54,10 +53,10 @@ impl Opened {
         link_keys: LinkKeys,
     ) -> Result<Opened, NodeError> {
         let count = config.worker.count.max(1);
-        let (mut sockets, mut mailboxes) = (Vec::new(), Vec::new());
+        let (mut sockets, mut events) = (Vec::new(), Vec::new());
         for _ in 0..count {
             let event = EventFd::new().map_err(system("no event descriptor"))?;
-            mailboxes.push(Mailbox::new(Arc::new(event)));
+            events.push(Arc::new(event));
             let options = SocketOptions {
                 shared: count > 1,
                 ..SocketOptions::new(exclusive.address())
@@ -70,7 +69,7 @@ impl Opened {
             resolved,
             link_keys,
             sockets,
-            mailboxes,
+            assembly: Assembly::new(events).map_err(system("no memory for the counters"))?,
             metrics: metrics.map_err(system("can't listen on [metrics] listen"))?,
         })
     }
@@ -130,19 +129,13 @@ impl Threads {
         rng: &mut ChaCha20Rng,
     ) -> Result<Threads, NodeError> {
         let lanes = Lanes::from_env_or_detect();
-        let mailboxes = opened.mailboxes;
-        let published = mailboxes
-            .iter()
-            .map(|_| Published::new())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| NodeError::Worker(error.to_string()))?;
-        let (requests, queue) = handshake::thread::queue();
-        let shared = Shared {
-            mailboxes: mailboxes.clone(),
-            handshakes: requests,
-            attachments: Arc::new(AtomicU64::new(1)),
-        };
-        let collector = Collector::new(published.clone())
+        let Assembly {
+            mailboxes,
+            requests,
+            seats,
+        } = opened.assembly;
+        let published = seats.iter().map(|seat| Arc::clone(&seat.published));
+        let collector = Collector::new(published.collect())
             .map_err(|error| NodeError::Worker(error.to_string()))?;
         let address = opened.exclusive.address();
         let mean_delay_us = parameters.map_or(MEAN_DELAY_US, |parameters| parameters.mean_delay_us);
@@ -196,19 +189,18 @@ impl Threads {
         let sources = Arc::clone(&threads.sources);
         threads.spawn("handshake", move || {
             let counters = &sources.handshakes;
-            handshake::thread::run(handshaker, &queue, &boxes, counters, unix_ms, &end);
+            handshake::thread::run(handshaker, &requests, &boxes, counters, unix_ms, &end);
         })?;
         if let Some(listener) = opened.metrics {
             let (sources, end) = (Arc::clone(&threads.sources), Arc::clone(&threads.end));
             threads.spawn("metrics", move || metrics::serve(&listener, &sources, &end))?;
         }
         let mut memories = memories.into_iter();
-        for (number, (socket, published)) in (0u8..).zip(opened.sockets.into_iter().zip(published))
-        {
-            let seat = Seat {
-                settings: settings(config, number, frames, address),
-                shared: shared.clone(),
-                published,
+        for (socket, seat) in opened.sockets.into_iter().zip(seats) {
+            let number = seat.number;
+            let begin = Start {
+                seat,
+                settings: settings(config, frames, address),
                 lanes,
                 rng: ChaCha20Rng::from_rng(rng),
                 pin: config.worker.pin,
@@ -230,7 +222,7 @@ impl Threads {
                 _ if opened.resolved == Resolved::Uring => Way::Uring,
                 _ => Way::Plain,
             };
-            let handle = start(&format!("worker-{number}"), move || seat.work(socket, way))?;
+            let handle = start(&format!("worker-{number}"), move || begin.work(socket, way))?;
             threads.workers.push(handle);
         }
         threads.exclusive = Some(opened.exclusive);
