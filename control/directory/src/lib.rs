@@ -18,6 +18,7 @@
     )
 )]
 
+pub mod beacon;
 mod bootstrap;
 mod consensus;
 mod descriptor;
@@ -30,6 +31,7 @@ mod identity;
 mod path;
 mod signed;
 pub mod store;
+pub mod vrf;
 mod wire;
 
 pub use bootstrap::Bootstrap;
