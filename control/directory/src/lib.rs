@@ -18,6 +18,7 @@
     )
 )]
 
+pub mod authority_set;
 pub mod beacon;
 mod bootstrap;
 mod consensus;
