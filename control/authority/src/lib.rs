@@ -16,6 +16,9 @@
     )
 )]
 
+pub mod relay;
+pub mod vote;
+
 use std::collections::BTreeMap;
 
 use directory::{

@@ -79,7 +79,8 @@ impl Parameters {
         within((1..=LAYERS_MAX).contains(&self.layers), "number of layers")
     }
 
-    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+    /// Appends the 25 bytes of its encoding.
+    pub fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.genesis_unix_ms.to_be_bytes());
         bytes.extend_from_slice(&self.epoch_ms.to_be_bytes());
         bytes.extend_from_slice(&self.mean_delay_us.to_be_bytes());
@@ -87,7 +88,11 @@ impl Parameters {
         bytes.push(self.layers);
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    /// Reads what [`Parameters::encode`] wrote.
+    ///
+    /// # Errors
+    /// A parameter out of its bounds, or too few bytes.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let parameters = Self {
             genesis_unix_ms: reader.u64()?,
             epoch_ms: reader.u64()?,

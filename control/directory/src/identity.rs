@@ -32,7 +32,7 @@ impl Identity {
 
     /// Signs `context ‖ message`. Contexts have a fixed length a version, so no two documents of
     /// different kinds can share a signed string.
-    pub(crate) fn sign(&self, context: &[u8; 32], message: &[u8]) -> [u8; 64] {
+    pub fn sign(&self, context: &[u8; 32], message: &[u8]) -> [u8; 64] {
         self.0
             .sign(&[context.as_slice(), message].concat())
             .to_bytes()
@@ -47,12 +47,7 @@ impl core::fmt::Debug for Identity {
 
 /// Whether `signature` over `context ‖ message` is `public`'s. Strict verification: small-order keys
 /// and non-canonical encodings are refused, so all verifiers agree.
-pub(crate) fn verify(
-    public: &[u8; 32],
-    context: &[u8; 32],
-    message: &[u8],
-    signature: &[u8; 64],
-) -> bool {
+pub fn verify(public: &[u8; 32], context: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     VerifyingKey::from_bytes(public).is_ok_and(|key| {
         key.verify_strict(
             &[context.as_slice(), message].concat(),

@@ -33,7 +33,7 @@ mod path;
 mod signed;
 pub mod store;
 pub mod vrf;
-mod wire;
+pub mod wire;
 
 pub use bootstrap::Bootstrap;
 pub use consensus::{Consensus, ConsensusError, NODES_MAX, Node};
@@ -42,7 +42,7 @@ pub use descriptor::{
     KEM_KEY_BYTES, LinkKey, OPERATOR_BYTES_MAX, Role, VRF_PROOF_BYTES,
 };
 pub use epoch::{DELAY_CAP_MEANS, LAYERS_MAX, Parameters};
-pub use identity::Identity;
+pub use identity::{Identity, verify as verify_signature};
 pub use path::{Path, PathError, loop_path, pick_gateway, sample_delay_us, select_path};
 pub use signed::{AUTHORITIES_MAX, Authorities, CONSENSUS_BYTES_MAX, SignedConsensus, VerifyError};
 pub use wire::DecodeError;

@@ -28,16 +28,21 @@ pub enum DecodeError {
 
 /// Reads fields from the front of a byte slice; every read is bounds-checked.
 #[derive(Clone)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    /// Reads from the front of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+    /// The next `count` bytes.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let (head, rest) = self
             .rest
             .split_at_checked(count)
@@ -46,7 +51,11 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    /// The next `N` bytes.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (head, rest) = self
             .rest
             .split_first_chunk::<N>()
@@ -55,7 +64,11 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    pub(crate) fn magic(&mut self, magic: &[u8; 4]) -> Result<(), DecodeError> {
+    /// The four bytes that name a document's type and version.
+    ///
+    /// # Errors
+    /// They are others.
+    pub fn magic(&mut self, magic: &[u8; 4]) -> Result<(), DecodeError> {
         if &self.array::<4>()? == magic {
             Ok(())
         } else {
@@ -63,24 +76,43 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
+    /// One byte.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array().map(u8::from_be_bytes)
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
+    /// Two bytes.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_be_bytes)
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
+    /// Four bytes.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
+    /// Eight bytes.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A list's count, checked before anything is reserved for the list.
-    pub(crate) fn count(
+    /// A list's count of one byte, checked before anything is reserved for the list.
+    ///
+    /// # Errors
+    /// It is out of its bounds; `what` names the list.
+    pub fn count(
         &mut self,
         minimum: usize,
         maximum: usize,
@@ -94,7 +126,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn address(&mut self) -> Result<SocketAddr, DecodeError> {
+    /// A socket address.
+    ///
+    /// # Errors
+    /// No encoder writes it: a family, port or address that nobody can be reached at, or a second spelling.
+    pub fn address(&mut self) -> Result<SocketAddr, DecodeError> {
         let ip = match self.u8()? {
             4 => IpAddr::V4(Ipv4Addr::from(self.array::<4>()?)),
             6 => {
@@ -114,11 +150,16 @@ impl<'a> Reader<'a> {
         Ok(SocketAddr::new(ip, port))
     }
 
-    pub(crate) fn rest(&mut self) -> &'a [u8] {
+    /// All that is left.
+    pub fn rest(&mut self) -> &'a [u8] {
         core::mem::take(&mut self.rest)
     }
 
-    pub(crate) fn finish(self) -> Result<(), DecodeError> {
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// Bytes are left.
+    pub fn finish(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() {
             Ok(())
         } else {
