@@ -17,6 +17,7 @@
 )]
 
 pub mod relay;
+pub mod tally;
 pub mod vote;
 
 use std::collections::BTreeMap;
