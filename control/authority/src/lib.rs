@@ -16,6 +16,10 @@
     )
 )]
 
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+#[allow(clippy::panic)] // An oracle speaks by panicking.
+pub mod fuzz;
 pub mod relay;
 pub mod tally;
 pub mod vote;

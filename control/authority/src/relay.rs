@@ -65,17 +65,7 @@ pub enum RelayError {
 impl RelayedVote {
     /// Encodes.
     pub fn encode(&self) -> Vec<u8> {
-        let vote = self.vote.bytes();
-        let mut bytes = Vec::with_capacity(9 + vote.len() + self.signatures.len() * 96);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&u32::try_from(vote.len()).unwrap_or(u32::MAX).to_be_bytes());
-        bytes.extend_from_slice(vote);
-        bytes.push(u8::try_from(self.signatures.len()).unwrap_or(u8::MAX));
-        for (authority, signature) in &self.signatures {
-            bytes.extend_from_slice(authority);
-            bytes.extend_from_slice(signature);
-        }
-        bytes
+        encode_parts(self.vote.bytes(), &self.signatures)
     }
 
     /// Verifies and decodes: size and form, then the relay signatures, all by members of the set, then the vote.
@@ -118,9 +108,22 @@ impl RelayedVote {
 }
 
 /// A vote's bytes and the signatures of those who passed it on.
-type Parts<'a> = (&'a [u8], Vec<([u8; 32], [u8; 64])>);
+pub(crate) type Parts<'a> = (&'a [u8], Vec<([u8; 32], [u8; 64])>);
 
-fn split(bytes: &[u8]) -> Result<Parts<'_>, DecodeError> {
+pub(crate) fn encode_parts(vote: &[u8], signatures: &[([u8; 32], [u8; 64])]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(9 + vote.len() + signatures.len() * 96);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&u32::try_from(vote.len()).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend_from_slice(vote);
+    bytes.push(u8::try_from(signatures.len()).unwrap_or(u8::MAX));
+    for (authority, signature) in signatures {
+        bytes.extend_from_slice(authority);
+        bytes.extend_from_slice(signature);
+    }
+    bytes
+}
+
+pub(crate) fn split(bytes: &[u8]) -> Result<Parts<'_>, DecodeError> {
     let mut reader = Reader::new(bytes);
     reader.magic(MAGIC)?;
     let length = usize::try_from(reader.u32()?).map_err(|_| DecodeError::Truncated)?;

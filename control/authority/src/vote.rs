@@ -98,7 +98,7 @@ impl Vote {
         Ok(SignedVote { vote: self, bytes })
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BARE_BYTES + self.nodes.len() * ENTRY_BYTES);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&self.authority);
@@ -122,7 +122,7 @@ impl Vote {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Result<Vote, DecodeError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Vote, DecodeError> {
         let mut reader = Reader::new(bytes);
         reader.magic(MAGIC)?;
         let (authority, network) = (reader.array()?, reader.array()?);

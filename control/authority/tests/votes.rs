@@ -281,3 +281,16 @@ fn one_round_less_is_not_enough() {
     let split = (0..200).any(|_| !agree(&contest(5, 2, ROUNDS - 1, &mut rng)));
     assert!(split, "the liars of this test never reach anything");
 }
+
+#[test]
+#[ignore = "writes the committed fuzz corpus"]
+fn write_the_fuzz_corpus() {
+    let corpus =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/fuzz/corpus/votes");
+    std::fs::create_dir_all(&corpus).unwrap();
+    let one = signed(1, 0);
+    // What is signed, without the signature: the oracle looks past it.
+    let unsigned = &one.bytes()[..one.bytes().len() - 64];
+    std::fs::write(corpus.join("vote"), unsigned).unwrap();
+    std::fs::write(corpus.join("relayed"), relayed(&one, &[1, 2], 3).encode()).unwrap();
+}

@@ -1,5 +1,6 @@
 //! The oracle that the fuzz target and the stable replay of its corpus share. Not part of the API.
 
+use crate::authority_set::{Chain, SignedSet};
 use crate::consensus::Consensus;
 use crate::wire::Reader;
 use crate::{Bootstrap, Descriptor, SignedConsensus};
@@ -15,6 +16,8 @@ pub fn check_documents(bytes: &[u8]) -> usize {
     encodings.extend(SignedConsensus::decode(bytes).map(|value| value.encode()));
     encodings.extend(Bootstrap::decode(bytes).map(|value| value.encode()));
     encodings.extend(fields(bytes));
+    encodings.extend(SignedSet::decode(bytes).map(|value| value.encode()));
+    encodings.extend(Chain::decode(bytes).map(|value| value.encode()));
     for encoding in &encodings {
         assert!(encoding == bytes, "a document has two encodings");
     }

@@ -214,3 +214,15 @@ fn out_of_bounds_sets_can_not_be_proposed() {
     assert!(with(&|set| set.parameters = None).is_err());
     assert!(with(&|set| set.network = [1; 16]).is_err());
 }
+
+#[test]
+#[ignore = "writes the committed fuzz corpus"]
+fn write_the_fuzz_corpus() {
+    let corpus =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/fuzz/corpus/documents");
+    let mut chain = chain();
+    let second = signed(next(&chain, &[2, 3, 4]), &[2, 3, 4]);
+    std::fs::write(corpus.join("authority-set"), second.encode()).unwrap();
+    chain.extend(second).unwrap();
+    std::fs::write(corpus.join("authority-chain"), chain.encode()).unwrap();
+}
