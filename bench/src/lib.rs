@@ -5,4 +5,6 @@ pub mod crypto;
 pub mod flood;
 mod host;
 pub mod lockstep;
+mod rounds;
 mod scene;
+mod stats;

@@ -1,7 +1,7 @@
 //! Cases and their measurement.
 
 use crate::clock::thread_cpu_ns;
-use serde::Serialize;
+use crate::rounds::{self, Round};
 use std::io;
 
 /// Something to measure.
@@ -53,47 +53,45 @@ impl Case {
     }
 }
 
-/// One line of the report, in nanoseconds an operation.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Measured {
+impl Round for Case {
+    fn prepare(&mut self) -> io::Result<()> {
+        (self.prepare)();
+        Ok(())
+    }
+
+    fn run(&mut self) -> io::Result<Vec<u64>> {
+        let start = thread_cpu_ns();
+        (self.run)();
+        Ok(vec![thread_cpu_ns() - start])
+    }
+}
+
+/// A case's measurements.
+pub(super) struct Samples {
     pub(super) name: String,
     pub(super) batch: usize,
-    pub(super) median_ns: f64,
-    pub(super) min_ns: f64,
-    pub(super) p90_ns: f64,
+    /// By round: nanoseconds an operation.
+    pub(super) ns: Vec<f64>,
 }
 
-/// Rounds thrown away at the start: caches, branch predictors and the clock frequency settle.
-const WARM_UP: usize = 3;
-
-pub(super) fn measure(cases: &mut [Case], rounds: usize) -> io::Result<Vec<Measured>> {
-    let mut samples = vec![Vec::with_capacity(rounds); cases.len()];
-    for round in 0..WARM_UP + rounds {
-        for (case, samples) in cases.iter_mut().zip(&mut samples) {
-            (case.prepare)();
-            let start = thread_cpu_ns();
-            (case.run)();
-            let elapsed = thread_cpu_ns() - start;
-            if round >= WARM_UP {
-                samples.push(elapsed as f64 / case.operations as f64);
-            }
-        }
-    }
-    let results = cases.iter().zip(samples);
-    Ok(results
-        .map(|(case, samples)| summary(case, samples))
-        .collect())
-}
-
-fn summary(case: &Case, mut samples: Vec<f64>) -> Measured {
-    samples.sort_by(f64::total_cmp);
-    let quantile = |part: f64| samples[((samples.len() - 1) as f64 * part).round() as usize];
-    let tenth = |value: f64| (value * 10.0).round() / 10.0;
-    Measured {
-        name: case.name.clone(),
-        batch: case.batch,
-        median_ns: tenth(quantile(0.5)),
-        min_ns: tenth(quantile(0.0)),
-        p90_ns: tenth(quantile(0.9)),
-    }
+/// Measures all of them; says whether the machine was disturbed.
+pub(super) fn measure(
+    cases: &mut [Case],
+    rounds: usize,
+) -> io::Result<(Vec<Samples>, Option<String>)> {
+    let measured = rounds::measure(cases, rounds)?;
+    let warning = measured.warning();
+    let samples = cases
+        .iter()
+        .zip(measured.samples)
+        .map(|(case, parts)| Samples {
+            name: case.name.clone(),
+            batch: case.batch,
+            ns: parts
+                .into_iter()
+                .flatten()
+                .map(|ns| ns / case.operations as f64)
+                .collect(),
+        });
+    Ok((samples.collect(), warning))
 }

@@ -1,8 +1,8 @@
 //! `mixbench crypto`: what the cryptography costs, beside its peers.
 //!
-//! Everything runs in one process on one core, round by round: each round measures every case once, so that a
-//! slower moment of the machine falls on all of them alike. A measurement is the thread's CPU time over enough
-//! operations to be far above the clock's own cost; the report gives medians over the rounds, with their spread.
+//! Everything runs in one process on one core, [round by round](crate::rounds). A measurement is the thread's CPU time
+//! over enough operations to be far above the clock's own cost; the report gives medians over the rounds with their
+//! spread, and ratios of what the same rounds measured.
 
 mod hops;
 mod links;
@@ -55,8 +55,8 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     if let Some(text) = &arguments.only {
         cases.retain(|case| case.name.contains(text.as_str()));
     }
-    let results = measure(&mut cases, rounds)?;
-    let report = Report::new(lanes, rounds, results);
+    let (samples, warning) = measure(&mut cases, rounds)?;
+    let report = Report::new(lanes, rounds, samples, warning);
     if let Some(path) = &arguments.plot {
         std::fs::write(path, plot::svg(&report))?;
     }
@@ -83,9 +83,9 @@ mod tests {
     #[test]
     fn one_round_of_everything_reports_every_ratio_that_this_cpu_can_have() {
         let lanes = Lanes::from_env_or_detect();
-        let results = measure(&mut cases(lanes), 1).unwrap();
-        assert!(results.iter().all(|result| result.median_ns > 0.0));
-        let report = Report::new(lanes, 1, results);
+        let (samples, warning) = measure(&mut cases(lanes), 1).unwrap();
+        assert!(samples.iter().all(|one| one.ns.iter().all(|ns| *ns > 0.0)));
+        let report = Report::new(lanes, 1, samples, warning);
         let json = serde_json::to_value(&report).unwrap();
         for field in [
             "hop_native_vs_sphinx_packet",
@@ -93,7 +93,10 @@ mod tests {
             "x25519_vs_aws_lc",
             "x25519_vs_dalek",
         ] {
-            assert!(json["ratios"][field].as_f64().unwrap() > 0.0, "{field}");
+            assert!(
+                json["ratios"][field]["median"].as_f64().unwrap() > 0.0,
+                "{field}"
+            );
         }
         assert!(plot::svg(&report).ends_with("</svg>\n"));
         assert!(report.table().contains("sphinx-packet"));

@@ -1,7 +1,6 @@
 //! The results as horizontal bars, in SVG: linear scales that start at zero, one scale a panel.
 
-use super::measure::Measured;
-use super::report::{Report, SUM_OF_PARTS, micros};
+use super::report::{Report, Row, SUM_OF_PARTS, micros};
 use std::fmt::Write;
 
 const WIDTH: f64 = 860.0;
@@ -30,7 +29,7 @@ pub(super) fn svg(report: &Report) -> String {
     let mut body = String::new();
     let mut y = 56.0;
     for panel in &PANELS {
-        let rows: Vec<&Measured> = report
+        let rows: Vec<&Row> = report
             .results
             .iter()
             .filter(|row| row.name.starts_with(panel.prefix) && row.name != SUM_OF_PARTS)
@@ -51,8 +50,8 @@ pub(super) fn svg(report: &Report) -> String {
 }
 
 /// Draws a panel from `y` down, and returns where the next begins.
-fn draw(body: &mut String, panel: &Panel, rows: &[&Measured], y: f64) -> f64 {
-    let longest = rows.iter().map(|row| row.p90_ns).fold(1.0, f64::max);
+fn draw(body: &mut String, panel: &Panel, rows: &[&Row], y: f64) -> f64 {
+    let longest = rows.iter().map(|row| row.spread.p90_ns).fold(1.0, f64::max);
     let scale = BAR / longest;
     let _ = writeln!(
         body,
@@ -69,8 +68,11 @@ fn draw(body: &mut String, panel: &Panel, rows: &[&Measured], y: f64) -> f64 {
             .strip_prefix(panel.prefix)
             .unwrap_or(&row.name)
             .trim();
-        let (middle, width) = (top + ROW / 2.0, row.median_ns * scale);
-        let (from, to) = (LABEL + row.min_ns * scale, LABEL + row.p90_ns * scale);
+        let (middle, width) = (top + ROW / 2.0, row.spread.median_ns * scale);
+        let (from, to) = (
+            LABEL + row.spread.min_ns * scale,
+            LABEL + row.spread.p90_ns * scale,
+        );
         let _ = writeln!(
             body,
             "<text x=\"{x}\" y=\"{text}\" text-anchor=\"end\">{label}, batch {batch}</text>\
@@ -83,7 +85,7 @@ fn draw(body: &mut String, panel: &Panel, rows: &[&Measured], y: f64) -> f64 {
             batch = row.batch,
             bar = top + 4.0,
             value = to.max(LABEL + width) + 6.0,
-            micros = micros(row.median_ns),
+            micros = micros(row.spread.median_ns),
         );
         top += ROW;
     }

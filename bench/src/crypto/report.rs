@@ -1,7 +1,8 @@
 //! What was measured, as JSON and as a table.
 
-use super::measure::Measured;
+use super::measure::Samples;
 use super::{hops, symmetric, x25519};
+use crate::stats::{Ratio, Spread};
 use serde::Serialize;
 use sphinx::lanes::Lanes;
 use std::fmt::Write;
@@ -15,20 +16,31 @@ pub(super) struct Report {
     pub(super) lanes: &'static str,
     /// Rounds: measurements of each case.
     pub(super) runs: usize,
-    pub(super) results: Vec<Measured>,
+    pub(super) results: Vec<Row>,
     pub(super) ratios: Ratios,
+    /// What makes the figures doubtful.
+    pub(super) warnings: Vec<String>,
 }
 
-/// How many times faster, from the medians; none if one of the two was not measured.
+/// One line of the report, of one operation.
+#[derive(Serialize)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) batch: usize,
+    #[serde(flatten)]
+    pub(super) spread: Spread,
+}
+
+/// How many times faster; none if one of the two was not measured.
 #[derive(Serialize)]
 pub(super) struct Ratios {
-    hop_native_vs_sphinx_packet: Option<f64>,
-    hop_nym_vs_sphinx_packet: Option<f64>,
-    x25519_vs_aws_lc: Option<f64>,
-    x25519_vs_dalek: Option<f64>,
-    avx2_x25519_vs_aws_lc: Option<f64>,
+    hop_native_vs_sphinx_packet: Option<Ratio>,
+    hop_nym_vs_sphinx_packet: Option<Ratio>,
+    x25519_vs_aws_lc: Option<Ratio>,
+    x25519_vs_dalek: Option<Ratio>,
+    avx2_x25519_vs_aws_lc: Option<Ratio>,
     /// The native hop over the sum of its parts measured alone: 1 is a hop that costs nothing beside them.
-    hop_native_vs_parts: Option<f64>,
+    hop_native_vs_parts: Option<Ratio>,
 }
 
 /// The computed row: X25519 at a full batch and the symmetric parts.
@@ -37,18 +49,29 @@ pub(super) const SUM_OF_PARTS: &str = "hop native, sum of its parts";
 const FULL: usize = sphinx::BATCH_MAX;
 
 impl Report {
-    pub(super) fn new(lanes: Lanes, runs: usize, mut results: Vec<Measured>) -> Self {
-        if let Some(sum) = sum_of_parts(lanes, &results) {
-            let after = results.iter().rposition(|row| row.name == hops::HOP_NATIVE);
-            results.insert(after.map_or(results.len(), |index| index + 1), sum);
+    pub(super) fn new(
+        lanes: Lanes,
+        runs: usize,
+        mut samples: Vec<Samples>,
+        warning: Option<String>,
+    ) -> Self {
+        if let Some(sum) = sum_of_parts(lanes, &samples) {
+            let after = samples.iter().rposition(|row| row.name == hops::HOP_NATIVE);
+            samples.insert(after.map_or(samples.len(), |index| index + 1), sum);
         }
-        let ratios = ratios(lanes, &results);
+        let ratios = ratios(lanes, &samples);
+        let results = samples.into_iter().map(|samples| Row {
+            spread: Spread::of(&samples.ns),
+            name: samples.name,
+            batch: samples.batch,
+        });
         Self {
             cpu: crate::host::cpu(),
             lanes: lanes.name(),
             runs,
-            results,
+            results: results.collect(),
             ratios,
+            warnings: warning.into_iter().collect(),
         }
     }
 
@@ -65,10 +88,11 @@ impl Report {
                 group = first;
                 let _ = write!(
                     out,
-                    "\n{:<48} {:>5} {:>10} {:>10} {:>10} {:>11}\n",
+                    "\n{:<48} {:>5} {:>10} {:>17} {:>10} {:>10} {:>11}\n",
                     heading(group),
                     "batch",
                     "median µs",
+                    "its 95 %",
                     "min",
                     "p90",
                     "a second"
@@ -76,33 +100,37 @@ impl Report {
             }
             let _ = writeln!(
                 out,
-                "  {:<46} {:>5} {:>10} {:>10} {:>10} {:>11}",
+                "  {:<46} {:>5} {:>10} {:>17} {:>10} {:>10} {:>11}",
                 row.name,
                 row.batch,
-                micros(row.median_ns),
-                micros(row.min_ns),
-                micros(row.p90_ns),
-                thousands(1e9 / row.median_ns),
+                micros(row.spread.median_ns),
+                row.spread.median_95_ns.map(micros).join(" to "),
+                micros(row.spread.min_ns),
+                micros(row.spread.p90_ns),
+                thousands(1e9 / row.spread.median_ns),
             );
         }
-        out.push_str("\nTimes faster, at full batches\n");
+        out.push_str("\nTimes faster, at full batches, with the 95 % interval\n");
         for (name, ratio) in self.ratios.named() {
-            let value = ratio.map_or("not measured".into(), |ratio| format!("{ratio:.2}"));
-            let _ = writeln!(out, "  {name:<46} {value:>16}");
+            let value = ratio.map_or("not measured".into(), |ratio| ratio.to_string());
+            let _ = writeln!(out, "  {name:<46} {value:>23}");
         }
         if let Some(ratio) = self.ratios.hop_native_vs_parts {
-            let over = (ratio - 1.0) * 100.0;
+            let over = (ratio.median - 1.0) * 100.0;
             let _ = writeln!(
                 out,
                 "\nThe native hop costs {over:+.1} % beside the sum of its parts."
             );
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(out, "\nwarning: {warning}");
         }
         out
     }
 }
 
 impl Ratios {
-    fn named(&self) -> [(&'static str, Option<f64>); 5] {
+    fn named(&self) -> [(&'static str, Option<Ratio>); 5] {
         [
             (
                 "native hop vs sphinx-packet",
@@ -131,45 +159,42 @@ fn heading(group: &str) -> &'static str {
     }
 }
 
-fn find<'a>(results: &'a [Measured], name: &str, batch: usize) -> Option<&'a Measured> {
-    results
+fn find<'a>(samples: &'a [Samples], name: &str, batch: usize) -> Option<&'a [f64]> {
+    samples
         .iter()
         .find(|row| row.name == name && row.batch == batch)
+        .map(|row| row.ns.as_slice())
 }
 
-fn ratios(lanes: Lanes, results: &[Measured]) -> Ratios {
-    let median = |name: &str, batch| find(results, name, batch).map(|row| row.median_ns);
-    let times = |slow: Option<f64>, fast: Option<f64>| {
-        let ratio = slow? / fast?;
-        Some((ratio * 1000.0).round() / 1000.0)
-    };
-    let ours = median(&x25519::name(lanes), FULL);
-    let aws_lc = median(x25519::AWS_LC, 1);
-    let peer = median(hops::HOP_PEER, 1);
-    let native = median(hops::HOP_NATIVE, FULL);
+fn ratios(lanes: Lanes, samples: &[Samples]) -> Ratios {
+    let of = |name: &str, batch| find(samples, name, batch);
+    let times = |slow: Option<&[f64]>, fast: Option<&[f64]>| Some(Ratio::of(slow?, fast?));
+    let ours = of(&x25519::name(lanes), FULL);
+    let aws_lc = of(x25519::AWS_LC, 1);
+    let peer = of(hops::HOP_PEER, 1);
+    let native = of(hops::HOP_NATIVE, FULL);
     Ratios {
         hop_native_vs_sphinx_packet: times(peer, native),
-        hop_nym_vs_sphinx_packet: times(peer, median(hops::HOP_NYM, FULL)),
+        hop_nym_vs_sphinx_packet: times(peer, of(hops::HOP_NYM, FULL)),
         x25519_vs_aws_lc: times(aws_lc, ours),
-        x25519_vs_dalek: times(median(x25519::DALEK, 1), ours),
-        avx2_x25519_vs_aws_lc: times(aws_lc, median("x25519 ours, avx2", FULL)),
-        hop_native_vs_parts: times(native, median(SUM_OF_PARTS, FULL)),
+        x25519_vs_dalek: times(of(x25519::DALEK, 1), ours),
+        avx2_x25519_vs_aws_lc: times(aws_lc, of("x25519 ours, avx2", FULL)),
+        hop_native_vs_parts: times(native, of(SUM_OF_PARTS, FULL)),
     }
 }
 
-fn sum_of_parts(lanes: Lanes, results: &[Measured]) -> Option<Measured> {
-    let mut sum = find(results, &x25519::name(lanes), FULL)?.clone();
-    sum.name = SUM_OF_PARTS.into();
+/// Added up round by round.
+fn sum_of_parts(lanes: Lanes, samples: &[Samples]) -> Option<Samples> {
+    let mut ns = find(samples, &x25519::name(lanes), FULL)?.to_vec();
     for part in symmetric::PARTS {
-        let part = find(results, part, 1)?;
-        sum.median_ns += part.median_ns;
-        sum.min_ns += part.min_ns;
-        sum.p90_ns += part.p90_ns;
+        let part = find(samples, part, 1)?;
+        ns.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
     }
-    for value in [&mut sum.median_ns, &mut sum.min_ns, &mut sum.p90_ns] {
-        *value = (*value * 10.0).round() / 10.0;
-    }
-    Some(sum)
+    Some(Samples {
+        name: SUM_OF_PARTS.into(),
+        batch: FULL,
+        ns,
+    })
 }
 
 /// Nanoseconds as microseconds, with as many digits as mean something.

@@ -16,9 +16,11 @@ use port::pool::FramePool;
 use port::{EventFd, PlainPort, Port, PortParts, UringPort, uring_available};
 
 use crate::clock;
+use crate::rounds::{self, Round};
 use crate::scene::FRAMES;
 use crate::scene::place::{NEXT_HOPS, Place};
 use crate::scene::veth::Cable;
+use crate::stats;
 use report::Report;
 
 /// Packets of one round: what a busy worker takes at a time.
@@ -46,17 +48,6 @@ pub enum What {
 
 const ROUNDS: usize = 1_000;
 const ROUNDS_QUICK: usize = 100;
-/// Rounds thrown away at the start.
-const WARM_UP: usize = 5;
-
-/// One measurement, repeatable.
-trait Round {
-    /// Makes everything ready, off the clock.
-    fn prepare(&mut self) -> io::Result<()>;
-    /// Does it and gives the CPU nanoseconds of each of its parts.
-    fn run(&mut self) -> io::Result<Vec<u64>>;
-}
-
 /// Something to measure round by round.
 struct Case {
     name: String,
@@ -83,6 +74,16 @@ impl Case {
     }
 }
 
+impl Round for Case {
+    fn prepare(&mut self) -> io::Result<()> {
+        self.round.prepare()
+    }
+
+    fn run(&mut self) -> io::Result<Vec<u64>> {
+        self.round.run()
+    }
+}
+
 /// Runs the measurements and prints the report.
 ///
 /// # Errors
@@ -97,8 +98,8 @@ pub fn run(what: What, arguments: &Arguments) -> io::Result<()> {
     let mut skipped = Vec::new();
     let network = network(&mut skipped);
     let mut cases = cases(what, network, &mut skipped)?;
-    let results = measure(&mut cases, rounds)?;
-    let report = Report::new(what, network.name(), rounds, results, skipped);
+    let (samples, warning) = measure(&mut cases, rounds)?;
+    let report = Report::new(what, network.name(), rounds, samples, skipped, warning);
     for reason in &report.skipped {
         eprintln!("mixbench: SKIPPED: {reason}");
     }
@@ -116,13 +117,10 @@ pub(crate) fn node_cost_ns(port: &str) -> io::Result<f64> {
     let network = network(&mut skipped);
     let mut cases = cases(What::Node, network, &mut skipped)?;
     cases.retain(|case| case.name == port);
-    let mut results = measure(&mut cases, ROUNDS_QUICK)?;
-    let samples = results.first_mut().map(|samples| {
-        samples.ns.sort_by(f64::total_cmp);
-        samples.ns.get(samples.ns.len() / 2).copied()
-    });
+    let (samples, _) = measure(&mut cases, ROUNDS_QUICK)?;
     samples
-        .flatten()
+        .first()
+        .map(|samples| stats::median(&samples.ns))
         .ok_or_else(|| io::Error::other(format!("the port {port} is not to be had")))
 }
 
@@ -247,27 +245,20 @@ struct Samples {
     ns: Vec<f64>,
 }
 
-fn measure(cases: &mut [Case], rounds: usize) -> io::Result<Vec<Samples>> {
-    let mut results: Vec<Vec<Samples>> = Vec::new();
-    for case in cases.iter() {
-        let samples = case.parts.iter().map(|part| Samples {
-            name: format!("{} {part}", case.name).trim_end().to_owned(),
-            ns: Vec::with_capacity(rounds),
-        });
-        results.push(samples.collect());
-    }
-    for round in 0..WARM_UP + rounds {
-        for (case, samples) in cases.iter_mut().zip(&mut results) {
-            case.round.prepare()?;
-            let spent = case.round.run()?;
-            if round >= WARM_UP {
-                for (samples, spent) in samples.iter_mut().zip(spent) {
-                    samples.ns.push(spent as f64 / case.packets as f64);
-                }
-            }
+/// Measures all of them; says whether the machine was disturbed.
+fn measure(cases: &mut [Case], rounds: usize) -> io::Result<(Vec<Samples>, Option<String>)> {
+    let measured = rounds::measure(cases, rounds)?;
+    let warning = measured.warning();
+    let mut samples = Vec::new();
+    for (case, parts) in cases.iter().zip(measured.samples) {
+        for (part, ns) in case.parts.iter().zip(parts) {
+            samples.push(Samples {
+                name: format!("{} {part}", case.name).trim_end().to_owned(),
+                ns: ns.into_iter().map(|ns| ns / case.packets as f64).collect(),
+            });
         }
     }
-    Ok(results.into_iter().flatten().collect())
+    Ok((samples, warning))
 }
 
 #[cfg(test)]
@@ -278,8 +269,8 @@ mod tests {
         let mut skipped = Vec::new();
         let mut cases = cases(what, network, &mut skipped).unwrap();
         // A round fails unless every packet comes through.
-        let results = measure(&mut cases, 2).unwrap();
-        let report = Report::new(what, network.name(), 2, results, skipped);
+        let (samples, warning) = measure(&mut cases, 2).unwrap();
+        let report = Report::new(what, network.name(), 2, samples, skipped, warning);
         let json = serde_json::to_value(&report).unwrap();
         let rows = json["results"].as_array().unwrap();
         assert!(

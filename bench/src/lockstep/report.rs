@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Samples, What};
 use crate::host;
+use crate::stats::{Ratio, Spread};
 
 /// Everything `mixbench node` and `mixbench ports` say.
 #[derive(Serialize)]
@@ -18,36 +19,30 @@ pub(super) struct Report {
     /// Rounds: measurements of each case.
     runs: usize,
     results: Vec<Row>,
-    /// How many times cheaper the first is than the second, from the medians.
-    ratios: BTreeMap<String, f64>,
+    /// How many times cheaper the first is than the second.
+    ratios: BTreeMap<String, Ratio>,
     /// What could not be measured, and why.
     pub(super) skipped: Vec<String>,
+    /// What makes the figures doubtful.
+    warnings: Vec<String>,
 }
 
 /// CPU nanoseconds a packet.
 #[derive(Serialize)]
 struct Row {
     name: String,
-    median_ns: f64,
-    min_ns: f64,
-    p90_ns: f64,
+    #[serde(flatten)]
+    spread: Spread,
     /// Packets a second of one core that does nothing else.
     pps: f64,
 }
 
 fn row(samples: Samples) -> Row {
-    let mut ns = samples.ns;
-    ns.sort_by(f64::total_cmp);
-    let last = ns.len().saturating_sub(1);
-    let quantile = |part: f64| ns.get((last as f64 * part).round() as usize).copied();
-    let tenth = |value: Option<f64>| (value.unwrap_or(f64::NAN) * 10.0).round() / 10.0;
-    let median_ns = tenth(quantile(0.5));
+    let spread = Spread::of(&samples.ns);
     Row {
         name: samples.name,
-        median_ns,
-        min_ns: tenth(quantile(0.0)),
-        p90_ns: tenth(quantile(0.9)),
-        pps: (1e9 / median_ns).round(),
+        pps: (1e9 / spread.median_ns).round(),
+        spread,
     }
 }
 
@@ -56,21 +51,22 @@ impl Report {
         what: What,
         network: &'static str,
         runs: usize,
-        results: Vec<Samples>,
+        mut samples: Vec<Samples>,
         skipped: Vec<String>,
+        warning: Option<String>,
     ) -> Report {
-        let mut results: Vec<Row> = results.into_iter().map(row).collect();
         if what == What::Ports {
-            add_totals(&mut results);
+            add_totals(&mut samples);
         }
-        let ratios = ratios(what, &results);
+        let ratios = ratios(what, &samples);
         Report {
             cpu: host::cpu(),
             network,
             runs,
-            results,
+            results: samples.into_iter().map(row).collect(),
             ratios,
             skipped,
+            warnings: warning.into_iter().collect(),
         }
     }
 
@@ -82,22 +78,33 @@ impl Report {
         );
         let _ = writeln!(
             out,
-            "{:<36} {:>10} {:>8} {:>8} {:>10}",
-            "1,232-byte datagrams", "median ns", "min", "p90", "a second"
+            "{:<36} {:>10} {:>15} {:>8} {:>8} {:>10}",
+            "1,232-byte datagrams", "median ns", "its 95 %", "min", "p90", "a second"
         );
         for row in &self.results {
             let _ = writeln!(
                 out,
-                "  {:<34} {:>10.0} {:>8.0} {:>8.0} {:>10.0}",
-                row.name, row.median_ns, row.min_ns, row.p90_ns, row.pps
+                "  {:<34} {:>10.0} {:>15} {:>8.0} {:>8.0} {:>10.0}",
+                row.name,
+                row.spread.median_ns,
+                row.spread
+                    .median_95_ns
+                    .map(|ns| format!("{ns:.0}"))
+                    .join(" to "),
+                row.spread.min_ns,
+                row.spread.p90_ns,
+                row.pps
             );
         }
         out.push('\n');
         for (name, ratio) in &self.ratios {
-            let _ = writeln!(out, "  {name:<34} {ratio:>10.2}");
+            let _ = writeln!(out, "  {name:<42} {ratio}");
         }
         for reason in &self.skipped {
             let _ = writeln!(out, "  skipped: {reason}");
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(out, "  warning: {warning}");
         }
         out
     }
@@ -105,36 +112,33 @@ impl Report {
 
 const TOTAL: &str = "receive + transmit";
 
-/// A computed row a port: the sum of its two halves.
-fn add_totals(results: &mut Vec<Row>) {
+/// A computed row a port: the sum of its two halves, round by round.
+fn add_totals(samples: &mut Vec<Samples>) {
     for port in ["plain", "uring", "xsk"] {
         let of = |part: &str| {
             let name = format!("{port} {part}");
-            results.iter().position(|row| row.name == name)
+            samples.iter().position(|row| row.name == name)
         };
         let (Some(receive), Some(transmit)) = (of("receive"), of("transmit")) else {
             continue;
         };
-        let sum = |value: fn(&Row) -> f64| {
-            [receive, transmit]
-                .iter()
-                .filter_map(|place| results.get(*place))
-                .map(value)
-                .sum::<f64>()
-        };
-        let median_ns = sum(|row| row.median_ns);
-        let total = Row {
+        let total = Samples {
             name: format!("{port} {TOTAL}"),
-            median_ns,
-            min_ns: sum(|row| row.min_ns),
-            p90_ns: sum(|row| row.p90_ns),
-            pps: (1e9 / median_ns).round(),
+            ns: sum(&[&samples[receive].ns, &samples[transmit].ns]),
         };
-        results.insert(transmit + 1, total);
+        samples.insert(transmit + 1, total);
     }
 }
 
-fn ratios(what: What, results: &[Row]) -> BTreeMap<String, f64> {
+/// Sums by round.
+fn sum(parts: &[&Vec<f64>]) -> Vec<f64> {
+    let rounds = parts.iter().map(|part| part.len()).min().unwrap_or(0);
+    (0..rounds)
+        .map(|round| parts.iter().map(|part| part[round]).sum())
+        .collect()
+}
+
+fn ratios(what: What, samples: &[Samples]) -> BTreeMap<String, Ratio> {
     // By name of the ratio, what is summed up.
     let compared: &[(&str, &[&str])] = match what {
         What::Node => &[("node", &[""])],
@@ -145,20 +149,22 @@ fn ratios(what: What, results: &[Row]) -> BTreeMap<String, f64> {
             ("ports_with_delivery", &[TOTAL, "delivery"]),
         ],
     };
-    let median = |port: &str, parts: &[&str]| -> Option<f64> {
-        let of = |part: &&str| {
+    let of = |port: &str, parts: &[&str]| -> Option<Vec<f64>> {
+        let one = |part: &&str| {
             let name = format!("{port} {part}");
-            let row = results.iter().find(|row| row.name == name.trim_end());
-            row.map(|row| row.median_ns)
+            let row = samples.iter().find(|row| row.name == name.trim_end());
+            row.map(|row| &row.ns)
         };
-        parts.iter().map(of).sum()
+        Some(sum(&parts.iter().map(one).collect::<Option<Vec<_>>>()?))
     };
     let mut ratios = BTreeMap::new();
     for (prefix, parts) in compared {
         for (fast, slow) in [("xsk", "uring"), ("xsk", "plain"), ("uring", "plain")] {
-            if let (Some(fast_ns), Some(slow_ns)) = (median(fast, parts), median(slow, parts)) {
-                let ratio = (slow_ns / fast_ns * 1000.0).round() / 1000.0;
-                ratios.insert(format!("{prefix}_{fast}_vs_{slow}"), ratio);
+            if let (Some(fast_ns), Some(slow_ns)) = (of(fast, parts), of(slow, parts)) {
+                ratios.insert(
+                    format!("{prefix}_{fast}_vs_{slow}"),
+                    Ratio::of(&slow_ns, &fast_ns),
+                );
             }
         }
     }
