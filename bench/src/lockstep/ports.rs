@@ -43,7 +43,7 @@ pub(super) fn case<P: Port + 'static>(
     pool: FramePool,
     port: P,
 ) -> io::Result<Case> {
-    place.admit(INDEX)?;
+    place.admit(INDEX, place.sources()[0])?;
     let mut datagram = [0; DATAGRAM_BYTES];
     seal_batch(&mut [SealJob {
         session: &SendKey::new(&[0; 32], INDEX),
@@ -106,6 +106,7 @@ impl<P: Port> Rig<P> {
                 frame: one.frame,
                 destination: self.place.next_hops[hop],
                 delivery: false,
+                proven: true,
             });
         }
     }
@@ -139,6 +140,7 @@ impl<P: Port> Rig<P> {
                 frame,
                 destination,
                 delivery: false,
+                proven: true,
             });
         }
         Ok(())
