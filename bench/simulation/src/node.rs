@@ -156,7 +156,7 @@ impl<P: Port> Node<P> {
                 kem: public.kem,
             },
             capacity_pps: 1_000,
-            vrf_key: [0; 32],
+            vrf_key: place.identity(),
         };
         let identity = Identity::from_bytes(&place.identity);
         Ok(Node {

@@ -25,6 +25,7 @@ pub mod tally;
 pub mod vote;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use directory::{
     Authorities, Consensus, ConsensusError, DecodeError, Descriptor, Identity, NODES_MAX,
@@ -33,6 +34,9 @@ use directory::{
 
 const BEACON_CONTEXT: &str = "fogmix authority beacon v1";
 const DEAL_CONTEXT: &str = "fogmix layer dealing order v1";
+
+/// A node weighs at most so many medians of its role.
+pub const CAPACITY_MEDIANS: u32 = 4;
 
 /// A signing authority of a network.
 #[derive(Debug)]
@@ -73,13 +77,30 @@ impl Authority {
         *hasher.finalize().as_bytes()
     }
 
+    /// Makes and signs the document of `epoch` from those descriptors that have a key for it, without a document
+    /// before it. See [`Authority::sign_after`].
+    ///
+    /// # Errors
+    /// As for [`Authority::sign_after`].
+    pub fn sign(
+        &self,
+        epoch: u32,
+        descriptors: impl IntoIterator<Item = Descriptor>,
+    ) -> Result<SignedConsensus, ConsensusError> {
+        self.sign_after(None, epoch, descriptors)
+    }
+
     /// Makes and signs the document of `epoch` from those descriptors that have a key for it. Of two
-    /// with one identity the later published counts.
+    /// with one identity the later published counts. A descriptor is believed no more than it has to be: a
+    /// link key, VRF key or address belongs to one identity, the one that has it in the document
+    /// `before`; of two that are new to it neither gets in. And nobody's capacity counts for more than
+    /// [`CAPACITY_MEDIANS`] times the median of its role.
     ///
     /// # Errors
     /// The nodes break a rule; more than the limit of them are left out, not refused.
-    pub fn sign(
+    pub fn sign_after(
         &self,
+        before: Option<&Consensus>,
         epoch: u32,
         descriptors: impl IntoIterator<Item = Descriptor>,
     ) -> Result<SignedConsensus, ConsensusError> {
@@ -98,6 +119,8 @@ impl Authority {
                 }
             }
         }
+        refuse_duplicates(&mut newest, before);
+        cap_capacities(&mut newest);
         let beacon = self.beacon(epoch);
         let layers = deal(&newest, &beacon, self.parameters.layers);
         let nodes = newest
@@ -110,6 +133,57 @@ impl Authority {
             .collect();
         let consensus = Consensus::new(self.parameters, epoch, beacon, nodes)?;
         Ok(SignedConsensus::sign(&consensus, &self.key))
+    }
+}
+
+/// What belongs to one node alone.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    Link([u8; 32]),
+    Vrf([u8; 32]),
+    Address(SocketAddr),
+}
+
+fn claims(node: &Descriptor) -> impl Iterator<Item = Claim> {
+    let addresses = node.addresses.iter().copied().map(Claim::Address);
+    [Claim::Link(node.link.x25519), Claim::Vrf(node.vrf_key)]
+        .into_iter()
+        .chain(addresses)
+}
+
+/// Takes out who claims what is another's. Whose link key somebody else names would be silenced: packets for both go to
+/// the one that the last of them says.
+fn refuse_duplicates(nodes: &mut BTreeMap<[u8; 32], Descriptor>, before: Option<&Consensus>) {
+    let mut owners: BTreeMap<Claim, [u8; 32]> = BTreeMap::new();
+    for node in before.into_iter().flat_map(Consensus::nodes) {
+        owners.extend(claims(node).map(|claim| (claim, node.identity)));
+    }
+    let mut claimants: BTreeMap<Claim, u32> = BTreeMap::new();
+    for claim in nodes.values().flat_map(claims) {
+        *claimants.entry(claim).or_default() += 1;
+    }
+    nodes.retain(|identity, node| {
+        claims(node).all(|claim| match owners.get(&claim) {
+            Some(owner) => owner == identity,
+            None => claimants.get(&claim).is_none_or(|count| *count == 1),
+        })
+    });
+}
+
+/// Holds every capacity below a multiple of its role's median, of two middle ones the lower.
+fn cap_capacities(nodes: &mut BTreeMap<[u8; 32], Descriptor>) {
+    for role in [Role::Mix, Role::Gateway] {
+        let of_role = nodes.values().filter(|node| node.role == role);
+        let mut capacities: Vec<u32> = of_role.map(|node| node.capacity_pps).collect();
+        capacities.sort_unstable();
+        let middle = capacities.len().saturating_sub(1) / 2;
+        let Some(median) = capacities.get(middle) else {
+            continue;
+        };
+        let most = median.saturating_mul(CAPACITY_MEDIANS);
+        for node in nodes.values_mut().filter(|node| node.role == role) {
+            node.capacity_pps = node.capacity_pps.min(most);
+        }
     }
 }
 

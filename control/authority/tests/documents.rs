@@ -199,10 +199,14 @@ fn epochs_start_and_end_where_arithmetic_says() {
     assert_eq!(PARAMETERS.epoch_at(start + 60_000), 1);
     assert_eq!(PARAMETERS.epoch_starts_ms(2), start + 120_000);
     assert_eq!(PARAMETERS.epoch_ends_ms(2), start + 180_000);
-    assert!(PARAMETERS.accepts_at(1, start + 60_000));
-    assert!(PARAMETERS.accepts_at(1, start + 179_999));
-    assert!(!PARAMETERS.accepts_at(1, start + 180_000));
-    assert!(!PARAMETERS.accepts_at(1, start + 59_999));
+    assert_eq!(PARAMETERS.turn_spread_ms(), 937);
+    assert_eq!(PARAMETERS.grace_ms(), 1_406 + 1_000);
+    assert_eq!(PARAMETERS.travel_ms(), 1_000);
+    let slow = directory::Parameters {
+        mean_delay_us: 60_000_000,
+        ..PARAMETERS
+    };
+    assert_eq!(slow.grace_ms(), 60_000, "the next epoch's end comes first");
     assert_eq!(PARAMETERS.epoch_at(u64::MAX), u32::MAX);
 }
 
@@ -292,4 +296,75 @@ proptest! {
             let _ = signed.verify(&authority().authorities().unwrap(), None);
         }
     }
+}
+
+#[test]
+fn a_descriptor_that_names_another_nodes_link_key_address_or_vrf_key_silences_nobody() {
+    let authority = authority();
+    let honest = nodes(2, 6);
+    let before = consensus(honest.clone());
+    type Take = fn(&mut Descriptor, &Descriptor);
+    let takes: [Take; 3] = [
+        |thief, victim| thief.link = victim.link.clone(),
+        |thief, victim| thief.addresses = victim.addresses.clone(),
+        |thief, victim| thief.vrf_key = victim.vrf_key,
+    ];
+    let signed = |before: Option<&Consensus>, descriptors: Vec<Descriptor>| {
+        let signed = authority.sign_after(before, 0, descriptors).unwrap();
+        signed
+            .verify(&authority.authorities().unwrap(), None)
+            .unwrap()
+    };
+    for take in takes {
+        let victim = &honest[3];
+        let (_, mut thief) = node(90, Role::Mix);
+        take(&mut thief, victim);
+        let mut descriptors = honest.clone();
+        descriptors.push(thief.clone());
+        // Who has it keeps it, also while it does not publish.
+        let document = signed(Some(&before), descriptors.clone());
+        assert!(document.find(&victim.identity).is_some());
+        assert!(document.find(&thief.identity).is_none());
+        assert_eq!(document.nodes().len(), honest.len());
+        let absent = descriptors
+            .iter()
+            .filter(|node| node.identity != victim.identity);
+        let document = signed(Some(&before), absent.cloned().collect());
+        assert!(document.find(&thief.identity).is_none());
+        // Of two that are new neither gets in.
+        let document = signed(None, descriptors);
+        assert!(document.find(&victim.identity).is_none());
+        assert!(document.find(&thief.identity).is_none());
+        assert_eq!(document.nodes().len(), honest.len() - 1);
+    }
+}
+
+#[test]
+fn a_document_with_one_link_key_twice_is_none() {
+    let mut twice = nodes(1, 3);
+    twice[1].link = twice[2].link.clone();
+    let mut placed: Vec<_> = twice
+        .into_iter()
+        .map(|mut node| {
+            node.epoch_keys.truncate(2);
+            (u8::from(node.role == Role::Mix), node)
+        })
+        .collect();
+    placed.sort_unstable_by_key(|(_, node)| node.identity);
+    let refused = Consensus::new(PARAMETERS, 0, [0; 32], placed);
+    assert_eq!(refused, Err(ConsensusError::Duplicate));
+}
+
+#[test]
+fn a_capacity_of_four_billion_weighs_four_medians() {
+    let mut boasting = nodes(2, 9);
+    for number in [0, 2, 5] {
+        boasting[number].capacity_pps = u32::MAX;
+    }
+    let consensus = consensus(boasting);
+    // Gateways 1,000 and 4,294,967,295: the lower median is 1,000.
+    let most = consensus.nodes().iter().map(|node| node.capacity_pps).max();
+    assert_eq!(most, Some(4_000));
+    let layer: u32 = consensus.layer(1).map(|node| node.capacity_pps).sum();
+    assert!(layer <= 3 * 4_000);
 }

@@ -8,23 +8,43 @@ use directory::{Consensus, Path, PathError, Role, loop_path, pick_gateway, selec
 use network::{PARAMETERS, consensus, node, nodes, rng};
 use proptest::prelude::*;
 
-/// Independent of the selection's own check: compares every pair of hops by name and by text.
-fn assert_allowed(consensus: &Consensus, path: &Path) {
-    let hops: Vec<_> = path
-        .iter()
+/// Independent of the selection's own check: compares by name and by text.
+fn assert_apart(a: &directory::Node, b: &directory::Node) {
+    let prefix = |node: &directory::Node| {
+        let ip = node.addresses[0].ip().to_string();
+        ip.rsplit_once('.').unwrap().0.to_owned()
+    };
+    assert_ne!(a.operator, b.operator);
+    assert_ne!(prefix(a), prefix(b));
+}
+
+fn hops<'a>(consensus: &'a Consensus, path: &Path) -> Vec<&'a directory::Node> {
+    path.iter()
         .map(|hop| consensus.node(hop.node).unwrap())
-        .collect();
+        .collect()
+}
+
+/// Each mix of a client's path keeps the distance that its place asks for.
+fn assert_allowed(consensus: &Consensus, path: &Path) {
+    let hops = hops(consensus, path);
+    let [entry, first, middle, last, exit] = hops[..] else {
+        panic!("five hops")
+    };
+    assert_apart(first, entry);
+    assert_apart(last, exit);
+    for other in [entry, first, last, exit] {
+        assert_apart(middle, other);
+    }
+}
+
+/// All nodes of a loop keep their distance from each other, but for two gateways.
+fn assert_loop_allowed(consensus: &Consensus, path: &Path) {
+    let hops = hops(consensus, path);
     for (i, a) in hops.iter().enumerate() {
         for b in &hops[i + 1..] {
-            if a.role == Role::Gateway && b.role == Role::Gateway {
-                continue;
+            if a.role != Role::Gateway || b.role != Role::Gateway {
+                assert_apart(a, b);
             }
-            assert_ne!(a.operator, b.operator);
-            let prefix = |node: &directory::Node| {
-                let ip = node.addresses[0].ip().to_string();
-                ip.rsplit_once('.').unwrap().0.to_owned()
-            };
-            assert_ne!(prefix(a), prefix(b));
         }
     }
 }
@@ -38,10 +58,13 @@ proptest! {
         prefixes in proptest::collection::vec(0u8..12, 20),
     ) {
         let mut members = nodes(2, 18);
-        for (member, (operator, prefix)) in members.iter_mut().zip(operators.iter().zip(&prefixes)) {
+        let ports = 9_000..;
+        for ((member, port), (operator, prefix)) in
+            members.iter_mut().zip(ports).zip(operators.iter().zip(&prefixes))
+        {
             member.operator = format!("operator-{operator}");
             let last = member.identity[0].max(1);
-            member.addresses = vec![([10, 0, *prefix, last], 9_000).into()];
+            member.addresses = vec![([10, 0, *prefix, last], port).into()];
         }
         let consensus = consensus(members);
         let gateways: Vec<u16> = consensus.gateways().map(|node| node.index).collect();
@@ -73,7 +96,7 @@ proptest! {
                     prop_assert!(consensus.may_forward(layer, hop.node));
                     layer = consensus.node(hop.node).unwrap().layer;
                 }
-                assert_allowed(&consensus, &path);
+                assert_loop_allowed(&consensus, &path);
             }
         }
     }
@@ -165,4 +188,70 @@ fn a_single_gateway_may_be_both_ends_and_gateways_may_share_an_operator() {
     let ends: Vec<u16> = consensus.gateways().map(|node| node.index).collect();
     assert!(select_path(&consensus, &mut rng(5), ends[0], ends[1]).is_ok());
     assert!(select_path(&consensus, &mut rng(5), ends[0], ends[0]).is_ok());
+}
+
+/// Ten operators, each with a gateway and a mix of every layer.
+fn ten_operators() -> Consensus {
+    let described = nodes(10, 30);
+    let mut places: Vec<_> = described
+        .into_iter()
+        .enumerate()
+        .map(|(number, mut node)| {
+            node.operator = format!("operator-{}", number % 10);
+            node.epoch_keys.truncate(2);
+            (u8::try_from(number / 10).unwrap(), node)
+        })
+        .collect();
+    places.sort_unstable_by_key(|(_, node)| node.identity);
+    Consensus::new(PARAMETERS, 0, [1; 32], places).unwrap()
+}
+
+/// Pearson's statistic for the independence of two things that were counted together.
+fn chi_square(table: &BTreeMap<(String, String), u32>) -> (f64, usize) {
+    let (mut rows, mut columns) = (BTreeMap::new(), BTreeMap::new());
+    for ((row, column), count) in table {
+        *rows.entry(row).or_insert(0.0) += f64::from(*count);
+        *columns.entry(column).or_insert(0.0) += f64::from(*count);
+    }
+    let total: f64 = rows.values().sum();
+    let mut statistic = 0.0;
+    for (row, in_row) in &rows {
+        for (column, in_column) in &columns {
+            let expected = in_row * in_column / total;
+            let cell = table.get(&((*row).clone(), (*column).clone()));
+            let found = f64::from(cell.copied().unwrap_or(0));
+            statistic += (found - expected).powi(2) / expected;
+        }
+    }
+    (statistic, (rows.len() - 1) * (columns.len() - 1))
+}
+
+#[test]
+fn what_the_near_gateway_sees_of_a_path_does_not_name_the_far_one() {
+    let consensus = ten_operators();
+    let gateways: Vec<u16> = consensus.gateways().map(|node| node.index).collect();
+    let near = gateways[0];
+    let operator = |index: u16| consensus.node(index).unwrap().operator.clone();
+    let mut rng = rng(8);
+    // From the entry, which sees mix 1, and from the exit, which sees the last mix.
+    for from_the_exit in [false, true] {
+        let mut seen = BTreeMap::new();
+        for far in gateways.iter().cycle().take(20_000) {
+            let (entry, exit) = if from_the_exit {
+                (*far, near)
+            } else {
+                (near, *far)
+            };
+            let path = select_path(&consensus, &mut rng, entry, exit).unwrap();
+            let neighbour = path[if from_the_exit { 3 } else { 1 }].node;
+            *seen
+                .entry((operator(neighbour), operator(*far)))
+                .or_insert(0) += 1;
+        }
+        let (statistic, freedom) = chi_square(&seen);
+        println!("chi-square {statistic:.0} with {freedom} degrees of freedom");
+        assert_eq!(freedom, 8 * 9);
+        // The 99.9th percentile for 72 degrees of freedom.
+        assert!(statistic < 114.8, "{statistic}");
+    }
 }

@@ -3,6 +3,11 @@
 mod network;
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use directory::Role;
 use directory::store::{Store, hex};
@@ -43,4 +48,47 @@ fn files_that_do_not_verify_are_passed_over() {
     assert_eq!(store.read_descriptors().unwrap(), [descriptor]);
     fs::write(folder.path().join("consensus/5"), b"junk").unwrap();
     assert!(store.latest().is_err());
+}
+
+fn pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// What `read` returns, which must not wait for anybody to write into a pipe.
+fn at_once<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = channel();
+    thread::spawn(move || sender.send(read()));
+    receiver
+        .recv_timeout(Duration::from_secs(10))
+        .expect("it hangs in an open")
+}
+
+#[test]
+fn a_pipe_among_the_descriptors_does_not_hang_the_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(folder.path()).unwrap();
+    let (identity, descriptor) = node(1, Role::Mix);
+    store.publish_descriptor(&descriptor, &identity).unwrap();
+    let descriptors = folder.path().join("descriptors");
+    pipe(&descriptors.join("0".repeat(64)));
+    std::os::unix::fs::symlink("/dev/zero", descriptors.join("1".repeat(64))).unwrap();
+    let elsewhere = folder.path().join("elsewhere");
+    fs::rename(descriptors.join(hex(&descriptor.identity)), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, descriptors.join(hex(&descriptor.identity))).unwrap();
+    let (other_identity, other) = node(2, Role::Mix);
+    store.publish_descriptor(&other, &other_identity).unwrap();
+    let reader = store.clone();
+    let found = at_once(move || reader.read_descriptors()).unwrap();
+    assert_eq!(found, [other], "no link is followed either");
+}
+
+#[test]
+fn a_pipe_in_place_of_a_document_is_an_error_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(folder.path()).unwrap();
+    pipe(&folder.path().join("consensus/5"));
+    pipe(&folder.path().join("authority.pub"));
+    let reader = store.clone();
+    assert!(at_once(move || reader.read_consensus(5)).is_err());
+    assert!(at_once(move || store.read_authorities()).is_err());
 }

@@ -4,6 +4,7 @@
 use std::io;
 
 use authority::Authority;
+use directory::Consensus;
 use directory::store::Store;
 
 /// What an authority does now and then: makes the current epoch's document if there is none, and
@@ -25,11 +26,18 @@ pub fn turn(authority: &Authority, store: &Store, unix_ms: u64) -> io::Result<Ve
         if store.read_consensus(epoch)?.is_some() {
             continue;
         }
+        let before = before(authority, store, epoch);
         let document = authority
-            .sign(epoch, store.read_descriptors()?)
+            .sign_after(before.as_ref(), epoch, store.read_descriptors()?)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         store.publish_consensus(epoch, &document)?;
         published.push(epoch);
     }
     Ok(published)
+}
+
+/// The document before that of `epoch`, if it is there and this authority's.
+fn before(authority: &Authority, store: &Store, epoch: u32) -> Option<Consensus> {
+    let document = store.read_consensus(epoch.checked_sub(1)?).ok()??;
+    document.verify(&authority.authorities().ok()?, None).ok()
 }

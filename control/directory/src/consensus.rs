@@ -63,6 +63,9 @@ pub enum ConsensusError {
     /// Two nodes with one identity, or nodes out of order.
     #[error("nodes are not in ascending order of identity")]
     Order,
+    /// Two nodes name one link key.
+    #[error("two nodes have one link key")]
+    Duplicate,
     /// A gateway in a layer, or a mix in none.
     #[error("a node's layer does not fit its role")]
     Layer,
@@ -88,6 +91,13 @@ impl Consensus {
         }
         if !nodes.is_sorted_by(|(_, a), (_, b)| a.identity < b.identity) {
             return Err(ConsensusError::Order);
+        }
+        // Frames to either would be for whom a table remembers last.
+        let mut link_keys: Vec<&[u8; 32]> =
+            nodes.iter().map(|(_, node)| &node.link.x25519).collect();
+        link_keys.sort_unstable();
+        if !link_keys.is_sorted_by(|a, b| a < b) {
+            return Err(ConsensusError::Duplicate);
         }
         let mut layers = vec![Layer::default(); usize::from(parameters.layers) + 1];
         let mut placed = Vec::with_capacity(nodes.len());

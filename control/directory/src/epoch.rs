@@ -6,6 +6,9 @@ use crate::wire::{DecodeError, Reader};
 pub const LAYERS_MAX: u8 = 3;
 /// Delays are sampled below this many means, and nodes reject longer ones.
 pub const DELAY_CAP_MEANS: u32 = 10;
+/// Mean delays that a packet is given to arrive, at most: five hops of ten each.
+const GRACE_MEANS: u64 = DELAY_CAP_MEANS as u64 * HOPS;
+const HOPS: u64 = sphinx::HOPS_MAX as u64;
 /// A mean delay a hop over a minute would overflow the cap's u32 only far later; the bound keeps pools sane.
 const MEAN_DELAY_US_MAX: u32 = 60_000_000;
 const EPOCH_MS_MIN: u64 = 1_000;
@@ -45,11 +48,32 @@ impl Parameters {
         self.epoch_starts_ms(epoch).saturating_add(self.epoch_ms)
     }
 
-    /// Whether keys and indices of `epoch` are accepted at `unix_ms`: from its start to the end of
-    /// the epoch after it.
-    pub fn accepts_at(&self, epoch: u32, unix_ms: u64) -> bool {
-        let now = self.epoch_at(unix_ms);
-        epoch == now || epoch.checked_add(1) == Some(now)
+    /// A round, one part in 32 of an epoch, milliseconds.
+    pub fn round_ms(&self) -> u64 {
+        self.epoch_ms / 32
+    }
+
+    /// Each sender goes over to a new epoch at a moment of its own, drawn from this span after the
+    /// epoch's start: a clock that is a little off marks nobody.
+    pub fn turn_spread_ms(&self) -> u64 {
+        self.round_ms() / 2
+    }
+
+    /// So long after the end of an epoch packets of it are on their way, from the last sender that
+    /// turns and through all delays: who holds the next epoch's document refuses them from then on.
+    /// Were they taken longer, a gateway could keep a client's packets back and release them as the
+    /// only old ones in the network.
+    pub fn grace_ms(&self) -> u64 {
+        let delays_ms = (u64::from(self.mean_delay_us) * GRACE_MEANS).div_ceil(1_000);
+        (self.round_ms() * 3 / 4)
+            .saturating_add(delays_ms)
+            .min(self.epoch_ms)
+    }
+
+    /// In an epoch without a document packets of the one before are made until so long before its
+    /// end: then they still arrive while their keys live.
+    pub fn travel_ms(&self) -> u64 {
+        (u64::from(self.delay_max_us()) * HOPS).div_ceil(1_000)
     }
 
     /// The longest delay a sender may ask of a hop, microseconds.

@@ -13,9 +13,11 @@ use crate::epoch::DELAY_CAP_MEANS;
 /// The hops of a packet, first to last.
 pub type Path = ArrayVec<PathHop, HOPS_MAX>;
 
-/// Whole paths drawn before selection gives up. A network in which a random path breaks a constraint
-/// nine times in ten still fails less than once in 10^46 selections.
+/// Draws before selection gives up. A network in which a random draw breaks a constraint nine times in
+/// ten still fails less than once in 10^46 selections.
 const ATTEMPTS_MAX: usize = 1_024;
+/// Pairs of end mixes drawn before selection gives up because no mix between fits.
+const ENDS_MAX: usize = 64;
 
 /// Why no path could be selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,11 +36,13 @@ pub enum PathError {
     Constraints,
 }
 
-/// A client's path: `entry`, one mix of each layer, `exit`. Mixes differ in operator and prefix from
-/// each other and from both gateways; the pair of gateways is exempt and may be one node.
+/// A client's path: `entry`, one mix of each layer, `exit`. The two gateways may be one node.
 ///
-/// Whole paths are drawn and rejected, so the result has exactly the weighted distribution conditioned
-/// on the constraints; picking layer by layer would favour the mixes of well-placed neighbours.
+/// Mix 1 differs from `entry` in operator and prefix, the last mix from `exit`, the mixes between from everyone. The
+/// mixes at the two ends are drawn on their own, each by weight under its own gateway's constraint and nothing else:
+/// what a gateway sees of a packet, its neighbour on the path, must not depend on who the far gateway is. (If all had
+/// to differ from both gateways, an exit would see that one operator never is the last mix, and sixty packets would
+/// name the client's gateway.) In a network of one layer its mix is at both ends.
 ///
 /// # Errors
 /// See [`PathError`].
@@ -55,14 +59,31 @@ pub fn select_path<R: CryptoRng + ?Sized>(
             .ok_or(PathError::NotGateway(index))
     };
     let (entry, exit) = (gateway(entry)?, gateway(exit)?);
-    for _ in 0..ATTEMPTS_MAX {
-        let mut nodes: ArrayVec<&Node, HOPS_MAX> = ArrayVec::new();
-        nodes.push(entry);
-        for layer in 1..=consensus.parameters().layers {
-            nodes.push(pick(consensus, rng, layer)?);
+    let last = consensus.parameters().layers;
+    for layer in 1..=last {
+        if consensus.layer(layer).next().is_none() {
+            return Err(PathError::EmptyLayer(layer));
         }
-        nodes.push(exit);
-        if allowed(&nodes) {
+    }
+    if last == 1 {
+        let mix = pick_apart(consensus, rng, 1, &[entry, exit])?;
+        return Ok(with_delays(consensus, rng, &[entry, mix, exit]));
+    }
+    // Again only where no mix between fits: a network so poor in operators that neighbours can tell anyway.
+    for _ in 0..ENDS_MAX {
+        let first = pick_apart(consensus, rng, 1, &[entry])?;
+        let before_exit = pick_apart(consensus, rng, last, &[exit])?;
+        let mut others: ArrayVec<&Node, HOPS_MAX> =
+            [entry, exit, first, before_exit].into_iter().collect();
+        let mut nodes: ArrayVec<&Node, HOPS_MAX> = [entry, first].into_iter().collect();
+        for layer in 2..last {
+            if let Ok(node) = pick_apart(consensus, rng, layer, &others) {
+                others.push(node);
+                nodes.push(node);
+            }
+        }
+        nodes.extend([before_exit, exit]);
+        if nodes.len() == usize::from(last) + 2 {
             return Ok(with_delays(consensus, rng, &nodes));
         }
     }
@@ -136,6 +157,22 @@ fn pick<'a, R: CryptoRng + ?Sized>(
     consensus.node(index).ok_or(empty)
 }
 
+/// A node of `layer` that belongs together with none of `others`, by weight among those that do not.
+fn pick_apart<'a, R: CryptoRng + ?Sized>(
+    consensus: &'a Consensus,
+    rng: &mut R,
+    layer: u8,
+    others: &[&Node],
+) -> Result<&'a Node, PathError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let node = pick(consensus, rng, layer)?;
+        if others.iter().all(|other| are_apart(node, other)) {
+            return Ok(node);
+        }
+    }
+    Err(PathError::Constraints)
+}
+
 /// Uniform below `bound` (not zero): masked rejection, no modulo bias.
 fn below<R: CryptoRng + ?Sized>(rng: &mut R, bound: u64) -> u64 {
     let mask = u64::MAX >> bound.saturating_sub(1).leading_zeros().min(63);
@@ -150,11 +187,14 @@ fn below<R: CryptoRng + ?Sized>(rng: &mut R, bound: u64) -> u64 {
 /// Whether no two nodes belong together; two gateways may.
 fn allowed(nodes: &[&Node]) -> bool {
     nodes.iter().enumerate().all(|(position, a)| {
-        nodes.iter().skip(position + 1).all(|b| {
-            (a.layer == 0 && b.layer == 0)
-                || (a.operator != b.operator && !share_prefix(&a.addresses, &b.addresses))
-        })
+        let mut later = nodes.iter().skip(position + 1);
+        later.all(|b| (a.layer == 0 && b.layer == 0) || are_apart(a, b))
     })
+}
+
+/// Whether two nodes have different operators and no prefix in common.
+fn are_apart(a: &Node, b: &Node) -> bool {
+    a.operator != b.operator && !share_prefix(&a.addresses, &b.addresses)
 }
 
 fn share_prefix(a: &[SocketAddr], b: &[SocketAddr]) -> bool {

@@ -3,8 +3,9 @@
 //!
 //! Readers trust nothing in it: descriptors are verified here, consensus documents by their reader.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -190,11 +191,31 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// Linux's flags for [`open_regular`], as x86-64 has them.
+const O_NONBLOCK: i32 = 0o4000;
+const O_NOFOLLOW: i32 = 0o400_000;
+
+/// Opens a file for reading that others may have put there: never waits (a pipe would make it), follows no link at the
+/// end of the path, and takes nothing but a regular file.
+///
+/// # Errors
+/// The file system's; `InvalidInput` for what is no regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(O_NONBLOCK | O_NOFOLLOW);
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        let message = format!("{} is no regular file", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(file)
+}
+
 /// Reads a whole file that must not exceed `limit_bytes`.
 pub(crate) fn read_bounded(path: &Path, limit_bytes: usize) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(limit_bytes).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
-    File::open(path)?
+    open_regular(path)?
         .take(limit.saturating_add(1))
         .read_to_end(&mut bytes)?;
     if bytes.len() > limit_bytes {
@@ -211,7 +232,9 @@ pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A leading dot and no digit first: no reader takes it for a document.
     let name = format!(".new-{}-{sequence}", std::process::id());
     let temporary = path.with_file_name(name);
-    let written = File::create(&temporary)
+    // Whatever lies there is not written to.
+    let _ = fs::remove_file(&temporary);
+    let written = File::create_new(&temporary)
         .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {

@@ -138,7 +138,15 @@ impl Server {
             }
         };
         if self.connections.len() >= CONNECTIONS_MAX {
-            return tracing::warn!("{CONNECTIONS_MAX} connections: one more is turned away");
+            // An operator's connection asks and is done: the oldest that does nothing gives way, so that nobody keeps
+            // the others out by holding connections open.
+            let Some(idle) = self.oldest_idle() else {
+                return tracing::warn!("{CONNECTIONS_MAX} connections: one more is turned away");
+            };
+            tracing::debug!(
+                "{CONNECTIONS_MAX} connections: the oldest that does nothing is closed"
+            );
+            self.end(idle);
         }
         let connection = Connection {
             channel: Channel::from_socket(socket),
@@ -149,6 +157,17 @@ impl Server {
         };
         self.connections.insert(self.next_connection, connection);
         self.next_connection += 1;
+    }
+
+    /// The oldest connection that has no attachment and is getting none.
+    fn oldest_idle(&mut self) -> Option<ConnectionId> {
+        let state = &mut self.state;
+        let idle =
+            |connection: &Connection| connection.opening.is_none() && connection.resumed.is_empty();
+        self.connections
+            .iter()
+            .find(|(id, connection)| idle(connection) && state.owned(**id).is_none())
+            .map(|(id, _)| *id)
     }
 
     /// Takes one request of a connection, if there is one, and answers it.

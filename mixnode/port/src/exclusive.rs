@@ -48,7 +48,8 @@ pub enum ExclusiveError {
 #[derive(Debug)]
 pub struct Exclusive {
     address: SocketAddr,
-    _lock: UnixListener,
+    /// None where a stranger squats on the name.
+    _lock: Option<UnixListener>,
 }
 
 impl Exclusive {
@@ -64,9 +65,14 @@ impl Exclusive {
             return Exclusive::acquire(address);
         }
         let lock = match lock(address) {
-            Ok(lock) => lock,
+            Ok(lock) => Some(lock),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                return Err(ExclusiveError::OtherNode(address));
+                if is_held_by_us(address) {
+                    return Err(ExclusiveError::OtherNode(address));
+                }
+                // The name is anyone's to take; the port is not: who can't join it under SO_REUSEPORT, which is for one
+                // user's processes, can't hold it either without the bind below noticing.
+                None
             }
             Err(error) => return Err(ExclusiveError::Other(address, error)),
         };
@@ -96,6 +102,19 @@ fn lock(address: SocketAddr) -> io::Result<UnixListener> {
     UnixListener::bind_addr(&UnixAddress::from_abstract_name(format!(
         "fogmix/udp/{address}"
     ))?)
+}
+
+/// Whether a process of this user holds the name: the kernel says who listens there. One that can't be asked, for want of
+/// room in its queue, may be a stranger's.
+fn is_held_by_us(address: SocketAddr) -> bool {
+    let ours = rustix::process::geteuid();
+    let holder = || -> io::Result<rustix::process::Uid> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        let name = format!("\0fogmix/udp/{address}");
+        socket.connect(&socket2::SockAddr::unix(name)?)?;
+        Ok(rustix::net::sockopt::socket_peercred(&socket)?.uid)
+    };
+    holder().is_ok_and(|uid| uid == ours)
 }
 
 /// Binds alone, and lets go.
@@ -146,6 +165,29 @@ mod tests {
             matches!(refused, Err(ExclusiveError::OtherProgram(_))),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    #[ignore = "takes another user's identity, which needs root"]
+    fn a_stranger_who_squats_on_the_name_keeps_no_node_from_its_port() {
+        let address = Exclusive::acquire("127.0.0.1:0".parse().unwrap())
+            .unwrap()
+            .address();
+        // The identity of a thread: the kernel notes who listens.
+        let squatter = std::thread::spawn(move || {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65_534)).unwrap();
+            lock(address).unwrap()
+        });
+        let _squatter = squatter.join().unwrap();
+        assert_eq!(Exclusive::acquire(address).unwrap().address(), address);
+        // Whoever has the port itself is noticed all the same.
+        let socket = UdpSocket::bind(address).unwrap();
+        let refused = Exclusive::acquire(address);
+        assert!(
+            matches!(refused, Err(ExclusiveError::OtherProgram(_))),
+            "{refused:?}"
+        );
+        drop(socket);
     }
 
     #[test]

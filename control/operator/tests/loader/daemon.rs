@@ -455,3 +455,16 @@ fn four_capabilities_are_enough_and_nodes_that_come_and_go_cost_no_descriptors()
     });
     world.detach().unwrap();
 }
+
+#[test]
+#[ignore = "needs root"]
+fn idle_connections_of_whoever_may_open_them_lock_nobody_out() {
+    let world = World::bare(1);
+    let _daemon = Daemon::start(&world);
+    let idle: Vec<Channel> = (0..100)
+        .map(|_| Channel::connect(&world.socket()).unwrap())
+        .collect();
+    let status = mixctl(&world, None, &["status"]);
+    assert!(status.status.success(), "{}", text(&status.stderr));
+    drop(idle);
+}

@@ -17,6 +17,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use directory::store::open_regular;
 use directory::{Authorities, Bootstrap, Consensus, SignedConsensus};
 use link::ClientKeys;
 use rand_core::CryptoRng;
@@ -337,7 +338,7 @@ fn create_key(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
 
 fn read_key<const N: usize>(path: &Path) -> Result<Zeroizing<[u8; N]>, HomeError> {
     let mut key = Zeroizing::new([0; N]);
-    let mut file = at(path, File::open(path))?;
+    let mut file = at(path, open_regular(path))?;
     // Read into its place: no copy is left behind on the heap.
     let whole = file.read_exact(&mut key[..]).is_ok() && matches!(file.read(&mut [0]), Ok(0));
     whole.then_some(key).ok_or_else(|| HomeError::Invalid {

@@ -1,12 +1,13 @@
 //! A node's long-lived keys: identity, link and VRF, one file each in the state folder, readable by their owner
 //! alone. Epoch keys are never here.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use directory::Identity;
+use directory::store::open_regular;
 use link::{LINK_KEYS_BYTES, LinkKeys};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
@@ -145,7 +146,7 @@ fn read(path: &Path, bytes: usize) -> Result<Option<Zeroizing<Vec<u8>>>, KeyErro
         path: path.to_owned(),
         error,
     };
-    let file = match File::open(path) {
+    let file = match open_regular(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(wrap)?,
     };
@@ -215,6 +216,21 @@ mod tests {
         for entry in fs::read_dir(&state).unwrap() {
             assert_eq!(entry.unwrap().metadata().unwrap().mode() & 0o777, 0o400);
         }
+    }
+
+    #[test]
+    fn a_pipe_or_a_link_in_place_of_a_key_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        load_or_create(folder.path(), &mut rng(1)).unwrap();
+        let path = folder.path().join(VRF.0);
+        let kept = folder.path().join("kept");
+        fs::rename(&path, &kept).unwrap();
+        std::os::unix::fs::symlink(&kept, &path).unwrap();
+        assert!(matches!(check(folder.path()), Err(KeyError::Io { .. })));
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert!(matches!(check(folder.path()), Err(KeyError::Io { .. })));
     }
 
     #[test]

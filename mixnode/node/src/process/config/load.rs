@@ -1,10 +1,12 @@
 //! Reading the file: strict, and helpful about what is wrong.
 
 use std::fmt;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use directory::Role;
+use directory::store::open_regular;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{Config, check};
@@ -50,13 +52,19 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
         problem,
         remedy: "name a readable TOML file with --config".to_owned(),
     };
-    let size = std::fs::metadata(file)
+    let opened = open_regular(file).map_err(|error| unreadable(error.to_string()))?;
+    let size = opened
+        .metadata()
         .map_err(|error| unreadable(error.to_string()))?
         .len();
     if size > FILE_BYTES_MAX {
         return Err(unreadable(format!("{size} bytes is no configuration")));
     }
-    let text = std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
+    let mut text = String::new();
+    opened
+        .take(FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| unreadable(error.to_string()))?;
     let config = parse(&text, file)?;
     check::check_host(&config, &text, file)?;
     Ok(config)
