@@ -2,10 +2,10 @@
 
 pub mod config;
 mod error;
+mod examine;
 pub mod exit;
 mod fast_path;
 pub mod follower;
-pub mod log;
 pub mod metrics;
 pub mod sandbox;
 mod seat;
@@ -14,6 +14,7 @@ mod threads;
 mod touch;
 
 pub use error::NodeError;
+pub use examine::examine;
 
 use std::io;
 use std::sync::Arc;
@@ -102,6 +103,7 @@ impl Node {
     /// # Errors
     /// [`NodeError`], worded for the operator; [`NodeError::exit_code`] for the process.
     pub fn prepare(config: Config) -> Result<Node, NodeError> {
+        examine(&config)?;
         let mut rng = system_rng()?;
         let keys = files::load_or_create(&config.node.state_dir, &mut rng)?;
         let store = Store::create(&config.network.directory)
@@ -160,7 +162,11 @@ impl Node {
             .map_err(system("can't use the directory folder"))?;
         let address = opened.exclusive.address();
         let parameters = follower.parameters();
-        let mut threads = Threads::start(&config, opened, confinement, parameters, &mut rng)?;
+        let started = Threads::start(&config, opened, confinement, parameters, &mut rng, stop);
+        let mut threads = match started {
+            Err(NodeError::Stopped) => return Ok(()),
+            started => started?,
+        };
         threads.seal(&config)?;
         let facts = threads.facts();
         tracing::info!(
@@ -186,6 +192,7 @@ impl Node {
         let drain = follower.parameters().map_or(Duration::ZERO, |parameters| {
             Duration::from_micros(parameters.delay_max_us().into()) + Duration::from_secs(1)
         });
+        threads.watch(&config, &follower, true);
         threads.finish(if outcome.is_ok() {
             drain.min(DRAIN_MAX)
         } else {
@@ -230,8 +237,11 @@ fn control(
         }
         touching.round();
         threads.check()?;
-        if config.status_lines && round.is_multiple_of(STATUS_ROUNDS) {
-            threads.status(config, follower);
+        if round.is_multiple_of(STATUS_ROUNDS) {
+            threads.watch(config, follower, false);
+            if config.status_lines {
+                threads.status(config, follower);
+            }
         }
         round = round.wrapping_add(1);
         thread::sleep(ROUND);

@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use directory::Parameters;
 use link::LinkKeys;
@@ -19,7 +18,7 @@ use sphinx::lanes::Lanes;
 use super::fast_path::{FastPath, nodes, peers};
 use super::seat::{Seat, Way, settings};
 use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
-use crate::handshake::{self, HandshakeCounters, Handshaker};
+use crate::handshake::{self, Handshaker};
 use crate::keys::epoch::EpochState;
 use crate::path::core::Shared;
 use crate::path::counters::Published;
@@ -27,7 +26,7 @@ use crate::path::epochs::EPOCH_SLOTS;
 use crate::path::mail::{Mail, Mailbox};
 use crate::process::config::Config;
 use crate::process::follower::Follower;
-use crate::process::metrics::{self, Facts, Sources};
+use crate::process::metrics::{Facts, Listener, Sources, Standing};
 use crate::process::sandbox::{self, Calls, Confinement};
 use crate::process::status::{Collector, NodeStatus, XdpStatus};
 use port::{EventFd, Exclusive, Resolved, SocketOptions, socket};
@@ -43,7 +42,7 @@ pub(super) struct Opened {
     /// By worker.
     sockets: Vec<UdpSocket>,
     mailboxes: Vec<Mailbox>,
-    metrics: Option<TcpListener>,
+    metrics: Option<Listener>,
 }
 
 impl Opened {
@@ -64,14 +63,16 @@ impl Opened {
             };
             sockets.push(socket::open(&options).map_err(system("can't open the UDP socket"))?);
         }
-        let metrics = config.metrics.listen.map(metrics::bind).transpose();
+        let metrics = config.metrics.listen.map(|address| {
+            Listener::bind(address).map_err(|error| NodeError::Metrics { address, error })
+        });
         Ok(Opened {
             exclusive,
             resolved,
             link_keys,
             sockets,
             mailboxes,
-            metrics: metrics.map_err(system("can't listen on [metrics] listen"))?,
+            metrics: metrics.transpose()?,
         })
     }
 }
@@ -128,6 +129,7 @@ impl Threads {
         confinement: Confinement,
         parameters: Option<&Parameters>,
         rng: &mut ChaCha20Rng,
+        stop: &AtomicBool,
     ) -> Result<Threads, NodeError> {
         let lanes = Lanes::from_env_or_detect();
         let mailboxes = opened.mailboxes;
@@ -149,7 +151,7 @@ impl Threads {
         let frames = pool_frames(config, mean_delay_us);
         let (mut fast_path, keeper) = match opened.resolved {
             Resolved::Xsk => {
-                let (fast_path, keeper) = FastPath::open(config, address, frames)?;
+                let (fast_path, keeper) = FastPath::open(config, address, frames, stop)?;
                 (Some(fast_path), Some(keeper))
             }
             Resolved::Uring | Resolved::Plain(_) => (None, None),
@@ -173,11 +175,7 @@ impl Threads {
             readiness,
             halt: Arc::new(AtomicBool::new(false)),
             end: Arc::new(AtomicBool::new(false)),
-            sources: Arc::new(Sources {
-                collector,
-                handshakes: Mutex::new(HandshakeCounters::default()),
-                facts: ArcSwap::from_pointee(facts),
-            }),
+            sources: Arc::new(Sources::new(collector, facts)),
             exclusive: None,
             address,
             fast_path,
@@ -200,7 +198,7 @@ impl Threads {
         })?;
         if let Some(listener) = opened.metrics {
             let (sources, end) = (Arc::clone(&threads.sources), Arc::clone(&threads.end));
-            threads.spawn("metrics", move || metrics::serve(&listener, &sources, &end))?;
+            threads.spawn("metrics", move || listener.serve(&sources, &end))?;
         }
         let mut memories = memories.into_iter();
         for (number, (socket, published)) in (0u8..).zip(opened.sockets.into_iter().zip(published))
@@ -327,6 +325,26 @@ impl Threads {
             }),
             Err(_) => Err(NodeError::Worker("it panicked".to_owned())),
         }
+    }
+
+    /// Tells probes and scrapes how the node stands; to be called about once a second.
+    pub fn watch(&self, config: &Config, follower: &Follower, is_draining: bool) {
+        let now_ms = unix_ms();
+        let epoch = follower.epoch_at(now_ms);
+        let known = self.known.iter().find(|known| known.epoch == epoch);
+        let newest = self.known.iter().map(|known| known.epoch).max();
+        let age = |epoch| {
+            let began_ms = follower.parameters()?.epoch_starts_ms(epoch);
+            Some(Duration::from_millis(now_ms.saturating_sub(began_ms)))
+        };
+        self.sources.watch(Standing {
+            epoch,
+            has_document: known.is_some(),
+            is_listed: known.is_some_and(|known| known.layer.is_some()),
+            document_age: newest.and_then(age),
+            is_draining,
+            loop_interval: Duration::from_millis(config.cover.loop_interval_ms.into()),
+        });
     }
 
     /// Prints one status line.
