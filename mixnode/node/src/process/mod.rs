@@ -7,6 +7,7 @@ pub mod exit;
 mod fast_path;
 pub mod follower;
 pub mod metrics;
+mod notices;
 pub mod sandbox;
 mod seat;
 pub mod status;
@@ -34,6 +35,7 @@ use crate::process::config::Config;
 use crate::process::follower::{Follower, Profile};
 use crate::process::sandbox::Confinement;
 use error::system;
+use notices::Notices;
 use port::{Exclusive, Resolved};
 use threads::{Opened, Threads};
 use touch::Touching;
@@ -222,7 +224,7 @@ fn control(
     stop: &Arc<AtomicBool>,
     rng: &mut ChaCha20Rng,
 ) -> Result<(), NodeError> {
-    let mut round = 0u32;
+    let (mut round, mut notices) = (0u32, Notices::default());
     while !stop.load(Ordering::Acquire) {
         match follower.turn(store, unix_ms(), rng) {
             Ok(states) => {
@@ -239,6 +241,7 @@ fn control(
         threads.check()?;
         if round.is_multiple_of(STATUS_ROUNDS) {
             threads.watch(config, follower, false);
+            threads.notice(&mut notices);
             if config.status_lines {
                 threads.status(config, follower);
             }

@@ -16,6 +16,7 @@ use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
 
 use super::fast_path::{FastPath, nodes, peers};
+use super::notices::Notices;
 use super::seat::{Seat, Way, settings};
 use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
 use crate::handshake::{self, Handshaker};
@@ -345,6 +346,13 @@ impl Threads {
             is_draining,
             loop_interval: Duration::from_millis(config.cover.loop_interval_ms.into()),
         });
+    }
+
+    /// Logs what has changed since the last look.
+    pub fn notice(&self, notices: &mut Notices) {
+        let counters = self.sources.collector.counters();
+        let rejected = |reason| counters.iter().map(|worker| worker.rejected(reason)).sum();
+        notices.look(Instant::now(), &self.sources.standing(), rejected);
     }
 
     /// Prints one status line.

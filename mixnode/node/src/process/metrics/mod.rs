@@ -92,6 +92,11 @@ impl Sources {
         self.watched().look(Instant::now(), standing, turns, loops);
     }
 
+    /// How the node stood when it was last taken down.
+    pub fn standing(&self) -> Standing {
+        *self.watched().standing()
+    }
+
     /// Whether control loop and workers move.
     ///
     /// # Errors
