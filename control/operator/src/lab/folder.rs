@@ -11,6 +11,7 @@ use control::exit::{self, Failure};
 
 /// The list: one name a line below the first, which says what it is.
 const LIST: &str = ".fogmix-lab";
+const FRESH: &str = ".fogmix-lab.new";
 const HEADING: &str = "mixctl lab made, and may remove, in this folder:";
 /// How the names of temporary folders begin.
 const PREFIX: &str = "fogmix-lab-";
@@ -64,12 +65,16 @@ impl Folder {
     }
 
     fn locked(root: &Path) -> Result<Self, Failure> {
+        let path = root.join(LIST);
+        // A new list is locked before it has its name: a lab that looks for dead ones must not take it for one's.
+        let fresh = root.join(FRESH);
+        let is_new = !path.exists();
         let mut list = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(root.join(LIST))?;
+            .open(if is_new { &fresh } else { &path })?;
         match list.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -93,6 +98,9 @@ impl Folder {
             is_temporary: false,
         };
         folder.write_list()?;
+        if is_new {
+            fs::rename(&fresh, &path)?;
+        }
         Ok(folder)
     }
 

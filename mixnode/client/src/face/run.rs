@@ -150,8 +150,8 @@ pub enum RunError {
     Stopped,
     /// The time that was given is over.
     #[error(
-        "not done after {} s{}: the same command goes on where it stopped",
-        after.as_secs(),
+        "not done after {:.0} s{}: the same command goes on where it stopped",
+        after.as_secs_f64(),
         wait.as_ref().map_or_else(String::new, |wait| format!(" ({wait})"))
     )]
     TimedOut {

@@ -385,6 +385,13 @@ impl<'a> Receiving<'a> {
                 self.files.remove(&manifest.transfer);
                 self.last_fault = None;
                 self.screen.end();
+                let last = manifest.name.rsplit('/').next().unwrap_or_default();
+                if !place.ends_with(last) {
+                    let name = program::visible(manifest.name.as_bytes());
+                    let stored = program::visible(place.as_bytes());
+                    self.screen
+                        .note(&format!("\"{name}\" is stored as {stored}"));
+                }
                 if !self.screen.is_json {
                     // The result, for programs too: quiet or not.
                     program::say_line(&program::visible(place.as_bytes()));
