@@ -1,4 +1,5 @@
 //! The command `mixbench`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use bench::flood;
 use bench::lockstep::{self, What};
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mixbench: {error}");
+            program::complain!("mixbench: {error}");
             ExitCode::FAILURE
         }
     }

@@ -61,9 +61,9 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         std::fs::write(path, plot::svg(&report))?;
     }
     if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
+        program::print(&serde_json::to_string(&report)?)?;
     } else {
-        print!("{}", report.table());
+        program::print(report.table().trim_end())?;
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         (false, Err(_)) => PortName::Plain,
     };
     if port != PortName::Xsk {
-        eprintln!(
+        ::program::complain!(
             "mixbench: not root, so there is no XDP program before the node, and other work on this machine takes its \
              share of the cores: this shows a host without XDP"
         );
@@ -118,9 +118,9 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         kinds: rows,
     };
     if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
+        ::program::print(&serde_json::to_string(&report)?)?;
     } else {
-        print!("{}", report.table());
+        ::program::print(report.table().trim_end())?;
     }
     Ok(())
 }

@@ -101,12 +101,12 @@ pub fn run(what: What, arguments: &Arguments) -> io::Result<()> {
     let (samples, warning) = measure(&mut cases, rounds)?;
     let report = Report::new(what, network.name(), rounds, samples, skipped, warning);
     for reason in &report.skipped {
-        eprintln!("mixbench: SKIPPED: {reason}");
+        program::complain!("mixbench: SKIPPED: {reason}");
     }
     if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
+        program::print(&serde_json::to_string(&report)?)?;
     } else {
-        print!("{}", report.table());
+        program::print(report.table().trim_end())?;
     }
     Ok(())
 }

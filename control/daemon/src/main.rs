@@ -1,13 +1,16 @@
 //! `mixctld`, the daemon: command line and exit codes.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use control::{exit, log, node};
+use control::{exit, node};
 use handover::protocol::SOCKET_PATH;
 use loader::{Options, PINS, User};
+use program::complain;
+use tracing::level_filters::LevelFilter;
 
 /// Puts the XDP program on interfaces and hands nodes their AF_XDP sockets.
 ///
@@ -25,6 +28,8 @@ struct Arguments {
     /// Who may be a node besides root and the daemon's own user: a name, a UID, or UID:GID
     #[arg(long, value_name = "USER", value_parser = User::parse)]
     node_user: Option<User>,
+    #[command(flatten)]
+    log: program::log::Arguments,
 }
 
 fn main() -> ExitCode {
@@ -39,7 +44,10 @@ fn main() -> ExitCode {
             return ExitCode::from(if asked { 0 } else { exit::USAGE });
         }
     };
-    log::init();
+    if let Err(why) = arguments.log.start(LevelFilter::INFO) {
+        complain!("mixctld: {why}");
+        return ExitCode::from(exit::USAGE);
+    }
     let options = Options {
         socket: arguments.socket,
         pins: arguments.pins,
@@ -48,7 +56,7 @@ fn main() -> ExitCode {
     match node::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("mixctld: {failure}");
+            complain!("mixctld: {failure}");
             ExitCode::from(failure.code)
         }
     }

@@ -54,7 +54,12 @@ impl Store {
 
     /// The part of the folder that nodes write to: [`Store::publish_descriptor`].
     pub fn descriptors_path(&self) -> PathBuf {
-        self.root.join("descriptors")
+        Self::descriptors_below(&self.root)
+    }
+
+    /// The same of a store at `root` that may not be there yet.
+    pub fn descriptors_below(root: &Path) -> PathBuf {
+        root.join("descriptors")
     }
 
     /// Writes the authorities' public keys.

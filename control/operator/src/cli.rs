@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::lab::{self, Options};
 use crate::{doctor, geometry, xdp};
 use control::exit::{self, Failure};
+use program::complain;
 
 /// Runs, watches and explains Fogmix networks.
 #[derive(Debug, Parser)]
@@ -86,7 +87,7 @@ pub fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("mixctl: {failure}");
+            complain!("mixctl: {failure}");
             ExitCode::from(failure.code)
         }
     }
@@ -96,10 +97,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Lab(options) => lab::run(&options),
         Command::Geometry { json } => {
-            geometry::print(json);
+            geometry::print(json)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Doctor { udp_port, json } => Ok(if doctor::print(udp_port, json) {
+        Command::Doctor { udp_port, json } => Ok(if doctor::print(udp_port, json)? {
             ExitCode::SUCCESS
         } else {
             ExitCode::from(exit::OS)

@@ -1,6 +1,7 @@
 //! `mixctl doctor`: what this host offers and what stands in the way, with the remedy.
 
 use std::fs;
+use std::io;
 use std::net::UdpSocket;
 
 use serde::Serialize;
@@ -50,25 +51,27 @@ pub fn examine(udp_port: u16) -> Vec<Finding> {
 }
 
 /// Prints the report; false where a node can't run.
-pub fn print(udp_port: u16, as_json: bool) -> bool {
+///
+/// # Errors
+/// It can't be printed.
+pub fn print(udp_port: u16, as_json: bool) -> io::Result<bool> {
     let findings = examine(udp_port);
     let sound = !findings.iter().any(|f| f.verdict == Verdict::Problem);
-    if as_json {
-        println!(
-            "{}",
-            serde_json::json!({ "ok": sound, "findings": findings })
-        );
-        return sound;
-    }
-    for finding in findings {
-        let mark = match finding.verdict {
-            Verdict::Ok => "ok     ",
-            Verdict::Warning => "warning",
-            Verdict::Problem => "PROBLEM",
-        };
-        println!("{mark}  {:<12} {}", finding.what, finding.detail);
-    }
-    sound
+    let text = if as_json {
+        serde_json::json!({ "ok": sound, "findings": findings }).to_string()
+    } else {
+        let lines = findings.iter().map(|finding| {
+            let mark = match finding.verdict {
+                Verdict::Ok => "ok     ",
+                Verdict::Warning => "warning",
+                Verdict::Problem => "PROBLEM",
+            };
+            format!("{mark}  {:<12} {}", finding.what, finding.detail)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    program::print(&text)?;
+    Ok(sound)
 }
 
 fn kernel() -> Finding {

@@ -3,7 +3,14 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        // They panic when nobody reads: see crate `program`.
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
 )]
 
 pub mod cli;

@@ -1,6 +1,5 @@
 //! `mixctl xdp`: the operator's side of the loader.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -111,14 +110,12 @@ pub fn run(command: Command) -> Result<(), Failure> {
         }
         _ => return Err(unexpected()),
     };
-    // A reader that has seen enough is no error.
     let text = if common.json {
         document.to_string()
     } else {
         text
     };
-    let _ = writeln!(std::io::stdout(), "{text}");
-    Ok(())
+    Ok(program::print(&text)?)
 }
 
 fn request(command: Command) -> (Request, Common) {

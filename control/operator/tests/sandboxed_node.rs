@@ -1,11 +1,14 @@
 //! Real nodes, confined as every start confines them, still forward packets: those that a gateway sends through the
 //! mixes and back to itself.
 
+#[path = "../../../mixnode/node/tests/exposition/mod.rs"]
+mod exposition;
 mod live;
 mod programs;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use live::{Network, Node, ROLES};
 use mixnode::process::sandbox::Extent;
@@ -23,6 +26,10 @@ fn get(address: SocketAddr, path: &str) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
 }
 
 fn forwards_in_the_sandbox(port: &str) {
@@ -57,7 +64,29 @@ fn forwards_in_the_sandbox(port: &str) {
         .find_map(|line| line.strip_prefix("mixnode_handshakes_total{outcome=\"connected\"} "))
         .unwrap();
     assert!(connected.parse::<u64>().unwrap() > 0, "{text}");
+    // Under load, with histograms that have something in them.
+    exposition::check(body(&text)).unwrap();
+    exposition::check_by_promtool(body(&text)).unwrap();
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in\n{text}"))
+            .parse()
+            .unwrap()
+    };
+    assert!(value("mixnode_hold_seconds_count ") > 0.0);
+    assert!(value("mixnode_unwrap_batch_packets_count ") > 0.0);
+    assert!(value("mixnode_transmitted_bytes_total ") >= 1_232.0);
+    assert!(value("process_resident_memory_bytes ") > 0.0);
+    assert!(value("process_open_fds ") > 3.0);
+    assert_eq!(value("mixnode_listed "), 1.0);
     assert!(get(metrics, "/healthz").ends_with("ok\n"));
+    // Loops came back, so the node forwards; the control loop tells so once a second.
+    let until = Instant::now() + live::PATIENCE;
+    while !get(metrics, "/readyz").ends_with("\r\n\r\nok\n") {
+        assert!(Instant::now() < until, "{}", get(metrics, "/readyz"));
+        network.turn();
+        std::thread::sleep(Duration::from_millis(100));
+    }
 
     // A stop drains and closes the rings, under the filter.
     for node in &mut nodes {

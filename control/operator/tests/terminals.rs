@@ -257,3 +257,28 @@ fn a_file_arrives_once_when_the_epoch_turns_twice_on_its_way() {
     network.arrives(sender, &bob, &[]);
     assert!(network.epoch() >= before + 2);
 }
+
+#[test]
+fn a_recipient_goes_on_when_nobody_reads_its_words() {
+    let network = Network::start(20_000, &["--rate", "200"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let recipient = fog()
+        .arg("--home")
+        .arg(network.home("bob"))
+        .args(["recv", "--out"])
+        .arg(network.home("inbox"))
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    let mut recipient = Running(recipient);
+    let mut sender = network.send();
+    let ended = sender.ended();
+    assert!(ended.success(), "{ended}: {}", sender.said());
+    assert_eq!(recipient.0.try_wait().unwrap(), None, "it ended");
+    assert_eq!(
+        std::fs::read(network.home("inbox").join("file")).unwrap(),
+        std::fs::read(&network.file).unwrap()
+    );
+}

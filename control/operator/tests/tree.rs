@@ -14,16 +14,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sphinx", &[]),
     ("link", &[]),
     ("port", &["handover", "ebpf-abi"]),
+    ("program", &[]),
     (
         "mixnode",
-        &["port", "link", "sphinx", "directory", "handover"],
+        &["port", "link", "sphinx", "directory", "handover", "program"],
     ),
     ("models", &[]),
     // The authority in tests alone, which make documents of their own.
-    ("fog", &["link", "sphinx", "directory", "authority"]),
+    (
+        "fog",
+        &["link", "sphinx", "directory", "authority", "program"],
+    ),
     ("directory", &["sphinx"]),
     ("authority", &["directory"]),
-    ("control", &["loader", "authority", "directory", "handover"]),
+    (
+        "control",
+        &["loader", "authority", "directory", "handover", "program"],
+    ),
 ];
 const TOP: &[&str] = &["operator", "simulation", "bench"];
 

@@ -214,10 +214,18 @@ impl Server {
                 port,
                 allow_generic,
                 capacity_pps,
-            } => self
-                .state
-                .attach(&interface, port, allow_generic, capacity_pps)?,
-            Request::Detach { interface } => self.state.detach(&interface)?,
+            } => {
+                let attached = self
+                    .state
+                    .attach(&interface, port, allow_generic, capacity_pps)?;
+                tracing::info!("{interface}: the program is attached for UDP port {port}");
+                attached
+            }
+            Request::Detach { interface } => {
+                let detached = self.state.detach(&interface)?;
+                tracing::info!("{interface}: the program is off");
+                detached
+            }
             Request::Status => self.state.status()?,
             Request::Stats => self.state.stats()?,
             Request::Open {
@@ -254,6 +262,9 @@ impl Server {
                 }
                 self.state
                     .steer(id, std::mem::take(&mut connection.handed))?;
+                if let Some((interface, _)) = self.state.owned(id) {
+                    tracing::info!("{interface}: packets are steered to the node");
+                }
                 Reply::Done
             }
             Request::Resume {
@@ -274,6 +285,9 @@ impl Server {
                         address,
                     };
                     self.state.resume(owner, &indices)?;
+                    if let Some((interface, _)) = self.state.owned(id) {
+                        tracing::info!("{interface}: its node is back");
+                    }
                 }
                 Reply::Done
             }
@@ -370,7 +384,7 @@ impl Server {
     }
 
     fn refuse(&mut self, id: ConnectionId, error: &LoaderError) {
-        tracing::debug!("refused: {error}");
+        tracing::warn!("refused: {error}");
         self.reply(id, &Reply::Refused(error.refusal()));
     }
 

@@ -94,6 +94,11 @@ impl Client {
         outgoing.map(|outgoing| &outgoing.stats)
     }
 
+    /// The documents that it holds.
+    pub fn documents(&self) -> &Documents {
+        self.carrier.documents()
+    }
+
     /// Whether the gateway has answered the attachment.
     pub fn is_attached(&self) -> bool {
         self.carrier.is_attached()

@@ -7,7 +7,14 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        // They panic when nobody reads: see crate `program`.
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
 )]
 
 mod address;
@@ -25,7 +32,7 @@ pub use address::{Address, AddressError};
 pub use carrier::{Documents, Stats};
 pub use client::{Client, Config};
 pub use event::Event;
-pub use face::run;
+pub use face::{Pace, run};
 pub use histogram::Latency;
 pub use identity::{IDENTITY_BYTES, Identity};
 pub use store::{DiskStorage, Finish, MemoryStorage, Source, Standing, Storage, home};

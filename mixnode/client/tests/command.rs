@@ -1,9 +1,11 @@
 //! The command as its user meets it: words, exit codes, files.
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use authority::Authority;
 use directory::{Bootstrap, Descriptor, EpochKey, Identity, LinkKey, Parameters, Role};
@@ -89,7 +91,7 @@ fn wrong_usage_exits_with_64_and_says_what_is_wrong() {
         ),
     ] {
         let output = fog(folder.path(), arguments);
-        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {output:?}");
         let stderr = text(&output.stderr);
         assert!(stderr.contains(said), "{arguments:?}: {stderr}");
     }
@@ -131,6 +133,288 @@ fn init_makes_private_keys_once_and_address_repeats_the_address() {
             assert_eq!(mode, 0o400, "{name}");
         }
     }
+}
+
+/// A store in a network whose gateway nobody runs, and a command on it.
+struct Joined {
+    folder: tempfile::TempDir,
+    address: String,
+}
+
+impl Joined {
+    fn new() -> Joined {
+        let folder = tempfile::tempdir().unwrap();
+        let network = folder.path().join("network");
+        write_network(&network);
+        let home = folder.path().join("home");
+        let output = fog(&home, &["init", "--network", network.to_str().unwrap()]);
+        Joined {
+            address: text(&output.stdout).trim().to_owned(),
+            folder,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fog"));
+        command.arg("--home").arg(self.path("home")).args(arguments);
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn send(&self, file: &Path, more: &[&str]) -> Command {
+        let mut command = self.command(&["send", &self.address]);
+        command.arg(file).args(more);
+        command
+    }
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    let id = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(id, signal).unwrap();
+}
+
+#[test]
+fn a_silent_gateway_is_named_within_five_seconds_and_the_time_given_ends_with_75() {
+    let joined = Joined::new();
+    let file = joined.path("file");
+    std::fs::write(&file, "content").unwrap();
+    let out = joined.path("out");
+    let recv = ["recv", "--out", out.to_str().unwrap(), "--timeout", "7s"];
+    for mut command in [
+        joined.send(&file, &["--timeout", "7"]),
+        joined.command(&recv),
+    ] {
+        let start = Instant::now();
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.next().unwrap().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5), "{line}");
+        assert!(
+            line.contains("waiting: the gateway operator (")
+                && line.ends_with("at 127.0.0.1:9 does not answer"),
+            "{line}"
+        );
+        let last = lines.last().unwrap().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(75), "{last}");
+        assert!(last.contains("not done after 7 s (the gateway"), "{last}");
+        assert!(start.elapsed() < Duration::from_secs(12));
+    }
+}
+
+#[test]
+fn programs_get_one_object_a_line_and_quiet_means_errors_alone() {
+    let joined = Joined::new();
+    let file = joined.path("file");
+    std::fs::write(&file, "content").unwrap();
+    let output = joined
+        .send(&file, &["--timeout", "5", "--json"])
+        .output()
+        .unwrap();
+    let events: Vec<serde_json::Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let waiting = events
+        .iter()
+        .find(|event| event["event"] == "waiting")
+        .unwrap();
+    assert_eq!(waiting["for"], "gateway");
+    let last = events.last().unwrap();
+    assert_eq!(
+        (&last["event"], &last["code"]),
+        (&"error".into(), &75.into())
+    );
+    let output = joined
+        .send(&file, &["--timeout", "5", "--quiet"])
+        .output()
+        .unwrap();
+    assert!(output.stdout.is_empty());
+    assert_eq!(
+        text(&output.stderr).lines().count(),
+        1,
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let joined = Joined::new();
+    let pipe = joined.path("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    std::fs::create_dir(joined.path("empty")).unwrap();
+    for (path, word) in [
+        (pipe.as_path(), "a named pipe"),
+        (Path::new("/dev/zero"), "a device"),
+        (&joined.path("empty"), "no file"),
+    ] {
+        let start = Instant::now();
+        let output = joined.send(path, &[]).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains(word),
+            "{}",
+            text(&output.stderr)
+        );
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+    let output = joined.send(Path::new("-"), &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(
+        text(&output.stderr).contains("--name"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn hashing_is_shown_and_every_signal_stops_it_at_once() {
+    use rustix::process::Signal;
+    let joined = Joined::new();
+    let file = joined.path("large");
+    // Nothing but a hole: takes no room, and minutes to hash.
+    std::fs::File::create(&file)
+        .unwrap()
+        .set_len(1 << 38)
+        .unwrap();
+    for (kind, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let start = Instant::now();
+        let mut child = joined.send(&file, &["--json"]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first: serde_json::Value =
+            serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(
+            (&first["event"], &first["size"]),
+            (&"hashing".into(), &(1u64 << 38).into())
+        );
+        assert!(start.elapsed() < Duration::from_secs(5));
+        let asked = Instant::now();
+        signal(&child, kind);
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert!(asked.elapsed() < Duration::from_secs(2), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_client_that_waits_stops_at_once_and_under_nohup_goes_on() {
+    use rustix::process::Signal;
+    let joined = Joined::new();
+    let out = joined.path("out");
+    let recv = ["recv", "--out", out.to_str().unwrap()];
+    let mut child = joined.command(&recv).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("waiting"));
+    let asked = Instant::now();
+    signal(&child, Signal::HUP);
+    assert!(child.wait().unwrap().success());
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    let mut command = Command::new("nohup");
+    command
+        .arg(env!("CARGO_BIN_EXE_fog"))
+        .arg("--home")
+        .arg(joined.path("home"));
+    command
+        .args(recv)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while !lines.next().unwrap().unwrap().contains("waiting") {}
+    signal(&child, Signal::HUP);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "nohup is of no use");
+    signal(&child, Signal::TERM);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn levels_of_the_log_that_make_no_sense_are_an_error_and_others_work() {
+    let joined = Joined::new();
+    let output = joined
+        .command(&["address"])
+        .env("RUST_LOG", "loud")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(
+        text(&output.stderr).contains("RUST_LOG: `loud` is no level"),
+        "{}",
+        text(&output.stderr)
+    );
+    let file = joined.path("file");
+    std::fs::write(&file, "content").unwrap();
+    let send = |more: &[&str], variable: &str| {
+        let mut command = joined.send(&file, &["--timeout", "1"]);
+        command.args(more).env("RUST_LOG", variable);
+        text(&command.output().unwrap().stderr)
+    };
+    assert!(!send(&[], "").contains("DEBUG"));
+    assert!(send(&["-v"], "").contains("DEBUG"));
+    assert!(send(&[], "debug").contains("DEBUG"));
+    assert!(send(&["--log", "debug", "--log-format", "json"], "").contains("\"level\":\"debug\""));
+}
+
+#[test]
+fn a_wrong_address_is_not_repeated_in_full_and_a_missing_home_is_said() {
+    let joined = Joined::new();
+    let wrong = joined.address.replace("fog1q", "fog1p");
+    let output = joined.command(&["send", &wrong, "file"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("checksum") && !said.contains(&wrong[..30]),
+        "{said}"
+    );
+    let output = Command::new(env!("CARGO_BIN_EXE_fog"))
+        .arg("address")
+        .env_remove("HOME")
+        .env_remove("XDG_DATA_HOME")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(
+        text(&output.stderr).contains("HOME"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn nobody_who_reads_is_no_reason_to_panic() {
+    let joined = Joined::new();
+    for arguments in [
+        &["address"][..],
+        &["address", "--json"],
+        &["frobnicate"],
+        &["--help"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = joined.command(arguments);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        let code = command.status().unwrap().code();
+        assert!(matches!(code, Some(0 | 64)), "{arguments:?}: {code:?}");
+    }
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut child = joined.command(&["address"]).stdout(full).spawn().unwrap();
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(71), "{said}");
 }
 
 #[test]

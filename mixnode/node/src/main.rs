@@ -1,17 +1,19 @@
 //! The mixnode process: command line, configuration, signals, exit codes.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use mixnode::process::{self, config, exit, log};
+use mixnode::process::config::Config;
+use mixnode::process::{self, NodeError, config, exit};
+use program::complain;
+use tracing::level_filters::LevelFilter;
 
 /// A mix node or gateway of a Fogmix network.
 #[derive(Parser)]
-#[command(name = "mixnode", version = directory::version())]
+#[command(name = "mixnode", version = directory::version(), max_term_width = 100)]
 struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/fogmix/mixnode.toml")]
@@ -22,6 +24,8 @@ struct Arguments {
     /// Print a status line (JSON) a second.
     #[arg(long, hide = true)]
     status_lines: bool,
+    #[command(flatten)]
+    log: program::log::Arguments,
 }
 
 fn main() -> ExitCode {
@@ -36,42 +40,51 @@ fn main() -> ExitCode {
             return ExitCode::from(if asked { exit::OK } else { exit::USAGE });
         }
     };
-    let mut config = match config::load(&arguments.config) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("mixnode: {error}");
-            return ExitCode::from(exit::CONFIG);
-        }
-    };
-    if arguments.check_config {
-        // The epoch's length is the network's; 20 minutes is the usual one.
-        let replay = process::replay_bytes(config.worker.max_pps, 20 * 60 * 1_000);
-        println!("{}: good", arguments.config.display());
-        println!(
-            "replay tables: {replay} bytes at most, in memory from before their epoch on (epochs of 20 min)"
-        );
-        let frames =
-            u64::from(process::pool_frames(&config, 100_000)) * u64::from(config.worker.count);
-        println!(
-            "frame pools: {} bytes (mean delay of 100 ms)",
-            frames * port::pool::CHUNK_BYTES as u64
-        );
-        return ExitCode::from(exit::OK);
+    if let Err(why) = arguments.log.start(LevelFilter::INFO) {
+        complain!("mixnode: {why}");
+        return ExitCode::from(exit::USAGE);
     }
-    config.status_lines = arguments.status_lines;
-    log::init();
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
-            eprintln!("mixnode: can't handle signals: {error}");
-            return ExitCode::from(exit::OS);
-        }
-    }
-    match process::run(config, &stop) {
+    match start(arguments) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => {
-            eprintln!("mixnode: {error}");
+            complain!("mixnode: {error}");
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+fn start(arguments: Arguments) -> Result<(), NodeError> {
+    let mut config = config::load(&arguments.config)?;
+    if arguments.check_config {
+        return check(&arguments.config, &config);
+    }
+    config.status_lines = arguments.status_lines;
+    let stop = program::signals::of_daemon().map_err(|error| NodeError::System {
+        what: "can't handle signals",
+        error,
+    })?;
+    process::run(config, &stop)
+}
+
+/// What a start would look at, and what it would take.
+fn check(file: &Path, config: &Config) -> Result<(), NodeError> {
+    let unchecked = process::examine(config)?;
+    // The epoch's length is the network's; 20 minutes is the usual one.
+    let replay = process::replay_bytes(config.worker.max_pps, 20 * 60 * 1_000);
+    let frames = u64::from(process::pool_frames(config, 100_000)) * u64::from(config.worker.count);
+    let mut lines = vec![
+        format!("{}: good", file.display()),
+        format!(
+            "replay tables: {replay} bytes at most, in memory from before their epoch on (epochs of 20 min)"
+        ),
+        format!(
+            "frame pools: {} bytes (mean delay of 100 ms)",
+            frames * port::pool::CHUNK_BYTES as u64
+        ),
+    ];
+    lines.extend(unchecked.iter().map(|what| format!("unchecked: {what}")));
+    program::print(&lines.join("\n")).map_err(|error| NodeError::System {
+        what: "can't print",
+        error,
+    })
 }

@@ -37,8 +37,11 @@ pub enum ExclusiveError {
     )]
     Permission(SocketAddr),
     /// The address is not this host's.
-    #[error("{0} is not an address of this host")]
+    #[error("{0} is not an address of this host: see `ip address`, or correct [node] listen")]
     NotLocal(SocketAddr),
+    /// Everybody's on its network.
+    #[error("{0} is a broadcast address: name the one of this host")]
+    Broadcast(SocketAddr),
     /// Anything else the kernel said.
     #[error("can't receive on {0}: {1}")]
     Other(SocketAddr, #[source] io::Error),
@@ -76,19 +79,26 @@ impl Exclusive {
             }
             Err(error) => return Err(ExclusiveError::Other(address, error)),
         };
-        for attempt in 1.. {
-            match probe(address) {
-                Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempt < ATTEMPTS => {
-                    std::thread::sleep(PAUSE);
-                }
-                Err(error) => return Err(explain(address, error)),
-            }
-        }
+        probe_patiently(address).map_err(|error| explain(address, error))?;
         Ok(Exclusive {
             address,
             _lock: lock,
         })
+    }
+
+    /// Whether `address` could be had now, without taking it. Nobody is kept from taking it meanwhile.
+    ///
+    /// # Errors
+    /// As for [`Exclusive::acquire`].
+    pub fn examine(address: SocketAddr) -> Result<(), ExclusiveError> {
+        let Err(error) = probe(address) else {
+            return sends_from(address);
+        };
+        // Only a node's own lock tells it from other programs; a start that comes at this moment fails anyway.
+        if error.kind() == io::ErrorKind::AddrInUse && is_held_by_us(address) {
+            return Err(ExclusiveError::OtherNode(address));
+        }
+        probe_patiently(address).map_err(|error| explain(address, error))
     }
 
     /// The address, its port chosen.
@@ -115,6 +125,31 @@ fn is_held_by_us(address: SocketAddr) -> bool {
         Ok(rustix::net::sockopt::socket_peercred(&socket)?.uid)
     };
     holder().is_ok_and(|uid| uid == ours)
+}
+
+/// The kernel binds to an address that is a network's broadcast, and then sends nothing from it.
+fn sends_from(address: SocketAddr) -> Result<(), ExclusiveError> {
+    let reached = probe(address).and_then(|socket| socket.connect(address));
+    match reached {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(ExclusiveError::Broadcast(address))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Binds alone, and lets go; tries for a while.
+fn probe_patiently(address: SocketAddr) -> io::Result<()> {
+    for attempt in 1.. {
+        match probe(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempt < ATTEMPTS => {
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(error),
+            Ok(_) => break,
+        }
+    }
+    Ok(())
 }
 
 /// Binds alone, and lets go.

@@ -4,7 +4,7 @@
 //! its standard input asks it to stop in good order.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -61,7 +61,7 @@ impl Node {
         }
         let mut child = command
             .stdout(Stdio::piped())
-            .stderr(File::create(&log)?)
+            .stderr(OpenOptions::new().append(true).create(true).open(&log)?)
             .spawn()?;
         let status = Arc::new(Mutex::new(Status::default()));
         if let Some(stdout) = child.stdout.take() {
@@ -294,7 +294,7 @@ pub fn run_loader(
 ) -> Result<ExitCode, Failure> {
     tie_to(parent)?;
     netns::enter(namespace)?;
-    mixnode::process::log::init();
+    program::log::start().map_err(|why| Failure::new(exit::USAGE, why))?;
     let options = loader::Options {
         socket: socket.to_owned(),
         pins: pins.to_owned(),

@@ -5,6 +5,8 @@
 //! node is on a host of its own: see [`hosts`].
 
 pub mod child;
+mod folder;
+mod hint;
 mod hosts;
 mod network;
 mod node;
@@ -14,14 +16,13 @@ mod summary;
 mod table;
 mod transfer;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use self::child::Node;
+use self::folder::Folder;
 use self::hosts::Hosts;
 use self::network::{Lock, Network};
 pub use self::options::{GATEWAYS, Options, UDP_PORT};
@@ -30,6 +31,7 @@ use self::table::{Row, Screen};
 use self::transfer::{Outcome, Transfer};
 use crate::duration;
 use control::exit::{self, Failure};
+use program::signals::{self, Stop};
 
 /// How often signals, children and the transfer are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -38,36 +40,43 @@ const DRAW: Duration = Duration::from_millis(1_000);
 /// How often a line is printed where there is no terminal.
 const LINE: Duration = Duration::from_secs(10);
 
+/// Descriptors that a node takes in the lab's own process, and those beside them.
+const NODE_DESCRIPTORS: u64 = 6;
+const DESCRIPTORS: u64 = 64;
+/// Between two starts of one node.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
 /// Runs a lab until the transfer ends, or without one until Ctrl-C.
 ///
 /// # Errors
 /// Everything that keeps the network from coming up, with its exit code.
 pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     if let Some(file) = &options.send {
-        std::fs::File::open(file)
-            .map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", file.display())))?;
+        check_file(file)?;
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second Ctrl-C ends the process at once, and the nodes with it.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+    let count = options.nodes().count() as u64;
+    program::limits::descriptors(DESCRIPTORS + count * NODE_DESCRIPTORS)
+        .map_err(|error| Failure::new(exit::OS, error.to_string()))?;
+    // The second signal ends the process at once, and the nodes with it.
+    let stop = signals::of_terminal()?;
     let mut screen = Screen::new();
     let (port, why) = network::resolve_port(options)?;
     let _lock = Lock::take(options)?;
     introduce(&mut screen, options, port, why.as_deref());
 
-    let temporary;
-    let root: PathBuf = if let Some(dir) = &options.dir {
-        std::fs::create_dir_all(dir)?;
-        std::path::absolute(dir)?
-    } else {
-        temporary = tempfile::Builder::new().prefix("fogmix-lab-").tempdir()?;
-        temporary.path().to_owned()
+    let mut folder = match &options.dir {
+        Some(dir) => Folder::at(dir)?,
+        None => Folder::temporary()?,
     };
+    let root = folder.root().to_owned();
+    if options.send.is_some() {
+        for name in ["alice", "bob", "inbox"] {
+            folder.claim(name)?;
+        }
+    }
     let mut hosts = None;
     if options.xdp {
+        folder.claim("hosts")?;
         let made = Hosts::create(options, &root)?;
         screen.say(&format!(
             "  each in a network namespace, the XDP program in {} mode before it",
@@ -75,7 +84,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         ));
         hosts = Some(made);
     }
-    let mut network = Network::create(&root, options)?;
+    let mut network = Network::create(&mut folder, options)?;
     if options.xdp {
         hosts::give_files(&root, options)?;
     }
@@ -86,7 +95,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         nodes.push(Node::start(number, role, &config, namespace.as_deref())?);
     }
     let began = Instant::now();
-    let result = network.open(&mut nodes).and_then(|()| {
+    let result = network.open(&mut nodes, &stop).and_then(|()| {
         Lab {
             options,
             screen: &mut screen,
@@ -96,12 +105,29 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
             stop: &stop,
             began,
             last: Vec::new(),
+            gone: Vec::new(),
         }
         .run()
     });
     child::stop_all(&mut nodes);
     let outcome = result?;
     Ok(conclude(&mut screen, options, outcome))
+}
+
+/// Whether a file can be sent, before a network is started for it.
+fn check_file(file: &Path) -> Result<(), Failure> {
+    let refused =
+        |why: &str| Failure::new(exit::USAGE, format!("--send {}: {why}", file.display()));
+    let found = std::fs::metadata(file).map_err(|error| refused(&error.to_string()))?;
+    if found.is_dir() {
+        return Err(refused("it is a folder: name one file"));
+    }
+    if !found.is_file() {
+        return Err(refused("it is no regular file"));
+    }
+    // Of a regular file that doesn't wait.
+    std::fs::File::open(file).map_err(|error| refused(&error.to_string()))?;
+    Ok(())
 }
 
 /// Prints what the transfer came to and says how the process ends.
@@ -165,16 +191,21 @@ struct Lab<'a> {
     network: &'a mut Network,
     nodes: &'a mut Vec<Node>,
     hosts: &'a mut Option<Hosts>,
-    stop: &'a AtomicBool,
+    stop: &'a Stop,
     began: Instant,
     /// Each node's status at the last drawing, and when that was.
     last: Vec<(Status, Instant)>,
+    /// Nodes that are known to be gone, and since when.
+    gone: Vec<(u16, Instant)>,
 }
 
 impl Lab<'_> {
     fn run(mut self) -> Result<Option<Outcome>, Failure> {
         while !self.network.has_begun() && !self.stopped() {
             thread::sleep(Duration::from_millis(10));
+        }
+        if self.stopped() {
+            return self.interrupted();
         }
         let signed = self
             .network
@@ -211,6 +242,7 @@ impl Lab<'_> {
         let mut next = Instant::now() + interval / 2;
         while !self.stopped() {
             self.network.turn()?;
+            self.look_after_nodes()?;
             if let Some(outcome) = transfer.as_mut().and_then(Transfer::outcome) {
                 let mut outcome = outcome?;
                 if let Some(hosts) = self.hosts.as_ref() {
@@ -224,34 +256,71 @@ impl Lab<'_> {
             }
             thread::sleep(TICK);
         }
-        match transfer {
-            Some(_) => Err(Failure::new(130, "interrupted before the file had arrived")),
+        self.interrupted()
+    }
+
+    /// How a lab ends that was asked to stop.
+    fn interrupted(&self) -> Result<Option<Outcome>, Failure> {
+        match self.options.send {
+            Some(_) => Err(Failure::new(
+                self.stop.exit_code(),
+                "interrupted before the file had arrived",
+            )),
             None => Ok(None),
         }
     }
 
     fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.stop.is_asked()
+    }
+
+    /// Says which node is gone, and with `--restart` starts it again.
+    fn look_after_nodes(&mut self) -> Result<(), Failure> {
+        for node in self.nodes.iter_mut() {
+            let Some(status) = node.gone() else { continue };
+            let (number, role) = (node.number, node.role);
+            let since = self.gone.iter().find(|(gone, _)| *gone == number);
+            let Some((_, since)) = since else {
+                self.gone.push((number, Instant::now()));
+                let next = if self.options.restart {
+                    "; it is started again"
+                } else {
+                    ""
+                };
+                let text = format!("  node {number} ({role}) is gone: {status}{next}");
+                self.screen.say(&self.screen.bad(&text));
+                continue;
+            };
+            if self.options.restart && since.elapsed() >= RESTART_PAUSE {
+                let namespace = self.hosts.as_ref().and_then(|hosts| hosts.of_node(number));
+                let config = self.network.config_path(number);
+                *node = Node::start(number, role, &config, namespace.as_deref())?;
+                self.gone.retain(|(gone, _)| *gone != number);
+            }
+        }
+        Ok(())
     }
 
     /// How to use the network from other terminals.
     fn explain(&mut self) {
-        let file = self.network.bootstrap_path();
+        let file = hint::quoted(&self.network.bootstrap_path());
         // Clients of a lab with namespaces belong into one of them.
-        let fog = self.hosts.as_ref().map_or("fog".to_owned(), |hosts| {
-            format!("nsenter --net={} fog", hosts.of_clients().display())
+        let fog = self.hosts.as_ref().map_or_else(hint::fog, |hosts| {
+            format!(
+                "nsenter --net={} {}",
+                hosts.of_clients().display(),
+                hint::fog()
+            )
         });
         let text = format!(
             "\n{}\n{}\n\n{}\n{}\n\n{}\n",
             self.screen.bold("Receive in one terminal:"),
             format_args!(
-                "  {fog} --home bob init --network {0}\n  {fog} --home bob recv --out inbox",
-                file.display()
+                "  {fog} --home bob init --network {file}\n  {fog} --home bob recv --out inbox"
             ),
             self.screen.bold("Send in another:"),
             format_args!(
-                "  {fog} --home alice init --network {0}\n  {fog} --home alice send ADDRESS FILE",
-                file.display()
+                "  {fog} --home alice init --network {file}\n  {fog} --home alice send ADDRESS FILE"
             ),
             self.screen.dim("Ctrl-C stops the lab."),
         );

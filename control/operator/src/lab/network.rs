@@ -15,8 +15,10 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::child::Node;
+use super::folder::Folder;
 use super::options::Options;
 use control::exit::{self, Failure};
+use program::signals::Stop;
 
 /// From the start of the lab to the start of epoch 1: time for the nodes to write their descriptors.
 const HEAD_START: Duration = Duration::from_millis(1_500);
@@ -112,20 +114,18 @@ pub fn system_rng() -> Result<ChaCha20Rng, Failure> {
 }
 
 impl Network {
-    /// Makes the folder's content anew: a network of its own, with its own authority.
+    /// Makes a network of its own in `folder`, with its own authority, in place of an earlier lab's.
     ///
     /// Epoch 0 is over in a moment and has no nodes; its document tells the starting nodes the
     /// network's parameters. Epoch 1 is the first with packets.
     ///
     /// # Errors
     /// The file system's.
-    pub fn create(root: &Path, options: &Options) -> Result<Self, Failure> {
-        for part in ["directory", "nodes"] {
-            match fs::remove_dir_all(root.join(part)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
+    pub fn create(folder: &mut Folder, options: &Options) -> Result<Self, Failure> {
+        for part in ["directory", "nodes", "network"] {
+            folder.claim(part)?;
         }
+        let root = folder.root();
         let first_ms = unix_ms() + u64::try_from(HEAD_START.as_millis()).unwrap_or(0);
         let key = Identity::generate(&mut system_rng()?);
         let bad = |error: &dyn std::error::Error| Failure::new(exit::USAGE, error.to_string());
@@ -174,13 +174,13 @@ impl Network {
         self.current.as_ref()
     }
 
-    /// Waits for all nodes' descriptors and signs the first document that has them.
+    /// Waits for all nodes' descriptors and signs the first document that has them; less if it is asked to stop.
     ///
     /// # Errors
     /// A node ended, or did not appear in time.
-    pub fn open(&mut self, nodes: &mut [Node]) -> Result<(), Failure> {
+    pub fn open(&mut self, nodes: &mut [Node], stop: &Stop) -> Result<(), Failure> {
         let deadline = Instant::now() + START_PATIENCE;
-        loop {
+        while !stop.is_asked() {
             for node in nodes.iter_mut() {
                 if let Some(status) = node.gone() {
                     return Err(node.failure(status));
@@ -206,6 +206,7 @@ impl Network {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
     }
 
     /// Whether epoch 1 has begun, so that packets may flow.

@@ -11,7 +11,7 @@ use control::exit::{self, Failure};
 
 /// Opens what the node of `config` needs, and confines this process. No other thread may run yet.
 pub fn prepare(config: &Path) -> Result<Node, Failure> {
-    mixnode::process::log::init();
+    program::log::start().map_err(|why| Failure::new(exit::USAGE, why))?;
     let mut config = mixnode::process::config::load(config)
         .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
     // For the lab's table.

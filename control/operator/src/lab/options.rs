@@ -54,7 +54,11 @@ pub struct Options {
     /// With --xdp: IPv6 instead of IPv4 between all of them
     #[arg(long, requires = "xdp")]
     pub ipv6: bool,
-    /// Keeps the lab's files here instead of a temporary folder; an earlier lab's are replaced
+    /// Starts nodes again that are gone
+    #[arg(long)]
+    pub restart: bool,
+    /// Keeps the lab's files here instead of a temporary folder; an earlier lab's are replaced, other files are not
+    /// touched
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Prints the summary as one JSON line at the end

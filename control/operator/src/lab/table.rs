@@ -33,6 +33,7 @@ pub struct Row {
 #[derive(Debug)]
 pub struct Screen {
     terminal: bool,
+    colours: bool,
     /// Lines of the last drawing, to be drawn over.
     drawn_lines: usize,
 }
@@ -46,8 +47,10 @@ const PLAIN: &str = "\x1b[0m";
 impl Screen {
     /// Standard output.
     pub fn new() -> Self {
+        let wants_no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             terminal: io::stdout().is_terminal(),
+            colours: !wants_no_colour,
             drawn_lines: 0,
         }
     }
@@ -78,7 +81,7 @@ impl Screen {
     }
 
     fn style(&self, style: &str, text: &str) -> String {
-        if self.terminal {
+        if self.terminal && self.colours {
             format!("{style}{text}{PLAIN}")
         } else {
             text.to_owned()
@@ -204,8 +207,18 @@ pub fn one_line(rows: &[Row], elapsed: Duration, epoch: u32) -> String {
             sum.2 + row.dropped_pps,
         )
     });
+    let gone: Vec<String> = rows
+        .iter()
+        .filter(|row| !row.alive)
+        .map(|row| row.number.to_string())
+        .collect();
+    let gone = if gone.is_empty() {
+        String::new()
+    } else {
+        format!(" (gone: {})", gone.join(", "))
+    };
     format!(
-        "{:>5} s  epoch {epoch}  {alive} of {} nodes  in {received:.0}/s  out {sent:.0}/s  held {held}  drops {dropped:.1}/s",
+        "{:>5} s  epoch {epoch}  {alive} of {} nodes{gone}  in {received:.0}/s  out {sent:.0}/s  held {held}  drops {dropped:.1}/s",
         elapsed.as_secs(),
         rows.len(),
     )

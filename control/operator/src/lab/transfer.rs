@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use directory::store::hex;
 use fog::home::{Home, HomeError};
-use fog::run::{self, ReceiveEvent, ReceiveSummary, RunError, SendSummary};
+use fog::run::{self, ReceiveEvent, ReceiveSummary, RunError, SendEvent, SendSummary};
 use fog::{Address, Latency, Phase, Received};
 
 use super::network::{Network, system_rng};
@@ -23,6 +23,8 @@ use control::exit::{self, Failure};
 pub struct Progress {
     /// What is going on, for people.
     pub phase: &'static str,
+    /// What nothing moves without.
+    pub waits_for: Option<String>,
     /// Bytes acknowledged.
     pub acknowledged_bytes: u64,
     /// Bytes of the file.
@@ -77,11 +79,6 @@ impl Transfer {
         };
         let join = |name: &str, gateway| {
             let home = network.root().join(name);
-            // An earlier lab's clients belong to its network.
-            match std::fs::remove_dir_all(&home) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
             let rng = &mut system_rng()?;
             let address = Home::init(&home, &network.bootstrap_path(), Some(gateway), rng)
                 .map_err(home_failure)?;
@@ -212,16 +209,31 @@ impl Parties {
                 ReceiveEvent::Received(Received::Done { place, .. }) => {
                     say.send(Said::Done(PathBuf::from(place)))
                 }
-                ReceiveEvent::Received(_) => Ok(()),
+                ReceiveEvent::Received(_) | ReceiveEvent::Waiting(_) => Ok(()),
             };
         };
         run::receive(&self.bob, &self.inbox, &self.options, done, &mut on_event)
     }
 
     fn send(&self, progress: &Mutex<Progress>, stop: &AtomicBool) -> Result<SendSummary, RunError> {
-        let mut on_progress = |now: &run::Progress| {
+        let mut on_event = |event: &SendEvent| {
+            let now = match event {
+                SendEvent::Progress(now) => now,
+                SendEvent::Waiting(Some(wait)) => {
+                    lock(progress).waits_for = Some(wait.to_string());
+                    return;
+                }
+                SendEvent::Waiting(None) => {
+                    lock(progress).waits_for = None;
+                    return;
+                }
+                SendEvent::Hashing(..) => return,
+            };
             let share = u128::from(now.chunks) * u128::from(now.size);
-            *lock(progress) = Progress {
+            let mut progress = lock(progress);
+            let waits_for = progress.waits_for.take();
+            *progress = Progress {
+                waits_for,
                 phase: match now.phase {
                     Phase::FetchingKey => "alice fetches bob's key",
                     Phase::Waiting => "alice waits for bob's answer",
@@ -239,7 +251,7 @@ impl Parties {
             &self.address,
             &self.file,
             &self.options,
-            &mut on_progress,
+            &mut on_event,
             stop,
         )
     }

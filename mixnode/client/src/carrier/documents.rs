@@ -34,6 +34,11 @@ impl Documents {
         }
     }
 
+    /// The highest epoch of which there is one.
+    pub(crate) fn newest(&self) -> Option<u32> {
+        self.by_epoch.keys().next_back().copied()
+    }
+
     /// What the network agreed on, as the document says that was taken last.
     pub(crate) fn parameters(&self) -> &Parameters {
         &self.parameters

@@ -1,26 +1,47 @@
 //! `fog`: makes a user's store, prints the address, receives and sends files.
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 use fog::home::{Home, HomeError};
-use fog::run::{self, Options, Progress, ReceiveEvent, RunError};
+use fog::run::{self, Options, ReceiveEvent, RunError, SendEvent};
 use fog::{Address, Received};
+use program::signals::{self, Stop};
+use serde_json::json;
+use tracing::level_filters::LevelFilter;
 
+mod paths;
 mod screen;
+
+use screen::{Receiving, Screen, Sending};
 
 /// Files through the mix network, without anyone on the way learning who talks to whom.
 #[derive(Parser)]
-#[command(name = "fog", version = directory::version())]
+#[command(name = "fog", version = directory::version(), max_term_width = 100)]
 struct Arguments {
     /// Where keys and state are kept [default: $XDG_DATA_HOME/fog or ~/.local/share/fog]
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
+    /// Says less: errors alone, and where received files are
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Prints one JSON object a line on standard output for everything that happens
+    #[arg(long, global = true)]
+    json: bool,
+    /// Logs more: -v as --log debug, -vv as --log trace
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    #[command(flatten)]
+    log: program::log::Arguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -46,14 +67,23 @@ enum Command {
         /// Stop after this many files
         #[arg(long, value_name = "N")]
         count: Option<u64>,
+        /// Stop after this time, with exit code 75 unless the files of --count are here (30s, 5m, 2h)
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        timeout: Option<Duration>,
     },
-    /// Sends a file; interrupted or killed, the same command goes on where it stopped
+    /// Sends files; interrupted or killed, the same command goes on where it stopped
     Send {
         /// The recipient's address
-        #[arg(value_parser = str::parse::<Address>)]
-        address: Address,
-        /// The file
-        file: PathBuf,
+        address: String,
+        /// Files, folders with all that is in them, or - for standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The name that the recipient gets to see in place of the file's own
+        #[arg(long, value_name = "NAME")]
+        name: Option<OsString>,
+        /// Give up after this time, with exit code 75 (30s, 5m, 2h)
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        timeout: Option<Duration>,
     },
 }
 
@@ -73,8 +103,46 @@ fn parse_identity(text: &str) -> Result<Identity, String> {
     Ok(Identity(identity))
 }
 
+/// Seconds, or a number with a unit.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let wrong = || "a number of seconds, or one with a unit: 30s, 5m, 2h".to_owned();
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let scale = match unit {
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * scale).map_err(|_| wrong())
+}
+
+/// Why the command ends other than well.
+enum End {
+    /// It was used wrongly.
+    Usage(String),
+    /// It could not do its work.
+    Run(RunError),
+}
+
+impl End {
+    fn file(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Run(RunError::File { path, error })
+    }
+}
+
+impl<E: Into<RunError>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Run(error.into())
+    }
+}
+
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no errors.
@@ -83,20 +151,46 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match start(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("fog: {error}");
-            ExitCode::from(exit_code(&error))
-        }
+    if arguments.log.log.is_none() && arguments.verbose > 0 {
+        let level = if arguments.verbose > 1 {
+            "trace"
+        } else {
+            "debug"
+        };
+        arguments.log.log = Some(level.to_owned());
     }
+    if let Err(why) = arguments.log.start(LevelFilter::WARN) {
+        program::complain!("fog: {why}");
+        return ExitCode::from(64);
+    }
+    // From here on, so that no stage is deaf.
+    let stop = match signals::of_terminal() {
+        Ok(stop) => stop,
+        Err(error) => {
+            program::complain!("fog: can't handle signals: {error}");
+            return ExitCode::from(71);
+        }
+    };
+    let mut screen = Screen::new(arguments.json, arguments.quiet);
+    let Err(end) = start(arguments, &mut screen, &stop) else {
+        return ExitCode::SUCCESS;
+    };
+    let (text, code) = match end {
+        End::Usage(text) => (text, 64),
+        End::Run(error) => (error.to_string(), exit_code(&error, &stop)),
+    };
+    screen.end();
+    screen.event(&json!({ "event": "error", "text": text, "code": code }));
+    program::complain!("fog: {}", program::visible(text.as_bytes()));
+    ExitCode::from(code)
 }
 
-/// 64 wrong usage, 71 the system, 77 permission, 78 a store or network file that is no use, 1 the transfer.
-fn exit_code(error: &RunError) -> u8 {
-    let io = |error: &std::io::Error, otherwise| match error.kind() {
-        std::io::ErrorKind::PermissionDenied => 77,
-        std::io::ErrorKind::InvalidData => 78,
+/// 64 wrong usage, 71 the system, 75 the time that was given is over, 77 permission, 78 a store or network file that is
+/// no use, 1 the transfer; 128 and the signal for an interrupted one.
+fn exit_code(error: &RunError, stop: &Stop) -> u8 {
+    let io = |error: &io::Error, otherwise| match error.kind() {
+        io::ErrorKind::PermissionDenied => 77,
+        io::ErrorKind::InvalidData => 78,
         _ => otherwise,
     };
     match error {
@@ -104,74 +198,132 @@ fn exit_code(error: &RunError) -> u8 {
         RunError::Home(HomeError::Locked(_)) => 71,
         RunError::Home(_) => 78,
         RunError::File { error, .. } => io(error, 64),
-        RunError::Socket(error) => io(error, 71),
+        RunError::Socket(error) | RunError::Output(error) => io(error, 71),
         RunError::Random(_) => 71,
-        RunError::Transfer(_) | RunError::Stopped => 1,
+        RunError::TimedOut { .. } => 75,
+        RunError::Stopped => stop.exit_code(),
+        RunError::Transfer(_) => 1,
     }
 }
 
-fn start(arguments: Arguments) -> Result<(), RunError> {
-    let no_home = || RunError::Home(HomeError::Missing(PathBuf::from("$HOME")));
-    let home = arguments
-        .home
-        .or_else(Home::default_path)
-        .ok_or_else(no_home)?;
+fn start(arguments: Arguments, screen: &mut Screen, stop: &Stop) -> Result<(), End> {
+    let no_home = || {
+        let text = "neither HOME nor XDG_DATA_HOME is set to a folder: say with --home where keys and state are kept";
+        End::Usage(text.to_owned())
+    };
+    let home = arguments.home.or_else(Home::default_path);
+    let home = home.ok_or_else(no_home)?;
     match arguments.command {
         Command::Init { network, gateway } => {
             let gateway = gateway.map(|identity| identity.0);
             let mut rng = run::system_rng()?;
             let address = Home::init(&home, &network, gateway, &mut rng)?;
-            eprintln!("joined the network; keys are in {}", home.display());
-            eprintln!("your address, to give to others:");
-            println!("{address}");
-            Ok(())
+            screen.note(&format!(
+                "joined the network; keys are in {}\nyour address, to give to others:",
+                paths::shown(&home)
+            ));
+            print_address(screen, &address)
         }
-        Command::Address => {
-            println!("{}", Home::read(&home)?.address());
-            Ok(())
+        Command::Address => print_address(screen, &Home::read(&home)?.address()),
+        Command::Recv {
+            out,
+            count,
+            timeout,
+        } => receive(&home, &out, (count, timeout), screen, stop),
+        Command::Send {
+            address,
+            files,
+            name,
+            timeout,
+        } => {
+            let address = parse_address(&address)?;
+            let items = paths::collect(&files, name.as_deref())?;
+            send(&home, &address, &items, timeout, screen, stop)
         }
-        Command::Recv { out, count } => receive(&home, &out, count),
-        Command::Send { address, file } => send(&home, &address, &file),
     }
 }
 
-/// Set by SIGINT and SIGTERM; the second one ends the process at once.
-fn stop_flag() -> Result<Arc<AtomicBool>, RunError> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .map_err(RunError::Socket)?;
-    }
-    Ok(stop)
+/// What was typed is named by its beginning alone: the reason must not drown in it.
+fn parse_address(text: &str) -> Result<Address, End> {
+    const SHOWN: usize = 12;
+    text.parse().map_err(|error| {
+        let mut short: String = text.chars().take(SHOWN).collect();
+        if text.chars().nth(SHOWN).is_some() {
+            short.push('…');
+        }
+        End::Usage(format!("`{short}` is no address: {error}"))
+    })
 }
 
-fn send(home: &Path, address: &Address, file: &Path) -> Result<(), RunError> {
-    let stop = stop_flag()?;
-    let bar = screen::Bar::new(std::fs::metadata(file).map_or(0, |found| found.len()));
-    let mut shown = |progress: &Progress| bar.show(progress);
-    let summary = run::send_file(home, address, file, &Options::default(), &mut shown, &stop);
-    bar.end(summary.is_ok());
-    screen::sent(&summary?);
+fn print_address(screen: &Screen, address: &Address) -> Result<(), End> {
+    screen.event(&json!({ "event": "address", "address": address.to_string() }));
+    if !screen.is_json() {
+        program::print(&address.to_string()).map_err(RunError::Output)?;
+    }
     Ok(())
 }
 
-fn receive(home: &Path, out: &Path, count: Option<u64>) -> Result<(), RunError> {
-    let stop = stop_flag()?;
+fn send(
+    home: &Path,
+    address: &Address,
+    items: &[paths::Item],
+    timeout: Option<Duration>,
+    screen: &mut Screen,
+    stop: &Stop,
+) -> Result<(), End> {
+    let began = std::time::Instant::now();
+    for item in items {
+        let copy;
+        let mut path = item.path.as_path();
+        if paths::is_stdin(item) {
+            // The home must be there first.
+            Home::read(home)?;
+            let made = paths::Copy::make(home, stop.flag());
+            copy = made.map_err(|error| End::file(path, error))?;
+            path = copy.as_ref().ok_or(RunError::Stopped)?.path();
+        }
+        let options = Options {
+            // The time is for all of them.
+            timeout: timeout.map(|timeout| timeout.saturating_sub(began.elapsed())),
+            name: Some(item.name.clone()),
+            ..Options::default()
+        };
+        let mut sending = Sending::new(screen, paths::shown(Path::new(&item.name)));
+        let mut tell = |event: &SendEvent| sending.show(event);
+        let summary = run::send_file(home, address, path, &options, &mut tell, stop.flag())?;
+        sending.sent(&summary);
+    }
+    Ok(())
+}
+
+fn receive(
+    home: &Path,
+    out: &Path,
+    (count, timeout): (Option<u64>, Option<Duration>),
+    screen: &mut Screen,
+    stop: &Stop,
+) -> Result<(), End> {
+    let options = Options {
+        timeout,
+        ..Options::default()
+    };
     let linger = Linger::default();
+    let mut receiving = Receiving::new(screen, out);
     let mut on_event = |event: &ReceiveEvent| {
-        screen::received(event, out);
+        receiving.show(event);
         if let ReceiveEvent::Received(Received::Done { .. }) = event {
-            linger.seen(count, &stop);
+            linger.seen(count, stop.flag());
         }
     };
-    run::receive(home, out, &Options::default(), &stop, &mut on_event)?;
-    Ok(())
+    match run::receive(home, out, &options, stop.flag(), &mut on_event) {
+        Err(RunError::TimedOut { .. }) if linger.has_all(count) => Ok(()),
+        ended => Ok(ended.map(|_| ())?),
+    }
 }
 
 /// Stops a few seconds after the last file that was asked for: its sender must still hear that it arrived.
 #[derive(Default)]
-struct Linger(std::cell::Cell<u64>);
+struct Linger(Cell<u64>);
 
 impl Linger {
     fn seen(&self, count: Option<u64>, stop: &Arc<AtomicBool>) {
@@ -180,8 +332,27 @@ impl Linger {
             let stop = Arc::clone(stop);
             std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_secs(5));
-                stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                stop.store(true, Ordering::Relaxed);
             });
+        }
+    }
+
+    fn has_all(&self, count: Option<u64>) -> bool {
+        count.is_some_and(|count| self.0.get() >= count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_and_without_a_unit() {
+        for (text, seconds) in [("30", 30.0), ("1.5s", 1.5), ("5m", 300.0), ("2h", 7_200.0)] {
+            assert_eq!(parse_time(text), Ok(Duration::from_secs_f64(seconds)));
+        }
+        for text in ["", "s", "1d", "-1", "1.2.3", "1e9"] {
+            assert!(parse_time(text).is_err(), "{text}");
         }
     }
 }

@@ -1,4 +1,9 @@
 //! The client on a real socket, clock and disk. The command `fog` itself is beside this, a program of its own.
 
+mod lookout;
+mod pace;
 pub mod run;
+mod source;
 mod wait;
+
+pub use pace::Pace;

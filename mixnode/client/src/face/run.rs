@@ -1,7 +1,7 @@
 //! The client on a real socket, clock and disk: one thread, one UDP socket, waiting in `recv` until the next slot.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::ffi::OsString;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,11 @@ use crate::store::home::{Home, HomeError, Journal};
 use crate::store::{DiskStorage, NoStorage, Storage};
 use crate::transfer::{Failure, Manifest, Phase, Received, TransferId};
 
+pub use super::lookout::Wait;
+use super::lookout::{Lookout, Seen, unix_s};
+use super::source::measure;
+pub use super::source::open as open_source;
+
 /// The longest wait for a datagram, so that a request to stop is seen.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 /// Datagrams read between two looks at the clock.
@@ -36,6 +41,10 @@ pub struct Options {
     pub loss: f64,
     /// Larger files are refused.
     pub file_bytes_max: u64,
+    /// Given up after so long.
+    pub timeout: Option<Duration>,
+    /// What the recipient is told as the name of a file that is sent; the file's own if `None`.
+    pub name: Option<OsString>,
 }
 
 impl Default for Options {
@@ -45,6 +54,8 @@ impl Default for Options {
             loop_share: 0.1,
             loss: 0.0,
             file_bytes_max: 16 << 30,
+            timeout: None,
+            name: None,
         }
     }
 }
@@ -60,6 +71,17 @@ pub struct Progress {
     pub total: u32,
     /// Bytes of the file.
     pub size: u64,
+}
+
+/// What a sender tells while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SendEvent {
+    /// The file is being hashed, which takes a while: bytes done, and all.
+    Hashing(u64, u64),
+    /// How far it is.
+    Progress(Progress),
+    /// What it waits for; `None`: it goes on.
+    Waiting(Option<Wait>),
 }
 
 /// What became of a file that was sent.
@@ -86,6 +108,8 @@ pub enum ReceiveEvent {
     Ready(Address),
     /// Something arrived.
     Received(Received),
+    /// What it waits for; `None`: it goes on.
+    Waiting(Option<Wait>),
 }
 
 /// What a recipient counted.
@@ -112,6 +136,9 @@ pub enum RunError {
     /// The socket.
     #[error("network: {0}")]
     Socket(io::Error),
+    /// A result that can't be printed.
+    #[error("can't print: {0}")]
+    Output(io::Error),
     /// No random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -121,6 +148,18 @@ pub enum RunError {
     /// Asked to stop before the end.
     #[error("stopped before the file was acknowledged: the same command goes on where it stopped")]
     Stopped,
+    /// The time that was given is over.
+    #[error(
+        "not done after {:.0} s{}: the same command goes on where it stopped",
+        after.as_secs_f64(),
+        wait.as_ref().map_or_else(String::new, |wait| format!(" ({wait})"))
+    )]
+    TimedOut {
+        /// The time.
+        after: Duration,
+        /// What it waited for last.
+        wait: Option<Wait>,
+    },
 }
 
 /// A generator seeded by the system.
@@ -143,17 +182,20 @@ pub fn send_file(
     address: &Address,
     file: &Path,
     options: &Options,
-    progress: &mut dyn FnMut(&Progress),
+    tell: &mut dyn FnMut(&SendEvent),
     stop: &AtomicBool,
 ) -> Result<SendSummary, RunError> {
-    let home = Home::open(home)?;
-    let mut rng = system_rng()?;
+    let began = Instant::now();
     let unreadable = |error| RunError::File {
         path: file.to_owned(),
         error,
     };
-    let mut source = File::open(file).map_err(unreadable)?;
-    let (size, hash) = measure(&mut source).map_err(unreadable)?;
+    let (mut source, total) = open_source(file).map_err(unreadable)?;
+    let home = Home::open(home)?;
+    let mut rng = system_rng()?;
+    let mut hashed = |done| tell(&SendEvent::Hashing(done, total));
+    let measured = measure(&mut source, stop, &mut hashed).map_err(unreadable)?;
+    let (size, hash) = measured.ok_or(RunError::Stopped)?;
     let mut journal = Journal {
         transfer: [0; 16],
         address: address.to_string(),
@@ -164,12 +206,13 @@ pub fn send_file(
     let journal = home.find_journal(&journal).unwrap_or(journal);
     home.save_journal(&journal).map_err(unreadable)?;
     let transfer = journal.transfer;
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let own = || file.file_name().unwrap_or_default().to_owned();
+    let name = options.name.clone().unwrap_or_else(own);
     let manifest = Manifest {
         transfer,
         size,
         hash,
-        name: name.into_owned(),
+        name: name.to_string_lossy().into_owned(),
     };
     let key = home.cached_key(&address.kem_hash);
     let mut session = Session::start(&home, options, Box::new(NoStorage), rng)?;
@@ -177,31 +220,46 @@ pub fn send_file(
     session
         .client
         .send(*address, manifest, Box::new(source), key);
-    let mut ended = None;
+    let (mut ended, mut lookout) = (None, Lookout::default());
+    // The last answer of the recipient: none yet, and none since the start.
+    let (mut answered, mut acknowledged) = ((None, Instant::now()), 0);
     while ended.is_none() {
         if stop.load(Ordering::Relaxed) {
             return Err(RunError::Stopped);
         }
-        session.turn(&home, &mut |event| {
-            if let Event::Sending {
+        if let Some(after) = options.timeout.filter(|after| began.elapsed() >= *after) {
+            let wait = lookout.told().cloned();
+            return Err(RunError::TimedOut { after, wait });
+        }
+        let awaited = (answered.0, answered.1.elapsed());
+        if let Some(said) = lookout.look(began.elapsed(), &session.seen(Some(awaited))) {
+            tell(&SendEvent::Waiting(said));
+        }
+        session.turn(&home, &mut |event| match event {
+            Event::Key { .. } => answered = (Some(unix_s()), Instant::now()),
+            Event::Sending {
                 phase,
                 chunks,
                 total,
                 ..
-            } = event
-            {
-                progress(&Progress {
+            } => {
+                if chunks > acknowledged || phase == Phase::Sending {
+                    answered = (Some(unix_s()), Instant::now());
+                    acknowledged = chunks;
+                }
+                tell(&SendEvent::Progress(Progress {
                     phase: phase.clone(),
                     chunks,
                     total,
                     size,
-                });
+                }));
                 ended = match phase {
                     Phase::Complete => Some(Ok(())),
                     Phase::Failed(failure) => Some(Err(failure)),
                     _ => None,
                 };
             }
+            _ => {}
         })?;
     }
     home.remove_journal(&transfer);
@@ -231,8 +289,15 @@ pub fn receive(
         }
     })?;
     let mut session = Session::start(&home, options, Box::new(storage), system_rng()?)?;
-    let mut files = 0;
+    let (mut files, mut lookout, began) = (0, Lookout::default(), Instant::now());
     while !stop.load(Ordering::Relaxed) {
+        if let Some(after) = options.timeout.filter(|after| began.elapsed() >= *after) {
+            let wait = lookout.told().cloned();
+            return Err(RunError::TimedOut { after, wait });
+        }
+        if let Some(said) = lookout.look(began.elapsed(), &session.seen(None)) {
+            on_event(&ReceiveEvent::Waiting(said));
+        }
         session.turn(&home, &mut |event| match event {
             Event::Attached { .. } => on_event(&ReceiveEvent::Ready(home.address())),
             Event::Received(received) => {
@@ -245,26 +310,18 @@ pub fn receive(
     Ok(ReceiveSummary { files })
 }
 
-/// Size and hash of a file.
-fn measure(file: &mut File) -> io::Result<(u64, [u8; 32])> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut size = 0;
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok((size, *hasher.finalize().as_bytes()));
-        }
-        hasher.update(&buffer[..read]);
-        size += read as u64;
-    }
-}
-
 /// A client with its socket and clock.
 struct Session {
     client: Client,
     socket: UdpSocket,
     started: Instant,
+    gateway: [u8; 32],
+    rate_pps: f64,
+    /// Why the last datagram did not leave.
+    unsendable: Option<String>,
+    /// When the last datagram came from the gateway, and where that is.
+    heard: Option<Instant>,
+    gateway_at: Option<SocketAddr>,
     loss: f64,
     /// For simulated loss alone.
     dice: ChaCha20Rng,
@@ -297,10 +354,17 @@ impl Session {
             rate_pps: options.rate_pps.map(f64::from),
             loop_share: options.loop_share,
         };
+        let network_pps = f64::from(home.documents.parameters().client_rate_pps);
+        let rate_pps = config.rate_pps.unwrap_or(network_pps);
         Ok(Self {
             client: Client::new(config, home.documents.clone(), storage, rng, 0),
             socket,
             started: Instant::now(),
+            gateway: home.gateway,
+            rate_pps,
+            unsendable: None,
+            heard: None,
+            gateway_at: None,
             loss: options.loss,
             dice,
         })
@@ -319,7 +383,9 @@ impl Session {
         }
         if let Some((to, datagram)) = self.client.transmit(self.now_ns(), unix_ms()) {
             // A datagram that can't leave is a lost one.
-            let _ = self.socket.send_to(&datagram, to);
+            let sent = self.socket.send_to(&datagram, to);
+            self.unsendable = sent.err().map(|error| plain_words(&error));
+            self.gateway_at = Some(to);
         }
         self.client.prepare(self.now_ns(), unix_ms());
         while let Some(event) = self.client.event() {
@@ -342,7 +408,10 @@ impl Session {
         let mut datagram = [0; DATAGRAM_BYTES + 1];
         for _ in 0..BURST_MAX {
             match self.socket.recv_from(&mut datagram) {
-                Ok((DATAGRAM_BYTES, _)) if !self.drops() => {
+                Ok((DATAGRAM_BYTES, from)) if !self.drops() => {
+                    if Some(from) == self.gateway_at {
+                        self.heard = Some(Instant::now());
+                    }
                     if let Some(datagram) = datagram.first_chunk_mut() {
                         self.client.receive(self.now_ns(), datagram);
                     }
@@ -351,6 +420,30 @@ impl Session {
                 // Nothing left; or an ICMP error about an earlier datagram, which may be forged.
                 Err(_) => return,
             }
+        }
+    }
+
+    /// How everything stands now; `recipient`: whose answer is awaited, see [`Seen`].
+    fn seen(&self, recipient: Option<(Option<u64>, Duration)>) -> Seen {
+        let (documents, unix_ms) = (self.client.documents(), unix_ms());
+        let node = documents.find(&self.gateway, unix_ms);
+        let short = directory::store::hex(self.gateway.get(..4).unwrap_or_default());
+        let named = node.and_then(|node| {
+            let operator = program::visible(node.operator.as_bytes());
+            Some((format!("{operator} ({short})"), *node.addresses.first()?))
+        });
+        Seen {
+            unsendable: self.unsendable.clone(),
+            epoch: documents.epoch_at(unix_ms),
+            newest: documents.newest(),
+            is_live: documents.live(unix_ms).is_some(),
+            gateway: named,
+            identity: short,
+            is_attached: self.client.is_attached(),
+            heard: self.heard.map(|at| at.elapsed()),
+            rate_pps: self.rate_pps,
+            mean_delay: Duration::from_micros(documents.parameters().mean_delay_us.into()),
+            recipient,
         }
     }
 
@@ -378,6 +471,13 @@ impl Session {
             round_trip: stats.round_trip,
         }
     }
+}
+
+/// The system's words without its numbers.
+fn plain_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 /// Milliseconds since the Unix epoch.

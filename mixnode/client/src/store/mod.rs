@@ -2,6 +2,7 @@
 
 mod disk;
 pub mod home;
+pub(crate) mod names;
 mod storage;
 
 pub use disk::DiskStorage;

@@ -11,6 +11,7 @@
 //! An answer: acknowledgement `1 | transfer 16 | state 1 | generation 4 | base 4 | highest send number 8 | bitmap
 //! bytes 2 | bitmap`, or half a key `2 | half 1 | 592 bytes`.
 
+use crate::store::names;
 use sphinx::{REPLY_BYTES, SURB_BYTES};
 
 use super::sealed::{Put, Take};
@@ -56,20 +57,22 @@ impl Manifest {
 
     /// Bytes among the fields.
     pub(crate) fn field_bytes(&self) -> usize {
-        58 + self.name.len().min(NAME_BYTES_MAX)
+        58 + self.wire_name().len()
+    }
+
+    /// The name as it travels: a long one is cut before its extension.
+    fn wire_name(&self) -> String {
+        names::cut(&self.name, NAME_BYTES_MAX)
     }
 
     fn write(&self, put: &mut Put<'_>) {
-        let mut end = self.name.len().min(NAME_BYTES_MAX);
-        while !self.name.is_char_boundary(end) {
-            end -= 1;
-        }
+        let name = self.wire_name();
         put.bytes(&[MANIFEST]);
         put.bytes(&self.transfer);
         put.bytes(&self.size.to_le_bytes());
         put.bytes(&self.hash);
-        put.bytes(&[end as u8]);
-        put.bytes(&self.name.as_bytes()[..end]);
+        put.bytes(&[name.len() as u8]);
+        put.bytes(name.as_bytes());
     }
 }
 

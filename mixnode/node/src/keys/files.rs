@@ -105,6 +105,12 @@ pub fn check(state_dir: &Path) -> Result<(), KeyError> {
     }
 }
 
+/// Whether no key is to be made at the next start.
+pub fn are_all_there(state_dir: &Path) -> bool {
+    let mut keys = [IDENTITY, LINK, VRF].into_iter();
+    keys.all(|(name, _)| state_dir.join(name).exists())
+}
+
 /// Reads the keys, and makes those that are missing.
 ///
 /// # Errors

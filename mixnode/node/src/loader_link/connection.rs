@@ -11,7 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use handover::channel::Channel;
-use handover::protocol::{ADDRESSES_MAX, LIST_MAX, Opened, Peer, Refusal, Reply, Request};
+use handover::protocol::{
+    ADDRESSES_MAX, InterfaceStatus, LIST_MAX, Opened, Peer, Refusal, Reply, Request,
+};
 use port::QueueSocket;
 
 /// How long the loader may take to answer: what it does takes microseconds, but for sockets that another process is
@@ -84,6 +86,17 @@ impl Connection {
                 .map_err(|error| unreachable(error.into()))?;
         }
         Ok(Connection { channel })
+    }
+
+    /// What is attached where.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub fn status(&self) -> Result<Vec<InterfaceStatus>, LoaderError> {
+        match self.ask(&Request::Status)? {
+            (Reply::Status { interfaces }, _) => Ok(interfaces),
+            _ => Err(LoaderError::Senseless("no status")),
+        }
     }
 
     /// Asks for the sockets and packet memory of a node at `address`: `frames` of each worker.

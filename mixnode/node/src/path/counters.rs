@@ -251,6 +251,14 @@ impl Published {
         }
     }
 
+    /// The newest counters.
+    pub fn counters(&self) -> Counters {
+        // As for `scrape`.
+        self.inner
+            .lock()
+            .map_or_else(|_| Counters::default(), |inner| inner.0)
+    }
+
     /// The newest counters; adds the distributions since the last call to `into`.
     pub fn scrape(&self, into: &mut Distributions) -> Counters {
         match self.inner.lock() {

@@ -1,6 +1,7 @@
 //! Why a node did not start or ended early, and the exit code that says it.
 
 use std::io;
+use std::net::SocketAddr;
 
 use crate::keys::files::KeyError;
 use crate::loader_link::LoaderError;
@@ -8,6 +9,7 @@ use crate::process::config::ConfigError;
 use crate::process::exit;
 use crate::process::sandbox::SandboxError;
 use port::{ExclusiveError, UringUnavailable};
+use program::limits::TooFewDescriptors;
 
 /// Why a node did not start or ended early.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,56 @@ pub enum NodeError {
     /// The UDP address can't be had.
     #[error(transparent)]
     Address(#[from] ExclusiveError),
+    /// The management address can't be had.
+    #[error(
+        "[metrics] listen: can't listen on {address}: {error}; see `ss -ltnp`, or choose another port"
+    )]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// More pinned workers than cores.
+    #[error(
+        "[worker] pin: {workers} workers need a core each, and this process may use {cores}: lower [worker] count, set \
+         pin = false, or give it more (CPUAffinity=, cpuset)"
+    )]
+    Cores {
+        /// Workers.
+        workers: usize,
+        /// Cores.
+        cores: usize,
+    },
+    /// Descriptors.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
+    /// The program is on no interface with the node's port.
+    #[error(
+        "[node] port = \"xsk\": the XDP program is attached nowhere for UDP port {port}: `mixctl xdp attach INTERFACE \
+         --port {port}`"
+    )]
+    NotAttached {
+        /// The node's UDP port.
+        port: u16,
+    },
+    /// Fewer queues than workers.
+    #[error(
+        "[worker] count: {workers} workers need a queue each, and {interface} has {queues}: lower it, or `ethtool -L \
+         {interface} combined {workers}`"
+    )]
+    Queues {
+        /// The interface.
+        interface: String,
+        /// Its queues.
+        queues: u32,
+        /// Workers.
+        workers: u32,
+    },
+    /// Asked to stop before it was up.
+    #[error("stopped before it was up")]
+    Stopped,
     /// io_uring was asked for by name.
     #[error("[node] port: {0}; or use port = \"plain\"")]
     Uring(#[from] UringUnavailable),
@@ -53,14 +105,19 @@ impl NodeError {
         };
         match self {
             NodeError::Config(_)
+            | NodeError::Cores { .. }
+            | NodeError::Queues { .. }
             | NodeError::Keys(KeyError::Length { .. } | KeyError::Mode { .. }) => exit::CONFIG,
-            NodeError::Keys(KeyError::Io { error, .. }) | NodeError::System { error, .. } => {
-                of_io(error)
-            }
+            NodeError::Keys(KeyError::Io { error, .. })
+            | NodeError::Metrics { error, .. }
+            | NodeError::System { error, .. } => of_io(error),
+            NodeError::Stopped => exit::OK,
             NodeError::Address(ExclusiveError::Permission(_)) => exit::PERMISSION,
             NodeError::Loader(LoaderError::Refused(refusal)) => refusal.code,
             NodeError::Loader(LoaderError::Unreachable { error, .. }) => of_io(error),
             NodeError::Address(_)
+            | NodeError::Descriptors(_)
+            | NodeError::NotAttached { .. }
             | NodeError::Uring(_)
             | NodeError::Sandbox(_)
             | NodeError::Loader(_)

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use super::examine::is_absent;
 use super::{NodeError, system};
 use crate::keys::epoch::EpochState;
 use crate::loader_link::client::Keeper;
@@ -13,6 +17,8 @@ use crate::process::metrics::XdpFacts;
 use handover::protocol::{Mode, Opened, Peer};
 use port::Routes;
 
+/// Between looks for a loader that is not there yet.
+const LOADER_PAUSE: Duration = Duration::from_millis(100);
 /// A peer may send this many times the share of traffic it is known for: shares are rough, and its loops and covers
 /// come on top. The loader holds everyone to a quarter of this node's capacity whatever is said here.
 const PEER_HEADROOM: u32 = 2;
@@ -37,10 +43,11 @@ impl FastPath {
         config: &Config,
         address: SocketAddr,
         frames: u32,
+        stop: &AtomicBool,
     ) -> Result<(FastPath, Keeper), NodeError> {
         let xdp = config.xdp.clone().unwrap_or_default();
         let frames = vec![frames; usize::from(config.worker.count.max(1))];
-        let connection = Connection::connect(&xdp.loader)?;
+        let connection = connect(&xdp.loader, stop)?;
         let handover = connection.open(address, &frames, xdp.prefer_busy_poll)?;
         let (loader, keeper) = Loader::new(connection, xdp.loader, address);
         let refresh = loader.clone();
@@ -84,6 +91,26 @@ impl FastPath {
                 "the program runs in generic mode: every packet is copied before it is looked at"
             );
         }
+    }
+}
+
+/// Waits for a loader that is not there yet: both may be started at once, in any order.
+fn connect(loader: &Path, stop: &AtomicBool) -> Result<Connection, NodeError> {
+    let mut said = false;
+    loop {
+        match Connection::connect(loader) {
+            Ok(connection) => return Ok(connection),
+            Err(error) if is_absent(&error) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(loader = %loader.display(), "waits for mixctld");
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if stop.load(Ordering::Acquire) {
+            return Err(NodeError::Stopped);
+        }
+        std::thread::sleep(LOADER_PAUSE);
     }
 }
 

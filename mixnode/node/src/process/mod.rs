@@ -2,11 +2,12 @@
 
 pub mod config;
 mod error;
+mod examine;
 pub mod exit;
 mod fast_path;
 pub mod follower;
-pub mod log;
 pub mod metrics;
+mod notices;
 pub mod sandbox;
 mod seat;
 pub mod status;
@@ -14,6 +15,7 @@ mod threads;
 mod touch;
 
 pub use error::NodeError;
+pub use examine::examine;
 
 use std::io;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use crate::process::config::Config;
 use crate::process::follower::{Follower, Profile};
 use crate::process::sandbox::Confinement;
 use error::system;
+use notices::Notices;
 use port::{Exclusive, Resolved};
 use threads::{Opened, Threads};
 use touch::Touching;
@@ -102,6 +105,7 @@ impl Node {
     /// # Errors
     /// [`NodeError`], worded for the operator; [`NodeError::exit_code`] for the process.
     pub fn prepare(config: Config) -> Result<Node, NodeError> {
+        examine(&config)?;
         let mut rng = system_rng()?;
         let keys = files::load_or_create(&config.node.state_dir, &mut rng)?;
         let store = Store::create(&config.network.directory)
@@ -160,7 +164,11 @@ impl Node {
             .map_err(system("can't use the directory folder"))?;
         let address = opened.exclusive.address();
         let parameters = follower.parameters();
-        let mut threads = Threads::start(&config, opened, confinement, parameters, &mut rng)?;
+        let started = Threads::start(&config, opened, confinement, parameters, &mut rng, stop);
+        let mut threads = match started {
+            Err(NodeError::Stopped) => return Ok(()),
+            started => started?,
+        };
         threads.seal(&config)?;
         let facts = threads.facts();
         tracing::info!(
@@ -186,6 +194,7 @@ impl Node {
         let drain = follower.parameters().map_or(Duration::ZERO, |parameters| {
             Duration::from_micros(parameters.delay_max_us().into()) + Duration::from_secs(1)
         });
+        threads.watch(&config, &follower, true);
         threads.finish(if outcome.is_ok() {
             drain.min(DRAIN_MAX)
         } else {
@@ -215,7 +224,7 @@ fn control(
     stop: &Arc<AtomicBool>,
     rng: &mut ChaCha20Rng,
 ) -> Result<(), NodeError> {
-    let mut round = 0u32;
+    let (mut round, mut notices) = (0u32, Notices::default());
     while !stop.load(Ordering::Acquire) {
         match follower.turn(store, unix_ms(), rng) {
             Ok(states) => {
@@ -230,8 +239,12 @@ fn control(
         }
         touching.round();
         threads.check()?;
-        if config.status_lines && round.is_multiple_of(STATUS_ROUNDS) {
-            threads.status(config, follower);
+        if round.is_multiple_of(STATUS_ROUNDS) {
+            threads.watch(config, follower, false);
+            threads.notice(&mut notices);
+            if config.status_lines {
+                threads.status(config, follower);
+            }
         }
         round = round.wrapping_add(1);
         thread::sleep(ROUND);

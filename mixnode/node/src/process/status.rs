@@ -119,8 +119,8 @@ pub struct Collector {
 struct Inner {
     /// Since the last status line.
     recent: Distributions,
-    /// Since the last scrape.
-    scrape: Distributions,
+    /// Since the start.
+    totals: Distributions,
     scratch: Distributions,
 }
 
@@ -132,7 +132,7 @@ impl Collector {
     pub fn new(published: Vec<Arc<Published>>) -> Result<Collector, hdrhistogram::CreationError> {
         let inner = Inner {
             recent: Distributions::new()?,
-            scrape: Distributions::new()?,
+            totals: Distributions::new()?,
             scratch: Distributions::new()?,
         };
         Ok(Collector {
@@ -150,13 +150,17 @@ impl Collector {
         result
     }
 
-    /// Sums of all workers and the distributions since the last scrape.
+    /// Sums of all workers and the distributions since the start.
     pub fn for_scrape<T>(&self, read: impl FnOnce(&Counters, &Distributions) -> T) -> T {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = gather(&self.published, &mut inner);
-        let result = read(&sum, &inner.scrape);
-        inner.scrape.reset();
-        result
+        read(&sum, &inner.totals)
+    }
+
+    /// Each worker's counters.
+    pub fn counters(&self) -> Vec<Counters> {
+        let workers = self.published.iter();
+        workers.map(|worker| worker.counters()).collect()
     }
 }
 
@@ -166,7 +170,7 @@ fn gather(published: &[Arc<Published>], inner: &mut Inner) -> Counters {
         sum.add(&worker.scrape(&mut inner.scratch));
     }
     inner.recent.add(&inner.scratch);
-    inner.scrape.add(&inner.scratch);
+    inner.totals.add(&inner.scratch);
     inner.scratch.reset();
     sum
 }

@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use directory::Parameters;
 use link::LinkKeys;
@@ -17,16 +16,17 @@ use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
 
 use super::fast_path::{FastPath, nodes, peers};
+use super::notices::Notices;
 use super::seat::{Start, Way, settings};
 use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
 use crate::assembly::Assembly;
-use crate::handshake::{self, HandshakeCounters, Handshaker};
+use crate::handshake::{self, Handshaker};
 use crate::keys::epoch::EpochState;
 use crate::path::epochs::EPOCH_SLOTS;
 use crate::path::mail::{Mail, Mailbox};
 use crate::process::config::Config;
 use crate::process::follower::Follower;
-use crate::process::metrics::{self, Facts, Sources};
+use crate::process::metrics::{Facts, Listener, Sources, Standing};
 use crate::process::sandbox::{self, Calls, Confinement};
 use crate::process::status::{Collector, NodeStatus, XdpStatus};
 use port::{EventFd, Exclusive, Resolved, SocketOptions, socket};
@@ -42,7 +42,7 @@ pub(super) struct Opened {
     /// By worker.
     sockets: Vec<UdpSocket>,
     assembly: Assembly,
-    metrics: Option<TcpListener>,
+    metrics: Option<Listener>,
 }
 
 impl Opened {
@@ -63,14 +63,16 @@ impl Opened {
             };
             sockets.push(socket::open(&options).map_err(system("can't open the UDP socket"))?);
         }
-        let metrics = config.metrics.listen.map(metrics::bind).transpose();
+        let metrics = config.metrics.listen.map(|address| {
+            Listener::bind(address).map_err(|error| NodeError::Metrics { address, error })
+        });
         Ok(Opened {
             exclusive,
             resolved,
             link_keys,
             sockets,
             assembly: Assembly::new(events).map_err(system("no memory for the counters"))?,
-            metrics: metrics.map_err(system("can't listen on [metrics] listen"))?,
+            metrics: metrics.transpose()?,
         })
     }
 }
@@ -127,6 +129,7 @@ impl Threads {
         confinement: Confinement,
         parameters: Option<&Parameters>,
         rng: &mut ChaCha20Rng,
+        stop: &AtomicBool,
     ) -> Result<Threads, NodeError> {
         let lanes = Lanes::from_env_or_detect();
         let Assembly {
@@ -142,7 +145,7 @@ impl Threads {
         let frames = pool_frames(config, mean_delay_us);
         let (mut fast_path, keeper) = match opened.resolved {
             Resolved::Xsk => {
-                let (fast_path, keeper) = FastPath::open(config, address, frames)?;
+                let (fast_path, keeper) = FastPath::open(config, address, frames, stop)?;
                 (Some(fast_path), Some(keeper))
             }
             Resolved::Uring | Resolved::Plain(_) => (None, None),
@@ -166,11 +169,7 @@ impl Threads {
             readiness,
             halt: Arc::new(AtomicBool::new(false)),
             end: Arc::new(AtomicBool::new(false)),
-            sources: Arc::new(Sources {
-                collector,
-                handshakes: Mutex::new(HandshakeCounters::default()),
-                facts: ArcSwap::from_pointee(facts),
-            }),
+            sources: Arc::new(Sources::new(collector, facts)),
             exclusive: None,
             address,
             fast_path,
@@ -193,7 +192,7 @@ impl Threads {
         })?;
         if let Some(listener) = opened.metrics {
             let (sources, end) = (Arc::clone(&threads.sources), Arc::clone(&threads.end));
-            threads.spawn("metrics", move || metrics::serve(&listener, &sources, &end))?;
+            threads.spawn("metrics", move || listener.serve(&sources, &end))?;
         }
         let mut memories = memories.into_iter();
         for (socket, seat) in opened.sockets.into_iter().zip(seats) {
@@ -319,6 +318,33 @@ impl Threads {
             }),
             Err(_) => Err(NodeError::Worker("it panicked".to_owned())),
         }
+    }
+
+    /// Tells probes and scrapes how the node stands; to be called about once a second.
+    pub fn watch(&self, config: &Config, follower: &Follower, is_draining: bool) {
+        let now_ms = unix_ms();
+        let epoch = follower.epoch_at(now_ms);
+        let known = self.known.iter().find(|known| known.epoch == epoch);
+        let newest = self.known.iter().map(|known| known.epoch).max();
+        let age = |epoch| {
+            let began_ms = follower.parameters()?.epoch_starts_ms(epoch);
+            Some(Duration::from_millis(now_ms.saturating_sub(began_ms)))
+        };
+        self.sources.watch(Standing {
+            epoch,
+            has_document: known.is_some(),
+            is_listed: known.is_some_and(|known| known.layer.is_some()),
+            document_age: newest.and_then(age),
+            is_draining,
+            loop_interval: Duration::from_millis(config.cover.loop_interval_ms.into()),
+        });
+    }
+
+    /// Logs what has changed since the last look.
+    pub fn notice(&self, notices: &mut Notices) {
+        let counters = self.sources.collector.counters();
+        let rejected = |reason| counters.iter().map(|worker| worker.rejected(reason)).sum();
+        notices.look(Instant::now(), &self.sources.standing(), rejected);
     }
 
     /// Prints one status line.

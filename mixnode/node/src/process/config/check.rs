@@ -1,10 +1,14 @@
 //! Limits of the values, and what the host must provide for them.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::Config;
 use super::load::{ConfigError, line_of};
 use crate::keys::files;
+use directory::store::Store;
 use port::PortKind;
 
 /// Names a key in errors.
@@ -103,6 +107,16 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
     if node.port == PortKind::Xsk {
         let queues = handover::XSKS_MAX as u64;
         range(("worker", "count"), worker.count.into(), 1, queues)?;
+        if config.xdp.is_none() {
+            return Err(error(
+                ("node", "port"),
+                "\"xsk\" without a loader".to_owned(),
+                &format!(
+                    "add a section [xdp] with loader = {:?}, or what mixctld has as --socket",
+                    handover::protocol::SOCKET_PATH
+                ),
+            ));
+        }
     } else if config.xdp.is_some() {
         let problem = "has no meaning without [node] port = \"xsk\"".to_owned();
         return Err(error(
@@ -132,12 +146,13 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
         ));
     }
     match node.listen.as_slice() {
-        [address] if address.ip().is_unspecified() => Err(error(
-            ("node", "listen"),
-            format!("{address} can't be reached by others"),
-            "name the address that other nodes send to",
-        )),
-        [_] => Ok(()),
+        [address] => unreachable_by_others(*address).map_or(Ok(()), |(why, remedy)| {
+            Err(error(
+                ("node", "listen"),
+                format!("{address} {why}"),
+                remedy,
+            ))
+        }),
         others => Err(error(
             ("node", "listen"),
             format!("{} addresses", others.len()),
@@ -154,7 +169,38 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
             "use 127.0.0.1:PORT or [::1]:PORT",
         ));
     }
+    if config
+        .metrics
+        .listen
+        .is_some_and(|address| address.port() == 0)
+    {
+        return Err(error(
+            ("metrics", "listen"),
+            "port 0 is another one at every start".to_owned(),
+            "name a port, such as 9101",
+        ));
+    }
     Ok(())
+}
+
+/// Why no other node could send to this address, and what to do.
+fn unreachable_by_others(address: SocketAddr) -> Option<(&'static str, &'static str)> {
+    const NAME_IT: &str = "name the address that other nodes send to";
+    let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
+    match address.ip() {
+        _ if address.port() == 0 => Some((
+            "has port 0, which is another one at every start",
+            "name a port, such as 9000",
+        )),
+        ip if ip.is_unspecified() => Some(("can't be reached by others", NAME_IT)),
+        ip if ip.is_multicast() => Some(("is a multicast address", NAME_IT)),
+        ip if ip == broadcast => Some(("is a broadcast address", NAME_IT)),
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => Some((
+            "is an IPv4 address in IPv6 clothes",
+            "write it as IPv4: A.B.C.D:PORT",
+        )),
+        _ => None,
+    }
 }
 
 /// Checks what the host must provide: folders and keys.
@@ -177,6 +223,32 @@ pub fn check_host(config: &Config, text: &str, file: &Path) -> Result<(), Config
             "name the folder shared with the authority".to_owned(),
         )
     })?;
-    files::check(&config.node.state_dir)
-        .map_err(|found| error(("node", "state_dir"), found.to_string(), found.remedy()))
+    let written = Store::descriptors_below(folder);
+    if !is_writable(&written) {
+        return Err(error(
+            ("network", "directory"),
+            format!("can't write in {}", written.display()),
+            "give it to the node's user: descriptors are published there".to_owned(),
+        ));
+    }
+    let state = &config.node.state_dir;
+    files::check(state)
+        .map_err(|found| error(("node", "state_dir"), found.to_string(), found.remedy()))?;
+    if !files::are_all_there(state) && !is_writable(state) {
+        return Err(error(
+            ("node", "state_dir"),
+            format!("can't make keys in {}", state.display()),
+            "give the folder to the node's user".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether this process may make files in `folder`, or make the folder and then files in it.
+fn is_writable(folder: &Path) -> bool {
+    // A relative path's last ancestor is empty and means here.
+    let there = folder.ancestors().find(|part| part.exists());
+    let there = there.unwrap_or(Path::new("."));
+    let rights = Access::WRITE_OK | Access::EXEC_OK;
+    there.is_dir() && accessat(CWD, there, rights, AtFlags::EACCESS).is_ok()
 }

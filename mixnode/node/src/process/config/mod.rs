@@ -189,7 +189,7 @@ impl Default for CoverConfig {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
-    /// Where `/metrics` and `/healthz` are served; none if empty.
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; none if empty.
     #[serde(deserialize_with = "load::optional_address")]
     pub listen: Option<SocketAddr>,
 }

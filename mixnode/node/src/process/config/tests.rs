@@ -47,11 +47,18 @@ fn a_value_out_of_range_is_refused_with_its_line_and_the_range() {
         "[node]\noperator = \"\"",
         "[node]\nlisten = []",
         "[node]\nlisten = [\"0.0.0.0:9000\"]",
+        "[node]\nlisten = [\"224.0.0.1:9000\"]",
+        "[node]\nlisten = [\"255.255.255.255:9000\"]",
+        "[node]\nlisten = [\"[ff02::1]:9000\"]",
+        "[node]\nlisten = [\"[::ffff:127.0.0.1]:9000\"]",
+        "[node]\nlisten = [\"127.0.0.1:0\"]",
+        "[metrics]\nlisten = \"127.0.0.1:0\"",
+        "[node]\nport = \"xsk\"",
         "[node]\nlisten = [\"1.2.3.4:1\", \"[::1]:1\"]",
         "[node]\nport = \"xdp\"",
         "[xdp]\nprefer_busy_poll = true",
         "[node]\nport = \"uring\"\n[xdp]\n",
-        "[node]\nport = \"xsk\"\n[worker]\ncount = 65",
+        "[node]\nport = \"xsk\"\n[xdp]\n[worker]\ncount = 65",
         "[node]\nport = \"xsk\"\n[xdp]\nloader = \"mixctld.sock\"",
         "[node]\nport = \"xsk\"\n[xdp]\nbusy_poll = true",
         "[node]\nrole = \"exit\"",
@@ -71,8 +78,10 @@ fn a_value_out_of_range_is_refused_with_its_line_and_the_range() {
 #[test]
 fn the_front_end_has_defaults_and_a_section_only_with_its_port() {
     let file = Path::new("node.toml");
-    let config = parse("[node]\nport = \"xsk\"", file).unwrap();
-    assert_eq!(config.xdp.unwrap_or_default(), XdpConfig::default());
+    let config = parse("[node]\nport = \"xsk\"\n[xdp]\n", file).unwrap();
+    assert_eq!(config.xdp, Some(XdpConfig::default()));
+    let error = refused("[node]\nport = \"xsk\"");
+    assert!(error.to_string().contains("add a section [xdp]"), "{error}");
     let text = "[node]\nport = \"xsk\"\n[xdp]\nloader = \"/tmp/loader\"\nprefer_busy_poll = true\n";
     let xdp = parse(text, file).unwrap().xdp.unwrap();
     assert!(xdp.prefer_busy_poll && xdp.loader == Path::new("/tmp/loader"));

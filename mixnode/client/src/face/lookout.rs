@@ -1,0 +1,390 @@
+//! What a running client waits for, in words: told once it has lasted, and again when it changes.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A wait is told when it has lasted so long: everything in order takes less.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A recipient that has not answered for so long is told of, or longer where delays are.
+const ANSWER: Duration = Duration::from_secs(4);
+/// A gateway is silent after this, or after so many frames that should have come.
+const SILENCE: Duration = Duration::from_secs(2);
+const SILENT_FRAMES: f64 = 20.0;
+
+/// What nothing moves without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Datagrams can't leave this machine.
+    Network {
+        /// What the system says.
+        why: String,
+    },
+    /// The clock shows a time before that of a document this client holds.
+    Clock {
+        /// The epoch of the clock.
+        epoch: u32,
+        /// The newest document's.
+        newest: u32,
+    },
+    /// No document is in force.
+    Document {
+        /// The epoch of the clock.
+        epoch: u32,
+        /// The newest document's, if there is one.
+        newest: Option<u32>,
+    },
+    /// No document names the gateway any more.
+    GatewayGone {
+        /// The beginning of its identity.
+        name: String,
+    },
+    /// Nothing comes from the gateway.
+    Gateway {
+        /// Its operator and the beginning of its identity.
+        name: String,
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// Something comes from the gateway, but no attachment.
+    Attachment {
+        /// As above.
+        name: String,
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// The recipient has answered nothing, or nothing more.
+    Recipient {
+        /// Seconds since the Unix epoch of the last answer.
+        since_unix_s: Option<u64>,
+    },
+}
+
+impl Wait {
+    /// A word for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Wait::Network { .. } => "network",
+            Wait::Clock { .. } => "clock",
+            Wait::Document { .. } => "document",
+            Wait::GatewayGone { .. } => "gateway-gone",
+            Wait::Gateway { .. } => "gateway",
+            Wait::Attachment { .. } => "attachment",
+            Wait::Recipient { .. } => "recipient",
+        }
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Network { why } => write!(f, "no network: {why}"),
+            Wait::Clock { epoch, newest } => write!(
+                f,
+                "your clock is behind: it says epoch {epoch}, and there is a document of epoch {newest} already; see \
+                 `date`"
+            ),
+            Wait::Document { epoch, newest } => {
+                write!(
+                    f,
+                    "no valid document of the network: epoch {epoch} by your clock, "
+                )?;
+                match newest {
+                    Some(newest) => write!(f, "the newest one here is of epoch {newest}; ")?,
+                    None => write!(f, "none is here; ")?,
+                }
+                write!(f, "asking the gateway for it")
+            }
+            Wait::GatewayGone { name } => write!(
+                f,
+                "the gateway {name} is in no document any more: run fog init again to choose another (your address \
+                 changes)"
+            ),
+            Wait::Gateway { name, address } => {
+                write!(f, "the gateway {name} at {address} does not answer")
+            }
+            Wait::Attachment { name, address } => write!(
+                f,
+                "the gateway {name} at {address} answers, but does not let us in: no handshake has come to its end"
+            ),
+            Wait::Recipient { since_unix_s } => match since_unix_s {
+                None => write!(
+                    f,
+                    "the recipient has not answered yet: is their fog recv running?"
+                ),
+                Some(at) => {
+                    let (hour, minute) = (at / 3_600 % 24, at / 60 % 60);
+                    write!(
+                        f,
+                        "the recipient has not answered since {hour:02}:{minute:02}:{:02} UTC",
+                        at % 60
+                    )
+                }
+            },
+        }
+    }
+}
+
+/// How everything stands at one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// The last datagram could not leave.
+    pub unsendable: Option<String>,
+    /// The clock's epoch.
+    pub epoch: u32,
+    /// The newest document's.
+    pub newest: Option<u32>,
+    /// A document is in force.
+    pub is_live: bool,
+    /// Name and address of the gateway, where a document has it.
+    pub gateway: Option<(String, SocketAddr)>,
+    /// The beginning of the gateway's identity.
+    pub identity: String,
+    /// The gateway delivers to us.
+    pub is_attached: bool,
+    /// Since the last datagram from the gateway.
+    pub heard: Option<Duration>,
+    /// Datagrams that should come a second.
+    pub rate_pps: f64,
+    /// Mean delay of a hop.
+    pub mean_delay: Duration,
+    /// Somebody's answer is awaited: when the last one came, and for how long there was none.
+    pub recipient: Option<(Option<u64>, Duration)>,
+}
+
+impl Seen {
+    /// How long an answer may take: packets there and back through all hops, in slots of both.
+    fn answer_patience(&self) -> Duration {
+        let slots = Duration::from_secs_f64(2.0 * SILENT_FRAMES / self.rate_pps.max(0.001));
+        ANSWER.max(slots + self.mean_delay * 20)
+    }
+
+    /// What comes first of what is missing.
+    fn wait(&self) -> Option<Wait> {
+        if let Some(why) = &self.unsendable {
+            return Some(Wait::Network { why: why.clone() });
+        }
+        // Documents are made at most one epoch ahead.
+        if let Some(newest) = self.newest
+            && newest > self.epoch.saturating_add(1)
+        {
+            let epoch = self.epoch;
+            return Some(Wait::Clock { epoch, newest });
+        }
+        let Some((name, address)) = self.gateway.clone() else {
+            let name = self.identity.clone();
+            return Some(Wait::GatewayGone { name });
+        };
+        let silence = SILENCE.max(Duration::from_secs_f64(
+            SILENT_FRAMES / self.rate_pps.max(0.001),
+        ));
+        if self.heard.is_none_or(|heard| heard > silence) {
+            return Some(Wait::Gateway { name, address });
+        }
+        if !self.is_attached {
+            return Some(Wait::Attachment { name, address });
+        }
+        if !self.is_live {
+            let (epoch, newest) = (self.epoch, self.newest);
+            return Some(Wait::Document { epoch, newest });
+        }
+        match self.recipient {
+            Some((since_unix_s, silent)) if silent > self.answer_patience() => {
+                Some(Wait::Recipient { since_unix_s })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Remembers what was told.
+#[derive(Debug, Default)]
+pub(super) struct Lookout {
+    /// What is missing now, and since when.
+    now: Option<(Wait, Duration)>,
+    told: Option<Wait>,
+}
+
+impl Lookout {
+    /// What is to be told at the time `now`, counted from the start: a wait that has lasted, or that none is left.
+    pub fn look(&mut self, now: Duration, seen: &Seen) -> Option<Option<Wait>> {
+        let Some(wait) = seen.wait() else {
+            self.now = None;
+            return self.told.take().map(|_| None);
+        };
+        let lasted = match &self.now {
+            Some((before, since)) if *before == wait => now.saturating_sub(*since),
+            _ => {
+                self.now = Some((wait.clone(), now));
+                Duration::ZERO
+            }
+        };
+        // Silence of the recipient has lasted when it is seen.
+        let lasting = lasted >= PATIENCE || matches!(wait, Wait::Recipient { .. });
+        if lasting && self.told.as_ref() != Some(&wait) {
+            self.told = Some(wait.clone());
+            return Some(Some(wait));
+        }
+        None
+    }
+
+    /// What was told last and still holds.
+    pub fn told(&self) -> Option<&Wait> {
+        self.told.as_ref()
+    }
+}
+
+/// Seconds since the Unix epoch.
+pub(super) fn unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Seen {
+        Seen {
+            epoch: 7,
+            newest: Some(8),
+            is_live: true,
+            gateway: Some(("lab-1 (00aa)".to_owned(), "127.0.0.1:9".parse().unwrap())),
+            identity: "00aa".to_owned(),
+            is_attached: true,
+            heard: Some(Duration::ZERO),
+            rate_pps: 100.0,
+            ..Seen::default()
+        }
+    }
+
+    /// What is told of `seen` that lasts, and when.
+    fn told(seen: &Seen) -> Option<(u64, Wait)> {
+        let mut lookout = Lookout::default();
+        let mut found = None;
+        for tenth in 0..100 {
+            let now = Duration::from_millis(tenth * 100);
+            if let Some(said) = lookout.look(now, seen) {
+                assert!(found.is_none(), "told twice");
+                found = said.map(|wait| (tenth, wait));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_wait_is_told_once_within_five_seconds() {
+        assert_eq!(told(&good()), None);
+        let silent = Some((Some(86_399), Duration::from_secs(5)));
+        let cases = [
+            (
+                Seen {
+                    unsendable: Some("Network is unreachable".to_owned()),
+                    ..good()
+                },
+                "no network: Network is unreachable",
+            ),
+            (
+                Seen {
+                    newest: Some(9),
+                    ..good()
+                },
+                "your clock is behind: it says epoch 7",
+            ),
+            (
+                Seen {
+                    newest: Some(4),
+                    is_live: false,
+                    ..good()
+                },
+                "the newest one here is of epoch 4",
+            ),
+            (
+                Seen {
+                    gateway: None,
+                    ..good()
+                },
+                "the gateway 00aa is in no document",
+            ),
+            (
+                Seen {
+                    heard: None,
+                    is_attached: false,
+                    ..good()
+                },
+                "the gateway lab-1 (00aa) at 127.0.0.1:9 does not answer",
+            ),
+            (
+                Seen {
+                    heard: Some(Duration::from_secs(30)),
+                    ..good()
+                },
+                "does not answer",
+            ),
+            (
+                Seen {
+                    is_attached: false,
+                    ..good()
+                },
+                "answers, but does not let us in",
+            ),
+            (
+                Seen {
+                    recipient: silent,
+                    ..good()
+                },
+                "has not answered since 23:59:59 UTC",
+            ),
+            (
+                Seen {
+                    recipient: Some((None, Duration::from_secs(5))),
+                    ..good()
+                },
+                "has not answered yet",
+            ),
+        ];
+        for (seen, words) in cases {
+            let (tenth, wait) = told(&seen).unwrap_or_else(|| panic!("nothing: {seen:?}"));
+            assert!(tenth <= 50, "{words} after {tenth} tenths");
+            assert!(wait.to_string().contains(words), "{wait}");
+        }
+    }
+
+    #[test]
+    fn a_slow_client_waits_longer_before_it_calls_its_gateway_silent() {
+        let mut seen = Seen {
+            heard: Some(Duration::from_secs(9)),
+            rate_pps: 1.0,
+            ..good()
+        };
+        assert_eq!(told(&seen), None);
+        seen.heard = Some(Duration::from_secs(21));
+        assert!(told(&seen).is_some());
+    }
+
+    #[test]
+    fn a_change_is_told_and_so_is_the_end_of_all_waits() {
+        let mut lookout = Lookout::default();
+        let at = Duration::from_secs;
+        let silent = Seen {
+            heard: None,
+            ..good()
+        };
+        assert_eq!(lookout.look(at(0), &silent), None);
+        let said = lookout.look(at(3), &silent).unwrap().unwrap();
+        assert_eq!((said.name(), lookout.told()), ("gateway", Some(&said)));
+        let locked = Seen {
+            is_attached: false,
+            ..good()
+        };
+        assert_eq!(lookout.look(at(4), &locked), None);
+        assert_eq!(
+            lookout.look(at(7), &locked).unwrap().unwrap().name(),
+            "attachment"
+        );
+        assert_eq!(lookout.look(at(8), &good()), Some(None));
+        assert_eq!(lookout.look(at(9), &good()), None);
+        assert_eq!(lookout.told(), None);
+    }
+}

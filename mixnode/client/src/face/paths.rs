@@ -1,0 +1,241 @@
+//! What `fog send` was told to send: files, folders, standard input.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::End;
+
+/// The path that means standard input.
+const STDIN: &str = "-";
+/// How names of its copies begin.
+const COPY: &str = "stdin-";
+
+/// A file that is sent, and under which name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub path: PathBuf,
+    pub name: OsString,
+}
+
+/// Finds all files in the order they are sent, and refuses what can't be sent before anything is.
+pub fn collect(paths: &[PathBuf], name: Option<&OsStr>) -> Result<Vec<Item>, End> {
+    if name.is_some() && paths.len() > 1 {
+        let text = "--name names one file: send the others by another command";
+        return Err(End::Usage(text.to_owned()));
+    }
+    let mut items = Vec::new();
+    for path in paths {
+        if path.as_os_str() == STDIN {
+            let Some(name) = name else {
+                let text = "standard input has no name: give it one with --name";
+                return Err(End::Usage(text.to_owned()));
+            };
+            items.push(Item {
+                path: path.clone(),
+                name: name.to_owned(),
+            });
+            continue;
+        }
+        let found = fs::metadata(path).map_err(|error| End::file(path, error))?;
+        let own = match path.file_name() {
+            Some(own) => own.to_owned(),
+            // As of `.` and `..`.
+            None => {
+                let whole = path
+                    .canonicalize()
+                    .map_err(|error| End::file(path, error))?;
+                whole.file_name().unwrap_or(OsStr::new("files")).to_owned()
+            }
+        };
+        let item = Item {
+            path: path.clone(),
+            name: name.map_or(own, OsStr::to_owned),
+        };
+        if found.is_dir() {
+            below(&item, &mut items)?;
+        } else {
+            fog::run::open_source(path).map_err(|error| End::file(path, error))?;
+            items.push(item);
+        }
+    }
+    if items.is_empty() {
+        return Err(End::Usage("there is no file in it".to_owned()));
+    }
+    Ok(items)
+}
+
+/// Files of a folder and those below it, by name.
+fn below(folder: &Item, items: &mut Vec<Item>) -> Result<(), End> {
+    let failed = |error| End::file(&folder.path, error);
+    let mut entries: Vec<_> = fs::read_dir(&folder.path)
+        .map_err(failed)?
+        .collect::<io::Result<_>>()
+        .map_err(failed)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let mut name = folder.name.clone();
+        name.push("/");
+        name.push(entry.file_name());
+        let kind = entry.file_type().map_err(|error| End::file(&path, error))?;
+        if kind.is_symlink() {
+            // What it leads to may lie anywhere, and be above this folder.
+            program::complain!("fog: {}: a link, left out", shown(&path));
+        } else if kind.is_dir() {
+            below(&Item { path, name }, items)?;
+        } else {
+            fog::run::open_source(&path).map_err(|error| End::file(&path, error))?;
+            items.push(Item { path, name });
+        }
+    }
+    Ok(())
+}
+
+/// A path as it may be printed.
+pub fn shown(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    program::visible(path.as_os_str().as_bytes())
+}
+
+/// Whether an item is standard input.
+pub fn is_stdin(item: &Item) -> bool {
+    item.path.as_os_str() == STDIN
+}
+
+/// Standard input in a file of its own, which can be read more than once: gone when dropped.
+pub struct Copy(PathBuf);
+
+impl Copy {
+    /// Copies into `home`; `None` when it is asked to stop.
+    pub fn make(home: &Path, stop: &AtomicBool) -> io::Result<Option<Copy>> {
+        remove_dead(home);
+        let path = home.join(format!("{COPY}{}", std::process::id()));
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)?;
+        let copy = Copy(path);
+        let mut input = File::open("/proc/self/fd/0")?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            // A reader waits in it, where a signal finds it.
+            let read = match io::Read::read(&mut input, &mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                read => match read? {
+                    0 => return Ok(Some(copy)),
+                    read => read,
+                },
+            };
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            io::Write::write_all(&mut file, buffer.get(..read).unwrap_or_default())?;
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Copies of processes that were killed.
+fn remove_dead(home: &Path) {
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(COPY));
+        if let Some(process) = process
+            && process.parse::<u32>().is_ok()
+            && !Path::new("/proc").join(process).exists()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(paths: &[&Path]) -> Vec<String> {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
+        let items = collect(&paths, None).unwrap_or_else(|_| panic!("refused"));
+        items
+            .into_iter()
+            .map(|item| item.name.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn folders_are_walked_in_order_and_names_are_kept_below_them() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("photos");
+        fs::create_dir_all(folder.join("b/deep")).unwrap();
+        for file in ["a.jpg", "b/deep/1.jpg", "b/2.jpg", "z.jpg"] {
+            fs::write(folder.join(file), file).unwrap();
+        }
+        std::os::unix::fs::symlink("/etc", folder.join("etc")).unwrap();
+        let single = root.path().join("single");
+        fs::write(&single, "").unwrap();
+        assert_eq!(
+            names(&[&single, &folder]),
+            [
+                "single",
+                "photos/a.jpg",
+                "photos/b/2.jpg",
+                "photos/b/deep/1.jpg",
+                "photos/z.jpg"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_can_not_be_sent_is_refused_before_anything_is() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        let pipe = root.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        let refused = |paths: &[&Path], name: Option<&OsStr>| {
+            let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
+            collect(&paths, name).is_err()
+        };
+        assert!(refused(&[&file, &pipe], None));
+        assert!(refused(&[root.path()], None), "a pipe in a folder");
+        assert!(refused(&[&file, Path::new("/nowhere")], None));
+        assert!(refused(&[Path::new("-")], None));
+        assert!(refused(&[&file, &file], Some(OsStr::new("x"))));
+        assert!(!refused(&[Path::new("-")], Some(OsStr::new("x"))));
+    }
+
+    #[test]
+    fn copies_of_dead_processes_go() {
+        let home = tempfile::tempdir().unwrap();
+        let (dead, own) = (
+            home.path().join("stdin-4294967295"),
+            home.path().join(format!("stdin-{}", std::process::id())),
+        );
+        fs::write(&dead, "").unwrap();
+        fs::write(&own, "").unwrap();
+        remove_dead(home.path());
+        assert!(!dead.exists() && own.exists());
+    }
+}

@@ -1,0 +1,313 @@
+//! Every family: its name, what it says, and what an operator should do.
+
+use super::exposition::{Exposition, Kind};
+use super::{Facts, Standing, Usage, XdpFacts};
+use crate::handshake::HandshakeCounters;
+use crate::path::counters::{Counters, Distributions, FastPath};
+use crate::path::reason::Reason;
+use crate::process::sandbox::Extent;
+
+/// Bounds of the histograms. Times in microseconds: releases are late by far less than holds last.
+const LATENESS_US: &[u64] = &[
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+];
+const HOLD_US: &[u64] = &[
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000,
+];
+const LOOP_US: &[u64] = &[
+    5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000, 30_000_000,
+];
+const BATCH_PACKETS: &[u64] = &[1, 2, 4, 8, 16, 24, 32, 48, 64];
+
+/// What one scrape shows.
+pub(super) struct Scrape<'a> {
+    pub counters: &'a Counters,
+    /// Distributions since the start.
+    pub totals: &'a Distributions,
+    pub handshakes: &'a HandshakeCounters,
+    pub facts: &'a Facts,
+    pub standing: &'a Standing,
+    pub is_ready: bool,
+    pub usage: Option<&'a Usage>,
+}
+
+/// The exposition text.
+pub(super) fn render(scrape: &Scrape<'_>) -> String {
+    let mut into = Exposition::default();
+    node(&mut into, scrape);
+    frames(&mut into, scrape.counters);
+    loops(&mut into, scrape.counters);
+    handshakes(&mut into, scrape.handshakes);
+    gauges(&mut into, scrape.counters);
+    if let Some(xdp) = &scrape.facts.xdp {
+        fast_path(&mut into, xdp, &scrape.counters.fast_path);
+    }
+    distributions(&mut into, scrape.totals);
+    if let Some(usage) = scrape.usage {
+        usage.render(&mut into);
+    }
+    into.into_text()
+}
+
+fn node(into: &mut Exposition, scrape: &Scrape<'_>) {
+    let (facts, standing) = (scrape.facts, scrape.standing);
+    let version = directory::version();
+    into.family(
+        "mixnode_info",
+        Kind::Gauge,
+        "Port, backend and version in use.",
+    )
+    .sample(
+        &[
+            ("port", facts.port),
+            ("lanes", facts.lanes),
+            ("version", version),
+        ],
+        1,
+    );
+    into.family(
+        "mixnode_build_info",
+        Kind::Gauge,
+        "What this program was built from.",
+    )
+    .sample(&[("version", version)], 1);
+    let mut sandbox = into.family(
+        "mixnode_sandbox",
+        Kind::Gauge,
+        "Parts of the sandbox: 1 in force, 0.5 as far as this kernel knows it, 0 missing.",
+    );
+    for (part, extent) in facts.confinement.parts() {
+        let share = match extent {
+            Extent::None => 0.0,
+            Extent::Partial => 0.5,
+            Extent::Full => 1.0,
+        };
+        sandbox.sample(&[("part", part)], share);
+    }
+    into.gauge(
+        "mixnode_epoch",
+        standing.epoch,
+        "The epoch of now; 0 while no document tells the network's beginning.",
+    );
+    into.gauge(
+        "mixnode_listed",
+        u8::from(standing.is_listed),
+        "1 if this epoch's document lists the node with its key. 0 for longer than two epochs: the descriptor does not reach the authority.",
+    );
+    if let Some(age) = standing.document_age {
+        into.gauge(
+            "mixnode_document_age_seconds",
+            age.as_secs_f64(),
+            "Since the epoch of the newest document began. Over the length of an epoch: documents do not arrive.",
+        );
+    }
+    into.gauge(
+        "mixnode_ready",
+        u8::from(scrape.is_ready),
+        "What /readyz says: 1 if the node would forward a packet now.",
+    );
+}
+
+fn frames(into: &mut Exposition, counters: &Counters) {
+    into.counter(
+        "mixnode_received_total",
+        counters.received,
+        "Datagrams that arrived.",
+    );
+    let datagram = link::DATAGRAM_BYTES as u64;
+    let sized = counters
+        .received
+        .saturating_sub(counters.rejected(Reason::Size));
+    into.counter(
+        "mixnode_received_bytes_total",
+        sized * datagram,
+        "UDP payload that arrived in datagrams of the one right size.",
+    );
+    into.counter(
+        "mixnode_generated_total",
+        counters.generated,
+        "Frames the node made: cover, handshakes, answers, hand-overs.",
+    );
+    into.counter(
+        "mixnode_transmitted_total",
+        counters.transmitted,
+        "Frames sent, deliveries to clients not among them.",
+    );
+    into.counter(
+        "mixnode_delivered_total",
+        counters.delivered,
+        "Deliveries sent to clients.",
+    );
+    into.counter(
+        "mixnode_transmitted_bytes_total",
+        (counters.transmitted + counters.delivered) * datagram,
+        "UDP payload sent, deliveries to clients among it.",
+    );
+    into.counter(
+        "mixnode_absorbed_total",
+        counters.absorbed,
+        "Frames that ended here as they should.",
+    );
+    let mut rejected = into.family(
+        "mixnode_rejected_total",
+        Kind::Counter,
+        "Frames dropped, by reason. pool_full or client_queue_full: the node is too small; mac, forged, replay: someone tries.",
+    );
+    for reason in Reason::ALL {
+        rejected.sample(&[("reason", reason.name())], counters.rejected(*reason));
+    }
+    into.counter(
+        "mixnode_strayed_total",
+        counters.strayed,
+        "Frames that landed on another worker than their session's.",
+    );
+    into.counter(
+        "mixnode_transmit_failed_total",
+        counters.transmit_failed,
+        "Datagrams the kernel refused to send.",
+    );
+    into.counter(
+        "mixnode_transmit_dropped_total",
+        counters.transmit_dropped,
+        "Datagrams to addresses that have not answered yet, dropped since they would have held others up. Growing: made-up sources.",
+    );
+    into.counter(
+        "mixnode_kernel_dropped_total",
+        counters.kernel_dropped,
+        "Datagrams the kernel dropped at the socket: of another length, or since the receive buffer was full.",
+    );
+    into.counter(
+        "mixnode_turns_total",
+        counters.turns,
+        "Turns of all workers: the heartbeat. If it stands still, a worker is stuck.",
+    );
+}
+
+fn loops(into: &mut Exposition, counters: &Counters) {
+    into.counter(
+        "mixnode_loop_sent_total",
+        counters.loop_sent,
+        "Loop packets sent. If it stands still, cover has stopped.",
+    );
+    into.counter(
+        "mixnode_loop_returned_total",
+        counters.loop_returned,
+        "Loop packets that came back.",
+    );
+    into.counter(
+        "mixnode_loop_lost_total",
+        counters.loop_lost,
+        "Loop packets given up. A growing share: a neighbour loses packets.",
+    );
+}
+
+fn handshakes(into: &mut Exposition, handshakes: &HandshakeCounters) {
+    let mut family = into.family(
+        "mixnode_handshakes_total",
+        Kind::Counter,
+        "Handshakes by outcome. refused: forged, replayed, late; cookie: given under load; undelivered: a worker's mailbox was full; unadmitted: the loader did not let the index in.",
+    );
+    for (outcome, count) in handshakes.named() {
+        family.sample(&[("outcome", outcome)], count);
+    }
+}
+
+fn gauges(into: &mut Exposition, counters: &Counters) {
+    into.gauge(
+        "mixnode_held_frames",
+        counters.held,
+        "Packets held now. Few: little anonymity.",
+    );
+    into.gauge(
+        "mixnode_pool_frames",
+        counters.pool_frames,
+        "Frames of all pools.",
+    );
+    into.gauge(
+        "mixnode_pool_in_use_frames",
+        counters.pool_in_use,
+        "Frames in use. Near the total: raise [worker] pool_frames.",
+    );
+    into.gauge(
+        "mixnode_unconserved_frames",
+        counters.unconserved,
+        "Frames that the workers' accounts do not explain. Must be 0. If not, this program has a defect: report it with all of mixnode_*; restart the node before the number comes near mixnode_pool_frames.",
+    );
+    into.gauge("mixnode_clients", counters.clients, "Clients attached.");
+    into.gauge("mixnode_sessions", counters.sessions, "Sessions open.");
+}
+
+/// The fast path's own.
+fn fast_path(into: &mut Exposition, xdp: &XdpFacts, counts: &FastPath) {
+    into.family("mixnode_xdp_info", Kind::Gauge, "How the fast path runs.")
+        .sample(
+            &[
+                ("mode", xdp.mode_name()),
+                ("zero_copy", xdp.zero_copy_name()),
+            ],
+            1,
+        );
+    let mut family = into.family(
+        "mixnode_through_kernel_total",
+        Kind::Counter,
+        "Datagrams beside the fast path, through the kernel's socket. Growing when received: packets are not steered; when transmitted: next hops are not resolved.",
+    );
+    for (direction, count) in [
+        ("received", counts.received_through_kernel),
+        ("transmitted", counts.transmitted_through_kernel),
+    ] {
+        family.sample(&[("direction", direction)], count);
+    }
+    let mut family = into.family(
+        "mixnode_xdp_shed_total",
+        Kind::Counter,
+        "What the fast path lost before the worker saw it, by cause. ring_full: the worker is too slow; fill_empty: the pool is too small.",
+    );
+    for (cause, count) in [
+        ("ring_full", counts.ring_full),
+        ("fill_empty", counts.fill_empty),
+        ("foreign", counts.foreign),
+        ("kernel_limited", counts.kernel_limited),
+        ("corrupt", counts.corrupt),
+    ] {
+        family.sample(&[("cause", cause)], count);
+    }
+}
+
+/// Since the start, as Prometheus wants it: it takes differences itself.
+fn distributions(into: &mut Exposition, totals: &Distributions) {
+    let mut family = |name, help, histogram, bounds, per_unit| {
+        into.family(name, Kind::Histogram, help)
+            .histogram(histogram, bounds, per_unit);
+    };
+    family(
+        "mixnode_lateness_seconds",
+        "How late packets left. Over 5 ms: the core is overloaded.",
+        &totals.lateness_us,
+        LATENESS_US,
+        1e6,
+    );
+    family(
+        "mixnode_hold_seconds",
+        "How long packets were held.",
+        &totals.hold_us,
+        HOLD_US,
+        1e6,
+    );
+    family(
+        "mixnode_loop_seconds",
+        "Round trip of loop packets.",
+        &totals.loop_us,
+        LOOP_US,
+        1e6,
+    );
+    family(
+        "mixnode_unwrap_batch_packets",
+        "Packets opened together.",
+        &totals.unwrap_batch,
+        BATCH_PACKETS,
+        1.0,
+    );
+}
