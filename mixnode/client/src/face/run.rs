@@ -1,8 +1,10 @@
-//! The client on a real socket, clock and disk: one thread, one UDP socket, waiting in `recv` until the next slot.
+//! The client on a real socket, clock and disk: a thread that sends in the slots (`departing`), and this one for all
+//! that takes time.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,6 +13,7 @@ use link::DATAGRAM_BYTES;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::departing::{Departing, nanoseconds};
 use crate::address::Address;
 use crate::client::{Client, Config};
 use crate::event::Event;
@@ -22,8 +25,8 @@ use crate::transfer::{Failure, Manifest, Phase, Received, TransferId};
 
 /// The longest wait for a datagram, so that a request to stop is seen.
 const WAIT_MAX: Duration = Duration::from_millis(100);
-/// Datagrams read between two looks at the clock.
-const BURST_MAX: usize = 16;
+/// Datagrams read between two looks at what the slots need.
+const BURST_MAX: usize = 4;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -230,10 +233,24 @@ pub fn receive(
             error,
         }
     })?;
-    let mut session = Session::start(&home, options, Box::new(storage), system_rng()?)?;
+    receive_into(&home, Box::new(storage), options, stop, on_event)
+}
+
+/// Receives files into `storage` until asked to stop.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn receive_into(
+    home: &Home,
+    storage: Box<dyn Storage>,
+    options: &Options,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&ReceiveEvent),
+) -> Result<ReceiveSummary, RunError> {
+    let mut session = Session::start(home, options, storage, system_rng()?)?;
     let mut files = 0;
     while !stop.load(Ordering::Relaxed) {
-        session.turn(&home, &mut |event| match event {
+        session.turn(home, &mut |event| match event {
             Event::Attached { .. } => on_event(&ReceiveEvent::Ready(home.address())),
             Event::Received(received) => {
                 files += u64::from(matches!(received, Received::Done { .. }));
@@ -263,6 +280,7 @@ fn measure(file: &mut File) -> io::Result<(u64, [u8; 32])> {
 /// A client with its socket and clock.
 struct Session {
     client: Client,
+    departing: Departing,
     socket: UdpSocket,
     started: Instant,
     loss: f64,
@@ -297,31 +315,42 @@ impl Session {
             rate_pps: options.rate_pps.map(f64::from),
             loop_share: options.loop_share,
         };
+        let mut client = Client::new(config, home.documents.clone(), storage, rng, 0);
+        let started = Instant::now();
+        let departures = client.take_departures();
+        let departures = departures.ok_or(io::ErrorKind::NotFound.into());
+        let departing = departures
+            .and_then(|departures| Departing::start(departures, socket.try_clone()?, started))
+            .map_err(RunError::Socket)?;
         Ok(Self {
-            client: Client::new(config, home.documents.clone(), storage, rng, 0),
+            client,
+            departing,
             socket,
-            started: Instant::now(),
+            started,
             loss: options.loss,
             dice,
         })
     }
 
     fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(self.started)
     }
 
-    /// Waits for a datagram until the next slot, fills the slot if its time has come, hands out what happened.
+    /// Waits for a datagram or a slot that has passed, makes what the next ones need, hands out what happened.
     fn turn(&mut self, home: &Home, on_event: &mut dyn FnMut(Event)) -> Result<(), RunError> {
         let wait_ns = self.client.deadline().saturating_sub(self.now_ns());
         let wait = Duration::from_nanos(wait_ns).min(WAIT_MAX);
-        if super::wait::readable(&self.socket, wait) {
+        let sources = [self.socket.as_fd(), self.departing.wake()];
+        let [arrived, departed] = super::wait::readable(sources, wait);
+        if departed {
+            self.departing.woken();
+        }
+        self.departing.exchange(&mut self.client);
+        if arrived {
             self.take_arrivals();
         }
-        if let Some((to, datagram)) = self.client.transmit(self.now_ns(), unix_ms()) {
-            // A datagram that can't leave is a lost one.
-            let _ = self.socket.send_to(&datagram, to);
-        }
-        self.client.prepare(self.now_ns(), unix_ms());
+        self.client.refill(self.now_ns(), unix_ms());
+        self.departing.exchange(&mut self.client);
         while let Some(event) = self.client.event() {
             let saved = match &event {
                 Event::Consensus { epoch, document } => home.save_consensus(*epoch, document),
@@ -337,7 +366,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes what has arrived, no more than a burst at a time: the slots do not wait.
+    /// Takes what has arrived, no more than a burst at a time.
     fn take_arrivals(&mut self) {
         let mut datagram = [0; DATAGRAM_BYTES + 1];
         for _ in 0..BURST_MAX {

@@ -4,7 +4,7 @@
 //! that would tell a correspondent which of hundreds of clients he talks to.
 //!
 //! Little-endian. A data packet: fields, zeros behind the last one. Fields:
-//! * manifest `1 | transfer 16 | file bytes 8 | BLAKE3 32 | name length 1 | name`
+//! * manifest, one at most: `1 | transfer 16 | file bytes 8 | BLAKE3 32 | name length 1 | name`
 //! * chunk `2 | transfer 16 | index 4 | length 2 | data ≤ 840`
 //! * reply block `3 | 326 bytes`
 //!
@@ -121,6 +121,7 @@ pub(crate) fn write_content(fields: &[Field], out: &mut [u8; CONTENT_BYTES]) {
 pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<Vec<Field>> {
     let mut take = Take { bytes: content };
     let mut fields = Vec::new();
+    let mut has_manifest = false;
     loop {
         match take.array::<1>() {
             None => break,
@@ -130,7 +131,10 @@ pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<Vec<Field>> 
                 }
                 break;
             }
+            // One is all that a packet needs: each costs its reader a look at the disk.
+            Some([MANIFEST]) if has_manifest => return None,
             Some([MANIFEST]) => {
+                has_manifest = true;
                 let (transfer, size, hash) = (take.array()?, take.u64()?, take.array()?);
                 let [length] = take.array()?;
                 let name = core::str::from_utf8(take.slice(usize::from(length))?).ok()?;
@@ -294,6 +298,26 @@ mod tests {
         write_content(&[], &mut content);
         content[CONTENT_BYTES - 1] = 1;
         assert_eq!(read_content(&content), None);
+    }
+
+    #[test]
+    fn a_packet_of_fourteen_manifests_is_refused() {
+        let manifest = |number| {
+            Field::Manifest(Manifest {
+                transfer: [number; 16],
+                size: 12,
+                hash: [2; 32],
+                name: String::new(),
+            })
+        };
+        let mut content = [0; CONTENT_BYTES];
+        write_content(&[manifest(1)], &mut content);
+        assert!(read_content(&content).is_some());
+        for count in [2, 14] {
+            let fields: Vec<Field> = (0..count).map(manifest).collect();
+            write_content(&fields, &mut content);
+            assert_eq!(read_content(&content), None, "{count} manifests");
+        }
     }
 
     #[test]
