@@ -68,6 +68,19 @@ impl Storage for SlowDisk {
         self.pause();
         self.disk.finish(transfer)
     }
+
+    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
+        self.disk.remembered()
+    }
+
+    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        self.pause();
+        self.disk.remember(epoch, mark)
+    }
+
+    fn forget_before(&mut self, epoch: u32) {
+        self.disk.forget_before(epoch);
+    }
 }
 
 fn pin(cpu: usize) {

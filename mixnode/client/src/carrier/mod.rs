@@ -200,8 +200,9 @@ impl Carrier {
 
     /// Makes what the next slots will hold, unless that is done.
     pub(crate) fn refill(&mut self, services: &mut [&mut dyn Service], now_ns: u64, unix_ms: u64) {
+        let epoch = self.documents.epoch_at(unix_ms);
         for service in services.iter_mut() {
-            service.tick(now_ns);
+            service.tick(now_ns, epoch);
         }
         self.refill_link(now_ns, unix_ms);
         let epoch = self.documents.live(unix_ms).map(Consensus::epoch);

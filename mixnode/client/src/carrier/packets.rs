@@ -47,6 +47,11 @@ impl Packets<'_> {
         ChaCha20Rng::from_rng(self.rng)
     }
 
+    /// The epoch of the packets that are made.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.consensus.epoch()
+    }
+
     /// Whether packets can be sent to users of this gateway now.
     pub(crate) fn reaches(&self, gateway: &[u8; 32]) -> bool {
         self.consensus.find(gateway).is_some()

@@ -37,7 +37,7 @@ impl Chatter {
 }
 
 impl Service for Chatter {
-    fn tick(&mut self, _now_ns: u64) {}
+    fn tick(&mut self, _now_ns: u64, _epoch: u32) {}
 
     fn reply(&mut self, _now_ns: u64, packets: &Packets<'_>) -> Option<Reply> {
         let surb = self.owed.pop()?;

@@ -2,7 +2,7 @@
 //! that takes time.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,16 @@ use crate::event::Event;
 use crate::histogram::Latency;
 use crate::identity::Identity;
 use crate::store::home::{Home, HomeError, Journal};
-use crate::store::{DiskStorage, NoStorage, Storage};
+use crate::store::{DiskStorage, SentFile, Storage};
 use crate::transfer::{Failure, Manifest, Phase, Received, TransferId};
 
 /// The longest wait for a datagram, so that a request to stop is seen.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 /// Datagrams read between two looks at what the slots need.
 const BURST_MAX: usize = 4;
+
+/// How nice the thread is that does all that takes time.
+const BEHIND_DEPARTURES: i32 = 10;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -63,6 +66,8 @@ pub struct Progress {
     pub total: u32,
     /// Bytes of the file.
     pub size: u64,
+    /// Share of packets lost lately, 0 to 1.
+    pub loss: f64,
 }
 
 /// What became of a file that was sent.
@@ -76,6 +81,8 @@ pub struct SendSummary {
     pub packets: u64,
     /// Chunks sent again.
     pub retransmitted: u64,
+    /// Share of packets lost lately, 0 to 1.
+    pub loss: f64,
     /// From the first slot to the recipient's word that it has the whole file.
     pub duration: Duration,
     /// Packet out, answer back; the recipient's wait for more packets to answer together is part of it.
@@ -155,8 +162,9 @@ pub fn send_file(
         path: file.to_owned(),
         error,
     };
-    let mut source = File::open(file).map_err(unreadable)?;
-    let (size, hash) = measure(&mut source).map_err(unreadable)?;
+    let source = File::open(file).and_then(SentFile::measure);
+    let source = source.map_err(unreadable)?;
+    let (size, hash) = source.measured();
     let mut journal = Journal {
         transfer: [0; 16],
         address: address.to_string(),
@@ -175,7 +183,11 @@ pub fn send_file(
         name: name.into_owned(),
     };
     let key = home.cached_key(&address.kem_hash);
-    let mut session = Session::start(&home, options, Box::new(NoStorage), rng)?;
+    let storage = home.no_files().map_err(|error| HomeError::Io {
+        path: home.path().to_owned(),
+        error,
+    })?;
+    let mut session = Session::start(&home, options, Box::new(storage), rng)?;
     let started = Instant::now();
     session
         .client
@@ -190,6 +202,7 @@ pub fn send_file(
                 phase,
                 chunks,
                 total,
+                loss,
                 ..
             } = event
             {
@@ -198,6 +211,7 @@ pub fn send_file(
                     chunks,
                     total,
                     size,
+                    loss,
                 });
                 ended = match phase {
                     Phase::Complete => Some(Ok(())),
@@ -262,21 +276,6 @@ pub fn receive_into(
     Ok(ReceiveSummary { files })
 }
 
-/// Size and hash of a file.
-fn measure(file: &mut File) -> io::Result<(u64, [u8; 32])> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut size = 0;
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok((size, *hasher.finalize().as_bytes()));
-        }
-        hasher.update(&buffer[..read]);
-        size += read as u64;
-    }
-}
-
 /// A client with its socket and clock.
 struct Session {
     client: Client,
@@ -322,6 +321,9 @@ impl Session {
         let departing = departures
             .and_then(|departures| Departing::start(departures, socket.try_clone()?, started))
             .map_err(RunError::Socket)?;
+        // The departure thread, which has started before, goes before this one on a processor that both share. Where
+        // that is not allowed they are equals.
+        let _ = rustix::process::setpriority_process(None, BEHIND_DEPARTURES);
         Ok(Self {
             client,
             departing,
@@ -403,6 +405,7 @@ impl Session {
             hash,
             packets: stats.packets,
             retransmitted: stats.retransmitted,
+            loss: stats.loss,
             duration,
             round_trip: stats.round_trip,
         }

@@ -7,6 +7,9 @@ use fog::run::{Progress, ReceiveEvent, SendSummary};
 use fog::{Phase, Received};
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// From this share of lost packets on, the user is told.
+const LOSS_TOLD: f64 = 0.1;
+
 /// Progress of a file that is sent.
 pub struct Bar(ProgressBar);
 
@@ -23,13 +26,21 @@ impl Bar {
     }
 
     pub fn show(&self, progress: &Progress) {
-        self.0.set_message(match progress.phase {
+        let phase = match progress.phase {
             Phase::FetchingKey => "key",
             Phase::Waiting => "waiting",
             Phase::Sending => "sending",
+            Phase::Paused => "paused: no room at the recipient",
             Phase::Complete => "done",
             Phase::Failed(_) => "failed",
-        });
+        };
+        if progress.loss < LOSS_TOLD {
+            self.0.set_message(phase);
+        } else {
+            let lost = progress.loss * 100.0;
+            let text = format!("{phase}, {lost:.0} % of packets are lost");
+            self.0.set_message(text);
+        }
         let share = u128::from(progress.chunks) * u128::from(progress.size);
         let bytes = share / u128::from(progress.total.max(1));
         let bytes = u64::try_from(bytes).unwrap_or(progress.size);

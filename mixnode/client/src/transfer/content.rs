@@ -8,8 +8,8 @@
 //! * chunk `2 | transfer 16 | index 4 | length 2 | data ≤ 840`
 //! * reply block `3 | 326 bytes`
 //!
-//! An answer: acknowledgement `1 | transfer 16 | state 1 | generation 4 | base 4 | highest send number 8 | bitmap
-//! bytes 2 | bitmap`, or half a key `2 | half 1 | 592 bytes`.
+//! An answer: acknowledgement `1 | transfer 16 | state 1 | generation 4 | base 4 | highest send number 8 | packets
+//! received 8 | bitmap bytes 2 | bitmap`, or half a key `2 | half 1 | 592 bytes`.
 
 use sphinx::{REPLY_BYTES, SURB_BYTES};
 
@@ -23,7 +23,7 @@ pub const CHUNK_BYTES: usize = 840;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of an acknowledgement's bitmap at most.
 pub(crate) const BITMAP_BYTES_MAX: usize = REPLY_BYTES - ACK_HEAD_BYTES;
-const ACK_HEAD_BYTES: usize = 1 + 16 + 1 + 4 + 4 + 8 + 2;
+const ACK_HEAD_BYTES: usize = 1 + 16 + 1 + 4 + 4 + 8 + 8 + 2;
 /// Half of an ML-KEM-768 key.
 pub(crate) const KEY_HALF_BYTES: usize = KEM_KEY_BYTES / 2;
 /// Bytes that a reply block takes among the fields.
@@ -176,6 +176,8 @@ pub enum TransferState {
     Complete = 2,
     /// The recipient does not take this file.
     Refused = 3,
+    /// The recipient wants it and can't store it now; chunks are not taken.
+    Paused = 4,
 }
 
 /// What the recipient of a transfer tells its sender.
@@ -189,6 +191,8 @@ pub(crate) struct Ack {
     pub(crate) base: u32,
     /// The highest send number of the session that has arrived.
     pub(crate) highest: u64,
+    /// How many packets of the session have arrived.
+    pub(crate) received: u64,
     /// Bit i, least significant first: chunk base + i is here.
     pub(crate) bitmap: Vec<u8>,
 }
@@ -218,6 +222,7 @@ impl Answer {
                 put.bytes(&ack.generation.to_le_bytes());
                 put.bytes(&ack.base.to_le_bytes());
                 put.bytes(&ack.highest.to_le_bytes());
+                put.bytes(&ack.received.to_le_bytes());
                 put.bytes(&(bitmap.len() as u16).to_le_bytes());
                 put.bytes(bitmap);
             }
@@ -239,9 +244,11 @@ impl Answer {
                     [1] => TransferState::Partial,
                     [2] => TransferState::Complete,
                     [3] => TransferState::Refused,
+                    [4] => TransferState::Paused,
                     _ => return None,
                 };
-                let (generation, base, highest) = (take.u32()?, take.u32()?, take.u64()?);
+                let (generation, base) = (take.u32()?, take.u32()?);
+                let (highest, received) = (take.u64()?, take.u64()?);
                 let length = usize::from(take.u16()?);
                 Some(Self::Ack(Ack {
                     transfer,
@@ -249,6 +256,7 @@ impl Answer {
                     generation,
                     base,
                     highest,
+                    received,
                     bitmap: take.slice(length)?.to_vec(),
                 }))
             }
@@ -328,6 +336,7 @@ mod tests {
             generation: 3,
             base: 1 << 30,
             highest: 1 << 40,
+            received: 1 << 39,
             bitmap: vec![0xa5; BITMAP_BYTES_MAX],
         });
         assert_eq!(Answer::decode(&answer.encode()), Some(answer));
