@@ -68,6 +68,18 @@ impl Storage for Kept {
     fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish> {
         self.inner().finish(transfer)
     }
+
+    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
+        self.inner().remembered()
+    }
+
+    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        self.inner().remember(epoch, mark)
+    }
+
+    fn forget_before(&mut self, epoch: u32) {
+        self.inner().forget_before(epoch);
+    }
 }
 
 /// One user.
@@ -188,7 +200,7 @@ impl User {
                         self.completed_ns.get_or_insert(now_ns);
                     }
                     Phase::Failed(failure) => self.failed = Some(failure),
-                    Phase::FetchingKey | Phase::Waiting | Phase::Sending => {}
+                    Phase::FetchingKey | Phase::Waiting | Phase::Sending | Phase::Paused => {}
                 },
                 Event::Consensus { .. } => self.fetched += 1,
                 Event::Key { .. } | Event::Received(_) => {}

@@ -7,7 +7,7 @@ use link::{ClientKeys, DATAGRAM_BYTES};
 use rand_chacha::ChaCha20Rng;
 
 use crate::address::Address;
-use crate::carrier::{Carrier, Documents, Service, Settings, Stats};
+use crate::carrier::{Carrier, Departures, Documents, Gone, Service, Settings, Stats, Supply};
 use crate::event::Event;
 use crate::identity::{Identity, KEM_KEY_BYTES};
 use crate::store::{Source, Storage};
@@ -32,9 +32,12 @@ pub struct Config {
     pub loop_share: f64,
 }
 
-/// The client. Drive it with [`Client::transmit`] at [`Client::deadline`] and [`Client::receive`].
+/// The client. Drive it with [`Client::transmit`] at [`Client::deadline`] and [`Client::receive`]; [`crate::run`] gives
+/// the departures a thread of their own.
 pub struct Client {
     carrier: Carrier,
+    /// What leaves, unless it was handed out.
+    departures: Option<Departures>,
     transfers: Transfers,
 }
 
@@ -59,8 +62,10 @@ impl Client {
                 .max(RATE_MIN_PPS),
             loop_share: config.loop_share,
         };
+        let (carrier, departures) = Carrier::new(settings, documents, rng, now_ns);
         Self {
-            carrier: Carrier::new(settings, documents, rng, now_ns),
+            carrier,
+            departures: Some(departures),
             transfers: Transfers::new(config.identity, storage, parameters.mean_delay_us),
         }
     }
@@ -72,9 +77,30 @@ impl Client {
 
     /// When to call [`Client::transmit`] next: the next slot, or a service's own deadline before it.
     pub fn deadline(&self) -> u64 {
-        let slot_ns = self.carrier.slot_ns();
+        let slot_ns = self.departures.as_ref().map(Departures::slot_ns);
         let service_ns = self.transfers.deadline();
-        service_ns.map_or(slot_ns, |at_ns| at_ns.min(slot_ns))
+        slot_ns
+            .into_iter()
+            .chain(service_ns)
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Hands out the departures, for a thread of their own: it sends, and this client is told what became of its
+    /// supplies and refills them.
+    pub(crate) fn take_departures(&mut self) -> Option<Departures> {
+        self.carrier.supply_ahead();
+        self.departures.take()
+    }
+
+    /// What the departures are to have, oldest first.
+    pub(crate) fn supply(&mut self) -> Option<Supply> {
+        self.carrier.supply()
+    }
+
+    /// What has become of the supplies.
+    pub(crate) fn departed(&mut self, gone: Gone) {
+        self.carrier.departed(gone);
     }
 
     /// What happened next, oldest first.
@@ -135,20 +161,23 @@ impl Client {
         now_ns: u64,
         unix_ms: u64,
     ) -> Option<(SocketAddr, [u8; DATAGRAM_BYTES])> {
-        let (carrier, mut services) = self.parts();
-        for service in &mut services {
-            if service.deadline().is_some_and(|at_ns| at_ns <= now_ns) {
-                service.tick(now_ns);
-            }
+        if self.deadline() > now_ns {
+            return None;
         }
-        carrier.transmit(&mut services, now_ns, unix_ms)
+        self.refill(now_ns, unix_ms);
+        let departures = self.departures.as_mut()?;
+        while let Some(supply) = self.carrier.supply() {
+            departures.take(supply);
+        }
+        let datagram = departures.depart(now_ns);
+        self.carrier.departed(departures.gone());
+        datagram
     }
 
-    /// Builds what the next slot will hold, unless that is done, so that a slot's departure does not show how much
-    /// work its content was.
-    pub fn prepare(&mut self, now_ns: u64, unix_ms: u64) {
+    /// Makes what the next slots will hold, unless that is done.
+    pub(crate) fn refill(&mut self, now_ns: u64, unix_ms: u64) {
         let (carrier, mut services) = self.parts();
-        carrier.prepare(&mut services, now_ns, unix_ms);
+        carrier.refill(&mut services, now_ns, unix_ms);
     }
 
     /// Takes a datagram from the network; what is not from the gateway is passed over.

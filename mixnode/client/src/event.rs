@@ -35,6 +35,8 @@ pub enum Event {
         chunks: u32,
         /// Chunks in all.
         total: u32,
+        /// Share of its packets that got lost lately, 0 to 1.
+        loss: f64,
     },
     /// Something arrived.
     Received(Received),

@@ -406,3 +406,62 @@ fn slots_fall_at_the_same_times_whatever_the_client_does() {
     assert_eq!(idle, departures(true, 0.0));
     assert_eq!(idle, departures(true, 0.3));
 }
+
+/// Seconds from the first answer until the file is whole, of so many chunks.
+fn seconds_at_loss(seed: u64, loss: f64, chunks: usize) -> (f64, Network, usize) {
+    let conditions = Conditions {
+        loss,
+        mean_delay_us: 5_000,
+        ..Conditions::default()
+    };
+    let mut network = Network::new(seed, conditions);
+    let (alice, bob) = (User::new(seed + 1, 0), User::new(seed + 2, 1));
+    let receiving = bob.client(&mut network, memory());
+    network.join(receiving);
+    let mut sending = alice.client(&mut network, memory());
+    let (manifest, data) = file(chunks * 840, seed);
+    sending.send(bob.address(&network), manifest, Box::new(data), None);
+    let seat = network.join(sending);
+    let flows = |event: &Event| {
+        let Event::Sending { phase, .. } = event else {
+            return false;
+        };
+        *phase == Phase::Sending
+    };
+    let began = network.run(120 * SECOND, |network| {
+        network.seats[seat].events.iter().any(flows)
+    });
+    assert!(began, "no answer within two minutes at a loss of {loss}");
+    let began_ns = network.now_ns;
+    let end = began_ns + 400 * SECOND;
+    assert!(network.run(end, |network| is_complete(network, seat)));
+    let seconds = (network.now_ns - began_ns) as f64 / 1e9;
+    (seconds, network, seat)
+}
+
+#[test]
+fn a_file_keeps_half_of_the_goodput_that_loss_allows() {
+    for (seed, loss) in [(80, 0.1), (83, 0.2), (86, 0.3)] {
+        let chunks = 500;
+        let (seconds, network, seat) = seconds_at_loss(seed, loss, chunks);
+        let allowed = 100.0 * (1.0 - loss).powi(6);
+        let goodput = chunks as f64 / seconds;
+        let client = network.seats[seat].client.as_ref().unwrap();
+        let stats = client.transfer_stats(&file(1, seed).0.transfer).unwrap();
+        println!(
+            "loss {loss}: {goodput:.1} of {allowed:.1} chunks a second, {} packets, {:.0} % lost",
+            stats.packets,
+            stats.loss * 100.0
+        );
+        assert!(
+            goodput >= allowed / 2.0,
+            "{goodput:.1} of {allowed:.1} chunks a second at a loss of {loss}"
+        );
+        let lost = 1.0 - (1.0 - loss).powi(6);
+        assert!(
+            (stats.loss - lost).abs() < 0.15,
+            "it says that {:.2} are lost, and {lost:.2} are",
+            stats.loss
+        );
+    }
+}

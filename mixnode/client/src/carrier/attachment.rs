@@ -4,8 +4,8 @@ use arrayvec::ArrayVec;
 use directory::LinkKey;
 use link::control::Control;
 use link::{
-    ClientKeys, Cookie, DATAGRAM_BYTES, Datagram, Initiator, Kind, LinkPublic, OpenJob, SealJob,
-    Session, TimestampSource,
+    ClientKeys, Cookie, DATAGRAM_BYTES, Datagram, Initiator, Kind, LinkPublic, OpenJob,
+    ReceiveSession, SendSession, TimestampSource,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
@@ -21,9 +21,9 @@ const ATTACH_NS: u64 = 1_000_000_000;
 
 /// Content of a slot, not sealed yet.
 pub(crate) struct Frame {
-    kind: Kind,
-    epoch: u8,
-    content: Box<[u8; PACKET_BYTES]>,
+    pub(super) kind: Kind,
+    pub(super) epoch: u8,
+    pub(super) content: Box<[u8; PACKET_BYTES]>,
 }
 
 impl Frame {
@@ -61,6 +61,12 @@ pub(crate) enum Inbound {
     Control(Control),
 }
 
+/// What is left of a session without its sending half.
+struct Receiving {
+    local_index: u32,
+    half: ReceiveSession,
+}
+
 /// The link's state.
 pub(crate) struct Attachment {
     mailbox: ClientKeys,
@@ -70,7 +76,9 @@ pub(crate) struct Attachment {
     cookie: Option<Cookie>,
     handshake_ns: u64,
     /// The newest first; the one before it still receives what is on the way.
-    sessions: ArrayVec<Session, 2>,
+    sessions: ArrayVec<Receiving, 2>,
+    /// The sending half of the newest session, for those who seal.
+    link: Option<SendSession>,
     attach_ns: u64,
     attached: bool,
     announced: bool,
@@ -86,6 +94,7 @@ impl Attachment {
             cookie: None,
             handshake_ns: 0,
             sessions: ArrayVec::new(),
+            link: None,
             attach_ns: 0,
             attached: false,
             announced: false,
@@ -103,8 +112,13 @@ impl Attachment {
     }
 
     pub(crate) fn has_session(&self, now_ns: u64) -> bool {
-        let live = |session: &Session| !session.send.expired(now_ns);
+        let live = |session: &Receiving| !session.half.expired(now_ns);
         self.sessions.first().is_some_and(live)
+    }
+
+    /// The sending half of a session that is new.
+    pub(crate) fn take_link(&mut self) -> Option<SendSession> {
+        self.link.take()
     }
 
     /// A handshake's first message, when one is due.
@@ -149,26 +163,6 @@ impl Attachment {
         Some(Frame::control(&Control::Attach { rate_pps }))
     }
 
-    /// Seals a slot's content under the newest session.
-    pub(crate) fn seal(&mut self, frame: Frame, now_ns: u64) -> Option<[u8; DATAGRAM_BYTES]> {
-        let session = self.sessions.first_mut()?;
-        if session.send.expired(now_ns) {
-            return None;
-        }
-        let counter = session.send.next_counter()?;
-        let mut datagram = [0; DATAGRAM_BYTES];
-        datagram[link::CONTENT_OFFSET..link::CONTENT_OFFSET + link::CONTENT_BYTES]
-            .copy_from_slice(&frame.content[..]);
-        link::seal_batch(&mut [SealJob {
-            session: session.send.key(),
-            counter,
-            kind: frame.kind,
-            epoch: frame.epoch,
-            datagram: &mut datagram,
-        }]);
-        Some(datagram)
-    }
-
     /// Takes a datagram; `None` for cover and for whatever is not an authentic frame.
     pub(crate) fn receive(
         &mut self,
@@ -189,7 +183,12 @@ impl Attachment {
                     self.handshake_ns = now_ns + REKEY_NS;
                 }
                 self.sessions.truncate(1);
-                self.sessions.insert(0, session);
+                let half = Receiving {
+                    local_index: session.local_index,
+                    half: session.receive,
+                };
+                self.sessions.insert(0, half);
+                self.link = Some(session.send);
                 (self.attached, self.attach_ns) = (false, 0);
                 None
             }
@@ -209,19 +208,19 @@ impl Attachment {
         counter: u64,
         now_ns: u64,
     ) -> Option<Inbound> {
-        let live = |session: &&mut Session| {
-            session.local_index == index && !session.receive.expired(now_ns)
+        let live = |session: &&mut Receiving| {
+            session.local_index == index && !session.half.expired(now_ns)
         };
-        let session = self.sessions.iter_mut().find(live)?;
-        session.receive.check(counter).ok()?;
+        let session = &mut self.sessions.iter_mut().find(live)?.half;
+        session.check(counter).ok()?;
         let mut verdicts = ArrayVec::new();
         let job = OpenJob {
-            session: session.receive.key(),
+            session: session.key(),
             datagram,
         };
         link::open_batch(&mut [job], &mut verdicts);
         let opened = verdicts.pop()?.ok()?;
-        session.receive.admit(opened.counter).ok()?;
+        session.admit(opened.counter).ok()?;
         let content: &[u8; link::CONTENT_BYTES] =
             datagram.get(link::CONTENT_OFFSET..)?.first_chunk()?;
         match opened.kind {

@@ -1,13 +1,15 @@
 //! Everything that is a packet on the wire: link to the gateway, Poisson slots, cover, reply blocks, consensus.
 //!
 //! Every datagram that leaves fills a slot of one Poisson process whose times are drawn from a generator of their
-//! own: they are the same whatever the client does. What uses the network, a [`Service`], is asked for content when a
-//! slot has room for it and knows nothing of slots. Services are passed in, always the same in the same order.
+//! own: they are the same whatever the client does. The process is [`Departures`], which may run on a thread of its
+//! own; the [`Carrier`] makes what it sends, ahead of it. What uses the network, a [`Service`], is asked for content
+//! when a slot to come has room for it and knows nothing of slots. Services are passed in, always the same in the same
+//! order.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use directory::Authorities;
+use directory::{Authorities, Consensus};
 use link::control::Control;
 use link::{ClientKeys, DATAGRAM_BYTES};
 use rand_chacha::ChaCha20Rng;
@@ -18,6 +20,7 @@ use crate::event::Event;
 use crate::histogram::Latency;
 
 mod attachment;
+mod departures;
 mod documents;
 mod fetch;
 mod packets;
@@ -27,19 +30,22 @@ mod slots;
 mod tests;
 mod waiting;
 
+pub(crate) use departures::{Departures, Gone, Supply};
 pub(crate) use documents::DOCUMENTS_MAX;
 pub use documents::Documents;
 pub(crate) use packets::{Packets, Place};
 pub(crate) use service::{Letter, Reply, Service, Token};
 
-use attachment::{Attachment, Frame, Inbound};
+use attachment::{Attachment, Inbound};
+use departures::{RESERVE_MAX, Timed};
 use fetch::Fetch;
 use waiting::{Awaited, Waiting};
 
-/// A client that overslept (a suspended laptop) does not make up for more than this.
-const BEHIND_MAX_NS: u64 = 1_000_000_000;
 /// The gateway's stream is asked to be this much faster than ours: what arrives never queues for long.
 const DOWN_FACTOR: f64 = 1.25;
+
+/// Half rounds in an epoch.
+const HALF_ROUNDS: u64 = 64;
 
 /// Counts and distributions since the client started.
 #[derive(Clone, Debug, Default)]
@@ -70,21 +76,45 @@ pub(crate) struct Settings {
     pub(crate) loop_share: f64,
 }
 
-/// The link, its slots and what fills them.
+/// What was made for the slots to come.
+#[derive(Default)]
+struct Supplies {
+    /// Not handed over yet.
+    queue: VecDeque<Supply>,
+    /// Frames to keep ready.
+    depth: u64,
+    to: Option<SocketAddr>,
+    epoch: Option<u32>,
+    /// Counts of what was made; the reserve and what is ready up to the last turn of the epoch are gone or will be.
+    made: Gone,
+    turned: Gone,
+    gone: Gone,
+}
+
+impl Supplies {
+    fn ready(&self) -> u64 {
+        let gone = self.gone.ready.max(self.turned.ready);
+        self.made.ready.saturating_sub(gone)
+    }
+
+    fn reserve(&self) -> u64 {
+        let gone = self.gone.reserve.max(self.turned.reserve);
+        self.made.reserve.saturating_sub(gone)
+    }
+}
+
+/// The link, and what fills its slots.
 pub(crate) struct Carrier {
     place: Place,
     authorities: Authorities,
     loop_share: f64,
     rate_pps: f64,
     rng: ChaCha20Rng,
-    slots: ChaCha20Rng,
-    slot_ns: u64,
 
     documents: Documents,
     fetch: Fetch,
     attachment: Attachment,
-    /// Content of the next slot.
-    prepared: Option<Frame>,
+    supplies: Supplies,
     waiting: Waiting,
     /// Number of the service whose letter was taken last.
     last_served: usize,
@@ -94,19 +124,19 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    /// A carrier that knows these `documents` and starts its Poisson process at `now_ns`.
+    /// A carrier that knows these `documents`, and its Poisson process, which starts at `now_ns`.
     pub(crate) fn new(
         settings: Settings,
         documents: Documents,
         mut rng: ChaCha20Rng,
         now_ns: u64,
-    ) -> Self {
+    ) -> (Self, Departures) {
         let rate_pps = settings.rate_pps;
         // Whole packets a second in an attach frame; the cast saturates.
         let down_pps = (rate_pps * DOWN_FACTOR).ceil() as u32;
-        let mut slots = ChaCha20Rng::from_rng(&mut rng);
-        let slot_ns = now_ns + gap_ns(&mut slots, rate_pps);
-        Self {
+        let slots = ChaCha20Rng::from_rng(&mut rng);
+        let departures = Departures::new(slots, rate_pps, now_ns);
+        let carrier = Self {
             place: Place {
                 gateway: settings.gateway,
                 destination: link::destination_tag(settings.mailbox.public_key()),
@@ -116,21 +146,18 @@ impl Carrier {
             rate_pps,
             attachment: Attachment::new(settings.mailbox, down_pps),
             rng,
-            slots,
-            slot_ns,
             documents,
             fetch: Fetch::default(),
-            prepared: None,
+            supplies: Supplies {
+                depth: 1,
+                ..Supplies::default()
+            },
             waiting: Waiting::default(),
             last_served: 0,
             events: VecDeque::new(),
             stats: Stats::default(),
-        }
-    }
-
-    /// When the next slot is.
-    pub(crate) fn slot_ns(&self) -> u64 {
-        self.slot_ns
+        };
+        (carrier, departures)
     }
 
     /// Where this client is reached.
@@ -153,40 +180,98 @@ impl Carrier {
         self.attachment.is_attached()
     }
 
-    /// Fills the slot if its time has come: where to send which datagram. A slot without one (no gateway known, no
-    /// session yet) passes.
-    pub(crate) fn transmit(
-        &mut self,
-        services: &mut [&mut dyn Service],
-        now_ns: u64,
-        unix_ms: u64,
-    ) -> Option<(SocketAddr, [u8; DATAGRAM_BYTES])> {
-        if now_ns < self.slot_ns {
-            return None;
-        }
-        let from_ns = self.slot_ns.max(now_ns.saturating_sub(BEHIND_MAX_NS));
-        self.slot_ns = from_ns + gap_ns(&mut self.slots, self.rate_pps);
-        self.prepare(services, now_ns, unix_ms);
-        let node = self.documents.find(&self.place.gateway, unix_ms)?;
-        let address = *node.addresses.first()?;
-        let clock = (now_ns, unix_ms);
-        let datagram = match self.attachment.handshake(&node.link, clock, &mut self.rng) {
-            Some(datagram) => datagram,
-            None => self.attachment.seal(self.prepared.take()?, now_ns)?,
-        };
-        self.stats.datagrams += 1;
-        Some((address, datagram))
+    /// Keeps so much ready that slots which follow each other closely find something, for departures on a thread of
+    /// their own: what ten milliseconds bring, and two more.
+    pub(crate) fn supply_ahead(&mut self) {
+        self.supplies.depth = (self.rate_pps / 100.0) as u64 + 2;
     }
 
-    /// Builds what the next slot will hold, unless that is done, so that a slot's departure does not show how much
-    /// work its content was.
-    pub(crate) fn prepare(&mut self, services: &mut [&mut dyn Service], now_ns: u64, unix_ms: u64) {
-        if self.prepared.is_none() && self.attachment.has_session(now_ns) {
-            for service in services.iter_mut() {
-                service.tick(now_ns);
-            }
-            self.prepared = Some(self.next_frame(services, now_ns, unix_ms));
+    /// What has become of what was made.
+    pub(crate) fn departed(&mut self, gone: Gone) {
+        self.stats.datagrams = gone.datagrams;
+        self.stats.drops_sent += gone.reserve_sent - self.supplies.gone.reserve_sent;
+        self.supplies.gone = gone;
+    }
+
+    /// What was made for [`Departures::take`], oldest first.
+    pub(crate) fn supply(&mut self) -> Option<Supply> {
+        self.supplies.queue.pop_front()
+    }
+
+    /// Makes what the next slots will hold, unless that is done.
+    pub(crate) fn refill(&mut self, services: &mut [&mut dyn Service], now_ns: u64, unix_ms: u64) {
+        let epoch = self.documents.epoch_at(unix_ms);
+        for service in services.iter_mut() {
+            service.tick(now_ns, epoch);
         }
+        self.refill_link(now_ns, unix_ms);
+        let epoch = self.documents.live(unix_ms).map(Consensus::epoch);
+        if self.supplies.epoch != epoch {
+            self.supplies.epoch = epoch;
+            self.supplies.turned = self.supplies.made;
+            self.supplies.queue.push_back(Supply::Turn);
+        }
+        if !self.attachment.has_session(now_ns) {
+            return;
+        }
+        let until_ns = epoch.map_or(u64::MAX, |epoch| self.until_ns(epoch, now_ns, unix_ms));
+        while self.supplies.ready() < self.supplies.depth {
+            let frame = self.next_frame(services, now_ns, unix_ms);
+            self.supplies.made.ready += 1;
+            let timed = Timed { frame, until_ns };
+            self.supplies.queue.push_back(Supply::Ready(timed));
+        }
+        // A second's worth; one at a time, so that the turn of an epoch is no burst of work.
+        let reserve = (self.rate_pps as u64).clamp(4, RESERVE_MAX as u64);
+        if self.supplies.reserve() < reserve
+            && let Some(mut packets) = self.packets(0, unix_ms)
+            && let Some(frame) = packets.cover_drop()
+        {
+            self.supplies.made.reserve += 1;
+            let timed = Timed { frame, until_ns };
+            self.supplies.queue.push_back(Supply::Reserve(timed));
+        }
+    }
+
+    /// The gateway's address, a handshake when one is due, a session that is new.
+    fn refill_link(&mut self, now_ns: u64, unix_ms: u64) {
+        if let Some(session) = self.attachment.take_link() {
+            self.supplies.queue.push_back(Supply::Link(session));
+        }
+        let Some(node) = self.documents.find(&self.place.gateway, unix_ms) else {
+            return;
+        };
+        let Some(address) = node.addresses.first().copied() else {
+            return;
+        };
+        if self.supplies.to != Some(address) {
+            self.supplies.to = Some(address);
+            self.supplies.queue.push_back(Supply::To(address));
+        }
+        if self.supplies.made.handshakes > self.supplies.gone.handshakes {
+            return;
+        }
+        let clock = (now_ns, unix_ms);
+        if let Some(datagram) = self.attachment.handshake(&node.link, clock, &mut self.rng) {
+            self.supplies.made.handshakes += 1;
+            let supply = Supply::Handshake(Box::new(datagram));
+            self.supplies.queue.push_back(supply);
+        }
+    }
+
+    /// Until when packets of this epoch leave: half a round into the next, as long as clients take to turn. Packets of
+    /// the epoch before, while there is no document of this one, to this one's end.
+    fn until_ns(&self, epoch: u32, now_ns: u64, unix_ms: u64) -> u64 {
+        let parameters = self.documents.parameters();
+        let end_ms = |after| parameters.epoch_starts_ms(epoch.saturating_add(after));
+        let turned_ms = end_ms(1).saturating_add(parameters.epoch_ms / HALF_ROUNDS);
+        let until_ms = if unix_ms < turned_ms {
+            turned_ms
+        } else {
+            end_ms(2)
+        };
+        let left_ms = until_ms.saturating_sub(unix_ms);
+        now_ns.saturating_add(left_ms.saturating_mul(1_000_000))
     }
 
     /// Takes a datagram from the network; what is not from the gateway is passed over.
@@ -247,9 +332,4 @@ impl Carrier {
 /// Uniform in (0, 1]: 53 random bits.
 fn unit(rng: &mut ChaCha20Rng) -> f64 {
     ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
-}
-
-/// An exponential gap between two slots.
-fn gap_ns(rng: &mut ChaCha20Rng, rate_pps: f64) -> u64 {
-    (-unit(rng).ln() * 1e9 / rate_pps) as u64
 }

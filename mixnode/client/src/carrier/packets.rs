@@ -1,17 +1,22 @@
 //! Making packets and reply blocks: the one place of the client that wraps.
 
+use arrayvec::ArrayVec;
 use directory::{Consensus, select_path};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use sphinx::lanes::Lanes;
 use sphinx::{
-    BODY_BYTES, DestinationTag, Id, PACKET_BYTES, SURB_BYTES, Surb, Terminal, surb_create,
-    surb_use, wrap,
+    BODY_BYTES, DestinationTag, Id, PACKET_BYTES, SURB_BYTES, Surb, Terminal, WrapJob, Wrapped,
+    surb_use, wrap, wrap_batch,
 };
 
 use super::attachment::Frame;
 use super::documents::Documents;
 use super::service::{Letter, Reply, Token};
 use super::waiting::{Awaited, Waiting};
+
+/// Reply blocks made at a time: what one packet has room for.
+const BLOCKS_MAX: usize = 4;
 
 /// Where this client is reached.
 #[derive(Clone, Copy)]
@@ -42,6 +47,11 @@ impl Packets<'_> {
         ChaCha20Rng::from_rng(self.rng)
     }
 
+    /// The epoch of the packets that are made.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.consensus.epoch()
+    }
+
     /// Whether packets can be sent to users of this gateway now.
     pub(crate) fn reaches(&self, gateway: &[u8; 32]) -> bool {
         self.consensus.find(gateway).is_some()
@@ -57,8 +67,8 @@ impl Packets<'_> {
             .is_some_and(|node| node.index == surb.first_hop())
     }
 
-    /// `count` reply blocks for a user of the gateway `from`; what comes through them is for `token`. `None` while no
-    /// path can be selected.
+    /// `count` reply blocks, [`BLOCKS_MAX`] at most, for a user of the gateway `from`; what comes through them is for
+    /// `token`. `None` while no path can be selected.
     pub(crate) fn reply_blocks(
         &mut self,
         from: &[u8; 32],
@@ -68,21 +78,35 @@ impl Packets<'_> {
         let own = self.consensus.find(&self.place.gateway)?.index;
         let from = self.consensus.find(from)?.index;
         let (epoch, destination) = (self.consensus.epoch(), self.place.destination);
-        let mut blocks = Vec::with_capacity(count);
-        for _ in 0..count {
+        let mut drawn: ArrayVec<_, BLOCKS_MAX> = ArrayVec::new();
+        for _ in 0..count.min(BLOCKS_MAX) {
             let id = self.new_id();
-            let path = select_path(self.consensus, self.rng, from, own).ok()?;
-            let made = surb_create(self.rng, &path, epoch, destination, id);
-            let (surb, secret) = made.ok()?;
+            drawn.push((id, select_path(self.consensus, self.rng, from, own).ok()?));
+        }
+        // In one batch: the multiplications of all blocks share the lanes.
+        let mut jobs: ArrayVec<WrapJob<'_>, BLOCKS_MAX> = drawn
+            .iter()
+            .map(|(id, path)| WrapJob::Surb {
+                path,
+                epoch,
+                destination,
+                id: *id,
+            })
+            .collect();
+        let mut made: ArrayVec<_, BLOCKS_MAX> = ArrayVec::new();
+        wrap_batch(Lanes::detect(), self.rng, &mut jobs, &mut made);
+        let mut blocks = Vec::with_capacity(made.len());
+        for ((id, _), made) in drawn.iter().zip(made) {
+            let Ok(Wrapped::Surb(surb, secret)) = made else {
+                return None;
+            };
             let service = self.service;
-            self.waiting.insert(
-                id,
-                Awaited::Reply {
-                    secret,
-                    service,
-                    token,
-                },
-            );
+            let awaited = Awaited::Reply {
+                secret,
+                service,
+                token,
+            };
+            self.waiting.insert(*id, awaited);
             blocks.push(*surb.as_bytes());
         }
         Some(blocks)

@@ -31,8 +31,8 @@ pub(crate) struct Reply {
 
 /// One use of the network. `now_ns` is the client's own steady clock.
 pub(crate) trait Service {
-    /// Time passes: called before each slot, and at [`Service::deadline`].
-    fn tick(&mut self, now_ns: u64);
+    /// Time passes, and this is the epoch: called before each slot, and at [`Service::deadline`].
+    fn tick(&mut self, now_ns: u64, epoch: u32);
 
     /// When it wants [`Service::tick`], should no slot come before.
     fn deadline(&self) -> Option<u64> {

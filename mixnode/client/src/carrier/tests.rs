@@ -37,7 +37,7 @@ impl Chatter {
 }
 
 impl Service for Chatter {
-    fn tick(&mut self, _now_ns: u64) {}
+    fn tick(&mut self, _now_ns: u64, _epoch: u32) {}
 
     fn reply(&mut self, _now_ns: u64, packets: &Packets<'_>) -> Option<Reply> {
         let surb = self.owed.pop()?;
@@ -119,7 +119,7 @@ fn services_take_turns_with_letters_and_answers_go_first() {
         rate_pps: 100.0,
         loop_share: 0.0,
     };
-    let mut carrier = Carrier::new(settings, documents, rng, 0);
+    let (mut carrier, _) = Carrier::new(settings, documents, rng, 0);
     let [mut first, mut second] = [Chatter::new(gateways[1]), Chatter::new(gateways[1])];
     let unix_ms = 1_000;
     // The gateway is asked to attach.

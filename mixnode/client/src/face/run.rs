@@ -1,8 +1,10 @@
-//! The client on a real socket, clock and disk: one thread, one UDP socket, waiting in `recv` until the next slot.
+//! The client on a real socket, clock and disk: a thread that sends in the slots (`departing`), and this one for all
+//! that takes time.
 
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,13 +13,14 @@ use link::DATAGRAM_BYTES;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::departing::{Departing, nanoseconds};
 use crate::address::Address;
 use crate::client::{Client, Config};
 use crate::event::Event;
 use crate::histogram::Latency;
 use crate::identity::Identity;
 use crate::store::home::{Home, HomeError, Journal};
-use crate::store::{DiskStorage, NoStorage, Storage};
+use crate::store::{DiskStorage, SentFile, Storage};
 use crate::transfer::{Failure, Manifest, Phase, Received, TransferId};
 
 pub use super::lookout::Wait;
@@ -27,8 +30,11 @@ pub use super::source::open as open_source;
 
 /// The longest wait for a datagram, so that a request to stop is seen.
 const WAIT_MAX: Duration = Duration::from_millis(100);
-/// Datagrams read between two looks at the clock.
-const BURST_MAX: usize = 16;
+/// Datagrams read between two looks at what the slots need.
+const BURST_MAX: usize = 4;
+
+/// How nice the thread is that does all that takes time.
+const BEHIND_DEPARTURES: i32 = 10;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -71,6 +77,8 @@ pub struct Progress {
     pub total: u32,
     /// Bytes of the file.
     pub size: u64,
+    /// Share of packets lost lately, 0 to 1.
+    pub loss: f64,
 }
 
 /// What a sender tells while it runs.
@@ -95,6 +103,8 @@ pub struct SendSummary {
     pub packets: u64,
     /// Chunks sent again.
     pub retransmitted: u64,
+    /// Share of packets lost lately, 0 to 1.
+    pub loss: f64,
     /// From the first slot to the recipient's word that it has the whole file.
     pub duration: Duration,
     /// Packet out, answer back; the recipient's wait for more packets to answer together is part of it.
@@ -190,12 +200,13 @@ pub fn send_file(
         path: file.to_owned(),
         error,
     };
-    let (mut source, total) = open_source(file).map_err(unreadable)?;
+    let (source, total) = open_source(file).map_err(unreadable)?;
     let home = Home::open(home)?;
     let mut rng = system_rng()?;
     let mut hashed = |done| tell(&SendEvent::Hashing(done, total));
-    let measured = measure(&mut source, stop, &mut hashed).map_err(unreadable)?;
-    let (size, hash) = measured.ok_or(RunError::Stopped)?;
+    let measured = measure(source, stop, &mut hashed).map_err(unreadable)?;
+    let source = measured.ok_or(RunError::Stopped)?;
+    let (size, hash) = source.measured();
     let mut journal = Journal {
         transfer: [0; 16],
         address: address.to_string(),
@@ -215,7 +226,11 @@ pub fn send_file(
         name: name.to_string_lossy().into_owned(),
     };
     let key = home.cached_key(&address.kem_hash);
-    let mut session = Session::start(&home, options, Box::new(NoStorage), rng)?;
+    let storage = home.no_files().map_err(|error| HomeError::Io {
+        path: home.path().to_owned(),
+        error,
+    })?;
+    let mut session = Session::start(&home, options, Box::new(storage), rng)?;
     let started = Instant::now();
     session
         .client
@@ -241,6 +256,7 @@ pub fn send_file(
                 phase,
                 chunks,
                 total,
+                loss,
                 ..
             } => {
                 if chunks > acknowledged || phase == Phase::Sending {
@@ -252,6 +268,7 @@ pub fn send_file(
                     chunks,
                     total,
                     size,
+                    loss,
                 }));
                 ended = match phase {
                     Phase::Complete => Some(Ok(())),
@@ -288,7 +305,21 @@ pub fn receive(
             error,
         }
     })?;
-    let mut session = Session::start(&home, options, Box::new(storage), system_rng()?)?;
+    receive_into(&home, Box::new(storage), options, stop, on_event)
+}
+
+/// Receives files into `storage` until asked to stop.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn receive_into(
+    home: &Home,
+    storage: Box<dyn Storage>,
+    options: &Options,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&ReceiveEvent),
+) -> Result<ReceiveSummary, RunError> {
+    let mut session = Session::start(home, options, storage, system_rng()?)?;
     let (mut files, mut lookout, began) = (0, Lookout::default(), Instant::now());
     while !stop.load(Ordering::Relaxed) {
         if let Some(after) = options.timeout.filter(|after| began.elapsed() >= *after) {
@@ -298,7 +329,7 @@ pub fn receive(
         if let Some(said) = lookout.look(began.elapsed(), &session.seen(None)) {
             on_event(&ReceiveEvent::Waiting(said));
         }
-        session.turn(&home, &mut |event| match event {
+        session.turn(home, &mut |event| match event {
             Event::Attached { .. } => on_event(&ReceiveEvent::Ready(home.address())),
             Event::Received(received) => {
                 files += u64::from(matches!(received, Received::Done { .. }));
@@ -313,15 +344,13 @@ pub fn receive(
 /// A client with its socket and clock.
 struct Session {
     client: Client,
+    departing: Departing,
     socket: UdpSocket,
     started: Instant,
     gateway: [u8; 32],
     rate_pps: f64,
-    /// Why the last datagram did not leave.
-    unsendable: Option<String>,
-    /// When the last datagram came from the gateway, and where that is.
+    /// When the last datagram came from the gateway.
     heard: Option<Instant>,
-    gateway_at: Option<SocketAddr>,
     loss: f64,
     /// For simulated loss alone.
     dice: ChaCha20Rng,
@@ -356,38 +385,48 @@ impl Session {
         };
         let network_pps = f64::from(home.documents.parameters().client_rate_pps);
         let rate_pps = config.rate_pps.unwrap_or(network_pps);
+        let mut client = Client::new(config, home.documents.clone(), storage, rng, 0);
+        let started = Instant::now();
+        let departures = client.take_departures();
+        let departures = departures.ok_or(io::ErrorKind::NotFound.into());
+        let departing = departures
+            .and_then(|departures| Departing::start(departures, socket.try_clone()?, started))
+            .map_err(RunError::Socket)?;
+        // The departure thread, which has started before, goes before this one on a processor that both share. Where
+        // that is not allowed they are equals.
+        let _ = rustix::process::setpriority_process(None, BEHIND_DEPARTURES);
         Ok(Self {
-            client: Client::new(config, home.documents.clone(), storage, rng, 0),
+            client,
+            departing,
             socket,
-            started: Instant::now(),
+            started,
             gateway: home.gateway,
             rate_pps,
-            unsendable: None,
             heard: None,
-            gateway_at: None,
             loss: options.loss,
             dice,
         })
     }
 
     fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(self.started)
     }
 
-    /// Waits for a datagram until the next slot, fills the slot if its time has come, hands out what happened.
+    /// Waits for a datagram or a slot that has passed, makes what the next ones need, hands out what happened.
     fn turn(&mut self, home: &Home, on_event: &mut dyn FnMut(Event)) -> Result<(), RunError> {
         let wait_ns = self.client.deadline().saturating_sub(self.now_ns());
         let wait = Duration::from_nanos(wait_ns).min(WAIT_MAX);
-        if super::wait::readable(&self.socket, wait) {
+        let sources = [self.socket.as_fd(), self.departing.wake()];
+        let [arrived, departed] = super::wait::readable(sources, wait);
+        if departed {
+            self.departing.woken();
+        }
+        self.departing.exchange(&mut self.client);
+        if arrived {
             self.take_arrivals();
         }
-        if let Some((to, datagram)) = self.client.transmit(self.now_ns(), unix_ms()) {
-            // A datagram that can't leave is a lost one.
-            let sent = self.socket.send_to(&datagram, to);
-            self.unsendable = sent.err().map(|error| plain_words(&error));
-            self.gateway_at = Some(to);
-        }
-        self.client.prepare(self.now_ns(), unix_ms());
+        self.client.refill(self.now_ns(), unix_ms());
+        self.departing.exchange(&mut self.client);
         while let Some(event) = self.client.event() {
             let saved = match &event {
                 Event::Consensus { epoch, document } => home.save_consensus(*epoch, document),
@@ -403,13 +442,13 @@ impl Session {
         Ok(())
     }
 
-    /// Takes what has arrived, no more than a burst at a time: the slots do not wait.
+    /// Takes what has arrived, no more than a burst at a time.
     fn take_arrivals(&mut self) {
         let mut datagram = [0; DATAGRAM_BYTES + 1];
         for _ in 0..BURST_MAX {
             match self.socket.recv_from(&mut datagram) {
                 Ok((DATAGRAM_BYTES, from)) if !self.drops() => {
-                    if Some(from) == self.gateway_at {
+                    if Some(from) == self.departing.destination() {
                         self.heard = Some(Instant::now());
                     }
                     if let Some(datagram) = datagram.first_chunk_mut() {
@@ -433,7 +472,7 @@ impl Session {
             Some((format!("{operator} ({short})"), *node.addresses.first()?))
         });
         Seen {
-            unsendable: self.unsendable.clone(),
+            unsendable: self.departing.refused().as_ref().map(plain_words),
             epoch: documents.epoch_at(unix_ms),
             newest: documents.newest(),
             is_live: documents.live(unix_ms).is_some(),
@@ -467,6 +506,7 @@ impl Session {
             hash,
             packets: stats.packets,
             retransmitted: stats.retransmitted,
+            loss: stats.loss,
             duration,
             round_trip: stats.round_trip,
         }

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 const DRAW: Duration = Duration::from_millis(200);
 const LINE: Duration = Duration::from_secs(10);
 const BAR_CELLS: usize = 24;
+/// From this share of lost packets on, the user is told.
+const LOSS_TOLD: f64 = 0.1;
 
 /// Where and how words go.
 pub struct Screen {
@@ -270,6 +272,7 @@ impl<'a> Sending<'a> {
             Phase::FetchingKey => "key",
             Phase::Waiting => "waiting",
             Phase::Sending => "sending",
+            Phase::Paused => "paused",
             Phase::Complete => "done",
             Phase::Failed(_) => "failed",
         };
@@ -277,14 +280,22 @@ impl<'a> Sending<'a> {
         self.phase = Some(progress.phase.clone());
         self.screen.event(&json!({
             "event": "progress", "name": self.name, "phase": phase, "bytes": bytes,
-            "size": progress.size,
+            "size": progress.size, "lost_percent": (progress.loss * 100.0).round(),
         }));
-        let text = match progress.phase {
+        let mut text = match progress.phase {
             Phase::FetchingKey => format!("asking for the recipient's key  {}", self.name),
             Phase::Waiting if bytes == 0 => format!("waiting for the recipient  {}", self.name),
+            Phase::Paused => format!("paused: no room at the recipient  {}", self.name),
             Phase::Failed(_) => return,
             _ => progress_line(&self.name, bytes, progress.size, &self.pace, now),
         };
+        if progress.loss >= LOSS_TOLD {
+            let lost = progress.loss * 100.0;
+            text.push_str(&format!("  {lost:.0} % of packets are lost"));
+        }
+        if is_new && progress.phase == Phase::Paused {
+            self.screen.note(&format!("fog: {text}"));
+        }
         if is_new && self.screen.is_terminal {
             self.screen.next = None;
         }

@@ -1,13 +1,15 @@
 //! The file that is to be sent: opened without waiting for anything, and hashed.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+
+use crate::store::SentFile;
 
 /// Hashing is told of when it has lasted so long, and then so often.
 const QUIET: Duration = Duration::from_secs(1);
@@ -49,30 +51,21 @@ fn regular(found: &Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
-/// Size and hash of a file; `None` when it is asked to stop. `tell` hears how many bytes are done once it lasts.
+/// Reads all of it to know its size and hash; `None` when it is asked to stop. `tell` hears how many bytes are done once
+/// it lasts.
 pub(super) fn measure(
-    file: &mut File,
+    file: File,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(u64),
-) -> io::Result<Option<(u64, [u8; 32])>> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 16];
-    let (mut size, mut next) = (0, Instant::now() + QUIET);
-    loop {
-        if stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(Some((size, *hasher.finalize().as_bytes())));
-        }
-        hasher.update(buffer.get(..read).unwrap_or_default());
-        size += read as u64;
+) -> io::Result<Option<SentFile>> {
+    let mut next = Instant::now() + QUIET;
+    SentFile::measure(file, &mut |done| {
         if Instant::now() >= next {
             next = Instant::now() + TELL;
-            tell(size);
+            tell(done);
         }
-    }
+        !stop.load(Ordering::Relaxed)
+    })
 }
 
 #[cfg(test)]
@@ -114,14 +107,14 @@ mod tests {
         let path = folder.path().join("file");
         std::fs::write(&path, vec![7; 200_000]).unwrap();
         let stop = AtomicBool::new(false);
-        let (mut file, _) = open(&path).unwrap();
-        let (size, hash) = measure(&mut file, &stop, &mut |_| {}).unwrap().unwrap();
+        let (file, _) = open(&path).unwrap();
+        let sent = measure(file, &stop, &mut |_| {}).unwrap().unwrap();
         assert_eq!(
-            (size, hash),
+            sent.measured(),
             (200_000, *blake3::hash(&[7; 200_000]).as_bytes())
         );
         stop.store(true, Ordering::Relaxed);
-        let (mut file, _) = open(&path).unwrap();
-        assert_eq!(measure(&mut file, &stop, &mut |_| {}).unwrap(), None);
+        let (file, _) = open(&path).unwrap();
+        assert!(measure(file, &stop, &mut |_| {}).unwrap().is_none());
     }
 }

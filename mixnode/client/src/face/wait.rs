@@ -1,17 +1,20 @@
-//! Waiting for the socket with the precision of the system's timers: a socket's own timeout is rounded up to the
-//! kernel's tick, several milliseconds, which would distort the Poisson process.
+//! Waiting for the socket and for the departure thread.
 
-use std::net::UdpSocket;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Returns when the socket has something to read or the time is over; early when a signal arrives.
-pub(crate) fn readable(socket: &UdpSocket, timeout: Duration) -> bool {
-    let mut polled = [PollFd::new(socket, PollFlags::IN)];
+/// Returns when one of both has something to read or the time is over; early when a signal arrives. Which have.
+pub(crate) fn readable(sources: [BorrowedFd<'_>; 2], timeout: Duration) -> [bool; 2] {
+    let mut polled = sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN));
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(timeout.subsec_nanos()),
     };
-    poll(&mut polled, Some(&timeout)).is_ok_and(|ready| ready > 0)
+    // After an error nothing is known of any.
+    match poll(&mut polled, Some(&timeout)) {
+        Ok(_) => polled.map(|one| !one.revents().is_empty()),
+        Err(_) => [false; 2],
+    }
 }

@@ -1,28 +1,37 @@
 //! Received files on disk: resumable, delivered whole and once, never over another file.
 //!
 //! A transfer has a record in the client's home (manifest, place, state) and a hidden part file in the output folder.
-//! The record's log lists the chunks that are in the part file; it is appended before they are acknowledged, so a
-//! killed process finds everything that it acknowledged. A power failure may lose what the kernel had not written:
-//! the hash at the end finds that, and the transfer starts over.
+//! Both are made with its first chunk: a manifest alone, which anybody can send, leaves nothing. The record's log lists
+//! the chunks that are in the part file; it is appended before they are acknowledged, so a killed process finds
+//! everything that it acknowledged. A power failure may lose what the kernel had not written: the hash at the end finds
+//! that, and the transfer starts over.
 //!
 //! Delivery: hash → sync → the chosen name goes into the record → the name is claimed with an empty file that must
 //! not exist yet → the part file is renamed over it → the record says "done". A process killed between two steps
-//! repeats the rest and no step twice.
+//! repeats the rest and no step twice; a step that fails takes back the ones before it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+mod claims;
+mod pruning;
+
+use claims::claim;
+
 use super::names;
 use super::storage::{Finish, Standing, Storage};
+use super::used::UsedFiles;
 use crate::transfer::{CHUNK_BYTES, Manifest, TransferId};
 
 /// Bytes hashed in one step: well under a millisecond.
 const HASH_STEP_BYTES: usize = 1 << 20;
+const PRUNED_EVERY: Duration = Duration::from_secs(86_400);
 
 /// A transfer's record, one JSON file.
 #[derive(Clone, Serialize, Deserialize)]
@@ -39,10 +48,16 @@ struct Record {
 
 struct Open {
     record: Record,
-    part: File,
-    log: File,
+    /// None before the first chunk.
+    files: Option<Files>,
     unlogged: Vec<u8>,
     hashing: Option<(u64, Box<blake3::Hasher>)>,
+}
+
+struct Files {
+    part: File,
+    log: File,
+    log_bytes: u64,
 }
 
 /// Keeps received files.
@@ -51,22 +66,34 @@ pub struct DiskStorage {
     out: PathBuf,
     file_bytes_max: u64,
     open: BTreeMap<TransferId, Open>,
+    /// Unfinished transfers on the disk, and what their logs are long.
+    unfinished: BTreeMap<TransferId, u64>,
+    used: UsedFiles,
+    pruned: Option<SystemTime>,
 }
 
 impl DiskStorage {
     /// Records in `records`, files in `out`; both are created. Files above `file_bytes_max` are refused.
     ///
     /// # Errors
-    /// A folder can't be created.
+    /// A folder can't be created, or `out` can't be written to.
     pub fn new(records: &Path, out: &Path, file_bytes_max: u64) -> io::Result<Self> {
         fs::create_dir_all(records)?;
         fs::create_dir_all(out)?;
-        Ok(Self {
+        let out = out.canonicalize()?;
+        // A folder that can't be written to is told at once and not with the first file.
+        check_writable(&out)?;
+        let mut storage = Self {
+            used: UsedFiles::new(&records.join("used"))?,
             records: records.to_owned(),
-            out: out.canonicalize()?,
+            out,
             file_bytes_max,
             open: BTreeMap::new(),
-        })
+            unfinished: BTreeMap::new(),
+            pruned: None,
+        };
+        storage.prune(SystemTime::now());
+        Ok(storage)
     }
 
     fn record_path(&self, transfer: &TransferId) -> PathBuf {
@@ -82,69 +109,162 @@ impl DiskStorage {
         write_atomic(&self.record_path(transfer), &text, 0o600)
     }
 
+    fn saved(&self, transfer: &TransferId) -> io::Result<Option<Record>> {
+        match fs::read(self.record_path(transfer)) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes record and files of a transfer whose first chunk is here.
+    fn make_files(&mut self, transfer: &TransferId) -> io::Result<()> {
+        let open = self.open.get(transfer).ok_or(io::ErrorKind::NotFound)?;
+        if open.files.is_some() {
+            return Ok(());
+        }
+        let record = open.record.clone();
+        let free = rustix::fs::statvfs(&record.out)?;
+        if free.f_bavail.saturating_mul(free.f_frsize) < record.size {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.keep_quota();
+        self.save(transfer, &record)?;
+        let files = Files::open(&part_path(&record.out, transfer), &self.log_path(transfer))?;
+        files.part.set_len(record.size)?;
+        self.unfinished.insert(*transfer, 0);
+        if let Some(open) = self.open.get_mut(transfer) {
+            open.files = Some(files);
+        }
+        Ok(())
+    }
+
     fn start_over(&mut self, transfer: &TransferId) -> io::Result<Finish> {
-        let mut open = self.open.remove(transfer).ok_or(io::ErrorKind::NotFound)?;
+        let open = self.open.get_mut(transfer).ok_or(io::ErrorKind::NotFound)?;
         open.hashing = None;
         open.unlogged.clear();
-        open.log.set_len(0)?;
+        // Made anew with the next chunk: the part file may be gone.
+        open.files = None;
         open.record.generation += 1;
-        self.save(transfer, &open.record)?;
-        let generation = open.record.generation;
-        self.open.insert(*transfer, open);
-        Ok(Finish::Mismatch(generation))
+        open.record.place = None;
+        let record = open.record.clone();
+        let _ = fs::remove_file(self.log_path(transfer));
+        let _ = fs::remove_file(part_path(&record.out, transfer));
+        self.save(transfer, &record)?;
+        Ok(Finish::Mismatch(record.generation))
+    }
+
+    /// A step towards delivery; without errors of its own it says what went wrong, not where.
+    fn step(&mut self, transfer: &TransferId) -> io::Result<Finish> {
+        self.make_files(transfer)?;
+        self.flush(transfer)?;
+        let open = self.open.get_mut(transfer).ok_or(io::ErrorKind::NotFound)?;
+        let files = open.files.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let size = open.record.size;
+        let (at, hasher) = open
+            .hashing
+            .get_or_insert_with(|| (0, Box::new(blake3::Hasher::new())));
+        let step = (size - *at).min(HASH_STEP_BYTES as u64) as usize;
+        let mut buffer = vec![0; step];
+        files.part.read_exact_at(&mut buffer, *at)?;
+        hasher.update(&buffer);
+        *at += step as u64;
+        if *at < size {
+            return Ok(Finish::Pending);
+        }
+        // Somebody may have removed the part file, or put another there.
+        let path = part_path(&open.record.out, transfer);
+        let same = fs::symlink_metadata(&path).is_ok_and(|found| {
+            files
+                .part
+                .metadata()
+                .is_ok_and(|part| (part.dev(), part.ino()) == (found.dev(), found.ino()))
+        });
+        let gone = !same && open.record.out.is_dir();
+        if gone || *hasher.finalize().as_bytes() != open.record.hash {
+            return self.start_over(transfer);
+        }
+        let place = self.deliver(transfer)?;
+        Ok(Finish::Done(place.display().to_string()))
     }
 
     fn deliver(&mut self, transfer: &TransferId) -> io::Result<PathBuf> {
         let open = self.open.get(transfer).ok_or(io::ErrorKind::NotFound)?;
         let mut record = open.record.clone();
-        open.part.sync_all()?;
+        let files = open.files.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        files.part.sync_all()?;
         let part = part_path(&record.out, transfer);
         let place = claim(&mut record, |record| self.save(transfer, record))?;
-        fs::rename(&part, &place)?;
+        if let Err(error) = fs::rename(&part, &place) {
+            // The name is given back: a delivery that fails leaves nothing.
+            let _ = fs::remove_file(&place);
+            record.place = None;
+            let _ = self.save(transfer, &record);
+            return Err(error);
+        }
         sync_folder(&record.out)?;
         record.done = true;
         self.save(transfer, &record)?;
         let _ = fs::remove_file(self.log_path(transfer));
         self.open.remove(transfer);
+        self.unfinished.remove(transfer);
         Ok(place)
+    }
+
+    /// What went wrong, with file and folder.
+    fn named(&self, transfer: &TransferId, error: &io::Error) -> io::Error {
+        let record = self.open.get(transfer).map(|open| &open.record);
+        let (name, out) = record.map_or(("", &self.out), |record| (&record.name, &record.out));
+        let text = format!(
+            "{name:?} can't be stored in {}: {error}; its sender waits",
+            out.display()
+        );
+        io::Error::new(error.kind(), text)
     }
 }
 
-/// Takes a name that nobody has: the first free of `name`, `name (1)`, … The record names it before it exists.
-fn claim(record: &mut Record, save: impl Fn(&Record) -> io::Result<()>) -> io::Result<PathBuf> {
-    // A claim of a process that was killed: still empty, so it is ours.
-    if let Some(place) = &record.place
-        && fs::metadata(place).is_ok_and(|found| found.len() == 0)
-    {
-        return Ok(place.clone());
-    }
-    for attempt in 0..10_000u32 {
-        let place = names::place(&record.out, &names::suffixed(&record.name, attempt))?;
-        if fs::symlink_metadata(&place).is_ok() {
-            continue;
+impl Files {
+    fn open(part: &Path, log: &Path) -> io::Result<Self> {
+        let options = |path: &Path| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.mode(0o600).open(path)
+        };
+        let (part, log) = (options(part)?, options(log)?);
+        // A part file that somebody removed takes its log with it.
+        if part.metadata()?.len() == 0 {
+            log.set_len(0)?;
         }
-        record.place = Some(place.clone());
-        save(record)?;
-        match OpenOptions::new().write(true).create_new(true).open(&place) {
-            Ok(_) => return Ok(place),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
+        // A torn last entry of a killed process is cut off.
+        let log_bytes = log.metadata()?.len() / 4 * 4;
+        log.set_len(log_bytes)?;
+        Ok(Self {
+            part,
+            log,
+            log_bytes,
+        })
     }
-    Err(io::ErrorKind::AlreadyExists.into())
+
+    fn logged(&self) -> io::Result<Vec<u32>> {
+        let mut bytes = vec![0; usize::try_from(self.log_bytes).unwrap_or(0)];
+        self.log.read_exact_at(&mut bytes, 0)?;
+        let entries = bytes
+            .chunks_exact(4)
+            .filter_map(|entry| entry.first_chunk());
+        Ok(entries.map(|entry| u32::from_le_bytes(*entry)).collect())
+    }
 }
 
 impl Storage for DiskStorage {
     fn open(&mut self, manifest: &Manifest) -> io::Result<Standing> {
         let transfer = &manifest.transfer;
-        let saved = match fs::read(self.record_path(transfer)) {
-            Ok(text) => Some(serde_json::from_slice::<Record>(&text).map_err(io::Error::other)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
+        let saved = self.saved(transfer)?;
         if manifest.size > self.file_bytes_max {
             return Ok(Standing::Refused);
         }
+        let is_new = saved.is_none();
         let mut record = saved.unwrap_or_else(|| Record {
             size: manifest.size,
             hash: manifest.hash,
@@ -160,39 +280,30 @@ impl Storage for DiskStorage {
         if record.size != manifest.size || record.hash != manifest.hash {
             return Ok(Standing::Refused);
         }
-        let part_path = part_path(&record.out, transfer);
-        if record.place.is_some() && !part_path.exists() {
-            // Killed between renaming and writing so.
-            record.done = true;
-            self.save(transfer, &record)?;
-            return Ok(Standing::Complete);
+        if let Some(place) = &record.place
+            && !part_path(&record.out, transfer).exists()
+        {
+            if fs::symlink_metadata(place).is_ok_and(|found| found.len() == record.size) {
+                // Killed between renaming and writing so.
+                record.done = true;
+                self.save(transfer, &record)?;
+                return Ok(Standing::Complete);
+            }
+            record.place = None;
         }
-        self.save(transfer, &record)?;
-        let options = |path: &Path| {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
-            options.mode(0o600).open(path)
-        };
-        let (part, mut log) = (options(&part_path)?, options(&self.log_path(transfer))?);
-        let mut logged = Vec::new();
-        // A part file that somebody removed takes its log with it.
-        if part.metadata()?.len() == 0 {
-            log.set_len(0)?;
+        let mut files = None;
+        if !is_new {
+            self.move_to_out(transfer, &mut record)?;
+            let part = part_path(&record.out, transfer);
+            let found = Files::open(&part, &self.log_path(transfer))?;
+            found.part.set_len(record.size)?;
+            files = Some(found);
         }
-        part.set_len(record.size)?;
-        log.read_to_end(&mut logged)?;
-        // A torn last entry of a killed process is cut off.
-        log.set_len((logged.len() / 4 * 4) as u64)?;
-        io::Seek::seek(&mut log, io::SeekFrom::End(0))?;
-        let entries = logged
-            .chunks_exact(4)
-            .filter_map(|entry| entry.first_chunk());
-        let present = entries.map(|entry| u32::from_le_bytes(*entry)).collect();
+        let present = files.as_ref().map_or(Ok(Vec::new()), Files::logged)?;
         let generation = record.generation;
         let open = Open {
             record,
-            part,
-            log,
+            files,
             unlogged: Vec::new(),
             hashing: None,
         };
@@ -204,40 +315,41 @@ impl Storage for DiskStorage {
     }
 
     fn write(&mut self, transfer: &TransferId, index: u32, data: &[u8]) -> io::Result<()> {
-        let open = self.open.get_mut(transfer).ok_or(io::ErrorKind::NotFound)?;
-        open.part
-            .write_all_at(data, u64::from(index) * CHUNK_BYTES as u64)?;
-        open.unlogged.extend_from_slice(&index.to_le_bytes());
-        Ok(())
+        let written = self.make_files(transfer).and_then(|()| {
+            let open = self.open.get_mut(transfer).ok_or(io::ErrorKind::NotFound)?;
+            let files = open.files.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            let offset = u64::from(index) * CHUNK_BYTES as u64;
+            files.part.write_all_at(data, offset)?;
+            open.unlogged.extend_from_slice(&index.to_le_bytes());
+            Ok(())
+        });
+        written.map_err(|error| self.named(transfer, &error))
     }
 
     fn flush(&mut self, transfer: &TransferId) -> io::Result<()> {
         let open = self.open.get_mut(transfer).ok_or(io::ErrorKind::NotFound)?;
-        open.log.write_all(&open.unlogged)?;
-        open.unlogged.clear();
-        Ok(())
+        let Some(files) = &mut open.files else {
+            return Ok(());
+        };
+        // At its place: what a failed attempt has left is written over.
+        let written = files.log.write_all_at(&open.unlogged, files.log_bytes);
+        if written.is_ok() {
+            files.log_bytes += open.unlogged.len() as u64;
+            open.unlogged.clear();
+            self.unfinished.insert(*transfer, files.log_bytes);
+        }
+        written.map_err(|error| self.named(transfer, &error))
     }
 
     fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish> {
-        self.flush(transfer)?;
-        let open = self.open.get_mut(transfer).ok_or(io::ErrorKind::NotFound)?;
-        let size = open.record.size;
-        let (at, hasher) = open
-            .hashing
-            .get_or_insert_with(|| (0, Box::new(blake3::Hasher::new())));
-        let step = (size - *at).min(HASH_STEP_BYTES as u64) as usize;
-        let mut buffer = vec![0; step];
-        open.part.read_exact_at(&mut buffer, *at)?;
-        hasher.update(&buffer);
-        *at += step as u64;
-        if *at < size {
-            return Ok(Finish::Pending);
-        }
-        if *hasher.finalize().as_bytes() != open.record.hash {
-            return self.start_over(transfer);
-        }
-        let place = self.deliver(transfer)?;
-        Ok(Finish::Done(place.display().to_string()))
+        let stepped = self.step(transfer);
+        stepped.map_err(|error| {
+            let named = self.named(transfer, &error);
+            if let Some(open) = self.open.get_mut(transfer) {
+                open.hashing = None;
+            }
+            named
+        })
     }
 
     fn close(&mut self, transfer: &TransferId) {
@@ -245,10 +357,53 @@ impl Storage for DiskStorage {
         let _ = self.flush(transfer);
         self.open.remove(transfer);
     }
+
+    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
+        self.used.remembered()
+    }
+
+    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        self.used.remember(epoch, mark)
+    }
+
+    fn forget_before(&mut self, epoch: u32) {
+        self.used.forget_before(epoch);
+        let now = SystemTime::now();
+        let pruned = self.pruned.and_then(|then| now.duration_since(then).ok());
+        if pruned.is_none_or(|since| since > PRUNED_EVERY) {
+            self.prune(now);
+        }
+    }
+}
+
+impl DiskStorage {
+    /// An unfinished transfer goes where files go now: what is there of it is moved, or else fetched again.
+    fn move_to_out(&self, transfer: &TransferId, record: &mut Record) -> io::Result<()> {
+        if record.out == self.out || record.place.is_some() {
+            return Ok(());
+        }
+        let (old, new) = (&record.out, &self.out);
+        let moved = fs::rename(part_path(old, transfer), part_path(new, transfer));
+        if moved.is_err() {
+            let _ = fs::remove_file(self.log_path(transfer));
+            let _ = fs::remove_file(part_path(old, transfer));
+        }
+        record.out = self.out.clone();
+        self.save(transfer, record)
+    }
 }
 
 fn part_path(out: &Path, transfer: &TransferId) -> PathBuf {
     out.join(format!(".fog-{}.part", hex(transfer)))
+}
+
+/// Whether a folder can be written to: makes a file and removes it.
+fn check_writable(folder: &Path) -> io::Result<()> {
+    let path = folder.join(format!(".fog-{}.check", std::process::id()));
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&path)?;
+    fs::remove_file(&path)
 }
 
 /// Lower-case hexadecimal.
@@ -283,142 +438,4 @@ pub(crate) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn manifest(name: &str, bytes: &[u8]) -> Manifest {
-        Manifest {
-            transfer: *blake3::hash(name.as_bytes())
-                .as_bytes()
-                .first_chunk()
-                .unwrap(),
-            size: bytes.len() as u64,
-            hash: *blake3::hash(bytes).as_bytes(),
-            name: name.to_owned(),
-        }
-    }
-
-    fn write_all(storage: &mut DiskStorage, manifest: &Manifest, bytes: &[u8]) {
-        for (index, chunk) in (0..).zip(bytes.chunks(CHUNK_BYTES)) {
-            storage.write(&manifest.transfer, index, chunk).unwrap();
-        }
-    }
-
-    fn finish(storage: &mut DiskStorage, manifest: &Manifest) -> Finish {
-        loop {
-            match storage.finish(&manifest.transfer).unwrap() {
-                Finish::Pending => {}
-                finished => return finished,
-            }
-        }
-    }
-
-    fn storage(home: &Path) -> DiskStorage {
-        DiskStorage::new(&home.join("records"), &home.join("out"), 1 << 30).unwrap()
-    }
-
-    #[test]
-    fn an_existing_file_is_never_overwritten() {
-        let home = tempfile::tempdir().unwrap();
-        let mut storage = storage(home.path());
-        fs::write(home.path().join("out/a.txt"), "mine").unwrap();
-        std::os::unix::fs::symlink("/nowhere", home.path().join("out/a (1).txt")).unwrap();
-        let manifest = manifest("a.txt", b"theirs");
-        storage.open(&manifest).unwrap();
-        write_all(&mut storage, &manifest, b"theirs");
-        let Finish::Done(place) = finish(&mut storage, &manifest) else {
-            panic!("not delivered");
-        };
-        assert!(place.ends_with("a (2).txt"), "{place}");
-        assert_eq!(fs::read(home.path().join("out/a.txt")).unwrap(), b"mine");
-        assert_eq!(fs::read(place).unwrap(), b"theirs");
-    }
-
-    #[test]
-    fn a_killed_receiver_has_what_it_flushed_and_delivers_once() {
-        let home = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..CHUNK_BYTES * 5 + 7).map(|i| i as u8).collect();
-        let manifest = manifest("b.bin", &bytes);
-        let mut first = storage(home.path());
-        first.open(&manifest).unwrap();
-        let chunks: Vec<&[u8]> = bytes.chunks(CHUNK_BYTES).collect();
-        for index in [4, 1, 2] {
-            first
-                .write(&manifest.transfer, index, chunks[index as usize])
-                .unwrap();
-        }
-        first.flush(&manifest.transfer).unwrap();
-        first.write(&manifest.transfer, 0, chunks[0]).unwrap();
-        drop(first);
-        let mut second = storage(home.path());
-        let Standing::Partial { present, .. } = second.open(&manifest).unwrap() else {
-            panic!("not partial");
-        };
-        assert_eq!(present, [4, 1, 2]);
-        write_all(&mut second, &manifest, &bytes);
-        assert!(matches!(finish(&mut second, &manifest), Finish::Done(_)));
-        drop(second);
-        let mut third = storage(home.path());
-        assert_eq!(third.open(&manifest).unwrap(), Standing::Complete);
-        let files = fs::read_dir(home.path().join("out")).unwrap().count();
-        assert_eq!(files, 1);
-    }
-
-    #[test]
-    fn a_receiver_killed_at_any_step_of_delivery_delivers_once() {
-        for step in 0..3 {
-            let home = tempfile::tempdir().unwrap();
-            let manifest = manifest("c.bin", b"content");
-            let mut first = storage(home.path());
-            first.open(&manifest).unwrap();
-            write_all(&mut first, &manifest, b"content");
-            first.flush(&manifest.transfer).unwrap();
-            // The steps of `deliver`, cut short.
-            let mut record = first.open.get(&manifest.transfer).unwrap().record.clone();
-            if step == 0 {
-                record.place = Some(record.out.join("c.bin"));
-                first.save(&manifest.transfer, &record).unwrap();
-            } else {
-                let place = claim(&mut record, |record| first.save(&manifest.transfer, record));
-                if step == 2 {
-                    let part = part_path(&record.out, &manifest.transfer);
-                    fs::rename(part, place.unwrap()).unwrap();
-                }
-            }
-            drop(first);
-            let mut second = storage(home.path());
-            if let Standing::Partial { present, .. } = second.open(&manifest).unwrap() {
-                assert_eq!(present, [0]);
-                assert!(matches!(finish(&mut second, &manifest), Finish::Done(_)));
-            }
-            let names: Vec<_> = fs::read_dir(home.path().join("out"))
-                .unwrap()
-                .map(|entry| entry.unwrap().file_name())
-                .collect();
-            assert_eq!(names, ["c.bin"], "step {step}");
-        }
-    }
-
-    #[test]
-    fn a_file_with_the_wrong_hash_is_not_delivered_and_starts_over() {
-        let home = tempfile::tempdir().unwrap();
-        let manifest = manifest("d.bin", b"right");
-        let mut storage = storage(home.path());
-        storage.open(&manifest).unwrap();
-        write_all(&mut storage, &manifest, b"wrong");
-        assert_eq!(finish(&mut storage, &manifest), Finish::Mismatch(1));
-        write_all(&mut storage, &manifest, b"right");
-        assert!(matches!(finish(&mut storage, &manifest), Finish::Done(_)));
-    }
-
-    #[test]
-    fn a_file_over_the_limit_is_refused() {
-        let home = tempfile::tempdir().unwrap();
-        let mut storage =
-            DiskStorage::new(&home.path().join("r"), &home.path().join("o"), 3).unwrap();
-        assert_eq!(
-            storage.open(&manifest("e", b"four")).unwrap(),
-            Standing::Refused
-        );
-    }
-}
+mod tests;

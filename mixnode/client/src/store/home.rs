@@ -9,6 +9,7 @@
 //! keys/<hash>           recipients' ML-KEM keys that were fetched and checked
 //! sending/<transfer>    what is being sent
 //! receiving/<transfer>  what arrives: see `disk`
+//! receiving/used        marks of what was taken once: see `used`
 //! lock                  held by the running client
 //! ```
 
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::disk::{hex, write_atomic};
+use super::{NoFiles, UsedFiles};
 use crate::address::Address;
 use crate::carrier::{DOCUMENTS_MAX, Documents};
 use crate::identity::{IDENTITY_BYTES, Identity, KEM_KEY_BYTES};
@@ -234,6 +236,11 @@ impl Home {
     /// The file system's.
     pub fn save_consensus(&self, epoch: u32, document: &[u8]) -> io::Result<()> {
         save(&self.path, epoch, document)
+    }
+
+    /// What outlives a client that only sends.
+    pub(crate) fn no_files(&self) -> io::Result<NoFiles> {
+        UsedFiles::new(&self.path.join("receiving/used")).map(NoFiles)
     }
 
     pub(crate) fn save_key(&self, hash: &[u8; 32], key: &[u8; KEM_KEY_BYTES]) -> io::Result<()> {

@@ -3,8 +3,12 @@
 mod disk;
 pub mod home;
 pub(crate) mod names;
+mod source;
 mod storage;
+mod used;
 
 pub use disk::DiskStorage;
-pub(crate) use storage::NoStorage;
+pub(crate) use source::SentFile;
+pub(crate) use storage::NoFiles;
 pub use storage::{Finish, MemoryStorage, Source, Standing, Storage};
+pub(crate) use used::UsedFiles;

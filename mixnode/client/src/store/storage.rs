@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::used::UsedFiles;
 use crate::transfer::{CHUNK_BYTES, Manifest, TransferId};
 
 /// How a transfer stands when its manifest arrives.
@@ -59,12 +60,21 @@ pub trait Storage: Send {
     fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish>;
     /// Lets go of a transfer that was silent for long; its next manifest opens it again.
     fn close(&mut self, _transfer: &TransferId) {}
+    /// Marks of what was used before, by epoch; asked once, at the start.
+    fn remembered(&mut self) -> Vec<(u32, [u8; 8])>;
+    /// Remembers a mark beyond the death of the process.
+    ///
+    /// # Errors
+    /// The storage's: what the mark stands for is not used then.
+    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()>;
+    /// An epoch has turned: marks of epochs below this one are needed no more.
+    fn forget_before(&mut self, epoch: u32);
 }
 
-/// Takes nothing: for a client that is only there to send.
-pub(crate) struct NoStorage;
+/// Takes no files: for a client that is only there to send.
+pub(crate) struct NoFiles(pub(crate) UsedFiles);
 
-impl Storage for NoStorage {
+impl Storage for NoFiles {
     fn open(&mut self, _manifest: &Manifest) -> io::Result<Standing> {
         Ok(Standing::Later)
     }
@@ -80,6 +90,18 @@ impl Storage for NoStorage {
     fn finish(&mut self, _transfer: &TransferId) -> io::Result<Finish> {
         Err(io::ErrorKind::NotFound.into())
     }
+
+    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
+        self.0.remembered()
+    }
+
+    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        self.0.remember(epoch, mark)
+    }
+
+    fn forget_before(&mut self, epoch: u32) {
+        self.0.forget_before(epoch);
+    }
 }
 
 /// Where a file to send is read from.
@@ -87,8 +109,13 @@ pub trait Source: Send {
     /// Fills `data` from `offset` on.
     ///
     /// # Errors
-    /// The source's: the transfer fails.
+    /// The source's: the transfer fails. `InvalidData` says that the file is no longer the one that was announced.
     fn read(&mut self, offset: u64, data: &mut [u8]) -> io::Result<()>;
+    /// Looks whether all of it still is what this manifest announces.
+    ///
+    /// # Errors
+    /// The source's.
+    fn is(&mut self, manifest: &Manifest) -> io::Result<bool>;
 }
 
 impl Source for Vec<u8> {
@@ -99,11 +126,9 @@ impl Source for Vec<u8> {
         data.copy_from_slice(part);
         Ok(())
     }
-}
 
-impl Source for std::fs::File {
-    fn read(&mut self, offset: u64, data: &mut [u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(self, data, offset)
+    fn is(&mut self, manifest: &Manifest) -> io::Result<bool> {
+        Ok(*blake3::hash(self).as_bytes() == manifest.hash)
     }
 }
 
@@ -113,6 +138,7 @@ pub struct MemoryStorage {
     open: BTreeMap<TransferId, (Manifest, Vec<u8>, Vec<u32>)>,
     /// What was delivered: name and bytes, in order.
     pub delivered: Vec<(Manifest, Vec<u8>)>,
+    used: Vec<(u32, [u8; 8])>,
     /// Largest file taken, bytes.
     pub file_bytes_max: u64,
 }
@@ -172,5 +198,18 @@ impl Storage for MemoryStorage {
         let name = manifest.name.clone();
         self.delivered.push((manifest, bytes));
         Ok(Finish::Done(name))
+    }
+
+    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
+        self.used.clone()
+    }
+
+    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        self.used.push((epoch, *mark));
+        Ok(())
+    }
+
+    fn forget_before(&mut self, epoch: u32) {
+        self.used.retain(|(used, _)| *used >= epoch);
     }
 }

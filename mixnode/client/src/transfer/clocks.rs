@@ -45,9 +45,11 @@ impl Exchange {
         let key = Some(Box::new(*bob.kem_public()));
         let address = bob.address([2; 32], &mailbox);
         let pace = (1_000.0, 1_000);
+        let mut incoming = Incoming::new(Box::new(MemoryStorage::new(1 << 20)), 1_000);
+        incoming.tick(0, 7);
         Self {
             outgoing: Outgoing::new(address, manifest, Box::new(data), key, pace),
-            incoming: Incoming::new(Box::new(MemoryStorage::new(1 << 20)), 1_000),
+            incoming,
             bob,
             blocks: ChaCha20Rng::seed_from_u64(2),
             rng,
@@ -65,7 +67,9 @@ impl Exchange {
         let mut bodies = Vec::new();
         while bodies.len() < count {
             self.now_ns += MS;
-            let next = self.outgoing.next(self.now_ns, &mut surbs, &mut self.rng);
+            let next = self
+                .outgoing
+                .next((self.now_ns, 7), &mut surbs, &mut self.rng);
             bodies.extend(next);
         }
         bodies
@@ -89,7 +93,7 @@ impl Exchange {
             sent.iter().for_each(|body| self.take(body));
             bodies.extend(sent);
             self.now_ns += pause_ms * MS;
-            self.incoming.finish_files();
+            self.incoming.tick(self.now_ns, 7);
             let answer = self.answer();
             if let Some(Answer::Ack(ack)) = Answer::decode(&answer) {
                 self.outgoing.on_ack(&ack, 1, self.now_ns);
@@ -144,6 +148,7 @@ fn the_format_has_no_field_for_a_time() {
         generation: _,
         base: _,
         highest: _,
+        received: _,
         bitmap: _,
     } = ack;
     let format = include_str!("content.rs");

@@ -4,12 +4,12 @@
 //! that would tell a correspondent which of hundreds of clients he talks to.
 //!
 //! Little-endian. A data packet: fields, zeros behind the last one. Fields:
-//! * manifest `1 | transfer 16 | file bytes 8 | BLAKE3 32 | name length 1 | name`
+//! * manifest, one at most: `1 | transfer 16 | file bytes 8 | BLAKE3 32 | name length 1 | name`
 //! * chunk `2 | transfer 16 | index 4 | length 2 | data ≤ 840`
 //! * reply block `3 | 326 bytes`
 //!
-//! An answer: acknowledgement `1 | transfer 16 | state 1 | generation 4 | base 4 | highest send number 8 | bitmap
-//! bytes 2 | bitmap`, or half a key `2 | half 1 | 592 bytes`.
+//! An answer: acknowledgement `1 | transfer 16 | state 1 | generation 4 | base 4 | highest send number 8 | packets
+//! received 8 | bitmap bytes 2 | bitmap`, or half a key `2 | half 1 | 592 bytes`.
 
 use crate::store::names;
 use sphinx::{REPLY_BYTES, SURB_BYTES};
@@ -24,7 +24,7 @@ pub const CHUNK_BYTES: usize = 840;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of an acknowledgement's bitmap at most.
 pub(crate) const BITMAP_BYTES_MAX: usize = REPLY_BYTES - ACK_HEAD_BYTES;
-const ACK_HEAD_BYTES: usize = 1 + 16 + 1 + 4 + 4 + 8 + 2;
+const ACK_HEAD_BYTES: usize = 1 + 16 + 1 + 4 + 4 + 8 + 8 + 2;
 /// Half of an ML-KEM-768 key.
 pub(crate) const KEY_HALF_BYTES: usize = KEM_KEY_BYTES / 2;
 /// Bytes that a reply block takes among the fields.
@@ -124,6 +124,7 @@ pub(crate) fn write_content(fields: &[Field], out: &mut [u8; CONTENT_BYTES]) {
 pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<Vec<Field>> {
     let mut take = Take { bytes: content };
     let mut fields = Vec::new();
+    let mut has_manifest = false;
     loop {
         match take.array::<1>() {
             None => break,
@@ -133,7 +134,10 @@ pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<Vec<Field>> 
                 }
                 break;
             }
+            // One is all that a packet needs: each costs its reader a look at the disk.
+            Some([MANIFEST]) if has_manifest => return None,
             Some([MANIFEST]) => {
+                has_manifest = true;
                 let (transfer, size, hash) = (take.array()?, take.u64()?, take.array()?);
                 let [length] = take.array()?;
                 let name = core::str::from_utf8(take.slice(usize::from(length))?).ok()?;
@@ -175,6 +179,8 @@ pub enum TransferState {
     Complete = 2,
     /// The recipient does not take this file.
     Refused = 3,
+    /// The recipient wants it and can't store it now; chunks are not taken.
+    Paused = 4,
 }
 
 /// What the recipient of a transfer tells its sender.
@@ -188,6 +194,8 @@ pub(crate) struct Ack {
     pub(crate) base: u32,
     /// The highest send number of the session that has arrived.
     pub(crate) highest: u64,
+    /// How many packets of the session have arrived.
+    pub(crate) received: u64,
     /// Bit i, least significant first: chunk base + i is here.
     pub(crate) bitmap: Vec<u8>,
 }
@@ -217,6 +225,7 @@ impl Answer {
                 put.bytes(&ack.generation.to_le_bytes());
                 put.bytes(&ack.base.to_le_bytes());
                 put.bytes(&ack.highest.to_le_bytes());
+                put.bytes(&ack.received.to_le_bytes());
                 put.bytes(&(bitmap.len() as u16).to_le_bytes());
                 put.bytes(bitmap);
             }
@@ -238,9 +247,11 @@ impl Answer {
                     [1] => TransferState::Partial,
                     [2] => TransferState::Complete,
                     [3] => TransferState::Refused,
+                    [4] => TransferState::Paused,
                     _ => return None,
                 };
-                let (generation, base, highest) = (take.u32()?, take.u32()?, take.u64()?);
+                let (generation, base) = (take.u32()?, take.u32()?);
+                let (highest, received) = (take.u64()?, take.u64()?);
                 let length = usize::from(take.u16()?);
                 Some(Self::Ack(Ack {
                     transfer,
@@ -248,6 +259,7 @@ impl Answer {
                     generation,
                     base,
                     highest,
+                    received,
                     bitmap: take.slice(length)?.to_vec(),
                 }))
             }
@@ -300,6 +312,26 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_of_fourteen_manifests_is_refused() {
+        let manifest = |number| {
+            Field::Manifest(Manifest {
+                transfer: [number; 16],
+                size: 12,
+                hash: [2; 32],
+                name: String::new(),
+            })
+        };
+        let mut content = [0; CONTENT_BYTES];
+        write_content(&[manifest(1)], &mut content);
+        assert!(read_content(&content).is_some());
+        for count in [2, 14] {
+            let fields: Vec<Field> = (0..count).map(manifest).collect();
+            write_content(&fields, &mut content);
+            assert_eq!(read_content(&content), None, "{count} manifests");
+        }
+    }
+
+    #[test]
     fn the_largest_acknowledgement_survives_the_wire() {
         let answer = Answer::Ack(Ack {
             transfer: [9; 16],
@@ -307,6 +339,7 @@ mod tests {
             generation: 3,
             base: 1 << 30,
             highest: 1 << 40,
+            received: 1 << 39,
             bitmap: vec![0xa5; BITMAP_BYTES_MAX],
         });
         assert_eq!(Answer::decode(&answer.encode()), Some(answer));

@@ -4,26 +4,25 @@
 //! packets share one answer. A chunk is acknowledged once it is flushed to the storage, so that a recipient that is
 //! killed and started again never lacks what it acknowledged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sphinx::{BODY_BYTES, Surb};
 
-use super::content::{
-    Ack, Answer, BITMAP_BYTES_MAX, CHUNK_BYTES, Field, KEY_HALF_BYTES, Manifest, TransferId,
-    TransferState, read_content,
-};
+use super::content::{CHUNK_BYTES, Field, Manifest, TransferId, read_content};
 use super::ranges::Chunks;
 use super::sealed::Sealed;
-use super::session::{ReceivingSessions, SessionNumber};
-use crate::carrier::Reply;
+use super::session::{Half, ReceivingSessions, SessionNumber};
+use super::used::Used;
 use crate::identity::Identity;
 use crate::store::{Finish, Standing, Storage};
 
+mod answers;
 #[cfg(test)]
 mod limits;
+mod trouble;
 
-/// Packets that one answer waits for, unless time is up.
-const ANSWER_EVERY: u32 = 24;
+use trouble::{Bucket, Trouble};
+
 /// Reply blocks kept a session; the oldest makes room.
 const SURBS_MAX: usize = 32;
 /// Answers to key requests waiting for a slot; more are not taken.
@@ -33,12 +32,17 @@ const UNKNOWN_MAX: usize = 128;
 const UNKNOWN_KEPT_NS: u64 = 30_000_000_000;
 /// Chunks kept a session that came before their manifest.
 const EARLY_MAX: usize = 64;
-/// Files open at a time; the one that was silent longest is let go, and opened again by its next manifest.
-const FILES_OPEN_MAX: usize = 64;
-/// Files that are done or refused and still remembered here; the storage knows the done ones for ever.
-const FILES_OVER_MAX: usize = 1_024;
+/// Files open at a time; the one that was silent longest is let go, and opened again by its next manifest. Each keeps
+/// the session of its newest chunk, so that no more sessions are kept, and new sessions, which anybody can start, push
+/// out only others of strangers.
+const FILES_OPEN_MAX: usize = 32;
 /// Sessions that answers are kept for.
-const PEERS_MAX: usize = 64;
+#[cfg(test)]
+const PEERS_MAX: usize = FILES_OPEN_MAX + super::session::STRANGERS_MAX;
+/// Files that are done or refused and still remembered here; the storage knows the done ones for longer.
+const FILES_OVER_MAX: usize = 1_024;
+/// Manifests of new files at once, and the nanoseconds until there may be another: each is a look at the disk.
+const MANIFESTS: (u32, u64) = (32, 250_000_000);
 
 /// What the recipient's side tells.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +70,7 @@ pub enum Received {
         /// Where it is.
         place: String,
     },
-    /// The storage does not work: the packets concerned count as lost.
+    /// A file can't be stored, or can again: told once a change. Its sender is told to wait.
     Storage(String),
 }
 
@@ -80,18 +84,32 @@ struct Peer {
     early: Vec<EarlyChunk>,
     unanswered: u32,
     since_ns: u64,
-    /// The highest send number that has arrived.
+    /// The highest send number that has arrived, and how many packets have.
     highest: u64,
+    received: u64,
     urgent: bool,
 }
 
+impl Peer {
+    /// The transfer to speak of in an answer.
+    fn subject(&self) -> Option<TransferId> {
+        let early = || self.early.first().map(|(transfer, ..)| *transfer);
+        self.transfer.or_else(early)
+    }
+}
+
+struct OpenFile {
+    manifest: Manifest,
+    chunks: Chunks,
+    generation: u32,
+    heard_ns: u64,
+    /// The session of the newest chunk.
+    peer: Option<SessionNumber>,
+    trouble: Option<Trouble>,
+}
+
 enum File {
-    Open {
-        manifest: Manifest,
-        chunks: Chunks,
-        generation: u32,
-        heard_ns: u64,
-    },
+    Open(OpenFile),
     Complete,
     Refused,
 }
@@ -99,9 +117,14 @@ enum File {
 /// All that arrives for one user.
 pub(crate) struct Incoming {
     storage: Box<dyn Storage>,
+    used: Used,
     sessions: ReceivingSessions,
+    /// One a session.
     peers: BTreeMap<SessionNumber, Peer>,
     files: BTreeMap<TransferId, File>,
+    manifests: Bucket,
+    /// What is wrong with storage as a whole.
+    trouble: Option<Trouble>,
     unknown: VecDeque<(u64, Box<[u8; BODY_BYTES]>)>,
     key_answers: VecDeque<(Surb, u8)>,
     answer_delay_ns: u64,
@@ -110,18 +133,27 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new(storage: Box<dyn Storage>, mean_delay_us: u32) -> Self {
+    pub(crate) fn new(mut storage: Box<dyn Storage>, mean_delay_us: u32) -> Self {
         Self {
+            used: Used::load(&mut *storage),
             storage,
             sessions: ReceivingSessions::default(),
             peers: BTreeMap::new(),
             files: BTreeMap::new(),
+            manifests: Bucket::new(MANIFESTS),
+            trouble: None,
             unknown: VecDeque::new(),
             key_answers: VecDeque::new(),
             // Two mean delays gather what mixing has spread, and add little to a round trip of ten.
             answer_delay_ns: (u64::from(mean_delay_us) * 2_000).max(10_000_000),
             events: VecDeque::new(),
         }
+    }
+
+    /// Time passes: takes a step towards delivering each file that is whole.
+    pub(crate) fn tick(&mut self, now_ns: u64, epoch: u32) {
+        self.used.turn(epoch, &mut *self.storage);
+        self.finish_files(now_ns);
     }
 
     /// Takes a body that the gateway delivered and that answers no reply block of ours. Whether it could be opened:
@@ -135,8 +167,23 @@ impl Incoming {
         if self.receive_data(body, now_ns) {
             return true;
         }
-        match Sealed::open(identity, body) {
-            Some(Sealed::KeyRequest { wanted, surbs }) => {
+        let Some(sealed) = Sealed::open(identity, body) else {
+            if self.unknown.len() >= UNKNOWN_MAX {
+                self.unknown.pop_front();
+            }
+            self.unknown.push_back((now_ns, Box::new(*body)));
+            return false;
+        };
+        // Once, by its ephemeral key, which is drawn for it alone.
+        if self.uses(sealed.epoch(), &body[..32], now_ns) {
+            self.take_sealed(identity, sealed, now_ns);
+        }
+        true
+    }
+
+    fn take_sealed(&mut self, identity: &Identity, sealed: Sealed, now_ns: u64) {
+        match sealed {
+            Sealed::KeyRequest { wanted, surbs, .. } => {
                 let halves = [0u8, 1].into_iter().filter(|half| wanted >> half & 1 == 1);
                 for (half, surb) in halves.zip(&surbs) {
                     if self.key_answers.len() < KEY_ANSWERS_MAX {
@@ -144,33 +191,65 @@ impl Incoming {
                     }
                 }
             }
-            Some(Sealed::SessionStart {
+            Sealed::SessionStart {
                 half,
+                epoch,
                 session,
                 ephemeral,
                 ciphertext,
-            }) => {
-                let part = (session, half);
-                let started = self
-                    .sessions
-                    .start(identity, part, ephemeral, ciphertext, now_ns);
-                if let Some(name) = started {
-                    if self.peers.len() >= PEERS_MAX {
-                        self.peers.pop_first();
-                    }
-                    self.peers.insert(name, Peer::default());
-                    self.retry_unknown(now_ns);
-                }
+            } => self.take_half(
+                identity,
+                Half {
+                    half,
+                    epoch,
+                    session,
+                    ephemeral,
+                    ciphertext,
+                },
+                now_ns,
+            ),
+        }
+    }
+
+    fn take_half(&mut self, identity: &Identity, half: Half, now_ns: u64) {
+        let (epoch, session) = (half.epoch, half.session);
+        if self.used.contains(epoch, &session) {
+            return;
+        }
+        let Some(halves) = self.sessions.pair(half) else {
+            return;
+        };
+        if !self.uses(epoch, &session, now_ns) {
+            return;
+        }
+        let kept: BTreeSet<SessionNumber> = self
+            .files
+            .values()
+            .filter_map(|file| match file {
+                File::Open(open) => open.peer,
+                File::Complete | File::Refused => None,
+            })
+            .collect();
+        let keeps = |name| kept.contains(&name);
+        let started = self.sessions.start(identity, &halves, &keeps, now_ns);
+        if let Some((name, gone)) = started {
+            if let Some(gone) = gone {
+                self.peers.remove(&gone);
             }
-            None => {
-                if self.unknown.len() >= UNKNOWN_MAX {
-                    self.unknown.pop_front();
-                }
-                self.unknown.push_back((now_ns, Box::new(*body)));
-                return false;
+            self.peers.insert(name, Peer::default());
+            self.retry_unknown(now_ns);
+        }
+    }
+
+    /// Uses something that may be used once; `false` if it must not be taken.
+    fn uses(&mut self, epoch: u32, what: &[u8], now_ns: u64) -> bool {
+        match self.used.insert(epoch, what, &mut *self.storage) {
+            Ok(first) => first,
+            Err(error) => {
+                self.storage_failed(&error, now_ns);
+                false
             }
         }
-        true
     }
 
     fn retry_unknown(&mut self, now_ns: u64) {
@@ -193,31 +272,35 @@ impl Incoming {
         for field in fields {
             self.take_field(name, field, now_ns);
         }
-        let peer = self.peers.entry(name).or_default();
-        if peer.unanswered == 0 {
-            peer.since_ns = now_ns;
+        if let Some(peer) = self.peers.get_mut(&name) {
+            if peer.unanswered == 0 {
+                peer.since_ns = now_ns;
+            }
+            peer.unanswered += 1;
+            peer.received += 1;
+            peer.highest = peer.highest.max(number);
         }
-        peer.unanswered += 1;
-        peer.highest = peer.highest.max(number);
         true
     }
 
     fn take_field(&mut self, name: SessionNumber, field: Field, now_ns: u64) {
         match field {
             Field::Surb(surb) => {
-                let peer = self.peers.entry(name).or_default();
-                if peer.surbs.len() >= SURBS_MAX {
-                    peer.surbs.pop_front();
+                if let Some(peer) = self.peers.get_mut(&name) {
+                    if peer.surbs.len() >= SURBS_MAX {
+                        peer.surbs.pop_front();
+                    }
+                    peer.surbs.push_back(Surb::from_bytes(&surb));
                 }
-                peer.surbs.push_back(Surb::from_bytes(&surb));
             }
             Field::Manifest(manifest) => {
                 let transfer = manifest.transfer;
                 self.open_file(manifest, now_ns);
-                let peer = self.peers.entry(name).or_default();
-                peer.transfer = Some(transfer);
-                for chunk in core::mem::take(&mut peer.early) {
-                    self.take_chunk(name, chunk, now_ns);
+                if let Some(peer) = self.peers.get_mut(&name) {
+                    peer.transfer = Some(transfer);
+                    for chunk in core::mem::take(&mut peer.early) {
+                        self.take_chunk(name, chunk, now_ns);
+                    }
                 }
             }
             Field::Chunk {
@@ -231,7 +314,7 @@ impl Incoming {
     /// Makes room among the files of one kind.
     fn make_room(&mut self) {
         let silent = |(transfer, file): (&TransferId, &File)| match file {
-            File::Open { heard_ns, .. } => Some((*heard_ns, *transfer)),
+            File::Open(open) => Some((open.heard_ns, *transfer)),
             File::Complete | File::Refused => None,
         };
         let open = self.files.iter().filter_map(silent);
@@ -241,7 +324,7 @@ impl Incoming {
             self.storage.close(&transfer);
             self.files.remove(&transfer);
         }
-        let is_over = |file: &File| !matches!(file, File::Open { .. });
+        let is_over = |file: &File| !matches!(file, File::Open(_));
         let mut over = self.files.iter().filter(|(_, file)| is_over(file));
         if let Some(transfer) = over.nth(FILES_OVER_MAX).map(|(transfer, _)| *transfer) {
             self.files.remove(&transfer);
@@ -250,7 +333,10 @@ impl Incoming {
 
     fn open_file(&mut self, manifest: Manifest, now_ns: u64) {
         let transfer = manifest.transfer;
-        if self.files.contains_key(&transfer) {
+        if self.files.contains_key(&transfer)
+            || self.trouble.as_ref().is_some_and(|t| !t.is_over(now_ns))
+            || !self.manifests.take(now_ns)
+        {
             return;
         }
         self.make_room();
@@ -271,52 +357,59 @@ impl Incoming {
                     manifest: manifest.clone(),
                     chunks: chunks.count(),
                 });
-                File::Open {
+                File::Open(OpenFile {
                     manifest,
                     chunks,
                     generation,
                     heard_ns: now_ns,
-                }
+                    peer: None,
+                    trouble: None,
+                })
             }
             Ok(Standing::Later) => return,
             Ok(Standing::Complete) => File::Complete,
             Ok(Standing::Refused) => File::Refused,
-            Err(error) => return self.storage_failed(&error),
+            Err(error) => return self.storage_failed(&error, now_ns),
         };
+        self.trouble = None;
         self.files.insert(transfer, file);
     }
 
-    fn storage_failed(&mut self, error: &std::io::Error) {
-        self.events.push_back(Received::Storage(error.to_string()));
+    /// Storage as a whole fails: new files wait.
+    fn storage_failed(&mut self, error: &std::io::Error, now_ns: u64) {
+        let tells = Trouble::strike(&mut self.trouble, error, now_ns);
+        self.events.extend(tells.map(Received::Storage));
     }
 
     fn take_chunk(&mut self, name: SessionNumber, chunk: EarlyChunk, now_ns: u64) {
         let (transfer, index, data) = chunk;
         match self.files.get_mut(&transfer) {
             None => {
-                let peer = self.peers.entry(name).or_default();
-                if peer.early.len() < EARLY_MAX {
+                if let Some(peer) = self.peers.get_mut(&name)
+                    && peer.early.len() < EARLY_MAX
+                {
                     peer.early.push((transfer, index, data));
                 }
             }
-            Some(File::Open {
-                manifest,
-                chunks,
-                heard_ns,
-                ..
-            }) => {
-                *heard_ns = now_ns;
+            Some(File::Open(open)) => {
+                open.heard_ns = now_ns;
                 let offset = u64::from(index) * CHUNK_BYTES as u64;
-                let expected = manifest.size.saturating_sub(offset).min(CHUNK_BYTES as u64);
-                let sound = index < chunks.len() && data.len() as u64 == expected;
-                if !sound || chunks.contains(index) {
+                let left = open.manifest.size.saturating_sub(offset);
+                let sound =
+                    index < open.chunks.len() && data.len() as u64 == left.min(CHUNK_BYTES as u64);
+                let waits = open.trouble.as_ref().is_some_and(|t| !t.is_over(now_ns));
+                if !sound || waits || open.chunks.contains(index) {
                     return;
                 }
-                if let Err(error) = self.storage.write(&transfer, index, &data) {
-                    return self.storage_failed(&error);
+                let written = self.storage.write(&transfer, index, &data);
+                let told = Trouble::follow(&mut open.trouble, &written, &open.manifest, now_ns);
+                self.events.extend(told.map(Received::Storage));
+                if written.is_err() {
+                    return;
                 }
-                chunks.insert(index);
-                let (chunks, total) = (chunks.count(), chunks.len());
+                open.peer = Some(name);
+                open.chunks.insert(index);
+                let (chunks, total) = (open.chunks.count(), open.chunks.len());
                 self.events.push_back(Received::Progress {
                     transfer,
                     chunks,
@@ -327,13 +420,19 @@ impl Incoming {
         }
     }
 
-    /// Takes a step towards delivering each file that is whole. Called once a slot.
-    pub(crate) fn finish_files(&mut self) {
-        let whole = |file: &File| matches!(file, File::Open { chunks, .. } if chunks.is_full());
+    /// Takes a step towards delivering each file that is whole; one whose last step has failed waits.
+    fn finish_files(&mut self, now_ns: u64) {
+        let ready = |file: &File| match file {
+            File::Open(open) => {
+                let waits = open.trouble.as_ref().is_some_and(|t| !t.is_over(now_ns));
+                open.chunks.is_full() && !waits
+            }
+            File::Complete | File::Refused => false,
+        };
         let ready: Vec<TransferId> = self
             .files
             .iter()
-            .filter(|(_, file)| whole(file))
+            .filter(|(_, file)| ready(file))
             .map(|(transfer, _)| *transfer)
             .collect();
         for transfer in ready {
@@ -341,10 +440,14 @@ impl Incoming {
             let Some(file) = self.files.get_mut(&transfer) else {
                 continue;
             };
+            let File::Open(open) = file else { continue };
+            let told = Trouble::follow(&mut open.trouble, &finished, &open.manifest, now_ns);
+            self.events.extend(told.map(Received::Storage));
             match finished {
-                Ok(Finish::Pending) => {}
+                Ok(Finish::Pending) | Err(_) => {}
                 Ok(Finish::Done(place)) => {
-                    if let File::Open { manifest, .. } = core::mem::replace(file, File::Complete) {
+                    if let File::Open(open) = core::mem::replace(file, File::Complete) {
+                        let manifest = open.manifest;
                         self.events.push_back(Received::Done { manifest, place });
                     }
                     for peer in self.peers.values_mut() {
@@ -352,92 +455,10 @@ impl Incoming {
                     }
                 }
                 Ok(Finish::Mismatch(now)) => {
-                    if let File::Open {
-                        chunks, generation, ..
-                    } = file
-                    {
-                        *chunks = Chunks::new(chunks.len());
-                        *generation = now;
-                    }
+                    open.chunks = Chunks::new(open.chunks.len());
+                    open.generation = now;
                 }
-                Err(error) => self.storage_failed(&error),
             }
         }
-    }
-
-    /// The answer to put into the slot at `now_ns`, if one is owed. `usable` says whether a reply block can still
-    /// travel, from this user's gateway.
-    pub(crate) fn next_reply(
-        &mut self,
-        identity: &Identity,
-        now_ns: u64,
-        usable: &dyn Fn(&Surb) -> bool,
-    ) -> Option<Reply> {
-        while let Some((surb, half)) = self.key_answers.pop_front() {
-            if usable(&surb) {
-                let mut key = Box::new([0; KEY_HALF_BYTES]);
-                let (first, second) = identity.kem_public().split_at(KEY_HALF_BYTES);
-                key.copy_from_slice(if half == 0 { first } else { second });
-                let plaintext = Answer::KeyHalf { half, key }.encode();
-                return Some(Reply { surb, plaintext });
-            }
-        }
-        let delay_ns = self.answer_delay_ns;
-        let due = |peer: &Peer| {
-            let late = now_ns.saturating_sub(peer.since_ns) >= delay_ns;
-            let wanted = peer.unanswered >= ANSWER_EVERY || (peer.unanswered > 0 && late);
-            !peer.surbs.is_empty() && (peer.urgent || wanted)
-        };
-        let name = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| due(peer))
-            .min_by_key(|(_, peer)| peer.since_ns)
-            .map(|(name, _)| *name)?;
-        let peer = self.peers.get_mut(&name)?;
-        let surb = loop {
-            let surb = peer.surbs.pop_front()?;
-            if usable(&surb) {
-                break surb;
-            }
-        };
-        let ack = self.acknowledge(name)?;
-        let plaintext = Answer::Ack(ack).encode();
-        let peer = self.peers.get_mut(&name)?;
-        (peer.unanswered, peer.urgent) = (0, false);
-        Some(Reply { surb, plaintext })
-    }
-
-    fn acknowledge(&mut self, name: SessionNumber) -> Option<Ack> {
-        let peer = self.peers.get(&name)?;
-        let transfer = peer
-            .transfer
-            .or_else(|| peer.early.first().map(|(transfer, ..)| *transfer))?;
-        let mut ack = Ack {
-            transfer,
-            state: TransferState::Unknown,
-            generation: 0,
-            base: 0,
-            highest: peer.highest,
-            bitmap: Vec::new(),
-        };
-        match self.files.get(&transfer) {
-            None => {}
-            Some(File::Complete) => ack.state = TransferState::Complete,
-            Some(File::Refused) => ack.state = TransferState::Refused,
-            Some(File::Open {
-                chunks, generation, ..
-            }) => {
-                if let Err(error) = self.storage.flush(&transfer) {
-                    self.storage_failed(&error);
-                    return None;
-                }
-                ack.state = TransferState::Partial;
-                ack.generation = *generation;
-                ack.base = chunks.base();
-                ack.bitmap = chunks.bitmap(BITMAP_BYTES_MAX);
-            }
-        }
-        Some(ack)
     }
 }

@@ -21,11 +21,13 @@ mod content;
 #[allow(clippy::panic)] // An oracle speaks by panicking.
 pub mod fuzz;
 mod incoming;
+mod losses;
 mod outgoing;
 mod ranges;
 mod round_trip;
 mod sealed;
 mod session;
+mod used;
 
 pub use content::{CHUNK_BYTES, Manifest, TransferId};
 pub use incoming::Received;
@@ -112,14 +114,15 @@ impl Transfers {
                 phase,
                 chunks,
                 total,
+                loss: outgoing.stats.loss,
             });
         }
     }
 }
 
 impl Service for Transfers {
-    fn tick(&mut self, _now_ns: u64) {
-        self.incoming.finish_files();
+    fn tick(&mut self, now_ns: u64, epoch: u32) {
+        self.incoming.tick(now_ns, epoch);
     }
 
     fn reply(&mut self, now_ns: u64, packets: &Packets<'_>) -> Option<Reply> {
@@ -146,10 +149,11 @@ impl Service for Transfers {
                 continue;
             }
             let mut rng = packets.generator();
+            let now = (now_ns, packets.epoch());
             let mut surbs = |purpose: Purpose, count| {
                 packets.reply_blocks(&gateway, purpose.token(transfer), count)
             };
-            let body = outgoing.next(now_ns, &mut surbs, &mut rng);
+            let body = outgoing.next(now, &mut surbs, &mut rng);
             self.report(transfer);
             if let Some(body) = body {
                 self.last_served = Some(transfer);

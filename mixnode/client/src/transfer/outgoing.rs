@@ -1,10 +1,10 @@
 //! The sender's side of one transfer: fetch the recipient's key, start a session, send chunks, take acknowledgements.
 //!
 //! Nothing is sent because of an event: when the client's Poisson process has a slot, it asks [`Outgoing::next`] what
-//! to put in. Losses are found by time alone. Every packet is new: its own send number, path and keys.
+//! to put in. Every packet is new: its own send number, path and keys. What is lost is found by `repair`.
 //!
-//! A recipient that says nothing for four timeouts may be gone. The sender then only probes, at growing intervals,
-//! and starts a new session with every fourth probe, for a recipient that was restarted has forgotten the old one.
+//! A recipient that says nothing for long may be gone. The sender then only probes, at growing intervals, and starts
+//! a new session with every fourth probe, for a recipient that was restarted has forgotten the old one.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,6 +15,7 @@ use super::content::{
     Ack, BITMAP_BYTES_MAX, CHUNK_BYTES, Field, KEY_HALF_BYTES, Manifest, SURB_FIELD_BYTES,
     TransferId, TransferState, write_content,
 };
+use super::losses::Losses;
 use super::ranges::Chunks;
 use super::round_trip::RoundTrip;
 use super::session::{CONTENT_BYTES, SendingSession};
@@ -26,18 +27,19 @@ use crate::store::Source;
 
 #[cfg(test)]
 mod limits;
+mod repair;
 mod setup;
 
 use setup::Setup;
 
-/// Data packets to each packet of reply blocks: two acknowledgements for this many.
-const SURB_EVERY: u32 = 32;
 /// Chunks sent before the recipient has said anything.
 const UNCONFIRMED_MAX: u32 = 32;
 /// Chunks in flight, beyond what rate and timeout need.
 const IN_FLIGHT_MIN: usize = 64;
 /// How far ahead of the first missing chunk a bitmap reaches, with a margin.
 const AHEAD_MAX: u32 = BITMAP_BYTES_MAX as u32 * 8 - 512;
+/// How often a recipient may start over.
+const GENERATIONS_MAX: u32 = 3;
 /// Send numbers whose departure is remembered for round-trip times.
 const DEPARTURES_MAX: usize = 8_192;
 
@@ -83,6 +85,8 @@ pub enum Phase {
     Waiting,
     /// Chunks flow.
     Sending,
+    /// The recipient can't store the file now; it is sent on when it can.
+    Paused,
     /// The recipient verified the whole file.
     Complete,
     /// It will not arrive, because.
@@ -104,6 +108,12 @@ pub enum Failure {
     /// The file can't be read any more.
     #[error("the file can't be read: {0}")]
     Source(String),
+    /// The file is not what it was when it was announced.
+    #[error("the file changed while it was sent")]
+    Changed,
+    /// What was sent is what was announced, and yet not what the recipient has.
+    #[error("the recipient's disk does not keep what it is given")]
+    Corrupted,
     /// The file has more chunks than indices.
     #[error("the file is too large")]
     TooLarge,
@@ -116,6 +126,8 @@ pub struct TransferStats {
     pub packets: u64,
     /// Chunks sent again.
     pub retransmitted: u64,
+    /// Share of its packets that got lost lately, 0 to 1, as the recipient's counts tell.
+    pub loss: f64,
     /// Packets there and back, by what was remembered of their departure; the recipient's wait for more packets to
     /// answer together is part of it.
     pub round_trip: Latency,
@@ -143,6 +155,8 @@ pub(crate) struct Outgoing {
     session: Option<SendingSession>,
     serial: u32,
     setup: VecDeque<Setup>,
+    /// Key requests left of this round of trying.
+    requests: usize,
     tries: u32,
     probe_ns: u64,
     early: u32,
@@ -155,6 +169,7 @@ pub(crate) struct Outgoing {
     next_new: u32,
 
     trip: RoundTrip,
+    losses: Losses,
     expecting_ns: Option<u64>,
     surb_ns: u64,
     since_surb: u32,
@@ -191,6 +206,7 @@ impl Outgoing {
             session: None,
             serial: 0,
             setup: VecDeque::new(),
+            requests: 0,
             tries: 0,
             probe_ns: 0,
             early: 0,
@@ -201,6 +217,7 @@ impl Outgoing {
             lost: VecDeque::new(),
             next_new: 0,
             trip: RoundTrip::new(mean_delay_us),
+            losses: Losses::default(),
             expecting_ns: None,
             surb_ns: 0,
             since_surb: 0,
@@ -220,10 +237,11 @@ impl Outgoing {
         matches!(self.phase, Phase::Complete | Phase::Failed(_))
     }
 
-    /// What to put into the slot at `now_ns`: a body for the recipient, if there is something to send.
+    /// What to put into the slot at `now_ns`, whose packet is of `epoch`: a body for the recipient, if there is
+    /// something to send.
     pub(crate) fn next<R: CryptoRng + ?Sized>(
         &mut self,
-        now_ns: u64,
+        (now_ns, epoch): (u64, u32),
         surbs: SurbMaker<'_>,
         rng: &mut R,
     ) -> Option<[u8; BODY_BYTES]> {
@@ -231,76 +249,24 @@ impl Outgoing {
             return None;
         }
         let body = if self.key.is_none() {
-            self.next_key_request(now_ns, surbs, rng)
+            self.next_key_request((now_ns, epoch), surbs, rng)
         } else {
             if self.session.is_none() {
-                self.start_session(rng)?;
+                self.start_session(epoch, rng)?;
             }
-            if self.phase == Phase::Sending && self.is_silent(now_ns) {
+            if self.is_silent(now_ns) {
                 self.phase = Phase::Waiting;
                 (self.tries, self.probe_ns) = (0, 0);
                 self.early = UNCONFIRMED_MAX;
             }
-            if self.phase == Phase::Sending {
-                self.next_while_sending(now_ns, surbs)
-            } else {
-                self.next_while_waiting(now_ns, surbs, rng)
+            match self.phase {
+                Phase::Sending => self.next_while_sending(now_ns, surbs),
+                Phase::Paused => self.next_while_paused(now_ns, surbs),
+                _ => self.next_while_waiting((now_ns, epoch), surbs, rng),
             }
         };
         self.stats.packets += u64::from(body.is_some());
         body
-    }
-
-    fn next_while_sending(
-        &mut self,
-        now_ns: u64,
-        surbs: SurbMaker<'_>,
-    ) -> Option<[u8; BODY_BYTES]> {
-        self.find_lost(now_ns);
-        let unanswered = self.expecting_ns.is_some() || self.acked.is_full();
-        let half_timeout = now_ns.saturating_sub(self.surb_ns) > self.trip.timeout_ns() / 2;
-        if self.since_surb >= SURB_EVERY || (unanswered && half_timeout) {
-            return self.send_intro(now_ns, surbs);
-        }
-        while let Some(index) = self.lost.pop_front() {
-            if !self.acked.contains(index) && !self.in_flight.contains_key(&index) {
-                self.stats.retransmitted += 1;
-                return self.send_chunk(index, 2, now_ns);
-            }
-        }
-        let per_timeout = self.rate_pps * self.trip.timeout_ns() as f64 / 5e8;
-        let in_flight_max = (per_timeout as usize).max(IN_FLIGHT_MIN);
-        if self.in_flight.len() >= in_flight_max
-            || self.next_new >= self.acked.base().saturating_add(AHEAD_MAX)
-        {
-            return None;
-        }
-        self.send_new(now_ns)
-    }
-
-    /// Moves what was not acknowledged in time to the lost.
-    fn find_lost(&mut self, now_ns: u64) {
-        let timeout_ns = self.trip.timeout_ns();
-        while let Some((sent_ns, index)) = self.timeline.front().copied() {
-            if sent_ns + timeout_ns > now_ns {
-                break;
-            }
-            self.timeline.pop_front();
-            if self
-                .in_flight
-                .get(&index)
-                .is_some_and(|flight| flight.sent_ns == sent_ns)
-            {
-                self.in_flight.remove(&index);
-                self.lost.push_back(index);
-            }
-        }
-    }
-
-    fn is_silent(&self, now_ns: u64) -> bool {
-        let patience_ns = 4 * self.trip.timeout_ns();
-        self.expecting_ns
-            .is_some_and(|since| now_ns.saturating_sub(since) > patience_ns)
     }
 
     /// Manifest and reply blocks: asks for an acknowledgement.
@@ -323,7 +289,7 @@ impl Outgoing {
         self.next_new = index + 1;
         if self.next_new >= self.acked.len() {
             // Reply blocks for the tail, in the next slot.
-            self.since_surb = SURB_EVERY;
+            self.since_surb = u32::MAX;
         }
         self.send_chunk(index, 1, now_ns)
     }
@@ -333,7 +299,12 @@ impl Outgoing {
         let left = self.manifest.size.saturating_sub(offset);
         let mut data = vec![0; left.min(CHUNK_BYTES as u64) as usize];
         if let Err(error) = self.source.read(offset, &mut data) {
-            self.phase = Phase::Failed(Failure::Source(error.to_string()));
+            let changed = error.kind() == std::io::ErrorKind::InvalidData;
+            self.phase = Phase::Failed(if changed {
+                Failure::Changed
+            } else {
+                Failure::Source(error.to_string())
+            });
             return None;
         }
         let flight = InFlight {
@@ -342,7 +313,7 @@ impl Outgoing {
         };
         self.in_flight.insert(index, flight);
         self.timeline.push_back((now_ns, index));
-        self.since_surb += 1;
+        self.since_surb = self.since_surb.saturating_add(1);
         let transfer = self.manifest.transfer;
         let chunk = Field::Chunk {
             transfer,
@@ -381,28 +352,62 @@ impl Outgoing {
                 self.phase = Phase::Failed(Failure::Refused);
                 return;
             }
-            TransferState::Unknown | TransferState::Partial => {}
+            TransferState::Unknown | TransferState::Partial | TransferState::Paused => {}
         }
         if ack.generation < self.generation {
             return;
         }
         if ack.generation > self.generation {
-            self.generation = ack.generation;
-            self.acked = Chunks::new(self.acked.len());
-            self.in_flight.clear();
-            self.timeline.clear();
-            self.lost.clear();
-            self.next_new = 0;
+            self.start_over(ack.generation);
+            if self.is_over() {
+                return;
+            }
         }
         if serial == self.serial {
-            self.measure(ack, now_ns);
-            if self.phase == Phase::Waiting {
-                self.phase = Phase::Sending;
+            let heard_ns = self.measure(ack, now_ns);
+            let phase = if ack.state == TransferState::Paused {
+                Phase::Paused
+            } else {
+                Phase::Sending
+            };
+            if self.phase != phase {
+                self.phase = phase;
                 self.setup.clear();
+                self.probe_ns = 0;
             }
             self.tries = 0;
             self.expecting_ns = None;
+            self.merge(ack, now_ns);
+            if let Some(heard_ns) = heard_ns {
+                self.find_overtaken(heard_ns);
+            }
+        } else {
+            self.merge(ack, now_ns);
         }
+        // What is still out expects a later acknowledgement.
+        if !self.in_flight.is_empty() && self.expecting_ns.is_none() {
+            self.expecting_ns = Some(now_ns);
+        }
+    }
+
+    /// The recipient has started over: what it got was not what the manifest announces. So either it was not sent
+    /// so, or the recipient can't keep it.
+    fn start_over(&mut self, generation: u32) {
+        match self.source.is(&self.manifest) {
+            Ok(true) if generation < GENERATIONS_MAX => {}
+            Ok(true) => self.phase = Phase::Failed(Failure::Corrupted),
+            Ok(false) => self.phase = Phase::Failed(Failure::Changed),
+            Err(error) => self.phase = Phase::Failed(Failure::Source(error.to_string())),
+        }
+        self.generation = generation;
+        self.acked = Chunks::new(self.acked.len());
+        self.in_flight.clear();
+        self.timeline.clear();
+        self.lost.clear();
+        self.next_new = 0;
+    }
+
+    fn merge(&mut self, ack: &Ack, now_ns: u64) {
         let (in_flight, trip) = (&mut self.in_flight, &mut self.trip);
         self.acked.merge(ack.base, &ack.bitmap, |index| {
             if let Some(flight) = in_flight.remove(&index)
@@ -411,26 +416,21 @@ impl Outgoing {
                 trip.sample(now_ns.saturating_sub(flight.sent_ns));
             }
         });
-        // What is still out expects a later acknowledgement.
-        if !self.in_flight.is_empty() && self.expecting_ns.is_none() {
-            self.expecting_ns = Some(now_ns);
-        }
     }
 
     /// Takes a round-trip time from the newest packet that the acknowledgement covers. A send number is used once, so
     /// it tells which departure is meant, retransmission or not (what Karn's rule is for); each counts once, so that
-    /// an acknowledgement that came late or twice is no measurement.
-    fn measure(&mut self, ack: &Ack, now_ns: u64) {
-        let covered = ack.highest.checked_sub(self.departures_from);
-        let Some(at) = covered.and_then(|at| usize::try_from(at).ok()) else {
-            return;
-        };
-        if let Some(sent_ns) = self.departures.get(at).copied() {
-            self.stats
-                .round_trip
-                .record_ns(now_ns.saturating_sub(sent_ns));
-            self.departures.drain(..=at);
-            self.departures_from = ack.highest + 1;
-        }
+    /// an acknowledgement that came late or twice is no measurement. When that packet left.
+    fn measure(&mut self, ack: &Ack, now_ns: u64) -> Option<u64> {
+        let covered = ack.highest.checked_sub(self.departures_from)?;
+        let at = usize::try_from(covered).ok()?;
+        let sent_ns = self.departures.get(at).copied()?;
+        let elapsed_ns = now_ns.saturating_sub(sent_ns);
+        self.stats.round_trip.record_ns(elapsed_ns);
+        self.departures.drain(..=at);
+        self.departures_from = ack.highest + 1;
+        self.losses.count(ack.highest, ack.received);
+        self.stats.loss = self.losses.loss();
+        Some(sent_ns)
     }
 }

@@ -43,6 +43,12 @@ impl RoundTrip {
         }
     }
 
+    /// By how much mixing may reorder: a packet that left so much earlier than one that has arrived is lost, but for
+    /// one in some hundreds.
+    pub(crate) fn spread_ns(&self) -> u64 {
+        self.floor_ns / 2
+    }
+
     /// How long to wait for an acknowledgement.
     pub(crate) fn timeout_ns(&self) -> u64 {
         (self.smoothed_ns + 4 * self.variation_ns).clamp(self.floor_ns, MAX_NS.max(self.floor_ns))

@@ -5,8 +5,12 @@
 //! the ephemeral key has no constant bit.
 //!
 //! Contents, little-endian, padded with zeros:
-//! * key request: `1 | wanted 1 (bit 0, 1: halves of the key) | reply blocks 1 | 326 bytes each`
-//! * session start, one of two halves: `2 | half 1 | session 16 | X25519 key 32 | half of the ML-KEM ciphertext 544`
+//! * key request: `1 | wanted 1 (bit 0, 1: halves of the key) | epoch 4 | reply blocks 1 | 326 bytes each`
+//! * session start, one of two halves:
+//!   `2 | half 1 | epoch 4 | session 16 | X25519 key 32 | half of the ML-KEM ciphertext 544`
+//!
+//! A body is taken once and in the epoch that it names or the two beside it, so that what must be remembered of those
+//! that were taken is bounded: see [`Used`](super::used::Used).
 
 use rand_core::CryptoRng;
 use sphinx::{BODY_BYTES, SURB_BYTES};
@@ -23,8 +27,8 @@ const CONTEXT: &str = "fogmix client v1 sealed body";
 const REQUEST: u8 = 1;
 const START: u8 = 2;
 const SURBS_MAX: usize = 2;
-const _: () = assert!(3 + SURBS_MAX * SURB_BYTES <= SEALED_BYTES);
-const _: () = assert!(2 + 16 + 32 + CIPHERTEXT_HALF_BYTES <= SEALED_BYTES);
+const _: () = assert!(7 + SURBS_MAX * SURB_BYTES <= SEALED_BYTES);
+const _: () = assert!(6 + 16 + 32 + CIPHERTEXT_HALF_BYTES <= SEALED_BYTES);
 
 /// What a sealed body says.
 pub(crate) enum Sealed {
@@ -32,6 +36,8 @@ pub(crate) enum Sealed {
     KeyRequest {
         /// Bit 0 and 1: which halves.
         wanted: u8,
+        /// The epoch that it is sent in.
+        epoch: u32,
         /// Reply blocks.
         surbs: Vec<[u8; SURB_BYTES]>,
     },
@@ -39,6 +45,8 @@ pub(crate) enum Sealed {
     SessionStart {
         /// Which half, 0 or 1.
         half: u8,
+        /// The epoch that the session is started in.
+        epoch: u32,
         /// Joins the halves; random.
         session: [u8; 16],
         /// The sender's X25519 key of this session.
@@ -49,24 +57,39 @@ pub(crate) enum Sealed {
 }
 
 impl Sealed {
+    /// The epoch that it names.
+    pub(crate) fn epoch(&self) -> u32 {
+        match self {
+            Self::KeyRequest { epoch, .. } | Self::SessionStart { epoch, .. } => *epoch,
+        }
+    }
+
     pub(crate) fn encode(&self) -> Zeroizing<[u8; SEALED_BYTES]> {
         let mut bytes = Zeroizing::new([0; SEALED_BYTES]);
         let mut put = Put {
             bytes: &mut bytes[..],
         };
         match self {
-            Self::KeyRequest { wanted, surbs } => {
+            Self::KeyRequest {
+                wanted,
+                epoch,
+                surbs,
+            } => {
                 let count = surbs.len().min(SURBS_MAX);
-                put.bytes(&[REQUEST, *wanted, count as u8]);
+                put.bytes(&[REQUEST, *wanted]);
+                put.bytes(&epoch.to_le_bytes());
+                put.bytes(&[count as u8]);
                 surbs.iter().take(count).for_each(|surb| put.bytes(surb));
             }
             Self::SessionStart {
                 half,
+                epoch,
                 session,
                 ephemeral,
                 ciphertext,
             } => {
                 put.bytes(&[START, *half]);
+                put.bytes(&epoch.to_le_bytes());
                 put.bytes(session);
                 put.bytes(ephemeral);
                 put.bytes(&ciphertext[..]);
@@ -79,15 +102,21 @@ impl Sealed {
         let mut take = Take { bytes };
         match take.array::<2>()? {
             [REQUEST, wanted] if wanted <= 3 => {
+                let epoch = take.u32()?;
                 let [count] = take.array()?;
                 if usize::from(count) > SURBS_MAX {
                     return None;
                 }
                 let surbs = (0..count).map(|_| take.array()).collect::<Option<_>>()?;
-                Some(Self::KeyRequest { wanted, surbs })
+                Some(Self::KeyRequest {
+                    wanted,
+                    epoch,
+                    surbs,
+                })
             }
             [START, half] if half <= 1 => Some(Self::SessionStart {
                 half,
+                epoch: take.u32()?,
                 session: take.array()?,
                 ephemeral: take.array()?,
                 ciphertext: Box::new(take.array()?),
@@ -194,11 +223,17 @@ mod tests {
         let (bob, eve) = (Identity::generate(rng), Identity::generate(rng));
         let sealed = Sealed::KeyRequest {
             wanted: 2,
+            epoch: 7,
             surbs: vec![[7; SURB_BYTES]],
         };
         let body = sealed.seal(bob.x25519(), rng).expect("sound key");
         assert!(Sealed::open(&eve, &body).is_none());
-        let Some(Sealed::KeyRequest { wanted: 2, surbs }) = Sealed::open(&bob, &body) else {
+        let Some(Sealed::KeyRequest {
+            wanted: 2,
+            epoch: 7,
+            surbs,
+        }) = Sealed::open(&bob, &body)
+        else {
             panic!("it does not open");
         };
         assert_eq!(surbs, vec![[7; SURB_BYTES]]);
@@ -210,6 +245,7 @@ mod tests {
         let bob = Identity::generate(rng);
         let sealed = Sealed::KeyRequest {
             wanted: 3,
+            epoch: 7,
             surbs: Vec::new(),
         };
         let body = sealed.seal(bob.x25519(), rng).expect("sound key");
@@ -226,6 +262,7 @@ mod tests {
         let bob = Identity::generate(rng);
         let sealed = Sealed::KeyRequest {
             wanted: 3,
+            epoch: 7,
             surbs: Vec::new(),
         };
         for low in [[0; 32], {

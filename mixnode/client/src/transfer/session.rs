@@ -24,8 +24,9 @@ const CONTEXT: &str = "fogmix client v1 hybrid session";
 const AHEAD: u64 = 2_048;
 /// Numbers behind the highest seen that are recognised: how far mixing may reorder.
 const BEHIND: u64 = 8_192;
-/// Sessions a recipient keeps; the one that was silent longest makes room.
-const SESSIONS_MAX: usize = 64;
+/// Sessions of strangers that a recipient keeps, besides those that something is kept for; of too many, the one that
+/// was silent longest makes room.
+pub(crate) const STRANGERS_MAX: usize = 32;
 /// Sessions of which one half of the ciphertext is here; the oldest makes room.
 const HALVES_MAX: usize = 64;
 
@@ -51,6 +52,7 @@ impl Drop for Keys {
 struct Exchange<'a> {
     dh: &'a [u8; 32],
     kem: &'a [u8; 32],
+    epoch: u32,
     session: &'a [u8; 16],
     ephemeral: &'a [u8; 32],
     recipient: &'a [u8; 32],
@@ -63,6 +65,7 @@ impl Keys {
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
         hasher.update(exchange.dh);
         hasher.update(exchange.kem);
+        hasher.update(&exchange.epoch.to_le_bytes());
         hasher.update(exchange.session);
         hasher.update(exchange.ephemeral);
         hasher.update(exchange.recipient);
@@ -92,16 +95,18 @@ impl Keys {
 pub(crate) struct SendingSession {
     keys: Keys,
     next: u64,
+    epoch: u32,
     session: [u8; 16],
     ephemeral: [u8; 32],
     ciphertext: Box<[u8; KEM_CIPHERTEXT_BYTES]>,
 }
 
 impl SendingSession {
-    /// Draws a session to the recipient with these public keys; `None` if one of them is no sound key.
+    /// Draws a session of this epoch to the recipient with these public keys; `None` if one of them is no sound key.
     pub(crate) fn start<R: CryptoRng + ?Sized>(
         recipient: &[u8; 32],
         kem_key: &[u8; KEM_KEY_BYTES],
+        epoch: u32,
         rng: &mut R,
     ) -> Option<Self> {
         let kem = EncapsulationKey::new(&(*kem_key).into()).ok()?;
@@ -120,6 +125,7 @@ impl SendingSession {
         let keys = Keys::derive(&Exchange {
             dh: &dh,
             kem: &kem_shared,
+            epoch,
             session: &session,
             ephemeral: &ephemeral,
             recipient,
@@ -129,10 +135,16 @@ impl SendingSession {
         Some(Self {
             keys,
             next: 0,
+            epoch,
             session,
             ephemeral,
             ciphertext,
         })
+    }
+
+    /// The epoch that its start names.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// Half 0 or 1 of what the recipient needs, to be sealed to its X25519 key.
@@ -142,6 +154,7 @@ impl SendingSession {
         ciphertext.copy_from_slice(if half == 0 { first } else { second });
         Sealed::SessionStart {
             half,
+            epoch: self.epoch,
             session: self.session,
             ephemeral: self.ephemeral,
             ciphertext,
@@ -173,93 +186,78 @@ struct ReceivingSession {
     heard_ns: u64,
 }
 
-struct Half {
-    session: [u8; 16],
-    half: u8,
-    ephemeral: [u8; 32],
-    ciphertext: Box<[u8; CIPHERTEXT_HALF_BYTES]>,
+/// Half of a session's start.
+pub(crate) struct Half {
+    pub(crate) half: u8,
+    pub(crate) epoch: u32,
+    pub(crate) session: [u8; 16],
+    pub(crate) ephemeral: [u8; 32],
+    pub(crate) ciphertext: Box<[u8; CIPHERTEXT_HALF_BYTES]>,
 }
 
-/// All sessions that others started to this user.
+impl Half {
+    fn belongs_to(&self, other: &Self) -> bool {
+        let names = |half: &Self| (half.session, half.epoch, half.ephemeral);
+        names(self) == names(other)
+    }
+}
+
+/// All sessions that others started to this user. Starting one twice is what its caller prevents: it would take the
+/// same packets again.
 #[derive(Default)]
 pub(crate) struct ReceivingSessions {
     sessions: HashMap<SessionNumber, ReceivingSession>,
     tags: HashMap<Tag, (SessionNumber, u64)>,
     halves: VecDeque<Half>,
-    /// Names of sessions that exist already, so that a repeated half starts no second one.
-    known: VecDeque<[u8; 16]>,
     next: SessionNumber,
 }
 
 impl ReceivingSessions {
-    /// Takes half of a session's start. Answers the new session once both halves are here.
+    /// Takes half of a session's start. Answers with the other half once both are here.
+    pub(crate) fn pair(&mut self, half: Half) -> Option<[Half; 2]> {
+        let place = self.halves.iter().position(|kept| kept.belongs_to(&half));
+        let Some(place) = place else {
+            if self.halves.len() >= HALVES_MAX {
+                self.halves.pop_front();
+            }
+            self.halves.push_back(half);
+            return None;
+        };
+        if self.halves.get(place)?.half == half.half {
+            return None;
+        }
+        let other = self.halves.remove(place)?;
+        Some(if half.half == 0 {
+            [half, other]
+        } else {
+            [other, half]
+        })
+    }
+
+    /// Starts the session of both halves. Of too many that `keeps` does not speak for, the most silent goes; its number
+    /// is the second of the answer.
     pub(crate) fn start(
         &mut self,
         identity: &Identity,
-        (session, half): ([u8; 16], u8),
-        ephemeral: [u8; 32],
-        ciphertext: Box<[u8; CIPHERTEXT_HALF_BYTES]>,
+        [first, second]: &[Half; 2],
+        keeps: &dyn Fn(SessionNumber) -> bool,
         now_ns: u64,
-    ) -> Option<SessionNumber> {
-        if self.known.contains(&session) {
-            return None;
-        }
-        let partner = self.halves.iter().position(|other| {
-            other.session == session && other.ephemeral == ephemeral && other.half != half
-        });
-        let Some(other) = partner.and_then(|at| self.halves.remove(at)) else {
-            let repeated = |other: &Half| other.session == session && other.half == half;
-            if !self.halves.iter().any(repeated) {
-                if self.halves.len() >= HALVES_MAX {
-                    self.halves.pop_front();
-                }
-                self.halves.push_back(Half {
-                    session,
-                    half,
-                    ephemeral,
-                    ciphertext,
-                });
-            }
-            return None;
-        };
+    ) -> Option<(SessionNumber, Option<SessionNumber>)> {
         let mut whole = Box::new([0; KEM_CIPHERTEXT_BYTES]);
-        let (first, second) = if half == 0 {
-            (&ciphertext, &other.ciphertext)
-        } else {
-            (&other.ciphertext, &ciphertext)
-        };
-        whole[..CIPHERTEXT_HALF_BYTES].copy_from_slice(&first[..]);
-        whole[CIPHERTEXT_HALF_BYTES..].copy_from_slice(&second[..]);
-        let dh = identity.agree(&ephemeral)?;
+        whole[..CIPHERTEXT_HALF_BYTES].copy_from_slice(&first.ciphertext[..]);
+        whole[CIPHERTEXT_HALF_BYTES..].copy_from_slice(&second.ciphertext[..]);
+        let dh = identity.agree(&first.ephemeral)?;
         let keys = Keys::derive(&Exchange {
             dh: &dh,
             kem: &identity.decapsulate(&whole),
-            session: &session,
-            ephemeral: &ephemeral,
+            epoch: first.epoch,
+            session: &first.session,
+            ephemeral: &first.ephemeral,
             recipient: identity.x25519(),
             ciphertext: &whole,
             kem_hash: blake3::hash(identity.kem_public()).as_bytes(),
         });
-        if self.known.len() >= SESSIONS_MAX {
-            self.known.pop_front();
-        }
-        self.known.push_back(session);
-        Some(self.insert(keys, now_ns))
-    }
-
-    fn insert(&mut self, keys: Keys, now_ns: u64) -> SessionNumber {
-        if self.sessions.len() >= SESSIONS_MAX {
-            // Ties go to the lowest number, so that the choice does not hang on the table's order.
-            let silent = self
-                .sessions
-                .iter()
-                .min_by_key(|(number, session)| (session.heard_ns, **number))
-                .map(|(number, _)| *number);
-            if let Some(number) = silent {
-                self.sessions.remove(&number);
-                self.tags.retain(|_, (session, _)| *session != number);
-            }
-        }
+        let gone = self.make_room(keeps);
         let name = self.next;
         self.next += 1;
         self.sessions.insert(
@@ -272,7 +270,20 @@ impl ReceivingSessions {
             },
         );
         self.expect(name, AHEAD);
-        name
+        Some((name, gone))
+    }
+
+    fn make_room(&mut self, keeps: &dyn Fn(SessionNumber) -> bool) -> Option<SessionNumber> {
+        let strangers = self.sessions.iter().filter(|(name, _)| !keeps(**name));
+        if strangers.clone().count() < STRANGERS_MAX {
+            return None;
+        }
+        // Ties go to the lowest number, so that the choice does not hang on the table's order.
+        let silent = strangers.min_by_key(|(name, session)| (session.heard_ns, **name));
+        let name = silent.map(|(name, _)| *name)?;
+        self.sessions.remove(&name);
+        self.tags.retain(|_, (session, _)| *session != name);
+        Some(name)
     }
 
     /// Moves the window of recognised numbers so that it ends at `end`.
@@ -320,33 +331,46 @@ mod tests {
     use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
-    fn deliver(
-        sessions: &mut ReceivingSessions,
-        bob: &Identity,
-        half: Sealed,
-    ) -> Option<SessionNumber> {
+    fn half(sealed: Sealed) -> Half {
         let Sealed::SessionStart {
             half,
+            epoch,
             session,
             ephemeral,
             ciphertext,
-        } = half
+        } = sealed
         else {
             panic!("not a session start");
         };
-        sessions.start(bob, (session, half), ephemeral, ciphertext, 0)
+        Half {
+            half,
+            epoch,
+            session,
+            ephemeral,
+            ciphertext,
+        }
+    }
+
+    fn deliver(
+        sessions: &mut ReceivingSessions,
+        bob: &Identity,
+        sealed: Sealed,
+    ) -> Option<SessionNumber> {
+        let halves = sessions.pair(half(sealed))?;
+        let started = sessions.start(bob, &halves, &|_| false, 0);
+        started.map(|(name, _)| name)
     }
 
     fn pair(seed: u64) -> (ChaCha20Rng, Identity, SendingSession) {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let bob = Identity::generate(&mut rng);
-        let sending = SendingSession::start(bob.x25519(), bob.kem_public(), &mut rng).unwrap();
+        let sending = SendingSession::start(bob.x25519(), bob.kem_public(), 7, &mut rng).unwrap();
         (rng, bob, sending)
     }
 
     #[test]
     fn the_halves_of_a_session_start_come_in_any_order_and_repeatedly() {
-        for order in [[0, 1, 1, 0], [1, 1, 0, 1], [0, 0, 1, 1]] {
+        for order in [&[0, 1][..], &[1, 0], &[0, 0, 1], &[1, 1, 0]] {
             let (_, bob, mut sending) = pair(4);
             let mut sessions = ReceivingSessions::default();
             let started = order
@@ -358,6 +382,17 @@ mod tests {
             let (_, seen, content) = sessions.open(&body, 1).expect("it opens");
             assert_eq!((seen, content[0]), (number, 9));
         }
+    }
+
+    #[test]
+    fn halves_of_two_epochs_make_no_session() {
+        let (_, bob, sending) = pair(10);
+        let mut sessions = ReceivingSessions::default();
+        deliver(&mut sessions, &bob, sending.half(0));
+        let mut late = half(sending.half(1));
+        late.epoch += 1;
+        assert!(sessions.pair(late).is_none());
+        assert!(deliver(&mut sessions, &bob, sending.half(1)).is_some());
     }
 
     #[test]
@@ -392,23 +427,34 @@ mod tests {
     }
 
     #[test]
-    fn many_sessions_make_room_by_forgetting_the_most_silent() {
-        let (mut rng, bob, mut first) = pair(7);
+    fn many_sessions_make_room_by_forgetting_the_most_silent_that_nothing_is_kept_for() {
+        let (mut rng, bob, mut kept) = pair(7);
         let mut sessions = ReceivingSessions::default();
-        deliver(&mut sessions, &bob, first.half(0));
-        deliver(&mut sessions, &bob, first.half(1));
-        for _ in 0..SESSIONS_MAX {
-            let next = SendingSession::start(bob.x25519(), bob.kem_public(), &mut rng).unwrap();
-            deliver(&mut sessions, &bob, next.half(0));
-            deliver(&mut sessions, &bob, next.half(1));
-        }
-        assert!(
-            sessions
-                .open(&first.seal(&[0; CONTENT_BYTES]).1, 1)
-                .is_none()
-        );
-        assert_eq!(sessions.sessions.len(), SESSIONS_MAX);
-        assert_eq!(sessions.tags.len() as u64, AHEAD * SESSIONS_MAX as u64);
+        let start = |sessions: &mut ReceivingSessions, sending: &SendingSession| {
+            sessions.pair(half(sending.half(0)));
+            let halves = sessions.pair(half(sending.half(1))).unwrap();
+            sessions.start(&bob, &halves, &|name| name == 0, 0).unwrap()
+        };
+        assert_eq!(start(&mut sessions, &kept), (0, None));
+        let mut strangers: Vec<_> = (0..STRANGERS_MAX as u64 + 10)
+            .map(|number| {
+                let next =
+                    SendingSession::start(bob.x25519(), bob.kem_public(), 7, &mut rng).unwrap();
+                let gone = (number + 1).checked_sub(STRANGERS_MAX as u64);
+                let gone = gone.filter(|gone| *gone > 0);
+                assert_eq!(start(&mut sessions, &next), (number + 1, gone));
+                next
+            })
+            .collect();
+        let mut opens = |sending: &mut SendingSession| {
+            let body = sending.seal(&[0; CONTENT_BYTES]).1;
+            sessions.open(&body, 1).is_some()
+        };
+        assert!(opens(&mut kept));
+        assert!(!opens(&mut strangers[9]));
+        assert!(opens(&mut strangers[10]));
+        assert_eq!(sessions.sessions.len(), STRANGERS_MAX + 1);
+        assert!(sessions.tags.len() as u64 <= AHEAD * (STRANGERS_MAX as u64 + 1));
     }
 
     #[test]
@@ -418,7 +464,7 @@ mod tests {
         deliver(&mut sessions, &bob, first.half(0));
         let mut last = None;
         for _ in 0..HALVES_MAX {
-            let next = SendingSession::start(bob.x25519(), bob.kem_public(), &mut rng).unwrap();
+            let next = SendingSession::start(bob.x25519(), bob.kem_public(), 7, &mut rng).unwrap();
             deliver(&mut sessions, &bob, next.half(0));
             last = Some(next);
         }

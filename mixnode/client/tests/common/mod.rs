@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::mpsc::Sender;
 
 use authority::Authority;
 use directory::{
@@ -21,7 +22,7 @@ pub const GENESIS_MS: u64 = 1_800_000_000_000;
 const LINK_DELAY_NS: u64 = 200_000;
 const QUEUE_MAX: usize = 512;
 
-type Boxed = Box<[u8; DATAGRAM_BYTES]>;
+pub type Boxed = Box<[u8; DATAGRAM_BYTES]>;
 
 mod gateway;
 
@@ -33,6 +34,8 @@ pub struct Conditions {
     pub mean_delay_us: u32,
     pub rate_pps: u32,
     pub epoch_ms: u64,
+    /// The Unix time at which this network's clock starts.
+    pub genesis_ms: u64,
 }
 
 impl Default for Conditions {
@@ -43,6 +46,7 @@ impl Default for Conditions {
             mean_delay_us: 20_000,
             rate_pps: 100,
             epoch_ms: 1_200_000,
+            genesis_ms: GENESIS_MS,
         }
     }
 }
@@ -68,6 +72,8 @@ enum Happening {
 /// A client and what was seen of it.
 pub struct Seat {
     pub client: Option<Client>,
+    /// Takes what arrives for a client that is not of this network's clock.
+    pub outside: Option<Sender<Boxed>>,
     run: u32,
     pub events: Vec<Event>,
     /// Departures on the wire, ns.
@@ -99,7 +105,7 @@ impl Network {
     pub fn new(seed: u64, conditions: Conditions) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let parameters = Parameters {
-            genesis_unix_ms: GENESIS_MS,
+            genesis_unix_ms: conditions.genesis_ms,
             epoch_ms: conditions.epoch_ms,
             mean_delay_us: conditions.mean_delay_us,
             client_rate_pps: conditions.rate_pps,
@@ -149,7 +155,7 @@ impl Network {
             capacity_pps: 1_000,
             vrf_key: [node; 32],
             vrf_proof: None,
-            published_unix_ms: GENESIS_MS,
+            published_unix_ms: self.conditions.genesis_ms,
         });
         if role == Role::Gateway {
             self.gateways.insert(
@@ -170,7 +176,7 @@ impl Network {
     }
 
     pub fn unix_ms(&self) -> u64 {
-        GENESIS_MS + self.now_ns / 1_000_000
+        self.conditions.genesis_ms + self.now_ns / 1_000_000
     }
 
     /// The signed document of an epoch.
@@ -211,15 +217,29 @@ impl Network {
 
     /// Seats a client; the number names it.
     pub fn join(&mut self, client: Client) -> usize {
-        let seat = self.seats.len();
+        let seat = self.seat(None);
+        self.restart(seat, client);
+        seat
+    }
+
+    /// A seat for a client elsewhere, whose datagrams come by [`Network::arrives`].
+    #[allow(dead_code)]
+    pub fn seat(&mut self, outside: Option<Sender<Boxed>>) -> usize {
         self.seats.push(Seat {
             client: None,
+            outside,
             run: 0,
             events: Vec::new(),
             departures: Vec::new(),
         });
-        self.restart(seat, client);
-        seat
+        self.seats.len() - 1
+    }
+
+    /// A datagram of a client elsewhere arrives at its gateway.
+    #[allow(dead_code)]
+    pub fn arrives(&mut self, gateway: usize, seat: usize, datagram: Boxed) {
+        let identity = self.gateway(gateway);
+        self.at_gateway(&identity, seat, datagram);
     }
 
     /// The client dies: nothing of it is left but its storage.
@@ -300,6 +320,9 @@ impl Network {
             Happening::ToClient(seat, mut datagram) => {
                 if let Some(client) = self.seats[seat].client.as_mut() {
                     client.receive(now_ns, &mut datagram);
+                } else if let Some(outside) = &self.seats[seat].outside {
+                    let _ = outside.send(datagram);
+                    return;
                 }
                 self.collect(seat);
             }

@@ -5,9 +5,12 @@ use rand_core::{Rng, SeedableRng};
 use sphinx::SURB_BYTES;
 
 use super::*;
+use crate::carrier::Reply;
 use crate::store::MemoryStorage;
-use crate::transfer::content::write_content;
-use crate::transfer::session::{CONTENT_BYTES, SendingSession};
+use crate::transfer::content::{Answer, write_content};
+use crate::transfer::session::{CONTENT_BYTES, STRANGERS_MAX, SendingSession};
+
+const EPOCH: u32 = 7;
 
 /// A recipient, and a sender's end of a session with it.
 struct Bob {
@@ -20,9 +23,12 @@ struct Bob {
 impl Bob {
     fn new(seed: u64, file_bytes_max: u64) -> Bob {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let storage = Box::new(MemoryStorage::new(file_bytes_max));
+        let mut incoming = Incoming::new(storage, 1_000);
+        incoming.tick(0, EPOCH);
         Bob {
             identity: Identity::generate(&mut rng),
-            incoming: Incoming::new(Box::new(MemoryStorage::new(file_bytes_max)), 1_000),
+            incoming,
             rng,
             now_ns: 0,
         }
@@ -41,7 +47,7 @@ impl Bob {
     /// A session whose start bob has not seen.
     fn session(&mut self) -> SendingSession {
         let (x25519, kem) = (self.identity.x25519(), self.identity.kem_public());
-        SendingSession::start(x25519, kem, &mut self.rng).unwrap()
+        SendingSession::start(x25519, kem, EPOCH, &mut self.rng).unwrap()
     }
 
     fn start(&mut self, session: &SendingSession) {
@@ -67,7 +73,7 @@ impl Bob {
     }
 
     fn open_files(&self) -> usize {
-        let open = |file: &&File| matches!(file, File::Open { .. });
+        let open = |file: &&File| matches!(file, File::Open(_));
         self.incoming.files.values().filter(open).count()
     }
 }
@@ -94,7 +100,11 @@ fn key_requests_beyond_the_queue_are_not_answered() {
     let mut bob = Bob::new(1, 0);
     for _ in 0..KEY_ANSWERS_MAX {
         let surbs = vec![bob.surb(), bob.surb()];
-        bob.take_sealed(&Sealed::KeyRequest { wanted: 3, surbs });
+        bob.take_sealed(&Sealed::KeyRequest {
+            wanted: 3,
+            epoch: EPOCH,
+            surbs,
+        });
     }
     let answers = std::iter::from_fn(|| bob.reply()).count();
     assert_eq!(answers, KEY_ANSWERS_MAX);
@@ -155,10 +165,14 @@ fn chunks_before_their_manifest_are_kept_up_to_a_bound() {
     assert_eq!(bob.peer().early.len(), EARLY_MAX);
     bob.take(&packet(&mut session, &[Field::Manifest(manifest.clone())]));
     assert!(bob.peer().early.is_empty());
-    let Some(File::Open { chunks, .. }) = bob.incoming.files.get(&manifest.transfer) else {
+    let Some(File::Open(open)) = bob.incoming.files.get(&manifest.transfer) else {
         panic!("the file is not open");
     };
-    assert_eq!(chunks.count() as usize, EARLY_MAX, "the others come again");
+    assert_eq!(
+        open.chunks.count() as usize,
+        EARLY_MAX,
+        "the others come again"
+    );
 }
 
 #[test]
@@ -168,6 +182,7 @@ fn of_many_open_files_the_most_silent_is_let_go_and_comes_back_with_its_manifest
     bob.start(&session);
     for number in 0..=FILES_OPEN_MAX as u32 {
         let manifest = manifest(number, 1);
+        bob.now_ns += PAUSE_NS;
         bob.take(&packet(&mut session, &[Field::Manifest(manifest)]));
     }
     let first = manifest(0, 1);
@@ -185,6 +200,7 @@ fn files_that_are_over_are_remembered_up_to_a_bound() {
     let mut session = bob.session();
     bob.start(&session);
     for number in 0..FILES_OVER_MAX as u32 + 100 {
+        bob.now_ns += PAUSE_NS;
         bob.take(&packet(
             &mut session,
             &[Field::Manifest(manifest(number, 1))],
@@ -194,13 +210,222 @@ fn files_that_are_over_are_remembered_up_to_a_bound() {
     assert_eq!(bob.incoming.files.len(), FILES_OVER_MAX + 1);
 }
 
+/// A second of nothing: manifests may come again.
+const PAUSE_NS: u64 = 1_000_000_000;
+
+fn chunk(manifest: &Manifest, index: u32) -> Field {
+    Field::Chunk {
+        transfer: manifest.transfer,
+        index,
+        data: vec![1; CHUNK_BYTES],
+    }
+}
+
 #[test]
-fn answers_are_kept_for_a_bounded_number_of_sessions() {
-    let mut bob = Bob::new(7, 0);
-    for _ in 0..PEERS_MAX + 5 {
+fn sixty_four_anonymous_session_starts_do_not_evict_the_peer_of_a_running_transfer() {
+    let mut bob = Bob::new(7, 1 << 20);
+    let mut alice = bob.session();
+    bob.start(&alice);
+    let manifest = manifest(1, 100 * CHUNK_BYTES as u64);
+    bob.take(&packet(&mut alice, &[Field::Manifest(manifest.clone())]));
+    bob.take(&packet(&mut alice, &[chunk(&manifest, 0)]));
+    for _ in 0..64 {
+        let stranger = bob.session();
+        bob.start(&stranger);
+        assert!(bob.incoming.peers.len() <= STRANGERS_MAX + 1);
+    }
+    let surb = Field::Surb(Box::new(bob.surb()));
+    bob.take(&packet(&mut alice, &[surb, chunk(&manifest, 1)][..1]));
+    bob.take(&packet(&mut alice, &[chunk(&manifest, 1)]));
+    let reply = bob.reply().expect("the sender is answered");
+    let Some(Answer::Ack(ack)) = Answer::decode(&reply.plaintext) else {
+        panic!("no acknowledgement");
+    };
+    assert_eq!((ack.transfer, ack.base), (manifest.transfer, 2));
+}
+
+#[test]
+fn peers_are_bounded_when_sessions_that_made_room_speak_again() {
+    let mut bob = Bob::new(8, 1 << 20);
+    let mut sessions: Vec<SendingSession> = (0..1_001).map(|_| bob.session()).collect();
+    for session in &sessions {
+        bob.start(session);
+    }
+    for session in &mut sessions {
+        let surb = bob.surb();
+        bob.take(&packet(session, &[Field::Surb(Box::new(surb))]));
+        assert!(bob.incoming.peers.len() <= STRANGERS_MAX);
+    }
+    assert_eq!(bob.incoming.peers.len(), STRANGERS_MAX);
+}
+
+#[test]
+fn as_many_sessions_as_open_files_are_kept_besides_those_of_strangers() {
+    let mut bob = Bob::new(9, 1 << 20);
+    for number in 0..PEERS_MAX as u32 {
+        let mut session = bob.session();
+        bob.start(&session);
+        let manifest = manifest(number, 100 * CHUNK_BYTES as u64);
+        bob.now_ns += PAUSE_NS;
+        let fields = [Field::Manifest(manifest.clone())];
+        bob.take(&packet(&mut session, &fields));
+        bob.take(&packet(&mut session, &[chunk(&manifest, 0)]));
+    }
+    for _ in 0..PEERS_MAX {
         let session = bob.session();
         bob.start(&session);
-        assert!(bob.incoming.peers.len() <= PEERS_MAX);
     }
+    assert_eq!(bob.open_files(), FILES_OPEN_MAX);
     assert_eq!(bob.incoming.peers.len(), PEERS_MAX);
+}
+
+#[test]
+fn a_session_with_reply_blocks_and_no_transfer_does_not_starve_acknowledgements() {
+    let mut bob = Bob::new(10, 1 << 20);
+    let mut hostile = bob.session();
+    bob.start(&hostile);
+    for _ in 0..SURBS_MAX {
+        let surb = Field::Surb(Box::new(bob.surb()));
+        bob.take(&packet(&mut hostile, &[surb]));
+    }
+    let mut alice = bob.session();
+    bob.start(&alice);
+    let manifest = manifest(1, 100 * CHUNK_BYTES as u64);
+    let surb = Field::Surb(Box::new(bob.surb()));
+    bob.take(&packet(&mut alice, &[Field::Manifest(manifest), surb]));
+    assert!(bob.reply().is_some(), "the very next answer is alice's");
+    assert!(bob.reply().is_none(), "nothing is owed to the other");
+}
+
+#[test]
+fn one_whose_reply_blocks_can_not_travel_keeps_nobody_behind_it_waiting() {
+    let mut bob = Bob::new(11, 1 << 20);
+    let mut blocks = Vec::new();
+    for number in 0..2 {
+        let mut session = bob.session();
+        bob.start(&session);
+        let block = bob.surb();
+        blocks.push(block);
+        let fields = [
+            Field::Manifest(manifest(number, 100)),
+            Field::Surb(Box::new(block)),
+        ];
+        bob.take(&packet(&mut session, &fields));
+    }
+    let later_ns = bob.now_ns + PAUSE_NS;
+    let dead = |surb: &Surb| *surb.as_bytes() != blocks[0];
+    let reply = bob.incoming.next_reply(&bob.identity, later_ns, &dead);
+    assert_eq!(reply.unwrap().surb.as_bytes(), &blocks[1]);
+}
+
+#[test]
+fn manifests_of_new_files_are_looked_at_at_a_bounded_rate() {
+    let mut bob = Bob::new(12, 1 << 20);
+    let mut session = bob.session();
+    bob.start(&session);
+    for number in 0..1_000 {
+        bob.take(&packet(
+            &mut session,
+            &[Field::Manifest(manifest(number, 1))],
+        ));
+    }
+    assert_eq!(bob.incoming.files.len() as u32, MANIFESTS.0);
+    bob.now_ns += 2 * MANIFESTS.1;
+    for number in 2_000..2_100 {
+        bob.take(&packet(
+            &mut session,
+            &[Field::Manifest(manifest(number, 1))],
+        ));
+    }
+    let last = manifest(2_001, 1).transfer;
+    assert!(bob.incoming.files.contains_key(&last));
+    assert!(
+        !bob.incoming
+            .files
+            .contains_key(&manifest(2_002, 1).transfer)
+    );
+}
+
+/// The same recipient, killed and started again.
+fn restarted(bob: Bob, file_bytes_max: u64) -> Bob {
+    let mut storage = MemoryStorage::new(file_bytes_max);
+    let mut before = bob.incoming;
+    for (epoch, mark) in before.storage.remembered() {
+        storage.remember(epoch, &mark).unwrap();
+    }
+    let mut incoming = Incoming::new(Box::new(storage), 1_000);
+    incoming.tick(bob.now_ns, EPOCH);
+    Bob { incoming, ..bob }
+}
+
+#[test]
+fn a_key_request_that_is_delivered_again_is_answered_once_across_restarts_and_epochs() {
+    let mut bob = Bob::new(13, 0);
+    let surbs = vec![bob.surb(), bob.surb()];
+    let request = Sealed::KeyRequest {
+        wanted: 3,
+        epoch: EPOCH,
+        surbs,
+    };
+    let body = request.seal(bob.identity.x25519(), &mut bob.rng).unwrap();
+    for answers in [2, 0] {
+        bob.take(&body);
+        assert_eq!(std::iter::from_fn(|| bob.reply()).count(), answers);
+    }
+    let mut bob = restarted(bob, 0);
+    for epoch in [EPOCH, EPOCH + 1, EPOCH + 2, EPOCH + 9] {
+        bob.incoming.tick(bob.now_ns, epoch);
+        bob.take(&body);
+        assert!(bob.reply().is_none(), "answered again in epoch {epoch}");
+    }
+}
+
+#[test]
+fn a_session_that_is_played_again_starts_no_second_time() {
+    let mut bob = Bob::new(14, 1 << 20);
+    let mut alice = bob.session();
+    let surb = Field::Surb(Box::new(bob.surb()));
+    let fields = [Field::Manifest(manifest(1, 100)), surb];
+    let halves = |bob: &mut Bob| {
+        [0, 1].map(|half| {
+            let sealed = alice.half(half);
+            sealed.seal(bob.identity.x25519(), &mut bob.rng).unwrap()
+        })
+    };
+    // The sender itself says both halves twice, in new bodies.
+    let (first, second) = (halves(&mut bob), halves(&mut bob));
+    let data = packet(&mut alice, &fields);
+    let recorded: Vec<_> = first.into_iter().chain(second).chain([data]).collect();
+    recorded.iter().for_each(|body| bob.take(body));
+    assert!(bob.reply().is_some());
+    let plays = |bob: &mut Bob| {
+        recorded.iter().for_each(|body| bob.take(body));
+        bob.reply().is_some()
+    };
+    assert!(!plays(&mut bob), "at once");
+    for _ in 0..65 {
+        let other = bob.session();
+        bob.start(&other);
+    }
+    assert!(!plays(&mut bob), "after 64 further sessions");
+    let mut bob = restarted(bob, 1 << 20);
+    assert!(!plays(&mut bob), "after a restart");
+    bob.incoming.tick(bob.now_ns, EPOCH + 1);
+    assert!(!plays(&mut bob), "in the next epoch");
+    bob.incoming.tick(bob.now_ns, EPOCH + 2);
+    assert!(!plays(&mut bob), "in the epoch after it");
+}
+
+#[test]
+fn what_names_an_epoch_far_from_now_is_not_taken() {
+    for (epoch, taken) in [(5, false), (6, true), (7, true), (8, true), (9, false)] {
+        let mut bob = Bob::new(15, 0);
+        let surbs = vec![bob.surb()];
+        bob.take_sealed(&Sealed::KeyRequest {
+            wanted: 1,
+            epoch,
+            surbs,
+        });
+        assert_eq!(bob.reply().is_some(), taken, "epoch {epoch}");
+    }
 }

@@ -33,7 +33,7 @@ fn slots(outgoing: &mut Outgoing, rng: &mut ChaCha20Rng, from_ms: u64, count: u6
         Some(surbs)
     };
     (from_ms..from_ms + count)
-        .filter(|at_ms| outgoing.next(at_ms * MS, &mut surbs, rng).is_some())
+        .filter(|at_ms| outgoing.next((at_ms * MS, 7), &mut surbs, rng).is_some())
         .count()
 }
 
@@ -44,6 +44,7 @@ fn ack(outgoing: &Outgoing, base: u32) -> Ack {
         generation: 0,
         base,
         highest: 0,
+        received: 0,
         bitmap: Vec::new(),
     }
 }
@@ -56,11 +57,11 @@ fn a_silent_recipient_gets_a_bounded_number_of_chunks_and_then_probes_alone() {
     assert_eq!(outgoing.phase, Phase::Waiting);
     assert_eq!(outgoing.early, UNCONFIRMED_MAX);
     assert_eq!(outgoing.next_new, UNCONFIRMED_MAX);
-    // Probes alone: rounds of six packets, the longest pauses between them.
+    // Probes alone: rounds of forty-eight packets, the longest pauses between them.
     let pause_ns = (outgoing.trip.timeout_ns() * 9 / 2).min(4_000 * MS);
     let rounds = (60_000 * MS).div_ceil(pause_ns) as usize;
     let probes = slots(&mut outgoing, rng, 60_000, 60_000);
-    assert!((6..=6 * (rounds + 1)).contains(&probes), "{probes}");
+    assert!((48..=48 * (rounds + 1)).contains(&probes), "{probes}");
 }
 
 #[test]

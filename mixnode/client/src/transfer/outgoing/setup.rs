@@ -23,18 +23,23 @@ pub(super) enum Setup {
 impl Outgoing {
     pub(super) fn next_key_request<R: CryptoRng + ?Sized>(
         &mut self,
-        now_ns: u64,
+        (now_ns, epoch): (u64, u32),
         surbs: SurbMaker<'_>,
         rng: &mut R,
     ) -> Option<[u8; BODY_BYTES]> {
-        if now_ns < self.probe_ns {
-            return None;
+        if now_ns >= self.probe_ns {
+            self.requests = self.copies();
+            self.back_off(now_ns);
         }
+        self.requests = self.requests.checked_sub(1)?;
         let missing = |half: usize| u8::from(self.key_halves[half].is_none());
         let wanted = missing(0) | missing(1) << 1;
         let surbs = surbs(Purpose::Key, wanted.count_ones() as usize)?;
-        let request = Sealed::KeyRequest { wanted, surbs };
-        self.back_off(now_ns);
+        let request = Sealed::KeyRequest {
+            wanted,
+            epoch,
+            surbs,
+        };
         self.seal_to_recipient(&request, rng)
     }
 
@@ -84,9 +89,19 @@ impl Outgoing {
         (self.tries, self.probe_ns) = (0, 0);
     }
 
-    pub(super) fn start_session<R: CryptoRng + ?Sized>(&mut self, rng: &mut R) -> Option<()> {
+    /// How often to say the same in one round of trying: after each failure twice as often, for where much is lost
+    /// a question and its answer hardly ever get through both.
+    fn copies(&self) -> usize {
+        1 << self.tries.min(4)
+    }
+
+    pub(super) fn start_session<R: CryptoRng + ?Sized>(
+        &mut self,
+        epoch: u32,
+        rng: &mut R,
+    ) -> Option<()> {
         let key = self.key.as_ref()?;
-        let Some(session) = SendingSession::start(&self.address.x25519, key, rng) else {
+        let Some(session) = SendingSession::start(&self.address.x25519, key, epoch, rng) else {
             self.phase = Phase::Failed(Failure::BadKey);
             return None;
         };
@@ -94,6 +109,7 @@ impl Outgoing {
         self.serial += 1;
         self.departures.clear();
         self.departures_from = 0;
+        self.losses.restart();
         // Nobody will acknowledge what went out under the old session.
         let unanswered: Vec<u32> = self.in_flight.keys().copied().collect();
         self.lost.extend(unanswered);
@@ -105,18 +121,18 @@ impl Outgoing {
 
     pub(super) fn next_while_waiting<R: CryptoRng + ?Sized>(
         &mut self,
-        now_ns: u64,
+        (now_ns, epoch): (u64, u32),
         surbs: SurbMaker<'_>,
         rng: &mut R,
     ) -> Option<[u8; BODY_BYTES]> {
         if self.setup.is_empty() && now_ns >= self.probe_ns {
-            if self.tries > 0 && self.tries.is_multiple_of(PROBES_A_SESSION) {
-                self.start_session(rng)?;
+            let tried = self.tries > 0 && self.tries.is_multiple_of(PROBES_A_SESSION);
+            // A start is taken in its epoch: halves of an older session would be in vain.
+            if tried || self.session.as_ref()?.epoch() != epoch {
+                self.start_session(epoch, rng)?;
             }
-            // After a failure everything goes twice: a path through a dead mix should not cost a round.
             let once = [Setup::Half(0), Setup::Half(1), Setup::Intro];
-            let copies = if self.tries > 0 { 2 } else { 1 };
-            self.setup = once.repeat(copies).into();
+            self.setup = once.repeat(self.copies()).into();
             self.back_off(now_ns);
         }
         match self.setup.pop_front() {
@@ -131,5 +147,18 @@ impl Outgoing {
             }
             None => None,
         }
+    }
+
+    /// The recipient can't store the file now: asks from time to time.
+    pub(super) fn next_while_paused(
+        &mut self,
+        now_ns: u64,
+        surbs: SurbMaker<'_>,
+    ) -> Option<[u8; BODY_BYTES]> {
+        if now_ns < self.probe_ns {
+            return None;
+        }
+        self.back_off(now_ns);
+        self.send_intro(now_ns, surbs)
     }
 }

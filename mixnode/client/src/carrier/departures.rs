@@ -1,0 +1,306 @@
+//! What leaves, and when.
+//!
+//! A slot is nobody's business but the clock's. [`Departures`] owns the Poisson process, the sending half of the link
+//! and what lies ready, and [`Departures::depart`] seals the next of it and nothing else: in a running client on a
+//! thread of its own, in a simulation on the only one, with the same slots in both. Everything that takes time (disk,
+//! handshakes, opening, wrapping) happens elsewhere and is told here as a [`Supply`]. When the rest of the client is
+//! too busy to supply, a reserve of drop cover fills in, and after it cover of the link, so that no packet from
+//! outside and no disk moves, bunches or skips a slot. The reserve is drop cover, for loops would come back, and the
+//! gateway would count more deliveries whenever somebody keeps the client busy.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use link::{DATAGRAM_BYTES, SealJob, SendSession};
+use rand_chacha::ChaCha20Rng;
+
+use super::attachment::Frame;
+use super::unit;
+
+/// A client that overslept (a suspended laptop) does not make up for more than this.
+const BEHIND_MAX_NS: u64 = 1_000_000_000;
+/// Frames that lie ready at most; more are thrown away.
+const READY_MAX: usize = 32;
+/// Frames of the reserve at most; more are thrown away.
+pub(super) const RESERVE_MAX: usize = 1_024;
+
+/// What the rest of the client has made for the slots to come.
+pub(crate) enum Supply {
+    /// Where the gateway is.
+    To(SocketAddr),
+    /// The newest session: from now on everything is sealed under it.
+    Link(SendSession),
+    /// A handshake's first message, for the next slot.
+    Handshake(Box<[u8; DATAGRAM_BYTES]>),
+    /// What the next free slot holds.
+    Ready(Timed),
+    /// Drop cover for slots for which nothing is ready.
+    Reserve(Timed),
+    /// The epoch has turned: what was supplied before is of the old one.
+    Turn,
+}
+
+/// A frame that nobody sends from a time on, for then its epoch is over.
+pub(crate) struct Timed {
+    pub(super) frame: Frame,
+    pub(super) until_ns: u64,
+}
+
+/// What has become of the supplies, counted since the start. What was thrown away is gone too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) handshakes: u64,
+    pub(crate) ready: u64,
+    pub(crate) reserve: u64,
+    /// Of the reserve, what was sent.
+    pub(crate) reserve_sent: u64,
+    /// Datagrams sent.
+    pub(crate) datagrams: u64,
+}
+
+/// The Poisson process, and what lies ready for it.
+pub(crate) struct Departures {
+    rate_pps: f64,
+    slots: ChaCha20Rng,
+    slot_ns: u64,
+    to: Option<SocketAddr>,
+    link: Option<SendSession>,
+    handshake: Option<Box<[u8; DATAGRAM_BYTES]>>,
+    ready: VecDeque<Timed>,
+    reserve: VecDeque<Timed>,
+    gone: Gone,
+}
+
+impl Departures {
+    /// Starts the process at `now_ns`; its times hang on `slots` and the rate alone.
+    pub(super) fn new(mut slots: ChaCha20Rng, rate_pps: f64, now_ns: u64) -> Self {
+        let slot_ns = now_ns + gap_ns(&mut slots, rate_pps);
+        Self {
+            rate_pps,
+            slots,
+            slot_ns,
+            to: None,
+            link: None,
+            handshake: None,
+            ready: VecDeque::with_capacity(READY_MAX),
+            reserve: VecDeque::with_capacity(RESERVE_MAX),
+            gone: Gone::default(),
+        }
+    }
+
+    /// When the next slot is.
+    pub(crate) fn slot_ns(&self) -> u64 {
+        self.slot_ns
+    }
+
+    /// What has become of the supplies.
+    pub(crate) fn gone(&self) -> Gone {
+        self.gone
+    }
+
+    /// Takes what was made elsewhere.
+    pub(crate) fn take(&mut self, supply: Supply) {
+        match supply {
+            Supply::To(address) => self.to = Some(address),
+            Supply::Link(session) => self.link = Some(session),
+            Supply::Handshake(datagram) => {
+                self.gone.handshakes += u64::from(self.handshake.is_some());
+                self.handshake = Some(datagram);
+            }
+            Supply::Ready(timed) if self.ready.len() < READY_MAX => self.ready.push_back(timed),
+            Supply::Ready(_) => self.gone.ready += 1,
+            Supply::Reserve(timed) if self.reserve.len() < RESERVE_MAX => {
+                self.reserve.push_back(timed);
+            }
+            Supply::Reserve(_) => self.gone.reserve += 1,
+            Supply::Turn => {
+                self.gone.ready += self.ready.len() as u64;
+                self.gone.reserve += self.reserve.len() as u64;
+                self.ready.clear();
+                self.reserve.clear();
+            }
+        }
+    }
+
+    /// Fills the slot if its time has come: where to send which datagram. A slot without one (no gateway known, no
+    /// session yet) passes.
+    pub(crate) fn depart(&mut self, now_ns: u64) -> Option<(SocketAddr, [u8; DATAGRAM_BYTES])> {
+        if now_ns < self.slot_ns {
+            return None;
+        }
+        let from_ns = self.slot_ns.max(now_ns.saturating_sub(BEHIND_MAX_NS));
+        self.slot_ns = from_ns + gap_ns(&mut self.slots, self.rate_pps);
+        let to = self.to?;
+        let datagram = match self.handshake.take() {
+            Some(datagram) => {
+                self.gone.handshakes += 1;
+                *datagram
+            }
+            None => self.seal_next(now_ns)?,
+        };
+        self.gone.datagrams += 1;
+        Some((to, datagram))
+    }
+
+    fn seal_next(&mut self, now_ns: u64) -> Option<[u8; DATAGRAM_BYTES]> {
+        let link = self.link.as_mut()?;
+        if link.expired(now_ns) {
+            return None;
+        }
+        let counter = link.next_counter()?;
+        let frame = match next_of(&mut self.ready, &mut self.gone.ready, now_ns) {
+            Some(frame) => frame,
+            None => match next_of(&mut self.reserve, &mut self.gone.reserve, now_ns) {
+                Some(frame) => {
+                    self.gone.reserve_sent += 1;
+                    frame
+                }
+                None => Frame::cover(),
+            },
+        };
+        let mut datagram = [0; DATAGRAM_BYTES];
+        datagram[link::CONTENT_OFFSET..link::CONTENT_OFFSET + link::CONTENT_BYTES]
+            .copy_from_slice(&frame.content[..]);
+        link::seal_batch(&mut [SealJob {
+            session: link.key(),
+            counter,
+            kind: frame.kind,
+            epoch: frame.epoch,
+            datagram: &mut datagram,
+        }]);
+        Some(datagram)
+    }
+}
+
+/// The first of a queue whose time is not over.
+fn next_of(queue: &mut VecDeque<Timed>, gone: &mut u64, now_ns: u64) -> Option<Frame> {
+    loop {
+        let timed = queue.pop_front()?;
+        *gone += 1;
+        if now_ns < timed.until_ns {
+            return Some(timed.frame);
+        }
+    }
+}
+
+/// An exponential gap between two slots.
+fn gap_ns(rng: &mut ChaCha20Rng, rate_pps: f64) -> u64 {
+    (-unit(rng).ln() * 1e9 / rate_pps) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use link::{Arrival, ClientKeys, Initiator, LinkKeys, Responder, Response, TimestampSource};
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    const RATE_PPS: f64 = 200.0;
+
+    /// The sending half of a session.
+    fn session(rng: &mut ChaCha20Rng) -> SendSession {
+        let (mailbox, gateway) = (ClientKeys::generate(rng), LinkKeys::generate(rng));
+        let timestamp = TimestampSource::default().next(1);
+        let remote = gateway.public();
+        let started = Initiator::start(&mailbox, &remote, 1, timestamp, None, rng);
+        let (_, initiation) = started.expect("sound keys");
+        let arrival = Arrival {
+            source: ([127, 0, 0, 1], 1).into(),
+            unix_ms: 1,
+            now_ns: 0,
+            under_load: false,
+        };
+        let response = Responder::new(gateway).respond(&initiation, &arrival, 2, rng);
+        let Ok(Response::Accepted { session, .. }) = response else {
+            panic!("no session");
+        };
+        session.send
+    }
+
+    fn departures(rng: &mut ChaCha20Rng) -> Departures {
+        let mut departures = Departures::new(ChaCha20Rng::seed_from_u64(7), RATE_PPS, 0);
+        departures.take(Supply::To(([127, 0, 0, 1], 9).into()));
+        departures.take(Supply::Link(session(rng)));
+        departures
+    }
+
+    fn timed(until_ns: u64) -> Timed {
+        Timed {
+            frame: Frame::sphinx([3; sphinx::PACKET_BYTES], 1),
+            until_ns,
+        }
+    }
+
+    #[test]
+    fn a_client_that_is_kept_busy_departs_in_every_slot_at_its_time_from_reserve_and_link_cover() {
+        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        let (mut busy, mut idle) = (departures(rng), departures(rng));
+        for _ in 0..20 {
+            busy.take(Supply::Reserve(timed(u64::MAX)));
+        }
+        let mut slots = Vec::new();
+        for _ in 0..50 {
+            idle.take(Supply::Ready(timed(u64::MAX)));
+            assert_eq!(busy.slot_ns(), idle.slot_ns());
+            let now_ns = busy.slot_ns();
+            assert!(busy.depart(now_ns - 1).is_none());
+            let sent = [busy.depart(now_ns), idle.depart(now_ns)];
+            slots.push(sent.map(|sent| sent.is_some()));
+        }
+        assert_eq!(slots, [[true; 2]; 50]);
+        let gone = busy.gone();
+        assert_eq!((gone.reserve_sent, gone.datagrams), (20, 50));
+        assert_eq!(idle.gone().ready, 50);
+    }
+
+    #[test]
+    fn nothing_of_an_epoch_leaves_after_it_whether_or_not_anybody_tells_of_the_turn() {
+        let rng = &mut ChaCha20Rng::seed_from_u64(2);
+        let mut departures = departures(rng);
+        for _ in 0..4 {
+            departures.take(Supply::Ready(timed(1)));
+            departures.take(Supply::Reserve(timed(1)));
+        }
+        let now_ns = departures.slot_ns();
+        assert!(departures.depart(now_ns).is_some(), "cover of the link");
+        let gone = departures.gone();
+        assert_eq!((gone.ready, gone.reserve, gone.reserve_sent), (4, 4, 0));
+        departures.take(Supply::Ready(timed(u64::MAX)));
+        departures.take(Supply::Reserve(timed(u64::MAX)));
+        departures.take(Supply::Turn);
+        let now_ns = departures.slot_ns();
+        assert!(departures.depart(now_ns).is_some(), "cover of the link");
+        let gone = departures.gone();
+        assert_eq!((gone.ready, gone.reserve, gone.reserve_sent), (5, 5, 0));
+    }
+
+    #[test]
+    fn supplies_beyond_the_bounds_are_thrown_away() {
+        let rng = &mut ChaCha20Rng::seed_from_u64(3);
+        let mut departures = departures(rng);
+        for _ in 0..READY_MAX + 3 {
+            departures.take(Supply::Ready(timed(u64::MAX)));
+        }
+        for _ in 0..RESERVE_MAX + 5 {
+            departures.take(Supply::Reserve(timed(u64::MAX)));
+        }
+        let gone = departures.gone();
+        assert_eq!((gone.ready, gone.reserve), (3, 5));
+        assert_eq!(departures.ready.len(), READY_MAX);
+        assert_eq!(departures.reserve.len(), RESERVE_MAX);
+    }
+
+    #[test]
+    fn a_handshake_takes_the_next_slot_and_what_was_ready_the_one_after() {
+        let rng = &mut ChaCha20Rng::seed_from_u64(4);
+        let mut departures = departures(rng);
+        departures.take(Supply::Ready(timed(u64::MAX)));
+        departures.take(Supply::Handshake(Box::new([5; DATAGRAM_BYTES])));
+        let now_ns = departures.slot_ns();
+        assert_eq!(departures.depart(now_ns).map(|sent| sent.1[9]), Some(5));
+        assert_eq!(departures.gone().ready, 0);
+        let now_ns = departures.slot_ns();
+        assert!(departures.depart(now_ns).is_some());
+        assert_eq!(departures.gone().ready, 1);
+    }
+}

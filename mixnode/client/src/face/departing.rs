@@ -1,0 +1,196 @@
+//! The departure thread: waits for the slots, seals, sends, and does nothing else.
+//!
+//! The rest of the client hands it what it has made through a bounded queue, which the thread empties at each slot
+//! without ever waiting for it. It tells what became of it in counters, and wakes the other thread.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::carrier::{Departures, Gone, Supply};
+use crate::client::Client;
+
+/// Supplies on the way; what finds no room waits with the client that made it.
+const SUPPLIES_MAX: usize = 64;
+/// The longest sleep, so that a request to stop is seen.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+
+/// [`Gone`], shared.
+#[derive(Default)]
+struct Board {
+    handshakes: AtomicU64,
+    ready: AtomicU64,
+    reserve: AtomicU64,
+    reserve_sent: AtomicU64,
+    datagrams: AtomicU64,
+    /// Why the last datagram did not leave, as the system numbers it; 0: it did.
+    refused: AtomicI32,
+}
+
+impl Board {
+    fn write(&self, gone: Gone) {
+        self.handshakes.store(gone.handshakes, Ordering::Relaxed);
+        self.ready.store(gone.ready, Ordering::Relaxed);
+        self.reserve.store(gone.reserve, Ordering::Relaxed);
+        self.reserve_sent
+            .store(gone.reserve_sent, Ordering::Relaxed);
+        self.datagrams.store(gone.datagrams, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Gone {
+        Gone {
+            handshakes: self.handshakes.load(Ordering::Relaxed),
+            ready: self.ready.load(Ordering::Relaxed),
+            reserve: self.reserve.load(Ordering::Relaxed),
+            reserve_sent: self.reserve_sent.load(Ordering::Relaxed),
+            datagrams: self.datagrams.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The thread as the rest of the client sees it; it ends with this.
+pub(crate) struct Departing {
+    supplies: SyncSender<Supply>,
+    /// What found no room.
+    held: Option<Supply>,
+    board: Arc<Board>,
+    wake: Arc<OwnedFd>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    to: Option<SocketAddr>,
+}
+
+impl Departing {
+    /// Starts the thread, whose clock counts from `started`.
+    pub(crate) fn start(
+        departures: Departures,
+        socket: UdpSocket,
+        started: Instant,
+    ) -> io::Result<Self> {
+        let (supplies, supplied) = sync_channel(SUPPLIES_MAX);
+        let board = Arc::new(Board::default());
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let wake = Arc::new(eventfd(0, flags)?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut clock = Clock {
+            departures,
+            socket,
+            started,
+            supplied,
+            board: Arc::clone(&board),
+            wake: Arc::clone(&wake),
+            stop: Arc::clone(&stop),
+        };
+        let thread = std::thread::Builder::new()
+            .name("departures".to_owned())
+            .spawn(move || clock.run())?;
+        Ok(Self {
+            supplies,
+            held: None,
+            board,
+            wake,
+            stop,
+            thread: Some(thread),
+            to: None,
+        })
+    }
+
+    /// Tells the client what has become of its supplies, and takes over what there is room for.
+    pub(crate) fn exchange(&mut self, client: &mut Client) {
+        client.departed(self.board.read());
+        while let Some(supply) = self.held.take().or_else(|| client.supply()) {
+            if let Supply::To(to) = &supply {
+                self.to = Some(*to);
+            }
+            match self.supplies.try_send(supply) {
+                Ok(()) => {}
+                Err(TrySendError::Full(supply) | TrySendError::Disconnected(supply)) => {
+                    self.held = Some(supply);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Where datagrams go.
+    pub(crate) fn destination(&self) -> Option<SocketAddr> {
+        self.to
+    }
+
+    /// Why the last datagram did not leave.
+    pub(crate) fn refused(&self) -> Option<io::Error> {
+        match self.board.refused.load(Ordering::Relaxed) {
+            0 => None,
+            number => Some(io::Error::from_raw_os_error(number)),
+        }
+    }
+
+    /// Readable after a slot.
+    pub(crate) fn wake(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// The wake-up was seen.
+    pub(crate) fn woken(&self) {
+        let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+    }
+}
+
+impl Drop for Departing {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread has.
+struct Clock {
+    departures: Departures,
+    socket: UdpSocket,
+    started: Instant,
+    supplied: Receiver<Supply>,
+    board: Arc<Board>,
+    wake: Arc<OwnedFd>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Clock {
+    fn run(&mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let now_ns = nanoseconds(self.started);
+            let wait_ns = self.departures.slot_ns().saturating_sub(now_ns);
+            if wait_ns > 0 {
+                std::thread::sleep(Duration::from_nanos(wait_ns).min(SLEEP_MAX));
+                continue;
+            }
+            for supply in self.supplied.try_iter().take(SUPPLIES_MAX) {
+                self.departures.take(supply);
+            }
+            if let Some((to, datagram)) = self.departures.depart(now_ns) {
+                // A datagram that can't leave is a lost one.
+                let refused = self.socket.send_to(&datagram, to).err();
+                let number = refused.and_then(|error| error.raw_os_error());
+                self.board
+                    .refused
+                    .store(number.unwrap_or(0), Ordering::Relaxed);
+            }
+            self.board.write(self.departures.gone());
+            // Fails only when nobody has looked for 2^64 slots.
+            let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// Since then.
+pub(crate) fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}

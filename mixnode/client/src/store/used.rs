@@ -1,0 +1,99 @@
+//! Marks of what was used, a file an epoch: 8 bytes each, appended before what they stand for is taken.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The folder of a client's marks.
+pub(crate) struct UsedFiles {
+    folder: PathBuf,
+    found: Vec<(u32, [u8; 8])>,
+    /// The file appended to last.
+    open: Option<(u32, File)>,
+}
+
+impl UsedFiles {
+    /// Marks in `folder`, which is created; those that are there are read.
+    pub(crate) fn new(folder: &Path) -> io::Result<Self> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(folder)?;
+        let mut used = Self {
+            folder: folder.to_owned(),
+            found: Vec::new(),
+            open: None,
+        };
+        for epoch in used.epochs()? {
+            let bytes = fs::read(folder.join(epoch.to_string()))?;
+            let whole = bytes.chunks_exact(8).filter_map(|mark| mark.first_chunk());
+            used.found.extend(whole.map(|mark| (epoch, *mark)));
+        }
+        Ok(used)
+    }
+
+    fn epochs(&self) -> io::Result<Vec<u32>> {
+        let entries = fs::read_dir(&self.folder)?.filter_map(Result::ok);
+        Ok(entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect())
+    }
+
+    /// What was there at the start.
+    pub(crate) fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
+        std::mem::take(&mut self.found)
+    }
+
+    pub(crate) fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        if self.open.as_ref().is_none_or(|(open, _)| *open != epoch) {
+            let path = self.folder.join(epoch.to_string());
+            let mut options = OpenOptions::new();
+            let file = options.append(true).create(true).mode(0o600).open(path)?;
+            // A torn last mark of a killed process is cut off.
+            let length = file.metadata()?.len();
+            file.set_len(length / 8 * 8)?;
+            self.open = Some((epoch, file));
+        }
+        let written = match &mut self.open {
+            Some((_, file)) => file.write_all(mark),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        if written.is_err() {
+            // Perhaps torn: opened anew the next time.
+            self.open = None;
+        }
+        written
+    }
+
+    pub(crate) fn forget_before(&mut self, epoch: u32) {
+        for old in self.epochs().unwrap_or_default() {
+            if old < epoch {
+                // What stays is only forgotten later.
+                let _ = fs::remove_file(self.folder.join(old.to_string()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_outlive_the_process_and_a_torn_one_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut used = UsedFiles::new(folder.path()).unwrap();
+        for (epoch, mark) in [(3, 1), (4, 2), (3, 3)] {
+            used.remember(epoch, &[mark; 8]).unwrap();
+        }
+        fs::write(folder.path().join("5"), [9; 13]).unwrap();
+        let mut used = UsedFiles::new(folder.path()).unwrap();
+        used.remember(5, &[4; 8]).unwrap();
+        let mut marks = UsedFiles::new(folder.path()).unwrap().remembered();
+        marks.sort_unstable();
+        let expected = [(3, 1), (3, 3), (4, 2), (5, 4), (5, 9)];
+        assert_eq!(marks, expected.map(|(epoch, mark)| (epoch, [mark; 8])));
+        used.forget_before(5);
+        let mut left = UsedFiles::new(folder.path()).unwrap();
+        assert_eq!(left.remembered().len(), 2);
+    }
+}

@@ -1,0 +1,89 @@
+//! The answers that a recipient owes.
+
+use sphinx::Surb;
+
+use super::trouble::Trouble;
+use super::{File, Incoming, Peer, Received};
+use crate::carrier::Reply;
+use crate::identity::Identity;
+use crate::transfer::content::{
+    Ack, Answer, BITMAP_BYTES_MAX, KEY_HALF_BYTES, TransferId, TransferState,
+};
+
+/// Packets that one answer waits for, unless time is up.
+const ANSWER_EVERY: u32 = 24;
+
+impl Incoming {
+    /// The answer to put into the slot at `now_ns`, if one is owed. `usable` says whether a reply block can still
+    /// travel, from this user's gateway.
+    pub(crate) fn next_reply(
+        &mut self,
+        identity: &Identity,
+        now_ns: u64,
+        usable: &dyn Fn(&Surb) -> bool,
+    ) -> Option<Reply> {
+        while let Some((surb, half)) = self.key_answers.pop_front() {
+            if usable(&surb) {
+                let mut key = Box::new([0; KEY_HALF_BYTES]);
+                let (first, second) = identity.kem_public().split_at(KEY_HALF_BYTES);
+                key.copy_from_slice(if half == 0 { first } else { second });
+                let plaintext = Answer::KeyHalf { half, key }.encode();
+                return Some(Reply { surb, plaintext });
+            }
+        }
+        let delay_ns = self.answer_delay_ns;
+        // A session that has sent reply blocks and nothing of a transfer is owed nothing.
+        let due = |peer: &Peer| {
+            let late = now_ns.saturating_sub(peer.since_ns) >= delay_ns;
+            let wanted = peer.unanswered >= ANSWER_EVERY || (peer.unanswered > 0 && late);
+            !peer.surbs.is_empty() && peer.subject().is_some() && (peer.urgent || wanted)
+        };
+        let due = self.peers.iter().filter(|(_, peer)| due(peer));
+        let mut due: Vec<_> = due.map(|(name, peer)| (peer.since_ns, *name)).collect();
+        due.sort_unstable();
+        // The one that has waited longest; one whose answer can't be made keeps nobody behind it.
+        due.into_iter().find_map(|(_, name)| {
+            let peer = self.peers.get_mut(&name)?;
+            let surb = std::iter::from_fn(|| peer.surbs.pop_front()).find(usable)?;
+            (peer.unanswered, peer.urgent) = (0, false);
+            let (transfer, highest, received) = (peer.subject()?, peer.highest, peer.received);
+            let mut ack = self.acknowledge(transfer, now_ns);
+            (ack.highest, ack.received) = (highest, received);
+            let plaintext = Answer::Ack(ack).encode();
+            Some(Reply { surb, plaintext })
+        })
+    }
+
+    fn acknowledge(&mut self, transfer: TransferId, now_ns: u64) -> Ack {
+        let mut ack = Ack {
+            transfer,
+            state: TransferState::Unknown,
+            generation: 0,
+            base: 0,
+            highest: 0,
+            received: 0,
+            bitmap: Vec::new(),
+        };
+        match self.files.get_mut(&transfer) {
+            None => {}
+            Some(File::Complete) => ack.state = TransferState::Complete,
+            Some(File::Refused) => ack.state = TransferState::Refused,
+            Some(File::Open(open)) => {
+                ack.generation = open.generation;
+                ack.state = TransferState::Paused;
+                if let Err(error) = self.storage.flush(&transfer) {
+                    // What may be lost with this process is not acknowledged.
+                    let told = Trouble::strike(&mut open.trouble, &error, now_ns);
+                    self.events.extend(told.map(Received::Storage));
+                    return ack;
+                }
+                if open.trouble.as_ref().is_none_or(|t| t.is_over(now_ns)) {
+                    ack.state = TransferState::Partial;
+                }
+                ack.base = open.chunks.base();
+                ack.bitmap = open.chunks.bitmap(BITMAP_BYTES_MAX);
+            }
+        }
+        ack
+    }
+}

@@ -1,0 +1,136 @@
+//! While chunks flow: what is lost, and what goes into a slot.
+//!
+//! Loss costs acknowledgements twice, for a reply block must arrive and come back. So the more is lost, the more slots
+//! carry reply blocks, and the longer is the wait for an acknowledgement that means something: a timeout that took the
+//! rarity of acknowledgements for loss of chunks would send everything twice, or take a recipient for gone that is
+//! there. Mostly no timeout is needed: an acknowledgement tells the newest packet that has arrived, and chunks that
+//! left long before it and are not there are lost. What slots are left over when much is lost carry again, oldest
+//! first, what nobody has acknowledged: they would carry cover.
+
+use sphinx::BODY_BYTES;
+
+use super::{AHEAD_MAX, IN_FLIGHT_MIN, Outgoing, SurbMaker};
+
+/// Data packets to each packet of reply blocks, without loss: two acknowledgements for this many.
+const SURB_EVERY: u32 = 32;
+/// The same with any loss: a fifth of the slots.
+const SURB_EVERY_MIN: u32 = 4;
+/// From this share of lost packets on, slots left over repeat chunks.
+const REPEATS_FROM: f64 = 0.15;
+
+impl Outgoing {
+    pub(super) fn next_while_sending(
+        &mut self,
+        now_ns: u64,
+        surbs: SurbMaker<'_>,
+    ) -> Option<[u8; BODY_BYTES]> {
+        self.find_late(now_ns);
+        let arriving = self.losses.arriving();
+        let unanswered = self.expecting_ns.is_some() || self.acked.is_full();
+        let pause_ns = self.trip.timeout_ns() as f64 / 2.0 * arriving * arriving;
+        let waited = now_ns.saturating_sub(self.surb_ns) as f64 > pause_ns;
+        if self.since_surb >= self.surb_every() || (unanswered && waited) {
+            return self.send_intro(now_ns, surbs);
+        }
+        while let Some(index) = self.lost.pop_front() {
+            if !self.acked.contains(index) && !self.in_flight.contains_key(&index) {
+                self.stats.retransmitted += 1;
+                return self.send_chunk(index, 2, now_ns);
+            }
+        }
+        let within = self.next_new < self.acked.base().saturating_add(AHEAD_MAX);
+        if within
+            && self.in_flight.len() < self.in_flight_max()
+            && let Some(body) = self.send_new(now_ns)
+        {
+            return Some(body);
+        }
+        self.repeat_oldest(now_ns)
+    }
+
+    /// Data packets to each packet of reply blocks.
+    fn surb_every(&self) -> u32 {
+        ((f64::from(SURB_EVERY) * self.losses.arriving()) as u32).max(SURB_EVERY_MIN)
+    }
+
+    /// The mean time between two acknowledgements that arrive: each packet of reply blocks brings two if it arrives
+    /// and they do.
+    fn answer_gap_ns(&self) -> u64 {
+        let arriving = self.losses.arriving();
+        let packets = f64::from(self.surb_every() + 1) / (2.0 * arriving * arriving);
+        (packets / self.rate_pps * 1e9) as u64
+    }
+
+    /// How long a chunk may be without acknowledgement: a round trip and the wait for an acknowledgement.
+    fn patience_ns(&self) -> u64 {
+        let gap_ns = if self.losses.loss() < REPEATS_FROM {
+            0
+        } else {
+            self.answer_gap_ns()
+        };
+        self.trip.timeout_ns().saturating_add(3 * gap_ns)
+    }
+
+    /// Chunks in flight: what is sent until their acknowledgements should be here.
+    fn in_flight_max(&self) -> usize {
+        let per_patience = self.rate_pps * self.patience_ns() as f64 / 5e8;
+        (per_patience as usize).max(IN_FLIGHT_MIN)
+    }
+
+    pub(super) fn is_silent(&self, now_ns: u64) -> bool {
+        let patience_ns = 4 * self.patience_ns();
+        let expecting = matches!(self.phase, super::Phase::Sending | super::Phase::Paused);
+        expecting
+            && self
+                .expecting_ns
+                .is_some_and(|since| now_ns.saturating_sub(since) > patience_ns)
+    }
+
+    /// Moves what was not acknowledged in time to the lost.
+    fn find_late(&mut self, now_ns: u64) {
+        let patience_ns = self.patience_ns();
+        self.lose_until(now_ns.saturating_sub(patience_ns));
+    }
+
+    /// Moves to the lost what left so long before a packet that has arrived that it should have, too.
+    pub(super) fn find_overtaken(&mut self, heard_ns: u64) {
+        self.lose_until(heard_ns.saturating_sub(self.trip.spread_ns()));
+    }
+
+    /// Moves what left until then to the lost.
+    fn lose_until(&mut self, until_ns: u64) {
+        while let Some((sent_ns, index)) = self.timeline.front().copied() {
+            if sent_ns > until_ns {
+                break;
+            }
+            self.timeline.pop_front();
+            if self.is_in_flight_since(index, sent_ns) {
+                self.in_flight.remove(&index);
+                self.lost.push_back(index);
+            }
+        }
+    }
+
+    /// Sends again what has been out longest, if much is lost and it could be.
+    fn repeat_oldest(&mut self, now_ns: u64) -> Option<[u8; BODY_BYTES]> {
+        if self.losses.loss() < REPEATS_FROM {
+            return None;
+        }
+        while let Some((sent_ns, index)) = self.timeline.front().copied() {
+            if sent_ns.saturating_add(self.trip.spread_ns()) > now_ns {
+                return None;
+            }
+            self.timeline.pop_front();
+            if self.is_in_flight_since(index, sent_ns) {
+                self.stats.retransmitted += 1;
+                return self.send_chunk(index, 2, now_ns);
+            }
+        }
+        None
+    }
+
+    fn is_in_flight_since(&self, index: u32, sent_ns: u64) -> bool {
+        let flight = self.in_flight.get(&index);
+        flight.is_some_and(|flight| flight.sent_ns == sent_ns)
+    }
+}
