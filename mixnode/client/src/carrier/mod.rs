@@ -236,7 +236,9 @@ impl Carrier {
     /// The gateway's address, a handshake when one is due, a session that is new.
     fn refill_link(&mut self, now_ns: u64, unix_ms: u64) {
         if let Some(session) = self.attachment.take_link() {
-            self.supplies.queue.push_back(Supply::Link(session));
+            self.supplies
+                .queue
+                .push_back(Supply::Link(Box::new(session)));
         }
         let Some(node) = self.documents.find(&self.place.gateway, unix_ms) else {
             return;

@@ -20,7 +20,7 @@ use crate::event::Event;
 use crate::histogram::Latency;
 use crate::identity::Identity;
 use crate::store::home::{Home, HomeError, Journal};
-use crate::store::{DiskStorage, SentFile, Storage};
+use crate::store::{DiskStorage, Storage};
 use crate::transfer::{Failure, Manifest, Phase, Received, TransferId};
 
 pub use super::lookout::Wait;
