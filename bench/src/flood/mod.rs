@@ -337,7 +337,7 @@ mod tests {
             PortName::Plain,
             [
                 &["link: type"],
-                &["link: size"],
+                &["socket: dropped"],
                 &["link: counter"],
                 &["link: forged", "link: counter"],
                 &["link: unknown_session"],

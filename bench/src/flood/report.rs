@@ -119,6 +119,7 @@ pub(super) fn deaths(phase: &Phase) -> Vec<(String, u64)> {
         handshakes.cookies,
     ));
     deaths.push(("xsk: ring full".into(), phase.ended.port.ring_full));
+    deaths.push(("socket: dropped".into(), phase.ended.port.kernel_dropped));
     deaths.retain(|(_, count)| *count > 0);
     deaths.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     deaths

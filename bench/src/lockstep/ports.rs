@@ -106,6 +106,7 @@ impl<P: Port> Rig<P> {
                 frame: one.frame,
                 destination: self.place.next_hops[hop],
                 delivery: false,
+                proven: true,
             });
         }
     }
@@ -139,6 +140,7 @@ impl<P: Port> Rig<P> {
                 frame,
                 destination,
                 delivery: false,
+                proven: true,
             });
         }
         Ok(())

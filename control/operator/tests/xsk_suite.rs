@@ -6,6 +6,9 @@
 mod ports;
 mod xsk;
 
+#[path = "xsk/dead.rs"]
+mod dead;
+
 macro_rules! suite {
     ($([$name:ident $mode:ident $ipv6:literal])* ; $cases:tt) => {
         $(suite! { @wire $name $mode $ipv6 $cases })*

@@ -20,12 +20,14 @@ use crate::pool::{Frame, FramePool};
 pub mod affinity;
 pub mod available;
 mod batch;
+mod door;
 pub mod exclusive;
 pub mod mapping;
 pub mod plain;
 pub mod pool;
 pub mod sim;
 pub mod socket;
+mod unproven;
 pub mod uring;
 pub mod wake;
 pub mod xsk;
@@ -63,6 +65,10 @@ pub struct Departing {
     pub destination: SocketAddr,
     /// Whether it carries a delivery to a client: counted apart by whoever sends it, of no meaning to a port.
     pub delivery: bool,
+    /// Whether somebody at the destination has answered before. The kernel may hold what is sent to an address that
+    /// nobody has for seconds: datagrams to unproven ones take only what room the others leave, and are dropped where
+    /// they would wait.
+    pub proven: bool,
 }
 
 /// A batch of datagrams that came in.
@@ -70,8 +76,9 @@ pub type ReceivedBatch = ArrayVec<Received, BATCH_MAX>;
 /// A batch of datagrams to send.
 pub type DepartingBatch = ArrayVec<Departing, BATCH_MAX>;
 
-/// What a port counted since its start. Conservation: every frame taken by `transmit` ends in `transmitted` or
-/// `transmit_failed`; every datagram read from the kernel in `received`, `pool_full` or `foreign`.
+/// What a port counted since its start. Conservation: every frame taken by `transmit` ends in `transmitted`,
+/// `transmit_failed` or `transmit_dropped`; every datagram read from the kernel in `received`, `pool_full`, `foreign`
+/// or `kernel_limited`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortCounters {
     /// Datagrams handed to the worker.
@@ -82,8 +89,17 @@ pub struct PortCounters {
     pub transmitted: u64,
     /// Datagrams the kernel refused for good (unreachable, forbidden, too large); never retried.
     pub transmit_failed: u64,
+    /// Datagrams dropped because they would have waited, or made others wait: to addresses that nobody has answered
+    /// from yet, or beside the fast path.
+    pub transmit_dropped: u64,
+    /// Datagrams that the kernel dropped at the sockets' door: of another length than
+    /// [`crate::pool::DATAGRAM_BYTES`], with a wrong checksum, or because a receive buffer was full. The kernel has one
+    /// number for all three. As of the last [`Port::housekeeping`].
+    pub kernel_dropped: u64,
     /// Of those received, how many came through the kernel's socket beside the fast path (xsk only, as all below).
     pub received_through_kernel: u64,
+    /// Datagrams that came through the kernel's socket and were dropped: more than may come that way.
+    pub kernel_limited: u64,
     /// Of those transmitted, how many went through the kernel's socket beside the fast path.
     pub transmitted_through_kernel: u64,
     /// Packets the kernel dropped because the receive ring was full: the worker is too slow. As of the last

@@ -9,8 +9,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::batch::{MessageBatch, is_transient};
+use super::door::Door;
 use super::wake::{EventFd, remaining};
-use super::{BATCH_MAX, DepartingBatch, Port, PortCounters, PortParts, Received, ReceivedBatch};
+use super::{
+    BATCH_MAX, Departing, DepartingBatch, Port, PortCounters, PortParts, Received, ReceivedBatch,
+    unproven,
+};
 use crate::pool::{Frame, FramePool, Memory};
 
 /// Sent frames waiting for [`Port::reclaim`]; transmit takes no more than this leaves room for.
@@ -27,6 +31,7 @@ pub struct PlainPort {
     spare: ArrayVec<Frame, BATCH_MAX>,
     sent: ArrayVec<Frame, SENT_MAX>,
     counters: PortCounters,
+    door: Door,
     /// The kernel would not take more: wait for room too.
     blocked: bool,
     closed: bool,
@@ -49,9 +54,23 @@ impl PlainPort {
             spare: ArrayVec::new(),
             sent: ArrayVec::new(),
             counters: PortCounters::default(),
+            door: Door::default(),
             blocked: false,
             closed: false,
         })
+    }
+
+    /// Takes a datagram and does not send it.
+    ///
+    /// # Errors
+    /// Gives it back when too many frames wait to be reclaimed.
+    pub(crate) fn discard(&mut self, departing: Departing) -> Result<(), Departing> {
+        if self.sent.is_full() {
+            return Err(departing);
+        }
+        self.counters.transmit_dropped += 1;
+        self.sent.push(departing.frame);
+        Ok(())
     }
 }
 
@@ -97,6 +116,10 @@ impl Port for PlainPort {
         if offered == 0 || self.closed {
             return 0;
         }
+        let sent = &mut self.sent;
+        let shed = unproven::shed(&self.socket, departing, offered, |frame| sent.push(frame));
+        self.counters.transmit_dropped += shed as u64;
+        let offered = offered - shed;
         let mut taken = 0;
         self.blocked = false;
         while taken < offered {
@@ -110,8 +133,12 @@ impl Port for PlainPort {
                     taken += count;
                 }
                 Err(error) if error.raw_os_error().is_some_and(is_transient) => {
-                    self.blocked = true;
-                    break;
+                    if departing[taken].proven {
+                        self.blocked = true;
+                        break;
+                    }
+                    self.counters.transmit_dropped += 1;
+                    taken += 1;
                 }
                 // The kernel refused the first of them: it is spent, the others are not.
                 Err(_) => {
@@ -122,7 +149,7 @@ impl Port for PlainPort {
         }
         self.sent
             .extend(departing.drain(..taken).map(|one| one.frame));
-        taken
+        shed + taken
     }
 
     fn reclaim(&mut self, pool: &mut FramePool) -> usize {
@@ -178,5 +205,9 @@ impl Port for PlainPort {
 
     fn counters(&self) -> PortCounters {
         self.counters
+    }
+
+    fn housekeeping(&mut self) {
+        self.counters.kernel_dropped += self.door.dropped(&self.socket);
     }
 }

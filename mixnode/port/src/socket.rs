@@ -11,12 +11,14 @@ use std::os::fd::AsRawFd;
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::door;
+
 /// How a worker's socket is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketOptions {
     /// Where to receive; port 0 lets the kernel choose.
     pub address: SocketAddr,
-    /// Bytes of the kernel's receive buffer to ask for.
+    /// Bytes of the kernel's receive buffer to ask for, and of its send buffer.
     pub receive_buffer_bytes: usize,
     /// Several workers share the port (SO_REUSEPORT); the lock of [`super::Exclusive`] keeps others out.
     pub shared: bool,
@@ -33,7 +35,8 @@ impl SocketOptions {
     }
 }
 
-/// Opens and binds a UDP socket that never fragments.
+/// Opens and binds a UDP socket that never fragments, and takes in nothing but datagrams of
+/// [`crate::pool::DATAGRAM_BYTES`].
 ///
 /// # Errors
 /// What the kernel answered: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`, …
@@ -50,16 +53,28 @@ pub fn open(options: &SocketOptions) -> io::Result<UdpSocket> {
         socket.set_reuse_port(true)?;
     }
     forbid_fragments(&socket, options.address)?;
+    // Before it is bound: nothing else ever gets in.
+    door::close_to_other_lengths(&socket)?;
     socket.set_recv_buffer_size(options.receive_buffer_bytes)?;
     socket.set_send_buffer_size(options.receive_buffer_bytes)?;
     socket.bind(&options.address.into())?;
     // The kernel doubles what it grants for its own bookkeeping and clamps silently.
+    let asked = options.receive_buffer_bytes;
     let granted = socket.recv_buffer_size()? / 2;
-    if granted < options.receive_buffer_bytes {
+    if granted < asked {
         tracing::warn!(
-            asked = options.receive_buffer_bytes,
+            asked,
             granted,
-            "the kernel granted a smaller receive buffer: bursts may be lost; raise net.core.rmem_max"
+            "the kernel granted a smaller receive buffer: bursts may be lost; sysctl -w net.core.rmem_max={asked}"
+        );
+    }
+    let granted = socket.send_buffer_size()? / 2;
+    if granted < asked {
+        tracing::warn!(
+            asked,
+            granted,
+            "the kernel granted a smaller send buffer: neighbours that do not answer may hold everything up; \
+             sysctl -w net.core.wmem_max={asked}"
         );
     }
     Ok(socket.into())

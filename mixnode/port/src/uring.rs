@@ -2,8 +2,8 @@
 //!
 //! A worker's ring is the only thing it sleeps in: datagrams, its mailbox's event and the next timer (as the
 //! wait's timeout) wake it. Facts of the kernel that shape this file:
-//! - a multishot receive ends whenever its completion lacks `F_MORE` (errors, a full completion queue, no buffer
-//!   left: ENOBUFS), so it is armed again after each of those;
+//! - a multishot receive ends whenever its completion lacks `F_MORE` (an empty datagram, errors, a full completion
+//!   queue, no buffer left: ENOBUFS), so it is armed again after each of those, within the same call;
 //! - under DEFER_TASKRUN completions are made only inside `io_uring_enter`, by the thread that submits;
 //! - a ring closed with operations under way may keep the socket for a while: so [`Port::close`], and drop,
 //!   cancel everything and wait for the last completion.
@@ -22,9 +22,12 @@ use io_uring::{cqueue, opcode, squeue, types};
 
 use super::available::{builder, explain, restrict, sleep};
 use super::batch::MessageBatch;
+use super::door::Door;
 use super::socket::KERNEL_ADDRESS_BYTES;
-use super::wake::EventFd;
-use super::{BATCH_MAX, DepartingBatch, Port, PortCounters, PortParts, Received, ReceivedBatch};
+use super::wake::{EventFd, monotonic_ns};
+use super::{
+    BATCH_MAX, DepartingBatch, Port, PortCounters, PortParts, Received, ReceivedBatch, unproven,
+};
 use crate::pool::{Frame, FramePool};
 
 pub use super::available::{UringUnavailable, uring_available};
@@ -33,6 +36,7 @@ mod buffers;
 mod sends;
 mod shared;
 
+use sends::Ended;
 use shared::{Shared, unavailable};
 
 /// Sends under way at most.
@@ -46,6 +50,11 @@ const POLL_FIRST: u16 = 1;
 /// Entries into the kernel that a shutdown may take, each with a timeout.
 const CANCEL_ROUNDS: u32 = 64;
 const CANCEL_ROUND_NS: u32 = 20_000_000;
+
+/// Time after which a send that the kernel was too full for is tried again.
+const RESEND_NS: u64 = 1_000_000;
+/// Entries into the kernel of one receive: each datagram of a full batch may have ended one.
+const ROUNDS_MAX: usize = BATCH_MAX;
 
 /// What a completion belongs to; a send's slot is in the low bits.
 const RECEIVE: u64 = 1 << 32;
@@ -79,6 +88,7 @@ pub struct UringPort {
     /// For discarding when no frame is free.
     messages: Box<MessageBatch>,
     counters: PortCounters,
+    door: Door,
     enabled: bool,
     receiving: bool,
     watching: bool,
@@ -117,6 +127,7 @@ impl UringPort {
             sent: Vec::with_capacity(usize::from(SENDS)),
             messages: MessageBatch::new(),
             counters: PortCounters::default(),
+            door: Door::default(),
             enabled: false,
             receiving: false,
             watching: false,
@@ -164,13 +175,30 @@ impl UringPort {
         }
     }
 
-    /// Enters the kernel if there is anything to submit or any completion to make.
-    fn enter(&mut self) {
+    /// Enters the kernel if there is anything to submit or any completion to make; whether there was.
+    fn enter(&mut self) -> bool {
         let submission = self.shared.ring.submission();
-        if !submission.is_empty() || submission.taskrun() || submission.cq_overflow() {
-            drop(submission);
+        let asked = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
+        drop(submission);
+        if asked {
             // What could not be submitted stays queued for the next entry.
             let _ = self.shared.ring.submit();
+        }
+        asked
+    }
+
+    /// Arms the receive and takes what it brings, again and again until the batch is full or nothing is left: whatever
+    /// ends a receive (an empty datagram does) would otherwise end the batch with it.
+    fn collect(&mut self, wanted: usize) {
+        for _ in 0..ROUNDS_MAX {
+            self.arm();
+            if !self.enter() {
+                return;
+            }
+            self.settle();
+            if self.starved || self.arrived.len() >= wanted {
+                return;
+            }
         }
     }
 
@@ -195,17 +223,28 @@ impl UringPort {
                     self.rung |= self.event.clear();
                 }
                 SEND => {
-                    if let Some(frame) = self.shared.sends.finish(data as u16) {
-                        self.sent.push(frame);
-                        let counter = match result {
-                            0.. => &mut self.counters.transmitted,
-                            _ => &mut self.counters.transmit_failed,
-                        };
-                        *counter += 1;
-                    }
+                    let (frame, counter) = match self.shared.sends.finish(data as u16, result) {
+                        Ended::Sent(frame) => (frame, &mut self.counters.transmitted),
+                        Ended::Failed(frame) => (frame, &mut self.counters.transmit_failed),
+                        Ended::Dropped(frame) => (frame, &mut self.counters.transmit_dropped),
+                        Ended::Again | Ended::Unknown => continue,
+                    };
+                    *counter += 1;
+                    self.sent.push(frame);
                 }
                 _ => self.cancelled = true,
             }
+        }
+    }
+
+    /// Starts the sends again that the kernel was too full for.
+    fn resend(&mut self) {
+        let socket = self.socket_fd();
+        while !self.shared.ring.submission().is_full()
+            && let Some((slot, entry)) = self.shared.sends.restart(socket)
+        {
+            let pushed = self.push(&entry.user_data(SEND | u64::from(slot)));
+            debug_assert!(pushed, "room was checked");
         }
     }
 
@@ -227,6 +266,10 @@ impl UringPort {
         let mut asked = false;
         for _ in 0..CANCEL_ROUNDS {
             self.settle();
+            while let Some(frame) = self.shared.sends.give_up() {
+                self.counters.transmit_failed += 1;
+                self.sent.push(frame);
+            }
             if self.is_quiet() {
                 return self
                     .shared
@@ -262,9 +305,7 @@ impl Port for UringPort {
         {
             self.counters.pool_full += self.messages.discard(&self.socket).unwrap_or(0) as u64;
         }
-        self.arm();
-        self.enter();
-        self.settle();
+        self.collect(into.remaining_capacity());
         let before = into.len();
         while !into.is_full()
             && let Some(number) = self.arrived.pop_front()
@@ -295,7 +336,11 @@ impl Port for UringPort {
             .sends
             .room()
             .min(self.sent.capacity() - self.sent.len() - self.shared.sends.under_way());
-        let taken = departing.len().min(room).min(queue_room);
+        let offered = departing.len().min(room).min(queue_room);
+        let sent = &mut self.sent;
+        let shed = unproven::shed(&self.socket, departing, offered, |frame| sent.push(frame));
+        self.counters.transmit_dropped += shed as u64;
+        let taken = offered - shed;
         let socket = self.socket_fd();
         let batch: ArrayVec<_, BATCH_MAX> = departing.drain(..taken).collect();
         for one in batch {
@@ -305,11 +350,16 @@ impl Port for UringPort {
             }
         }
         self.enter();
-        taken
+        offered
     }
 
     fn reclaim(&mut self, pool: &mut FramePool) -> usize {
         self.settle();
+        if self.shared.sends.waiting() > 0 && !self.closed {
+            self.resend();
+            self.enter();
+            self.settle();
+        }
         let count = self.sent.len();
         for frame in self.sent.drain(..) {
             pool.release(frame);
@@ -326,6 +376,14 @@ impl Port for UringPort {
         if std::mem::take(&mut self.rung) || !self.arrived.is_empty() || self.starved {
             return Ok(());
         }
+        let deadline_ns = match self.shared.sends.waiting() {
+            0 => deadline_ns,
+            // Nothing tells when the kernel has room again.
+            _ => {
+                let soon = monotonic_ns() + RESEND_NS;
+                Some(deadline_ns.map_or(soon, |deadline_ns| deadline_ns.min(soon)))
+            }
+        };
         let outcome = sleep(&self.shared.ring.submitter(), deadline_ns);
         self.settle();
         self.rung = false;
@@ -365,6 +423,10 @@ impl Port for UringPort {
 
     fn counters(&self) -> PortCounters {
         self.counters
+    }
+
+    fn housekeeping(&mut self) {
+        self.counters.kernel_dropped += self.door.dropped(&self.socket);
     }
 }
 

@@ -3,12 +3,13 @@
 
 mod ports;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 
-use port::pool::DATAGRAM_BYTES;
+use port::pool::{DATAGRAM_BYTES, FramePool};
 use port::sim::{Conditions, Network};
-use port::{Exclusive, ExclusiveError};
-use ports::{Kind, Lan, Local, number};
+use port::{BATCH_MAX, EventFd, Exclusive, ExclusiveError, PlainPort, Port, PortParts, UringPort};
+use ports::{Kind, Lan, Local, Node, datagram, number};
 
 fn a_second_opener_is_refused(lan: &Local) {
     if lan.kind == Kind::Sim {
@@ -53,7 +54,7 @@ fn datagrams_travel_over_ipv6(lan: &Local) {
     b.close();
 }
 
-fn lengths_are_told_as_they_are(lan: &Local) {
+fn other_lengths_are_kept_out_or_told_as_they_are(lan: &Local) {
     let mut b = lan.node(lan.host(2), 64);
     let stranger = lan.stranger();
     let lengths = [
@@ -69,10 +70,55 @@ fn lengths_are_told_as_they_are(lan: &Local) {
     }
     // More than a frame has room for: truncated, and not of the right length either.
     stranger.send(b.address(), &[7; 3000]);
+    if lan.kind != Kind::Sim {
+        // The kernel keeps them out, and counts them.
+        let came = b.receive(2, |_, received| assert_eq!(received.length, DATAGRAM_BYTES));
+        b.port.housekeeping();
+        let counters = b.port.counters();
+        assert_eq!(
+            (came, counters.received, counters.kernel_dropped),
+            (1, 1, 6)
+        );
+        return b.close();
+    }
     let mut seen = Vec::new();
     assert_eq!(b.receive(7, |_, received| seen.push(received.length)), 7);
     assert_eq!(seen[..6], lengths);
     assert!(seen[6] > DATAGRAM_BYTES);
+    b.close();
+}
+
+/// Without the filter that keeps them out: whatever ends a receive does not end the batch.
+fn empty_datagrams_do_not_end_a_receive(lan: &Local) {
+    let pool = FramePool::new(256).unwrap();
+    let event = Arc::new(EventFd::new().unwrap());
+    let parts = PortParts {
+        socket: UdpSocket::bind("127.0.0.1:0").unwrap(),
+        event: Arc::clone(&event),
+    };
+    let port: Box<dyn Port + Send> = match lan.kind {
+        Kind::Sim => return,
+        Kind::Plain => {
+            parts.socket.set_nonblocking(true).unwrap();
+            Box::new(PlainPort::new(parts, &pool).unwrap())
+        }
+        Kind::Uring => Box::new(UringPort::new(parts, &pool).unwrap()),
+    };
+    let mut b = Node::new(port, pool, event, Box::new(()));
+    let stranger = lan.stranger();
+    for _ in 0..3 {
+        for n in 0..BATCH_MAX as u64 / 2 {
+            stranger.send(b.address(), &[]);
+            stranger.send(b.address(), &datagram(n));
+        }
+        assert_eq!(b.port.receive(&mut b.pool, &mut b.batch), BATCH_MAX);
+        let lengths = b.batch.iter().map(|received| received.length);
+        let expected = [0, DATAGRAM_BYTES].into_iter().cycle();
+        assert!(lengths.eq(expected.take(BATCH_MAX)));
+        b.batch
+            .drain(..)
+            .for_each(|received| b.pool.release(received.frame));
+    }
     b.close();
 }
 
@@ -98,9 +144,9 @@ macro_rules! suite {
 }
 
 every_case! { suite [
-    [Plain plain [a_second_opener_is_refused datagrams_travel_over_ipv6 lengths_are_told_as_they_are]]
-    [Uring uring [a_second_opener_is_refused datagrams_travel_over_ipv6 lengths_are_told_as_they_are]]
-    [Sim sim [a_second_opener_is_refused datagrams_travel_over_ipv6 lengths_are_told_as_they_are]]
+    [Plain plain [a_second_opener_is_refused datagrams_travel_over_ipv6 other_lengths_are_kept_out_or_told_as_they_are empty_datagrams_do_not_end_a_receive]]
+    [Uring uring [a_second_opener_is_refused datagrams_travel_over_ipv6 other_lengths_are_kept_out_or_told_as_they_are empty_datagrams_do_not_end_a_receive]]
+    [Sim sim [a_second_opener_is_refused datagrams_travel_over_ipv6 other_lengths_are_kept_out_or_told_as_they_are empty_datagrams_do_not_end_a_receive]]
 ] }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Two hosts in network namespaces with a cable between them, a loader on each, and ports over AF_XDP.
 #![allow(unsafe_code, reason = "a bare system call")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use port::{
     EventFd, Exclusive, PortParts, QueueSocket, Routes, SocketOptions, XskParts, XskPort, socket,
 };
 
-use crate::ports::{INDEX, Lan, Node};
+use crate::ports::{INDEX, Lan, Node, Stranger};
 
 pub const PORT: u16 = 9000;
 pub const INTERFACE: &str = "eth0";
@@ -34,6 +34,8 @@ pub struct Wiring {
     pub acquainted: bool,
     /// Ports prefer busy polling.
     pub busy_poll: bool,
+    /// Bytes of the buffers of the kernel's sockets beside the ports.
+    pub buffer_bytes: usize,
 }
 
 impl Wiring {
@@ -44,6 +46,7 @@ impl Wiring {
             queues: 1,
             acquainted: true,
             busy_poll: false,
+            buffer_bytes: 4 << 20,
         }
     }
 }
@@ -254,6 +257,15 @@ impl Wire {
         }
     }
 
+    /// A UDP socket on `address`; call it in that host's namespace.
+    pub fn socket(&self, address: SocketAddr) -> UdpSocket {
+        let options = SocketOptions {
+            receive_buffer_bytes: self.wiring.buffer_bytes,
+            ..SocketOptions::new(address)
+        };
+        socket::open(&options).unwrap()
+    }
+
     /// A port at `address` whose packets are not steered to it before [`Wire::steer`].
     pub fn quiet_node(&self, address: SocketAddr, frames: u32) -> XskNode {
         let (host, other) = self.host_of(address);
@@ -275,7 +287,7 @@ impl Wire {
                 let refresh =
                     Box::new(move |hops| heard.lock().unwrap().extend::<Vec<IpAddr>>(hops));
                 (
-                    socket::open(&SocketOptions::new(address)).unwrap(),
+                    self.socket(address),
                     Routes::start(opened.interface_index, host.ip, refresh).unwrap(),
                 )
             })
@@ -363,6 +375,13 @@ impl Lan for Wire {
 
     fn node(&self, address: SocketAddr, frames: u32) -> Node {
         self.quiet_node(address, frames).steer()
+    }
+
+    fn stranger(&self) -> Stranger {
+        let host = &self.hosts[0];
+        let address = SocketAddr::new(host.ip, PORT + 1);
+        let socket = host.namespace.run(|| UdpSocket::bind(address));
+        Stranger::Socket(socket.unwrap().unwrap())
     }
 
     fn exclusive(&self, address: SocketAddr) -> Option<Exclusive> {

@@ -11,6 +11,8 @@ use crate::path::reason::{REASON_COUNT, Reason};
 pub struct FastPath {
     /// Datagrams that came through the kernel's socket, beside the fast path.
     pub received_through_kernel: u64,
+    /// Datagrams that came that way and were more than may.
+    pub kernel_limited: u64,
     /// Datagrams that left through it.
     pub transmitted_through_kernel: u64,
     /// Packets the kernel dropped because a receive ring was full.
@@ -26,6 +28,7 @@ pub struct FastPath {
 impl FastPath {
     fn add(&mut self, other: &FastPath) {
         self.received_through_kernel += other.received_through_kernel;
+        self.kernel_limited += other.kernel_limited;
         self.transmitted_through_kernel += other.transmitted_through_kernel;
         self.ring_full += other.ring_full;
         self.fill_empty += other.fill_empty;
@@ -65,6 +68,10 @@ pub struct Counters {
     pub strayed: u64,
     /// Sent datagrams the kernel refused.
     pub transmit_failed: u64,
+    /// Sent datagrams that would have waited for, or held up, others: to addresses that have not answered yet.
+    pub transmit_dropped: u64,
+    /// Datagrams dropped at the socket's door: of another length, or since its buffer was full.
+    pub kernel_dropped: u64,
     /// Clients attached now.
     pub clients: u64,
     /// Sessions open now, both directions.
@@ -97,6 +104,8 @@ impl Default for Counters {
             loop_lost: 0,
             strayed: 0,
             transmit_failed: 0,
+            transmit_dropped: 0,
+            kernel_dropped: 0,
             clients: 0,
             sessions: 0,
             pool_frames: 0,
@@ -141,6 +150,8 @@ impl Counters {
         self.loop_lost += other.loop_lost;
         self.strayed += other.strayed;
         self.transmit_failed += other.transmit_failed;
+        self.transmit_dropped += other.transmit_dropped;
+        self.kernel_dropped += other.kernel_dropped;
         self.clients += other.clients;
         self.sessions += other.sessions;
         self.pool_frames += other.pool_frames;

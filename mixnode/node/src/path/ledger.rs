@@ -256,6 +256,7 @@ mod tests {
                 frame: ledger.generate().unwrap(),
                 destination: address,
                 delivery,
+                proven: true,
             });
         }
         port.limit_sends(3);

@@ -167,6 +167,8 @@ pub fn render(
         counter!("mixnode_loop_lost_total").absolute(counters.loop_lost);
         counter!("mixnode_strayed_total").absolute(counters.strayed);
         counter!("mixnode_transmit_failed_total").absolute(counters.transmit_failed);
+        counter!("mixnode_transmit_dropped_total").absolute(counters.transmit_dropped);
+        counter!("mixnode_kernel_dropped_total").absolute(counters.kernel_dropped);
         counter!("mixnode_turns_total").absolute(counters.turns);
         for (outcome, count) in handshakes.named() {
             counter!("mixnode_handshakes_total", "outcome" => outcome).absolute(count);
@@ -212,6 +214,7 @@ fn render_xdp(xdp: &XdpFacts, counts: &FastPath) {
         ("ring_full", counts.ring_full),
         ("fill_empty", counts.fill_empty),
         ("foreign", counts.foreign),
+        ("kernel_limited", counts.kernel_limited),
         ("corrupt", counts.corrupt),
     ] {
         counter!("mixnode_xdp_shed_total", "cause" => cause).absolute(count);
@@ -266,6 +269,14 @@ fn describe() {
     describe_counter!(
         "mixnode_transmit_failed_total",
         "Datagrams the kernel refused to send."
+    );
+    describe_counter!(
+        "mixnode_transmit_dropped_total",
+        "Datagrams to strangers who have not answered yet, dropped since they would have held others up. Growing: made-up sources."
+    );
+    describe_counter!(
+        "mixnode_kernel_dropped_total",
+        "Datagrams the kernel dropped at the socket: of another length, or since the receive buffer was full."
     );
     describe_counter!(
         "mixnode_turns_total",

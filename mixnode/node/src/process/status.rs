@@ -74,6 +74,8 @@ pub struct XdpStatus {
     pub zero_copy: String,
     /// Datagrams that came through the kernel's socket.
     pub received_through_kernel: u64,
+    /// Datagrams that came that way and were more than may.
+    pub kernel_limited: u64,
     /// Datagrams that left through it.
     pub transmitted_through_kernel: u64,
     /// Packets lost to a full receive ring.
@@ -99,6 +101,7 @@ impl XdpStatus {
 
     fn count(&mut self, counts: &FastPath) {
         self.received_through_kernel = counts.received_through_kernel;
+        self.kernel_limited = counts.kernel_limited;
         self.transmitted_through_kernel = counts.transmitted_through_kernel;
         self.ring_full = counts.ring_full;
         self.fill_empty = counts.fill_empty;

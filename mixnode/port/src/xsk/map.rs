@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use rustix::net::xdp::{
     XDP_PGOFF_RX_RING, XDP_PGOFF_TX_RING, XDP_UMEM_PGOFF_COMPLETION_RING, XDP_UMEM_PGOFF_FILL_RING,
@@ -53,6 +53,15 @@ impl<T: Copy> MappedRing<T> {
             ..Options::default()
         };
         let mapping = Mapping::new(bytes, Backing::File(socket, page), options)?;
+        // The kernel does not tell a ring's size, but maps no more than there is. In a larger one each side would look
+        // for entries where the other has none.
+        let twice = bytes + entries as usize * size_of::<T>();
+        if Mapping::new(twice, Backing::File(socket, page), Options::default()).is_ok() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the rings of an AF_XDP socket are larger than those of this version: use the mixctld of this version",
+            ));
+        }
         let index = |at: u64| mapping.at(offset(at)?, 1).ok_or_else(invalid);
         Ok(MappedRing {
             entries,
@@ -94,6 +103,8 @@ unsafe impl<T: Copy> RingMemory for MappedRing<T> {
     }
 
     fn needs_wakeup(&self) -> bool {
+        // A store of ours and this load would else pass each other: x86 and others keep stores back.
+        fence(Ordering::SeqCst);
         // SAFETY: as above.
         let flags = self.flags.map(|flags| unsafe { flags.as_ref() });
         flags.is_some_and(|flags| {
@@ -189,5 +200,38 @@ pub fn prefers_busy_poll(socket: impl AsFd) -> io::Result<bool> {
     match error.raw_os_error() {
         Some(libc::ENOPROTOOPT) => Ok(false),
         _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn rings_of_another_size_than_the_protocols_are_refused() {
+        let map = |receive: u32, fill: u32| {
+            let raw = SocketType::RAW;
+            let socket =
+                rustix::net::socket_with(AddressFamily::XDP, raw, SocketFlags::CLOEXEC, None);
+            let socket = socket.unwrap();
+            sockopt::set_xdp_umem_fill_ring_size(&socket, fill).unwrap();
+            sockopt::set_xdp_umem_completion_ring_size(&socket, fill).unwrap();
+            sockopt::set_xdp_rx_ring_size(&socket, receive).unwrap();
+            sockopt::set_xdp_tx_ring_size(&socket, receive).unwrap();
+            Rings::map(socket).map(|_| ())
+        };
+        map(RING_ENTRIES, FILL_ENTRIES).unwrap();
+        for (receive, fill) in [
+            (2 * RING_ENTRIES, FILL_ENTRIES),
+            (RING_ENTRIES, 2 * FILL_ENTRIES),
+            (8 * RING_ENTRIES, 8 * FILL_ENTRIES),
+            (RING_ENTRIES / 4, FILL_ENTRIES),
+            (RING_ENTRIES, FILL_ENTRIES / 4),
+        ] {
+            assert!(map(receive, fill).is_err(), "{receive}, {fill}");
+        }
     }
 }

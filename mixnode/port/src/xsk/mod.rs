@@ -21,6 +21,7 @@ use crate::pool::{DATAGRAM_BYTES, FramePool, HEADROOM_BYTES, Memory};
 
 mod chunks;
 mod claim;
+mod detour;
 pub mod headers;
 mod map;
 mod queue;
@@ -31,6 +32,7 @@ pub mod routes;
 mod waiter;
 
 use chunks::Chunks;
+use detour::Detour;
 pub use headers::Mac;
 use headers::Sender;
 use queue::Queue;
@@ -72,6 +74,8 @@ pub struct XskPort {
     /// Taken, and not yet taken by the kernel's socket.
     through_kernel: DepartingBatch,
     counters: PortCounters,
+    /// What may come through the kernel's socket while packets come through the rings.
+    detour: Detour,
     next_receive: usize,
     next_transmit: usize,
     zero_copy: bool,
@@ -126,6 +130,7 @@ impl XskPort {
             kernel,
             through_kernel: DepartingBatch::new(),
             counters: PortCounters::default(),
+            detour: Detour::default(),
             next_receive: 0,
             next_transmit: 0,
             zero_copy,
@@ -186,7 +191,13 @@ impl XskPort {
     fn receive_through_kernel(&mut self, pool: &mut FramePool, into: &mut ReceivedBatch) {
         let offered = into.remaining_capacity().min(pool.available() as usize);
         let shed = self.kernel.counters().pool_full;
+        let before = into.len();
         let came = self.kernel.receive(pool, into);
+        let admitted = self.detour.admit(monotonic_ns(), came);
+        for limited in into.drain(before + admitted..) {
+            self.counters.kernel_limited += 1;
+            pool.release(limited.frame);
+        }
         let shed = self.kernel.counters().pool_full - shed;
         if offered > 0 && came == offered || shed >= BATCH_MAX as u64 {
             // There may be more, and nothing will say so again.
@@ -200,7 +211,7 @@ impl XskPort {
             .routes
             .find(&departing.destination, self.interface_index);
         let Some(next_hop) = next_hop else {
-            return self.push_through_kernel(departing);
+            return self.send_through_kernel(departing);
         };
         let count = self.queues.len();
         let first = self.next_transmit;
@@ -217,14 +228,16 @@ impl XskPort {
             mut frame,
             destination,
             delivery,
+            proven,
         } = departing;
         let chunk = self.memory.chunk_mut(&mut frame);
         let Some(place) = self.sender.write(chunk, destination, next_hop) else {
             // Another family than ours: the kernel's socket refuses it, and counts it.
-            return self.push_through_kernel(Departing {
+            return self.send_through_kernel(Departing {
                 frame,
                 destination,
                 delivery,
+                proven,
             });
         };
         queue
@@ -233,7 +246,20 @@ impl XskPort {
                 frame,
                 destination,
                 delivery,
+                proven,
             })
+    }
+
+    /// Has the kernel's socket send a datagram whose next hop is not known, or drops it: the kernel may hold what is sent
+    /// to a neighbour that does not exist for seconds, and nothing behind it waits for that.
+    fn send_through_kernel(&mut self, departing: Departing) -> Result<(), Departing> {
+        if self.through_kernel.is_full() {
+            self.flush_kernel();
+        }
+        match self.push_through_kernel(departing) {
+            Ok(()) => Ok(()),
+            Err(departing) => self.kernel.discard(departing),
+        }
     }
 
     fn push_through_kernel(&mut self, departing: Departing) -> Result<(), Departing> {
@@ -353,6 +379,9 @@ impl Port for XskPort {
         self.kick();
         self.flush_kernel();
         let rung = self.waiter.take_rung();
+        for queue in &mut self.queues {
+            queue.wake_driver();
+        }
         if rung || self.waiter.is_ready(KERNEL) || self.queues.iter_mut().any(Queue::has_packets) {
             return Ok(());
         }
@@ -411,11 +440,13 @@ impl Port for XskPort {
     fn counters(&self) -> PortCounters {
         let (own, kernel) = (self.counters, self.kernel.counters());
         PortCounters {
-            received: own.received + kernel.received,
+            received: own.received + kernel.received - own.kernel_limited,
             pool_full: own.pool_full + kernel.pool_full,
             transmitted: own.transmitted + kernel.transmitted,
             transmit_failed: own.transmit_failed + kernel.transmit_failed,
-            received_through_kernel: kernel.received,
+            transmit_dropped: own.transmit_dropped + kernel.transmit_dropped,
+            kernel_dropped: kernel.kernel_dropped,
+            received_through_kernel: kernel.received - own.kernel_limited,
             transmitted_through_kernel: kernel.transmitted,
             ..own
         }
@@ -425,6 +456,8 @@ impl Port for XskPort {
         if self.closed {
             return;
         }
+        self.kernel.housekeeping();
+        self.detour.note(self.counters.received);
         let (mut dropped, mut ring_full, mut fill_empty) = (0, 0, 0);
         for statistics in self
             .queues

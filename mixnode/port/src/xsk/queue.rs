@@ -100,7 +100,16 @@ impl Queue {
 
     /// Has the kernel look for packets, if it was told to do that only when asked, and none is waiting.
     pub(super) fn look(&mut self) {
-        if self.busy_poll && !self.failed && !self.has_packets() {
+        if !self.failed && !self.has_packets() && (self.busy_poll || self.rings.fill.is_slept_on())
+        {
+            self.wake_receiver();
+        }
+    }
+
+    /// Wakes a driver that ran out of chunks before it was given those that lie there. It may have raised its flag after
+    /// the flag was read behind the last of them, so it is read again before every sleep.
+    pub(super) fn wake_driver(&mut self) {
+        if !self.failed && !self.has_packets() && self.rings.fill.is_slept_on() {
             self.wake_receiver();
         }
     }

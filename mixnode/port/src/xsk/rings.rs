@@ -32,7 +32,8 @@ pub unsafe trait RingMemory {
     fn consumer(&self) -> u32;
     /// Stores the consumer's index, release.
     fn set_consumer(&self, index: u32);
-    /// Whether the other side sleeps and has to be woken by a system call.
+    /// Whether the other side sleeps and has to be woken by a system call. Ordered after all that this side stored
+    /// before: the other side raises its flag and then looks at the ring again, or is seen to have raised it.
     fn needs_wakeup(&self) -> bool;
 
     /// Reads the entry in `slot`.
@@ -139,6 +140,11 @@ impl<M: RingMemory> Producer<M> {
     #[inline]
     pub fn needs_wakeup(&self) -> bool {
         self.memory.needs_wakeup()
+    }
+
+    /// Whether the other side sleeps although there are entries for it.
+    pub fn is_slept_on(&mut self) -> bool {
+        self.memory.needs_wakeup() && self.pending() > 0
     }
 }
 

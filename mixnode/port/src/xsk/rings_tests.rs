@@ -4,7 +4,7 @@
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 use proptest::prelude::*;
 
@@ -14,6 +14,8 @@ use super::rings::*;
 pub struct HeapRing {
     pub producer: AtomicU32,
     pub consumer: AtomicU32,
+    /// The other side sleeps.
+    pub sleeps: AtomicBool,
     entries: Vec<UnsafeCell<u64>>,
 }
 
@@ -25,6 +27,7 @@ impl HeapRing {
         Arc::new(HeapRing {
             producer: AtomicU32::new(start),
             consumer: AtomicU32::new(start),
+            sleeps: AtomicBool::new(false),
             entries: (0..entries).map(|_| UnsafeCell::new(u64::MAX)).collect(),
         })
     }
@@ -50,7 +53,8 @@ unsafe impl RingMemory for Arc<HeapRing> {
         self.consumer.store(index, Ordering::Release);
     }
     fn needs_wakeup(&self) -> bool {
-        false
+        fence(Ordering::SeqCst);
+        self.sleeps.load(Ordering::Relaxed)
     }
     unsafe fn read(&self, slot: u32) -> u64 {
         // SAFETY: the caller's promise.
@@ -152,6 +156,22 @@ proptest! {
         prop_assert!(producer.publish() <= entries);
         prop_assert!(producer.pending() <= entries);
     }
+}
+
+/// A driver finds the ring empty, is given entries, and only then raises its flag and sleeps.
+#[test]
+fn a_flag_raised_after_the_entries_were_published_is_seen_as_long_as_they_lie_there() {
+    let ring = HeapRing::new(8, 0);
+    let (mut producer, mut consumer) = pair(&ring);
+    producer.push(1).unwrap();
+    producer.publish();
+    assert!(!producer.needs_wakeup(), "nothing to see yet");
+    ring.sleeps.store(true, Ordering::SeqCst);
+    assert!(producer.is_slept_on());
+    // Until it has taken them; who sleeps over an empty ring needs no waking.
+    assert_eq!(consumer.pop(), Some(1));
+    consumer.release();
+    assert!(producer.needs_wakeup() && !producer.is_slept_on());
 }
 
 /// Two threads, a small ring, many wraps: every entry once, in order.

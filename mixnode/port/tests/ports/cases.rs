@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use port::Departing;
+use port::pool::DATAGRAM_BYTES;
+use port::{BATCH_MAX, Departing};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -196,6 +197,7 @@ pub fn a_refused_destination_is_counted_and_does_not_stop_the_others(lan: &dyn L
             frame,
             destination,
             delivery: false,
+            proven: true,
         });
     }
     a.send(b.address(), 0, 0);
@@ -219,6 +221,7 @@ pub fn transmit_without_reclaim_stops_taking_and_loses_nothing(lan: &dyn Lan) {
                 frame,
                 destination,
                 delivery: false,
+                proven: true,
             });
         }
         taken += a.port.transmit(&mut a.departing);
@@ -251,6 +254,7 @@ pub fn a_closed_port_moves_nothing(lan: &dyn Lan) {
         frame,
         destination: a.address(),
         delivery: false,
+        proven: true,
     });
     assert_eq!(b.port.transmit(&mut b.departing), 0);
     b.departing
@@ -273,6 +277,7 @@ pub fn a_port_may_be_built_on_one_thread_and_used_on_another(lan: &dyn Lan) {
                 frame,
                 destination,
                 delivery: false,
+                proven: true,
             });
             assert_eq!(port.transmit(&mut departing), 1);
             port.close(pool);
@@ -338,6 +343,51 @@ pub fn a_million_packets_with_random_drops_are_all_accounted_for(lan: &dyn Lan) 
     b.close();
 }
 
+/// Empty datagrams and long ones between the right ones: on io_uring each empty one used to end a batch.
+pub fn empty_datagrams_do_not_cut_batches_short(lan: &dyn Lan) {
+    const RIGHT: usize = 48;
+    let mut b = lan.node(lan.host(2), 256);
+    let stranger = lan.stranger();
+    // Arms what is to be armed.
+    assert_eq!(b.port.receive(&mut b.pool, &mut b.batch), 0);
+    for _ in 0..4 {
+        for n in 0..RIGHT {
+            stranger.send(b.address(), &[]);
+            stranger.send(b.address(), &datagram(n as u64));
+            stranger.send(b.address(), &[7; DATAGRAM_BYTES + 1]);
+        }
+        lan.advance();
+        // All of it is there before the port looks.
+        std::thread::sleep(Duration::from_millis(20));
+        let (mut came, mut batches, mut patience) = (0, 0, 50);
+        while came < RIGHT {
+            assert!(patience > 0, "{came} of {RIGHT} came");
+            if b.port.receive(&mut b.pool, &mut b.batch) == 0 {
+                patience -= 1;
+                let soon = b.port.now_ns() + 10_000_000;
+                b.port.wait(Some(soon)).unwrap();
+                continue;
+            }
+            batches += 1;
+            for received in b.batch.drain(..) {
+                if received.length == DATAGRAM_BYTES {
+                    assert_eq!(number(&b.pool, &received), came as u64);
+                    came += 1;
+                }
+                b.pool.release(received.frame);
+            }
+        }
+        let most = 3 * RIGHT / BATCH_MAX + 2;
+        assert!(batches <= most, "{batches} batches for {RIGHT} datagrams");
+        while b.port.receive(&mut b.pool, &mut b.batch) > 0 {
+            b.batch
+                .drain(..)
+                .for_each(|received| b.pool.release(received.frame));
+        }
+    }
+    b.close();
+}
+
 /// Nothing allocates once a port runs.
 pub fn a_port_does_not_allocate_after_start(lan: &dyn Lan) {
     let (mut a, mut b) = (lan.node(lan.host(1), 256), lan.node(lan.host(2), 256));
@@ -372,6 +422,7 @@ macro_rules! every_case {
             a_closed_port_moves_nothing
             a_port_may_be_built_on_one_thread_and_used_on_another
             a_million_packets_with_random_drops_are_all_accounted_for
+            empty_datagrams_do_not_cut_batches_short
             a_port_does_not_allocate_after_start
         ] }
     };

@@ -31,6 +31,9 @@ pub trait Lan {
     /// The lock that keeps a second process off `address`, where there is such a thing.
     fn exclusive(&self, address: SocketAddr) -> Option<Exclusive>;
 
+    /// Someone who can throw bytes of any length at a port.
+    fn stranger(&self) -> Stranger;
+
     /// Lets the network deliver what is under way, where that does not happen by itself.
     fn advance(&self) {}
 }
@@ -103,17 +106,6 @@ impl Local {
             _ => Box::new(UringPort::new(parts, pool).unwrap()),
         }
     }
-
-    pub fn stranger(&self) -> Stranger {
-        match self.kind {
-            Kind::Sim => Stranger::Endpoint(
-                self.network
-                    .open(SocketAddr::from(([9, 9, 9, 9], 9)), 8)
-                    .unwrap(),
-            ),
-            _ => Stranger::Socket(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()),
-        }
-    }
 }
 
 impl Lan for Local {
@@ -131,6 +123,17 @@ impl Lan for Local {
 
     fn exclusive(&self, address: SocketAddr) -> Option<Exclusive> {
         (self.kind != Kind::Sim).then(|| Exclusive::acquire(address).unwrap())
+    }
+
+    fn stranger(&self) -> Stranger {
+        match self.kind {
+            Kind::Sim => Stranger::Endpoint(
+                self.network
+                    .open(SocketAddr::from(([9, 9, 9, 9], 9)), 8)
+                    .unwrap(),
+            ),
+            _ => Stranger::Socket(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()),
+        }
     }
 
     fn advance(&self) {
@@ -185,6 +188,7 @@ impl Node {
                     frame,
                     destination,
                     delivery: false,
+                    proven: true,
                 });
                 next += 1;
             }

@@ -59,6 +59,7 @@ pub fn seal(core: &mut Core, outgoing: &mut OutgoingBatch) {
             frame: one.frame,
             destination,
             delivery: one.kind == Kind::Delivery,
+            proven: true,
         });
     }
 }

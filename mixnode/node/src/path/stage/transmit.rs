@@ -26,6 +26,8 @@ pub fn send_raw(core: &mut Core, destination: SocketAddr, datagram: &[u8; DATAGR
         frame,
         destination,
         delivery: false,
+        // Anyone can make up the source that an answer goes to.
+        proven: false,
     });
     true
 }
