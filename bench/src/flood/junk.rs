@@ -37,10 +37,11 @@ pub(super) enum Kind {
     UnknownSession,
     Handshakes,
     BadMac,
+    GuessedIndices,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 7] = [
+    pub(super) const ALL: [Kind; 8] = [
         Kind::RandomBytes,
         Kind::WrongSize,
         Kind::Replayed,
@@ -48,6 +49,7 @@ impl Kind {
         Kind::UnknownSession,
         Kind::Handshakes,
         Kind::BadMac,
+        Kind::GuessedIndices,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -59,12 +61,8 @@ impl Kind {
             Kind::UnknownSession => "unknown_sessions",
             Kind::Handshakes => "handshake_flood",
             Kind::BadMac => "bad_mac_from_a_peer",
+            Kind::GuessedIndices => "guessed_indices_of_a_peer",
         }
-    }
-
-    /// Whether it comes in the name of peer 0, whose own packets then share its rate: the others are to be kept.
-    pub(super) fn spends_a_peer(self) -> bool {
-        matches!(self, Kind::Replayed | Kind::ForgedPeer | Kind::BadMac)
     }
 }
 
@@ -103,7 +101,7 @@ impl Junk {
             Kind::UnknownSession => {
                 sockets.extend([place.stranger(0)?, place.senders[0].try_clone()?]);
             }
-            Kind::Replayed | Kind::ForgedPeer | Kind::BadMac => {
+            Kind::Replayed | Kind::ForgedPeer | Kind::BadMac | Kind::GuessedIndices => {
                 sockets.push(place.senders[0].try_clone()?);
             }
         }
@@ -128,6 +126,12 @@ impl Junk {
                         datagram[..8]
                             .copy_from_slice(&(counter << 8 | u64::from(DATA)).to_le_bytes());
                         datagram[INDEX].copy_from_slice(&known);
+                    }
+                    Kind::GuessedIndices => {
+                        // Sessions of other peers and some that nobody has, all in the name of peer 0.
+                        datagram[0] = DATA;
+                        let guess = u32::from_le_bytes(known).wrapping_add(1 + place as u32);
+                        datagram[INDEX].copy_from_slice(&guess.to_le_bytes());
                     }
                     Kind::Replayed => {
                         let frame = &frames[(number * BURST + place) % frames.len().max(1)];

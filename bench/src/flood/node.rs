@@ -131,10 +131,11 @@ impl Node {
         self.post(Mail::Epoch(Arc::clone(&world.state)))?;
         for number in 0..world.senders.len() {
             let accepted = world.connect_sender(number)?;
-            place.admit(accepted.session.local_index)?;
+            let source = world.senders[number].address;
+            place.admit(accepted.session.local_index, source)?;
             self.post(Mail::Accepted {
                 session: accepted.session,
-                source: world.senders[number].address,
+                source,
                 reply: accepted.reply,
             })?;
         }

@@ -1,12 +1,14 @@
 //! What a flood came to, as JSON and as a table.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use mixnode::path::reason::Reason;
 use serde::Serialize;
 
 use super::Phase;
 use super::junk::Kind;
+use crate::scene::place::SENDERS;
 
 /// Everything `mixbench flood` says.
 #[derive(Serialize)]
@@ -39,6 +41,8 @@ pub(super) struct Row {
     junk_pps: f64,
     /// Share of honest packets forwarded, over that share without junk; of the peers in whose name no junk came.
     kept: f64,
+    /// The same of the peer in whose name junk comes, if any does: peer 0.
+    kept_attacked: f64,
     p99_us: u64,
     /// Where most of the junk ended: the part of the node, and its reason.
     died_at: String,
@@ -52,19 +56,22 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn new(kind: Kind, baseline: &Phase, phase: &Phase) -> Row {
-        let others = kind.spends_a_peer();
-        let share = |phase: &Phase| {
-            let (forwarded, sent) = phase.honest(others);
-            forwarded as f64 / sent.max(1) as f64
+        let kept = |peers: Range<usize>| {
+            let share = |phase: &Phase| {
+                let (forwarded, sent) = phase.honest(peers.clone());
+                forwarded as f64 / sent.max(1) as f64
+            };
+            (share(phase) / share(baseline).max(1e-9) * 1_000.0).round() / 1_000.0
         };
-        let per_packet = |phase: &Phase| phase.cpu_ns as f64 / phase.honest(false).0.max(1) as f64;
-        let expected = per_packet(baseline) * phase.honest(false).0 as f64;
+        let forwarded = |phase: &Phase| phase.honest(0..SENDERS).0 as f64;
+        let expected = baseline.cpu_ns as f64 / forwarded(baseline).max(1.0) * forwarded(phase);
         let extra = (phase.cpu_ns as f64 - expected).max(0.0) / phase.junk.max(1) as f64;
         let deaths = deaths(phase);
         Row {
             kind: kind.name(),
             junk_pps: (phase.junk as f64 / phase.seconds).round(),
-            kept: (share(phase) / share(baseline).max(1e-9) * 1_000.0).round() / 1_000.0,
+            kept: kept(1..SENDERS),
+            kept_attacked: kept(0..1),
             p99_us: phase.p99_us(),
             died_at: deaths
                 .first()
@@ -142,16 +149,17 @@ impl Report {
         );
         let _ = writeln!(
             out,
-            "{:<26} {:>9} {:>6} {:>9} {:>12} {:>7}  died at",
-            "junk", "a second", "kept", "p99 µs", "CPU ns each", "XDP ns"
+            "{:<28} {:>9} {:>6} {:>8} {:>9} {:>12} {:>7}  died at",
+            "junk", "a second", "kept", "attacked", "p99 µs", "CPU ns each", "XDP ns"
         );
         for row in &self.kinds {
             let _ = writeln!(
                 out,
-                "  {:<24} {:>9.0} {:>6.3} {:>9} {:>12.0} {:>7}  {}",
+                "  {:<26} {:>9.0} {:>6.3} {:>8.3} {:>9} {:>12.0} {:>7}  {}",
                 row.kind,
                 row.junk_pps,
                 row.kept,
+                row.kept_attacked,
                 row.p99_us,
                 row.cpu_ns_per_junk,
                 row.xdp_ns.map_or("-".to_owned(), |ns| format!("{ns:.0}")),

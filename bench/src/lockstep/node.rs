@@ -134,10 +134,11 @@ impl<P: Port> Rig<P> {
         }
         for number in 0..self.world.senders.len() {
             let accepted = self.world.connect_sender(number)?;
-            self.place.admit(accepted.session.local_index)?;
+            let source = self.world.senders[number].address;
+            self.place.admit(accepted.session.local_index, source)?;
             self.post(Mail::Accepted {
                 session: accepted.session,
-                source: self.world.senders[number].address,
+                source,
                 reply: accepted.reply,
             })?;
         }

@@ -43,7 +43,7 @@ pub(super) fn case<P: Port + 'static>(
     pool: FramePool,
     port: P,
 ) -> io::Result<Case> {
-    place.admit(INDEX)?;
+    place.admit(INDEX, place.sources()[0])?;
     let mut datagram = [0; DATAGRAM_BYTES];
     seal_batch(&mut [SealJob {
         session: &SendKey::new(&[0; 32], INDEX),

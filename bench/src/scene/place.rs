@@ -93,14 +93,14 @@ impl Place {
         &self.sources
     }
 
-    /// Lets datagrams of a receiver index through to the node.
+    /// Lets datagrams of a receiver index, which is `source`'s, through to the node.
     ///
     /// # Errors
     /// What the loader refused.
-    pub(crate) fn admit(&self, index: u32) -> io::Result<()> {
+    pub(crate) fn admit(&self, index: u32, source: SocketAddr) -> io::Result<()> {
         self.steering
             .as_ref()
-            .map_or(Ok(()), |steering| steering.admit(index))
+            .map_or(Ok(()), |steering| steering.admit(index, source))
     }
 
     /// A socket of someone the node does not know, connected to the node; each number has an address of its own.

@@ -76,9 +76,10 @@ impl Steering {
         }
     }
 
-    /// Lets datagrams of a receiver index in.
-    pub(crate) fn admit(&self, index: u32) -> io::Result<()> {
-        done(&self.channel, &Request::AddIndex { index })
+    /// Lets datagrams of a receiver index in, which is `source`'s.
+    pub(crate) fn admit(&self, index: u32, source: SocketAddr) -> io::Result<()> {
+        let source = Some(source.ip());
+        done(&self.channel, &Request::AddIndex { index, source })
     }
 }
 

@@ -284,7 +284,7 @@ mod alone {
 
     #[test]
     #[ignore = "needs root"]
-    fn what_is_not_for_this_node_is_counted_and_its_frames_come_back() {
+    fn what_is_for_another_address_of_the_host_is_the_kernels() {
         on_every_wire(|wire| {
             let mut b = wire.node(wire.host(2), 64);
             let second = match b.address() {
@@ -305,11 +305,10 @@ mod alone {
                 assert_eq!(b.receive(1, |_, _| ()), 1);
             }
             // The first may have waited for the second address to be resolved.
-            until(|| {
-                assert_eq!(b.port.receive(&mut b.pool, &mut b.batch), 0);
-                b.port.counters().foreign == 20
-            });
-            assert_eq!(b.port.counters().corrupt, 0);
+            until(|| wire.counted(1, Reason::OtherHost) == 20);
+            assert_eq!(b.port.receive(&mut b.pool, &mut b.batch), 0);
+            let counters = b.port.counters();
+            assert_eq!((counters.foreign, counters.corrupt), (0, 0));
             b.close();
         });
     }
@@ -345,12 +344,12 @@ mod alone {
 
     #[test]
     #[ignore = "needs root"]
-    fn a_datagram_behind_vlan_tags_is_moved_to_its_place() {
+    fn a_datagram_behind_priority_tags_is_moved_to_its_place_and_one_of_a_vlan_is_not_ours() {
         on_every_wire(|wire| {
             let mut b = wire.node(wire.host(2), 64);
             let (from, to) = (wire.host(1), b.address());
             for tags in 0..3 {
-                let frame = wire.frame(from, to, &datagram(tags as u64), tags);
+                let frame = wire.frame(from, to, &datagram(tags as u64), tags, 0);
                 wire.send_frame(0, &frame);
                 let came = b.receive(1, |pool, received| {
                     assert_eq!(received.source, from);
@@ -358,6 +357,9 @@ mod alone {
                 });
                 assert_eq!(came, 1, "{tags} tags");
             }
+            wire.send_frame(0, &wire.frame(from, to, &datagram(9), 1, 5));
+            until(|| wire.counted(1, Reason::OtherVlan) == 1);
+            assert_eq!(b.port.receive(&mut b.pool, &mut b.batch), 0);
             b.close();
         });
     }

@@ -13,10 +13,16 @@
 #[cfg(test)]
 extern crate self as ebpf_abi;
 
+mod limits;
 mod maps;
 mod parse;
 mod reason;
 
-pub use maps::{Bucket, Config, Counters, Rate, SESSIONS_MAX, SOURCES_MAX, XSKS_MAX};
-pub use parse::{DATAGRAM_BYTES, Datagram, EXTENSIONS_MAX, Packet, Parsed, TAGS_MAX, parse};
+pub use limits::{Tables, admit};
+pub use maps::{
+    Bucket, Config, Counters, Handshakes, Rate, Rates, SESSIONS_MAX, SOURCES_MAX, XSKS_MAX,
+};
+pub use parse::{
+    Address, DATAGRAM_BYTES, Datagram, EXTENSIONS_MAX, Packet, Parsed, Receiver, TAGS_MAX, parse,
+};
 pub use reason::{Action, REASONS, Reason};

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "says of plain data that it is plain data")]
 
 use crate::REASONS;
+use crate::parse::{Address, Receiver};
 use core::mem::{offset_of, size_of};
 
 /// Receiver indices that can be known at a time.
@@ -67,6 +68,39 @@ impl Bucket {
     }
 }
 
+/// Rates of initiations: with a mac2 and without. Those with one are apart, because whoever shows a cookie must get
+/// through while others who have none, and need none, send as much as they can.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Without.
+    pub bare: Rate,
+    /// With.
+    pub mac2: Rate,
+}
+
+/// The buckets of [`Rates`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// Without.
+    pub bare: Bucket,
+    /// With.
+    pub mac2: Bucket,
+}
+
+impl Handshakes {
+    /// Takes from one of them.
+    #[inline(always)]
+    pub const fn take(&mut self, mac2: bool, now_ns: u64, rates: &Rates) -> bool {
+        if mac2 {
+            self.mac2.take(now_ns, &rates.mac2)
+        } else {
+            self.bare.take(now_ns, &rates.bare)
+        }
+    }
+}
+
 /// The only entry of map `CONFIG`, written by the loader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,17 +109,30 @@ pub struct Config {
     pub port: u32,
     /// Zero.
     pub reserved: u32,
+    /// The node's address; zero while it is not known.
+    pub address: Address,
     /// Datagrams of a known session from one source (an IPv4 address or an IPv6 /64).
     pub source: Rate,
-    /// Initiations from one source.
-    pub handshake_source: Rate,
-    /// Initiations from all sources together, for each CPU that receives.
-    pub handshake: Rate,
+    /// Initiations from one node of the consensus.
+    pub member: Rates,
+    /// Initiations from one other source.
+    pub stranger: Rates,
+    /// Initiations from all other sources together, for each CPU that receives.
+    pub strangers: Rates,
     /// Lower bound of a peer's interval whatever map `PEERS` says: see [`Config::peer_floor_ns`].
     pub peer_interval_ns: u64,
 }
 
 impl Config {
+    /// What is ours.
+    #[inline(always)]
+    pub const fn receiver(&self) -> Receiver {
+        Receiver {
+            port: self.port as u16,
+            address: self.address,
+        }
+    }
+
     /// The interval that holds a peer to a quarter of a node's capacity in packets a second.
     pub const fn peer_floor_ns(capacity_pps: u64) -> u64 {
         let quarter = capacity_pps / 4;
@@ -118,12 +165,16 @@ pub struct Counters {
 const _: () = {
     assert!(size_of::<Rate>() == 16);
     assert!(size_of::<Bucket>() == 8);
-    assert!(size_of::<Config>() == 64);
-    assert!(offset_of!(Config, source) == 8);
-    assert!(offset_of!(Config, handshake_source) == 24);
-    assert!(offset_of!(Config, handshake) == 40);
-    assert!(offset_of!(Config, peer_interval_ns) == 56);
-    assert!(size_of::<Counters>() == 8 * 19);
+    assert!(size_of::<Rates>() == 32);
+    assert!(size_of::<Handshakes>() == 16);
+    assert!(size_of::<Config>() == 144);
+    assert!(offset_of!(Config, address) == 8);
+    assert!(offset_of!(Config, source) == 24);
+    assert!(offset_of!(Config, member) == 40);
+    assert!(offset_of!(Config, stranger) == 72);
+    assert!(offset_of!(Config, strangers) == 104);
+    assert!(offset_of!(Config, peer_interval_ns) == 136);
+    assert!(size_of::<Counters>() == 8 * 24);
 };
 
 #[cfg(feature = "aya")]

@@ -4,6 +4,8 @@
 //!
 //! What is not ours passes, whatever it looks like; what is ours must be exact. A packet is ours
 //! once its UDP destination port says so.
+use core::net::{IpAddr, SocketAddr};
+
 use crate::Reason;
 
 /// UDP payload of every link datagram, in bytes.
@@ -14,6 +16,50 @@ pub const TAGS_MAX: usize = 2;
 pub const EXTENSIONS_MAX: usize = 4;
 
 const UDP_BYTES: usize = 8;
+/// Where an initiation's mac2 is, its last 16 bytes: zero from whoever has no cookie.
+const MAC2_OFFSET: usize = DATAGRAM_BYTES - 16;
+
+/// An address as one number: IPv4 mapped into IPv6.
+pub type Address = [u8; 16];
+
+/// What makes a packet ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// The node's UDP port.
+    pub port: u16,
+    /// The node's address; zero stands for any.
+    pub address: Address,
+}
+
+impl Receiver {
+    /// At any address.
+    pub const fn any(port: u16) -> Self {
+        Self {
+            port,
+            address: [0; 16],
+        }
+    }
+}
+
+impl From<SocketAddr> for Receiver {
+    #[inline]
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            port: address.port(),
+            address: match address.ip() {
+                ip if ip.is_unspecified() => [0; 16],
+                IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                IpAddr::V6(ip) => ip.octets(),
+            },
+        }
+    }
+}
+
+/// Whether two addresses are the same one: without a call of `memcmp`, which the kernel does not have.
+#[inline(always)]
+pub const fn same(one: &Address, other: &Address) -> bool {
+    u128::from_ne_bytes(*one) == u128::from_ne_bytes(*other)
+}
 
 /// A frame that can be read at any offset: a slice on the host, the packet pointers in the kernel.
 pub trait Packet {
@@ -32,7 +78,10 @@ impl Packet for [u8] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datagram {
     /// A handshake's first message: nobody knows its sender yet.
-    Initiation,
+    Initiation {
+        /// Whether its mac2 is not zero: its sender says that it was given a cookie.
+        mac2: bool,
+    },
     /// Response, cookie reply or data frame: for the session or handshake with this index.
     Session(u32),
 }
@@ -44,12 +93,13 @@ pub enum Parsed {
     Decided(Reason),
     /// Ours. Whom its tokens are counted against: an IPv4 address mapped into IPv6, or the first
     /// 64 bits of an IPv6 address and zeros.
-    Ours([u8; 16], Datagram),
+    Ours(Address, Datagram),
 }
 
 /// The network layer's account of a UDP packet.
 struct Network {
-    source: [u8; 16],
+    source: Address,
+    destination: Address,
     udp_offset: usize,
     /// Set where a packet of ours is dropped whatever it carries.
     flaw: Option<Reason>,
@@ -57,17 +107,20 @@ struct Network {
     udp_bytes: usize,
 }
 
-/// Parses a frame; `port` is the node's UDP port.
+/// Parses a frame that may be for `receiver`.
 #[inline(always)]
-pub fn parse<P: Packet + ?Sized>(frame: &P, port: u16) -> Parsed {
-    match try_parse(frame, port) {
+pub fn parse<P: Packet + ?Sized>(frame: &P, receiver: &Receiver) -> Parsed {
+    match try_parse(frame, receiver) {
         Ok((source, datagram)) => Parsed::Ours(source, datagram),
         Err(reason) => Parsed::Decided(reason),
     }
 }
 
 #[inline(always)]
-fn try_parse<P: Packet + ?Sized>(frame: &P, port: u16) -> Result<([u8; 16], Datagram), Reason> {
+fn try_parse<P: Packet + ?Sized>(
+    frame: &P,
+    receiver: &Receiver,
+) -> Result<(Address, Datagram), Reason> {
     let (ethertype, offset) = ethernet(frame)?;
     let network = match ethertype {
         0x0800 => ipv4(frame, offset)?,
@@ -76,8 +129,12 @@ fn try_parse<P: Packet + ?Sized>(frame: &P, port: u16) -> Result<([u8; 16], Data
         _ => return Err(Reason::NotIp),
     };
     let udp: [u8; UDP_BYTES] = frame.read(network.udp_offset).ok_or(Reason::Truncated)?;
-    if u16::from_be_bytes([udp[2], udp[3]]) != port {
+    if u16::from_be_bytes([udp[2], udp[3]]) != receiver.port {
         return Err(Reason::OtherPort);
+    }
+    let any = same(&receiver.address, &[0; 16]);
+    if !any && !same(&receiver.address, &network.destination) {
+        return Err(Reason::OtherHost);
     }
     if let Some(reason) = network.flaw {
         return Err(reason);
@@ -92,7 +149,8 @@ fn try_parse<P: Packet + ?Sized>(frame: &P, port: u16) -> Result<([u8; 16], Data
     ))
 }
 
-/// The ethertype after the VLAN tags (IEEE 802.1Q) and the offset of what follows it.
+/// The ethertype after the VLAN tags (IEEE 802.1Q) and the offset of what follows it. Tags of VLAN 0 carry a priority
+/// and nothing else.
 #[inline(always)]
 fn ethernet<P: Packet + ?Sized>(frame: &P) -> Result<(u16, usize), Reason> {
     let mut offset = 12;
@@ -101,8 +159,12 @@ fn ethernet<P: Packet + ?Sized>(frame: &P) -> Result<(u16, usize), Reason> {
         if ethertype != 0x8100 && ethertype != 0x88a8 {
             break;
         }
+        let tag: [u8; 4] = frame.read(offset + 2).ok_or(Reason::Truncated)?;
+        if u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff != 0 {
+            return Err(Reason::OtherVlan);
+        }
         offset += 4;
-        ethertype = u16::from_be_bytes(frame.read(offset).ok_or(Reason::Truncated)?);
+        ethertype = u16::from_be_bytes([tag[2], tag[3]]);
     }
     Ok((ethertype, offset + 2))
 }
@@ -129,20 +191,22 @@ fn ipv4<P: Packet + ?Sized>(frame: &P, offset: usize) -> Result<Network, Reason>
     } else {
         None
     };
-    let mut source = [0; 16];
-    source[10] = 0xff;
-    source[11] = 0xff;
-    source[12] = header[12];
-    source[13] = header[13];
-    source[14] = header[14];
-    source[15] = header[15];
+    let source = mapped([header[12], header[13], header[14], header[15]]);
+    let destination = mapped([header[16], header[17], header[18], header[19]]);
     let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
     Ok(Network {
         source,
+        destination,
         udp_offset: offset + header_bytes,
         flaw,
         udp_bytes: total.wrapping_sub(header_bytes),
     })
+}
+
+#[inline(always)]
+const fn mapped(v4: [u8; 4]) -> Address {
+    let [a, b, c, d] = v4;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
 /// RFC 8200, with the extension headers that may stand before UDP: hop-by-hop options (0),
@@ -194,28 +258,30 @@ fn ipv6<P: Packet + ?Sized>(frame: &P, offset: usize) -> Result<Network, Reason>
     source[5] = header[13];
     source[6] = header[14];
     source[7] = header[15];
+    let destination: Address = frame.read(offset + 24).ok_or(Reason::Truncated)?;
     // Extension headers count into the payload, but such a packet is dropped before its size matters.
     let udp_bytes = usize::from(u16::from_be_bytes([header[4], header[5]]));
     Ok(Network {
         source,
+        destination,
         udp_offset,
         flaw,
         udp_bytes,
     })
 }
 
-/// The clear bytes of a link datagram. The last byte is read so that a frame that was cut short
+/// The clear bytes of a link datagram. The last bytes are read so that a frame that was cut short
 /// never reaches a worker.
 #[inline(always)]
 fn datagram<P: Packet + ?Sized>(frame: &P, offset: usize) -> Result<Datagram, Reason> {
     let clear: [u8; 12] = frame.read(offset).ok_or(Reason::WrongSize)?;
-    let _last: [u8; 1] = frame
-        .read(offset + DATAGRAM_BYTES - 1)
-        .ok_or(Reason::WrongSize)?;
+    let last: [u8; 16] = frame.read(offset + MAC2_OFFSET).ok_or(Reason::WrongSize)?;
     let zero = clear[1] | clear[2] | clear[3] == 0;
     match clear[0] {
         1..=3 if !zero => Err(Reason::Reserved),
-        1 => Ok(Datagram::Initiation),
+        1 => Ok(Datagram::Initiation {
+            mac2: u128::from_ne_bytes(last) != 0,
+        }),
         3 => Ok(Datagram::Session(u32::from_le_bytes([
             clear[4], clear[5], clear[6], clear[7],
         ]))),

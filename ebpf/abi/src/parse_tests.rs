@@ -3,14 +3,47 @@
 mod cases;
 #[path = "../tests/frames/mod.rs"]
 mod frames;
-use crate::{Parsed, parse};
-use frames::{BOTH, Builder, PORT, extension};
+use crate::{Parsed, Reason, Receiver, parse};
+use frames::{BOTH, Builder, OWN_V4, OWN_V6, PORT, extension};
 use proptest::prelude::*;
+
+const ANY: Receiver = Receiver::any(PORT);
+
+#[test]
+fn a_frame_is_ours_at_the_nodes_address_and_at_no_other() {
+    for v6 in BOTH {
+        let own: core::net::IpAddr = match v6 {
+            false => OWN_V4.into(),
+            true => OWN_V6.into(),
+        };
+        let own = Receiver::from(core::net::SocketAddr::new(own, PORT));
+        let frame = Builder::new(v6, 4).build();
+        assert_eq!(parse(frame.as_slice(), &own), parse(frame.as_slice(), &ANY));
+        for byte in 0..16 {
+            let mut other = own;
+            other.address[byte] ^= 1;
+            let parsed = parse(frame.as_slice(), &other);
+            assert_eq!(parsed, Parsed::Decided(Reason::OtherHost));
+        }
+        // Whatever it carries, and only then: another port is another port.
+        let mut wrong = Builder::new(v6, 9);
+        wrong.payload.clear();
+        let mut other = own;
+        other.address[15] ^= 1;
+        let parsed = parse(wrong.build().as_slice(), &other);
+        assert_eq!(parsed, Parsed::Decided(Reason::OtherHost));
+        wrong.port = 53;
+        let parsed = parse(wrong.build().as_slice(), &other);
+        assert_eq!(parsed, Parsed::Decided(Reason::OtherPort));
+    }
+    let any: core::net::SocketAddr = "[::]:9000".parse().unwrap();
+    assert_eq!(Receiver::from(any), ANY);
+}
 
 #[test]
 fn every_case_is_parsed_as_its_sentence_says() {
     for (sentence, frame, expected) in cases::all() {
-        assert_eq!(parse(frame.as_slice(), PORT), expected, "{sentence}");
+        assert_eq!(parse(frame.as_slice(), &ANY), expected, "{sentence}");
     }
 }
 
@@ -24,7 +57,7 @@ fn a_frame_cut_at_any_byte_never_counts_as_ours() {
             for bytes in 0..frame.len() {
                 let expected = Parsed::Decided(cases::cut(&builder, bytes));
                 assert_eq!(
-                    parse(&frame[..bytes], PORT),
+                    parse(&frame[..bytes], &ANY),
                     expected,
                     "cut after {bytes} bytes"
                 );
@@ -43,8 +76,8 @@ fn a_frame_with_options_cut_before_its_port_passes() {
         let frame = builder.build();
         for bytes in 0..builder.udp() + 8 {
             assert_eq!(
-                parse(&frame[..bytes], PORT),
-                Parsed::Decided(crate::Reason::Truncated)
+                parse(&frame[..bytes], &ANY),
+                Parsed::Decided(Reason::Truncated)
             );
         }
     }
@@ -53,7 +86,7 @@ fn a_frame_with_options_cut_before_its_port_passes() {
 proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(frame in proptest::collection::vec(any::<u8>(), 0..1_500), port: u16) {
-        let _ = parse(frame.as_slice(), port);
+        let _ = parse(frame.as_slice(), &Receiver::any(port));
     }
 
     #[test]
@@ -66,6 +99,6 @@ proptest! {
             frame[offset] = byte;
         }
         frame.truncate(cut);
-        let _ = parse(frame.as_slice(), PORT);
+        let _ = parse(frame.as_slice(), &ANY);
     }
 }

@@ -46,37 +46,48 @@ reasons! {
     NotIp = 2, Pass, "not_ip";
     /// More than two VLAN tags.
     ManyTags = 3, Pass, "many_tags";
+    /// Of a VLAN: the node's address is the interface's own.
+    OtherVlan = 4, Pass, "other_vlan";
     /// Another protocol over IP.
-    NotUdp = 4, Pass, "not_udp";
-    /// More IPv6 extension headers than the program follows.
-    ManyExtensions = 5, Pass, "many_extensions";
+    NotUdp = 5, Pass, "not_udp";
     /// A fragment other than the first: it has no port. Its first one is dropped if it was ours,
     /// so the kernel never puts such a datagram together.
     LaterFragment = 6, Pass, "later_fragment";
     /// UDP for another port.
     OtherPort = 7, Pass, "other_port";
+    /// For our port at another address than the node's.
+    OtherHost = 8, Pass, "other_host";
+    /// More IPv6 extension headers than the program follows, so that nobody knows whose port is behind them. The kernel
+    /// would follow them to the node's own socket, past every limit.
+    ManyExtensions = 9, Drop, "many_extensions";
     /// Ours, but the first fragment of something.
-    Fragment = 8, Drop, "fragment";
+    Fragment = 10, Drop, "fragment";
     /// Ours, but with IPv4 options or IPv6 extension headers.
-    Options = 9, Drop, "options";
+    Options = 11, Drop, "options";
     /// Ours, but not a datagram of exactly 1,232 bytes, or cut short.
-    WrongSize = 10, Drop, "wrong_size";
+    WrongSize = 12, Drop, "wrong_size";
     /// Ours, but of a type the link protocol does not have.
-    UnknownType = 11, Drop, "unknown_type";
+    UnknownType = 13, Drop, "unknown_type";
     /// A handshake datagram whose zero bytes are not.
-    Reserved = 12, Drop, "reserved";
+    Reserved = 14, Drop, "reserved";
     /// No session has this receiver index.
-    UnknownIndex = 13, Drop, "unknown_index";
+    UnknownIndex = 15, Drop, "unknown_index";
     /// The source is over its rate.
-    SourceRate = 14, Drop, "source_rate";
+    SourceRate = 16, Drop, "source_rate";
+    /// For a session that is not the source's, or nobody's yet, and the source is over the rate of strangers.
+    StrangerRate = 17, Drop, "stranger_rate";
+    /// A node of the consensus is over its rate of handshakes.
+    HandshakeMemberRate = 18, Drop, "handshake_member_rate";
     /// The source is over its rate of handshakes.
-    HandshakeSourceRate = 15, Drop, "handshake_source_rate";
-    /// This CPU is over the rate of handshakes of all sources together.
-    HandshakeRate = 16, Drop, "handshake_rate";
+    HandshakeSourceRate = 19, Drop, "handshake_source_rate";
+    /// This CPU is over the rate of handshakes with a mac2 of all sources together.
+    HandshakeCookieRate = 20, Drop, "handshake_cookie_rate";
+    /// This CPU is over the rate of handshakes without a mac2 of all sources together.
+    HandshakeRate = 21, Drop, "handshake_rate";
     /// Ours and in order, but its queue has no AF_XDP socket: the kernel's UDP socket gets it.
-    KernelSocket = 17, Pass, "kernel_socket";
+    KernelSocket = 22, Pass, "kernel_socket";
     /// Ours and in order, into the AF_XDP socket of its queue.
-    Steered = 18, Redirect, "steered";
+    Steered = 23, Redirect, "steered";
 }
 
 /// Number of reasons.

@@ -7,19 +7,22 @@ use aya::{
     maps::{Array, HashMap, PerCpuArray, XskMap},
     programs::{TestRun, TestRunOptions, Xdp},
 };
-use ebpf_abi::{Action, Config, Counters, Datagram, Parsed, Rate, Reason, parse};
-use frames::{BOTH, Builder, INDEX, PORT, V4, V6};
+use ebpf_abi::{
+    Action, Address, Config, Counters, Datagram, Parsed, Rate, Reason, Receiver, parse,
+};
+use frames::{BOTH, Builder, INDEX, OWN_V4, OWN_V6, PORT};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 #[path = "frames/cases.rs"]
 mod cases;
 mod frames;
+#[path = "kernel/limits.rs"]
+mod limits;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../programs/steer.o");
 
 /// The kernel refuses to run a program on less than an Ethernet header.
 const KERNEL_MIN_BYTES: usize = 14;
-const SLOW: Rate = Rate::new(1, 3);
 
 struct Kernel {
     ebpf: Ebpf,
@@ -27,7 +30,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// The program with one known receiver index.
+    /// The program with one known receiver index, which is nobody's yet.
     fn new(config: Config) -> Self {
         let mut ebpf = Ebpf::load(OBJECT).expect("loading the object needs root");
         let program: &mut Xdp = ebpf.program_mut("steer").unwrap().try_into().unwrap();
@@ -37,10 +40,15 @@ impl Kernel {
             seen: vec![0; Reason::ALL.len()],
         };
         kernel.configure(config);
-        let mut sessions: HashMap<_, u32, u32> =
-            kernel.ebpf.map_mut("SESSIONS").unwrap().try_into().unwrap();
-        sessions.insert(INDEX, 0, 0).unwrap();
+        kernel.own(INDEX, [0; 16]);
         kernel
+    }
+
+    /// Says whose a receiver index is.
+    fn own(&mut self, index: u32, source: Address) {
+        let mut sessions: HashMap<_, u32, Address> =
+            self.ebpf.map_mut("SESSIONS").unwrap().try_into().unwrap();
+        sessions.insert(index, source, 0).unwrap();
     }
 
     fn open() -> Self {
@@ -55,8 +63,8 @@ impl Kernel {
         map.set(0, config, 0).unwrap();
     }
 
-    fn peer(&mut self, source: [u8; 16], rate: Rate) {
-        let mut peers: HashMap<_, [u8; 16], Rate> =
+    fn peer(&mut self, source: Address, rate: Rate) {
+        let mut peers: HashMap<_, Address, Rate> =
             self.ebpf.map_mut("PEERS").unwrap().try_into().unwrap();
         peers.insert(source, rate, 0).unwrap();
     }
@@ -169,144 +177,20 @@ fn a_frame_of_ours_is_steered_where_its_queue_has_a_socket_and_passes_where_it_h
 
 #[test]
 #[ignore = "needs root"]
-fn a_frame_with_an_unknown_index_is_dropped_and_costs_its_forged_source_no_token() {
-    let mut kernel = Kernel::new(Config {
-        port: PORT.into(),
-        source: SLOW,
-        ..Config::default()
-    });
-    for v6 in BOTH {
-        let mut forged = Builder::new(v6, 4);
-        forged.payload[8] ^= 1;
-        for _ in 0..100 {
-            assert_eq!(kernel.run(&forged.build()), Reason::UnknownIndex);
-        }
-        let honest = Builder::new(v6, 4).build();
-        for _ in 0..3 {
-            assert_eq!(kernel.run(&honest), Reason::KernelSocket);
-        }
-        assert_eq!(kernel.run(&honest), Reason::SourceRate);
-    }
-}
-
-#[test]
-#[ignore = "needs root"]
-fn an_index_that_is_removed_is_unknown_from_then_on() {
-    let mut kernel = Kernel::open();
-    let frame = Builder::new(false, 4).build();
-    assert_eq!(kernel.run(&frame), Reason::KernelSocket);
-    let mut sessions: HashMap<_, u32, u32> =
-        kernel.ebpf.map_mut("SESSIONS").unwrap().try_into().unwrap();
-    sessions.remove(&INDEX).unwrap();
-    assert_eq!(kernel.run(&frame), Reason::UnknownIndex);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn the_bucket_is_one_for_each_ipv4_address_and_each_ipv6_prefix_of_64_bits() {
-    let config = Config {
-        port: PORT.into(),
-        source: Rate::new(1, 1),
-        ..Config::default()
-    };
-    let mut kernel = Kernel::new(config);
-    let mut run = |builder: &Builder| kernel.run(&builder.build());
-    let mut v4 = Builder::new(false, 4);
-    assert_eq!(run(&v4), Reason::KernelSocket);
-    assert_eq!(run(&v4), Reason::SourceRate);
-    v4.v4_source[3] ^= 1;
-    assert_eq!(run(&v4), Reason::KernelSocket);
-    let mut v6 = Builder::new(true, 4);
-    assert_eq!(run(&v6), Reason::KernelSocket);
-    v6.v6_source[8] ^= 1;
-    assert_eq!(run(&v6), Reason::SourceRate);
-    v6.v6_source[7] ^= 1;
-    assert_eq!(run(&v6), Reason::KernelSocket);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn a_peer_has_a_rate_of_its_own() {
-    let mut kernel = Kernel::new(Config {
-        port: PORT.into(),
-        source: Rate::new(1, 1),
-        ..Config::default()
-    });
-    for (v6, source) in [(false, cases::mapped(V4)), (true, cases::prefix(V6))] {
-        kernel.peer(source, Rate::new(1, 5));
+fn frames_for_another_host_on_the_same_port_pass() {
+    for (v6, address) in [(false, cases::mapped(OWN_V4)), (true, OWN_V6)] {
+        let mut kernel = Kernel::new(Config {
+            port: PORT.into(),
+            address,
+            ..Config::default()
+        });
         let frame = Builder::new(v6, 4).build();
-        for _ in 0..5 {
-            assert_eq!(kernel.run(&frame), Reason::KernelSocket);
-        }
-        assert_eq!(kernel.run(&frame), Reason::SourceRate);
+        assert_eq!(kernel.run(&frame), Reason::KernelSocket);
+        let mut other = frame.clone();
+        other[Builder::new(v6, 4).udp() - 1] ^= 1;
+        assert_eq!(kernel.run(&other), Reason::OtherHost);
+        assert_eq!(kernel.run(&Builder::new(!v6, 4).build()), Reason::OtherHost);
     }
-}
-
-#[test]
-#[ignore = "needs root"]
-fn a_peer_whose_rate_is_above_a_quarter_of_the_capacity_is_held_to_the_quarter() {
-    let peer_interval_ns = Config::peer_floor_ns(4);
-    let mut kernel = Kernel::new(Config {
-        port: PORT.into(),
-        peer_interval_ns,
-        ..Config::default()
-    });
-    kernel.peer(cases::mapped(V4), Rate::UNLIMITED);
-    let frame = Builder::new(false, 4).build();
-    assert_eq!(kernel.run(&frame), Reason::KernelSocket);
-    assert_eq!(kernel.run(&frame), Reason::SourceRate);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn initiations_of_one_source_have_a_limit_that_frames_of_sessions_do_not_share() {
-    let config = Config {
-        port: PORT.into(),
-        handshake_source: SLOW,
-        ..Config::default()
-    };
-    let mut kernel = Kernel::new(config);
-    for v6 in BOTH {
-        let initiation = Builder::new(v6, 1).build();
-        for _ in 0..3 {
-            assert_eq!(kernel.run(&initiation), Reason::KernelSocket);
-        }
-        assert_eq!(kernel.run(&initiation), Reason::HandshakeSourceRate);
-        for kind in 2..=4 {
-            assert_eq!(
-                kernel.run(&Builder::new(v6, kind).build()),
-                Reason::KernelSocket
-            );
-        }
-    }
-}
-
-#[test]
-#[ignore = "needs root"]
-fn initiations_from_many_sources_meet_the_limit_of_all_together() {
-    let config = Config {
-        port: PORT.into(),
-        handshake: SLOW,
-        ..Config::default()
-    };
-    let mut kernel = Kernel::new(config);
-    // The limit is each CPU's, and the test may move between them.
-    let cpus = std::thread::available_parallelism().unwrap().get();
-    let mut refused = 0;
-    for source in 0..200_u8 {
-        let mut builder = Builder::new(false, 1);
-        builder.v4_source[3] = source;
-        match kernel.run(&builder.build()) {
-            Reason::KernelSocket => {}
-            Reason::HandshakeRate => refused += 1,
-            other => panic!("{}", other.name()),
-        }
-    }
-    assert!(refused >= 200 - 4 * cpus, "only {refused} refused");
-    assert_eq!(
-        kernel.run(&Builder::new(false, 4).build()),
-        Reason::KernelSocket
-    );
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): the same packets in every run.
@@ -359,7 +243,7 @@ fn host_parser_and_program_agree_on_a_million_random_packets() {
             };
             frame.truncate(KERNEL_MIN_BYTES + random.below(longest - KERNEL_MIN_BYTES));
         }
-        let expected = predicted(parse(frame.as_slice(), PORT));
+        let expected = predicted(parse(frame.as_slice(), &Receiver::any(PORT)));
         assert_eq!(
             kernel.run(&frame),
             expected,

@@ -141,12 +141,12 @@ mod tests {
     #[test]
     fn messages_keep_their_bounds_and_bring_their_descriptors() {
         let (node, loader) = pair();
-        node.send(&Request::AddIndex { index: 7 }, &[]).unwrap();
+        node.send(&Request::RemoveIndex { index: 7 }, &[]).unwrap();
         let file = tempfile::tempfile().unwrap();
         node.send(&Request::Ready, &[file.as_fd(), file.as_fd()])
             .unwrap();
         let (first, none) = loader.receive::<Request>().unwrap().unwrap();
-        assert_eq!((first, none.len()), (Request::AddIndex { index: 7 }, 0));
+        assert_eq!((first, none.len()), (Request::RemoveIndex { index: 7 }, 0));
         let (second, two) = loader.receive::<Request>().unwrap().unwrap();
         assert_eq!((second, two.len()), (Request::Ready, 2));
         drop(node);

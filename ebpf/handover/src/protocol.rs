@@ -18,7 +18,7 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Most descriptors of one message: the kernel's limit is 253.
 pub const DESCRIPTORS_MAX: usize = 192;
 /// Most entries of one message's list; longer lists come in several messages.
-pub const LIST_MAX: usize = 2048;
+pub const LIST_MAX: usize = 1024;
 /// Most entries of a list of addresses or peers: more might not fit into [`MESSAGE_BYTES_MAX`].
 pub const ADDRESSES_MAX: usize = 512;
 /// Entries of each XSK's receive and transmit ring.
@@ -89,22 +89,26 @@ pub enum Request {
     Resume {
         /// The node's UDP address.
         address: SocketAddr,
-        /// Receiver indices in use.
-        indices: Vec<u32>,
+        /// Receiver indices in use, each with the source that it belongs to, as in [`Request::AddIndex`].
+        indices: Vec<(u32, Option<IpAddr>)>,
         /// Whether the list goes on.
         more: bool,
     },
-    /// Lets datagrams of this receiver index in.
+    /// Lets datagrams of this receiver index in. Said again, it says anew whose the index is.
     AddIndex {
         /// The index.
         index: u32,
+        /// Where its datagrams come from: a node's address. `None` while nobody is known to be there: then, and from
+        /// elsewhere, they are counted against the limit of strangers.
+        source: Option<IpAddr>,
     },
     /// Keeps them out again.
     RemoveIndex {
         /// The index.
         index: u32,
     },
-    /// Nodes of the consensus and their rates; replaces what was said before unless `append`.
+    /// Nodes of the consensus and their rates; replaces what was said before unless `append`. Each has a limit of its own
+    /// for handshakes too.
     Peers {
         /// Addresses and rates.
         peers: Vec<Peer>,
@@ -243,7 +247,7 @@ mod tests {
         let longest = [
             Request::Resume {
                 address: SocketAddr::new(address, u16::MAX),
-                indices: vec![u32::MAX; LIST_MAX],
+                indices: vec![(u32::MAX, Some(address)); LIST_MAX],
                 more: false,
             },
             Request::Peers {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ebpf_abi::XSKS_MAX;
 use handover::protocol::Refusal;
 
 mod class;
@@ -71,7 +72,7 @@ pub enum LoaderError {
 
     // Interfaces.
     /// There is no interface of this name.
-    #[error("there is no interface {name}: {}", alternative(nearest.as_deref(), there))]
+    #[error("there is no interface {name}: {}", class::alternative(nearest.as_deref(), there))]
     UnknownInterface {
         /// The name.
         name: String,
@@ -89,6 +90,15 @@ pub enum LoaderError {
     /// It has no Ethernet address.
     #[error("{interface} is no Ethernet interface: attach to the one below it (`ip link`)")]
     NotEthernet {
+        /// Its name.
+        interface: String,
+    },
+    /// It stands for several interfaces.
+    #[error(
+        "{interface} is a bond or a team: packets come on the queues of the interfaces in it, where AF_XDP sockets of \
+         {interface} are not; give the node's address to a single interface, or run the node with port = \"uring\""
+    )]
+    Aggregate {
         /// Its name.
         interface: String,
     },
@@ -316,6 +326,17 @@ pub enum LoaderError {
         /// The interface's receive queues.
         queues: u32,
     },
+    /// More queues than the program has sockets for.
+    #[error(
+        "{interface} has {queues} receive queues and the program steers {XSKS_MAX}: `ethtool -L {interface} combined \
+         {XSKS_MAX}`, or the number of workers"
+    )]
+    TooManyQueues {
+        /// The interface's name.
+        interface: String,
+        /// Its receive queues.
+        queues: u32,
+    },
     /// More descriptors than one message carries.
     #[error("{workers} workers with {queues} queues are more than a message can carry")]
     TooManyDescriptors {
@@ -474,12 +495,4 @@ pub enum LoaderError {
     /// The system failed something else.
     #[error("{0}")]
     System(#[from] io::Error),
-}
-
-/// What there is in place of an interface.
-fn alternative(nearest: Option<&str>, there: &[String]) -> String {
-    match nearest {
-        Some(nearest) => format!("did you mean {nearest}?"),
-        None => format!("there is {}", there.join(", ")),
-    }
 }

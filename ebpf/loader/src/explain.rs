@@ -154,6 +154,9 @@ pub(super) fn map(interface: &str, error: &(dyn Error + 'static)) -> LoaderError
 /// Whether an interface can carry link datagrams at all.
 pub(super) fn unsuitable(interface: &Interface) -> Result<(), LoaderError> {
     let name = || interface.name.clone();
+    if interface.aggregate {
+        return Err(LoaderError::Aggregate { interface: name() });
+    }
     if interface.mac.is_none() {
         return Err(LoaderError::NotEthernet { interface: name() });
     }
@@ -197,6 +200,7 @@ mod tests {
             mac: None,
             mtu,
             up: true,
+            aggregate: false,
             program: Some((Mode::Native, 77)),
         }
     }
@@ -230,6 +234,12 @@ mod tests {
             unsuitable(&ethernet(1279)).unwrap_err(),
             LoaderError::MtuTooSmall { mtu: 1279, .. }
         ));
+        let bond = unsuitable(&Interface {
+            aggregate: true,
+            ..ethernet(1500)
+        });
+        let bond = bond.unwrap_err().to_string();
+        assert!(bond.contains("eth0 is a bond"), "{bond}");
         assert!(matches!(
             unsuitable(&interface(1500)).unwrap_err(),
             LoaderError::NotEthernet { .. }

@@ -9,7 +9,9 @@ use netlink_packet_core::{
     NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp, XdpAttached};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
@@ -33,6 +35,8 @@ pub(super) struct Interface {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
+    /// Whether it stands for several others, a bond or a team: packets come on their queues.
+    pub aggregate: bool,
     /// The XDP program on it, by the kernel's number, and how it runs.
     pub program: Option<(Mode, u32)>,
 }
@@ -117,6 +121,7 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
         mac: None,
         mtu: 0,
         up: link.header.flags.contains(LinkFlags::Up),
+        aggregate: false,
         program: None,
     };
     for attribute in &link.attributes {
@@ -125,10 +130,19 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
             LinkAttribute::Address(mac) => found.mac = mac.as_slice().try_into().ok(),
             LinkAttribute::Mtu(mtu) => found.mtu = *mtu,
             LinkAttribute::Xdp(xdp) => found.program = program(xdp),
+            LinkAttribute::LinkInfo(info) => found.aggregate = is_aggregate(info),
             _ => {}
         }
     }
     (!found.name.is_empty()).then_some(found)
+}
+
+fn is_aggregate(info: &[LinkInfo]) -> bool {
+    info.iter().any(|info| match info {
+        LinkInfo::Kind(InfoKind::Bond) => true,
+        LinkInfo::Kind(InfoKind::Other(name)) => name == "team",
+        _ => false,
+    })
 }
 
 fn program(attributes: &[LinkXdp]) -> Option<(Mode, u32)> {
@@ -225,6 +239,21 @@ mod tests {
         assert_eq!(with_address("127.0.0.1".parse().unwrap()).unwrap(), Some(1));
         assert_eq!(with_address("192.0.2.1".parse().unwrap()).unwrap(), None);
         assert_eq!(named("no-such-one").unwrap(), None);
+    }
+
+    #[test]
+    fn a_bond_and_a_team_are_told_from_a_single_interface() {
+        let told = |kind: Option<InfoKind>| {
+            let mut link = LinkMessage::default();
+            let info = kind.map(|kind| LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
+            link.attributes.extend(info);
+            link.attributes.push(LinkAttribute::IfName("b0".to_owned()));
+            interface(&link).unwrap().aggregate
+        };
+        assert!(told(Some(InfoKind::Bond)));
+        assert!(told(Some(InfoKind::Other("team".to_owned()))));
+        assert!(!told(Some(InfoKind::Veth)));
+        assert!(!told(None));
     }
 
     #[test]

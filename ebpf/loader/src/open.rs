@@ -90,8 +90,14 @@ impl Opening {
                 frames_max: FRAMES_TOTAL_MAX,
             });
         }
-        // The program knows no queue beyond its map; what comes there goes to the kernel's socket.
-        let queues = receive_queues.min(XSKS_MAX as u32);
+        // What came on a queue beyond the program's map would go to the kernel's socket, which is no fast path.
+        let queues = receive_queues;
+        if queues as usize > XSKS_MAX {
+            return Err(LoaderError::TooManyQueues {
+                interface: name.clone(),
+                queues,
+            });
+        }
         if workers > queues as usize {
             return Err(LoaderError::TooFewQueues {
                 interface: name.clone(),
@@ -285,6 +291,7 @@ mod tests {
             mac: None,
             mtu: 1500,
             up: true,
+            aggregate: false,
             program: None,
         };
         let refused = |queues, frames: &[u32]| match Opening::new(
@@ -298,6 +305,7 @@ mod tests {
             Err(error) => error.to_string(),
         };
         assert!(refused(1, &[64, 64]).contains("ethtool -L eth0 combined 2"));
+        assert!(refused(65, &[64]).contains("ethtool -L eth0 combined 64"));
         assert!(refused(4, &[]).contains("at least one"));
         assert!(refused(4, &[64, 0]).contains("at least one"));
         assert!(refused(4, &[u32::MAX; 4]).contains("at most"));

@@ -1,6 +1,6 @@
 //! One thread, one poll loop: connections, rights, requests.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use handover::protocol::{ADDRESSES_MAX, Needs, Opened, Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SocketFlags;
 
+use super::maps::Indices;
 use super::open::Opening;
 use super::sockets::{self, Peer};
 use super::state::{ConnectionId, Owner, State};
@@ -30,7 +31,7 @@ struct Connection {
     /// Made and handed over, not yet steered to.
     handed: Vec<(u32, OwnedFd)>,
     /// Receiver indices of a `Resume` that is not all here yet.
-    resumed: HashSet<u32>,
+    resumed: Indices,
 }
 
 /// What a request comes to: at once, or when its sockets are made.
@@ -144,7 +145,7 @@ impl Server {
             peer,
             opening: None,
             handed: Vec::new(),
-            resumed: HashSet::new(),
+            resumed: Indices::new(),
         };
         self.connections.insert(self.next_connection, connection);
         self.next_connection += 1;
@@ -257,8 +258,8 @@ impl Server {
                 }
                 Reply::Done
             }
-            Request::AddIndex { index } => {
-                self.state.write(id, |maps| maps.add_index(index))?;
+            Request::AddIndex { index, source } => {
+                self.state.write(id, |maps| maps.add_index(index, source))?;
                 Reply::Done
             }
             Request::RemoveIndex { index } => {

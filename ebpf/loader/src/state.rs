@@ -1,6 +1,6 @@
 //! What is attached, and whose it is.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use ebpf_abi::{Reason, XSKS_MAX};
 use handover::protocol::{InterfaceStats, InterfaceStatus, Mode, Reply};
 
 use super::interface::{self, Interface};
-use super::maps::{self, Maps};
+use super::maps::{self, Indices, Maps};
 use super::{GRACE, explain, program, sockets};
 use crate::error::LoaderError;
 
@@ -45,7 +45,7 @@ impl Attachment {
         self.orphaned_until = None;
         self.steered = 0;
         self.maps.steer_nothing()?;
-        self.maps.set_indices(&HashSet::new())
+        self.maps.set_indices(&Indices::new())
     }
 }
 
@@ -159,7 +159,13 @@ impl State {
         let attached = program::attach(&self.pins, &interface, ours, config, allow_generic)?;
         match self.attachments.get_mut(name) {
             // The maps are the same ones, and so is what the loader knows of them.
-            Some(attachment) => attachment.mode = attached.mode,
+            Some(attachment) => {
+                attachment.mode = attached.mode;
+                if let Some(owner) = attachment.owner {
+                    let told = attachment.maps.set_node(owner.address);
+                    told.map_err(|error| explain::map(name, &error))?;
+                }
+            }
             None => {
                 let attachment = Attachment {
                     mode: attached.mode,
@@ -279,6 +285,7 @@ impl State {
         }
         attachment
             .abandon()
+            .and_then(|()| attachment.maps.set_node(owner.address))
             .map_err(|error| explain::map(&interface.name, &error))?;
         attachment.owner = Some(owner);
         Ok(interface)
@@ -286,7 +293,7 @@ impl State {
 
     /// Gives a node back what it had before the loader was restarted: `indices` are all it uses. Its sockets are still
     /// in the map. Also lets a node come back on a new connection while the loader still holds the old one.
-    pub fn resume(&mut self, owner: Owner, indices: &HashSet<u32>) -> Result<(), LoaderError> {
+    pub fn resume(&mut self, owner: Owner, indices: &Indices) -> Result<(), LoaderError> {
         let (interface, attachment) = self.at(owner.address)?;
         let same_process = attachment.owner.is_some_and(|other| other.pid == owner.pid);
         if !same_process && (attachment.owner.is_some() || attachment.orphaned_until.is_none()) {
@@ -303,7 +310,8 @@ impl State {
         attachment.orphaned_until = None;
         attachment
             .maps
-            .set_indices(indices)
+            .set_node(owner.address)
+            .and_then(|()| attachment.maps.set_indices(indices))
             .map_err(|error| explain::map(&interface.name, &error))
     }
 

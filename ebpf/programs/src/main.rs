@@ -13,28 +13,36 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use ebpf_abi::{
-    Action, Bucket, Config, Counters, Datagram, Packet, Parsed, Rate, Reason, SESSIONS_MAX,
-    SOURCES_MAX, XSKS_MAX, parse,
+    Action, Address, Bucket, Config, Counters, Handshakes, Packet, Parsed, Rate, Rates, Reason,
+    SESSIONS_MAX, SOURCES_MAX, Tables, XSKS_MAX, admit, parse,
 };
 
 #[btf_map]
 static CONFIG: Array<Config, 1> = Array::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
-/// Receiver indices of live sessions and of handshakes under way. The value means nothing.
+/// Receiver indices of live sessions and of handshakes under way, each with the source that it belongs to; zero: to
+/// nobody that is proved.
 #[btf_map]
-static SESSIONS: HashMap<u32, u32, { SESSIONS_MAX }> = HashMap::new();
-/// Sources with a rate of their own: the nodes of the consensus.
+static SESSIONS: HashMap<u32, Address, { SESSIONS_MAX }> = HashMap::new();
+/// The nodes of the consensus, by source, with the rate of their frames.
 #[btf_map]
-static PEERS: HashMap<[u8; 16], Rate, { SESSIONS_MAX }> = HashMap::new();
+static PEERS: HashMap<Address, Rate, { SESSIONS_MAX }> = HashMap::new();
+/// Of frames that come from where their session's are to come from.
 #[btf_map]
-static SOURCES: LruHashMap<[u8; 16], Bucket, { SOURCES_MAX }> = LruHashMap::new();
-/// Apart from `SOURCES`: forged sources of handshakes must not push out the buckets of peers.
+static SOURCES: LruHashMap<Address, Bucket, { SOURCES_MAX }> = LruHashMap::new();
+/// Of all other frames: whoever guesses an index spends none of what is its owner's, nor of what is the claimed source's.
 #[btf_map]
-static HANDSHAKE_SOURCES: LruHashMap<[u8; 16], Bucket, { SOURCES_MAX }> = LruHashMap::new();
-/// One bucket a CPU: no two CPUs race for it.
+static STRANGERS: LruHashMap<Address, Bucket, { SOURCES_MAX }> = LruHashMap::new();
+/// Initiations of nodes of the consensus.
 #[btf_map]
-static HANDSHAKES: PerCpuArray<Bucket, 1> = PerCpuArray::new();
+static MEMBER_HANDSHAKES: LruHashMap<Address, Handshakes, { SOURCES_MAX }> = LruHashMap::new();
+/// Initiations of others.
+#[btf_map]
+static HANDSHAKE_SOURCES: LruHashMap<Address, Handshakes, { SOURCES_MAX }> = LruHashMap::new();
+/// Buckets of each CPU: no two race for them.
+#[btf_map]
+static HANDSHAKES: PerCpuArray<Handshakes, 1> = PerCpuArray::new();
 #[btf_map]
 static XSKS: XskMap<{ XSKS_MAX }> = XskMap::new();
 
@@ -82,15 +90,11 @@ fn decide(ctx: &XdpContext) -> Reason {
     if config.port == 0 {
         return Reason::Unconfigured;
     }
-    let (source, datagram) = match parse(&Frame(ctx), config.port as u16) {
+    let (source, datagram) = match parse(&Frame(ctx), &config.receiver()) {
         Parsed::Decided(reason) => return reason,
         Parsed::Ours(source, datagram) => (source, datagram),
     };
-    let refused = match datagram {
-        Datagram::Session(index) => session(config, &source, index),
-        Datagram::Initiation => initiation(config, &source),
-    };
-    if let Some(reason) = refused {
+    if let Some(reason) = admit(&Maps, config, &source, datagram) {
         return reason;
     }
     match XSKS.redirect(ctx.rx_queue_index(), u64::from(xdp_action::XDP_PASS)) {
@@ -99,58 +103,82 @@ fn decide(ctx: &XdpContext) -> Reason {
     }
 }
 
-/// The index first: a forged source without a session can't spend a peer's tokens.
-#[inline(always)]
-fn session(config: &Config, source: &[u8; 16], index: u32) -> Option<Reason> {
-    if SESSIONS.get_ptr(index).is_none() {
-        return Some(Reason::UnknownIndex);
+/// The maps, as what decides over admission sees them.
+struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_ns() }
     }
-    // SAFETY: a helper without arguments.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: the loader alone writes peers; a rate read while it changes is off for one packet.
-    let rate = match unsafe { PEERS.get(source) } {
-        Some(wanted) => config.peer(wanted),
-        None => config.source,
-    };
-    if take(&SOURCES, source, now_ns, &rate) {
-        None
-    } else {
-        Some(Reason::SourceRate)
+
+    #[inline(always)]
+    fn owner(&self, index: u32) -> Option<Address> {
+        // SAFETY: the loader alone writes sessions; an owner read while it changes is off for one packet.
+        unsafe { SESSIONS.get(index) }.copied()
+    }
+
+    #[inline(always)]
+    fn peer(&self, source: &Address) -> Option<Rate> {
+        // SAFETY: as for sessions.
+        unsafe { PEERS.get(source) }.copied()
+    }
+
+    #[inline(always)]
+    fn take_source(&self, source: &Address, now_ns: u64, rate: &Rate) -> bool {
+        take(&SOURCES, source, |bucket| bucket.take(now_ns, rate))
+    }
+
+    #[inline(always)]
+    fn take_stranger(&self, source: &Address, now_ns: u64, rate: &Rate) -> bool {
+        take(&STRANGERS, source, |bucket| bucket.take(now_ns, rate))
+    }
+
+    #[inline(always)]
+    fn take_member_handshake(
+        &self,
+        source: &Address,
+        mac2: bool,
+        now_ns: u64,
+        rates: &Rates,
+    ) -> bool {
+        take(&MEMBER_HANDSHAKES, source, |buckets| {
+            buckets.take(mac2, now_ns, rates)
+        })
+    }
+
+    #[inline(always)]
+    fn take_handshake(&self, source: &Address, mac2: bool, now_ns: u64, rates: &Rates) -> bool {
+        take(&HANDSHAKE_SOURCES, source, |buckets| {
+            buckets.take(mac2, now_ns, rates)
+        })
+    }
+
+    #[inline(always)]
+    fn take_any_handshake(&self, mac2: bool, now_ns: u64, rates: &Rates) -> bool {
+        let Some(buckets) = HANDSHAKES.get_ptr_mut(0) else {
+            return false;
+        };
+        // SAFETY: this CPU's own copy.
+        unsafe { (*buckets).take(mac2, now_ns, rates) }
     }
 }
 
+/// Takes from the source's buckets; a source not seen lately starts with full ones.
 #[inline(always)]
-fn initiation(config: &Config, source: &[u8; 16]) -> Option<Reason> {
-    // SAFETY: a helper without arguments.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
-    if !take(&HANDSHAKE_SOURCES, source, now_ns, &config.handshake_source) {
-        return Some(Reason::HandshakeSourceRate);
-    }
-    let bucket = HANDSHAKES.get_ptr_mut(0)?;
-    // SAFETY: this CPU's own copy.
-    let admitted = unsafe { (*bucket).take(now_ns, &config.handshake) };
-    if admitted {
-        None
-    } else {
-        Some(Reason::HandshakeRate)
-    }
-}
-
-/// Takes from the source's bucket; a source not seen lately starts with a full one.
-#[inline(always)]
-fn take(
-    buckets: &LruHashMap<[u8; 16], Bucket, { SOURCES_MAX }>,
-    source: &[u8; 16],
-    now_ns: u64,
-    rate: &Rate,
+fn take<B: Default>(
+    buckets: &LruHashMap<Address, B, { SOURCES_MAX }>,
+    source: &Address,
+    from: impl Fn(&mut B) -> bool,
 ) -> bool {
     if let Some(bucket) = buckets.get_ptr_mut(source) {
         // SAFETY: map memory stays valid for this run of the program; a racing CPU writes the same
-        // aligned word, which costs at most the count of one packet.
-        return unsafe { (*bucket).take(now_ns, rate) };
+        // aligned words, which costs at most the count of one packet.
+        return from(unsafe { &mut *bucket });
     }
-    let mut bucket = Bucket::default();
-    let admitted = bucket.take(now_ns, rate);
+    let mut bucket = B::default();
+    let admitted = from(&mut bucket);
     // Fails only if another CPU was first or memory is short: one packet goes uncounted.
     let _ = buckets.insert(source, bucket, 0);
     admitted

@@ -1,6 +1,6 @@
 //! A receiver index is let in before anyone is told it, and kept out when what it was for is over.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use link::{DATAGRAM_BYTES, LinkKeys, LinkPublic, Session};
@@ -51,7 +51,7 @@ impl Told {
 }
 
 impl Indices for Told {
-    fn admit(&mut self, index: u32) -> bool {
+    fn admit(&mut self, index: u32, _source: IpAddr) -> bool {
         let mut told = self.0.lock().unwrap();
         if !told.refuses {
             told.events.push((true, index));

@@ -1,7 +1,7 @@
 //! The node's side of the loader against one that is played here: what it says, and what it does when the loader goes
 //! and comes back.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -74,6 +74,11 @@ impl Played {
 
 fn address() -> SocketAddr {
     "192.0.2.7:9000".parse().unwrap()
+}
+
+/// An address that is no node's.
+fn stranger() -> IpAddr {
+    "203.0.113.5".parse().unwrap()
 }
 
 fn done(_: &Request) -> (Reply, usize) {
@@ -185,7 +190,7 @@ fn an_index_is_let_in_when_the_loader_has_done_it_and_not_otherwise() {
     let played = Played::listen(folder.path().join("loader"));
     let path = played.path.clone();
     let (requests, _, thread) = played.serve(|request| match request {
-        Request::AddIndex { index: 13 } => {
+        Request::AddIndex { index: 13, .. } => {
             let refusal = Refusal {
                 kind: RefusalKind::Full,
                 message: "the map is full".to_owned(),
@@ -199,8 +204,8 @@ fn an_index_is_let_in_when_the_loader_has_done_it_and_not_otherwise() {
     let (mut loader, keeper) = Loader::new(connection, path, address());
     let kept = std::thread::spawn(move || keeper.run());
     loader.ready().unwrap();
-    assert!(loader.admit(12));
-    assert!(!loader.admit(13));
+    assert!(loader.admit(12, stranger()));
+    assert!(!loader.admit(13, stranger()));
     Indices::forget(&mut loader, 13);
     Indices::forget(&mut loader, 12);
     loader.refresh(vec!["192.0.2.9".parse().unwrap()]);
@@ -223,8 +228,14 @@ fn an_index_is_let_in_when_the_loader_has_done_it_and_not_otherwise() {
         all[..5],
         [
             Request::Ready,
-            Request::AddIndex { index: 12 },
-            Request::AddIndex { index: 13 },
+            Request::AddIndex {
+                index: 12,
+                source: None,
+            },
+            Request::AddIndex {
+                index: 13,
+                source: None,
+            },
             // 13 was never let in: there is nothing to take out.
             Request::RemoveIndex { index: 12 },
             Request::Refresh {
@@ -251,8 +262,8 @@ fn a_loader_that_comes_back_is_told_what_is_in_use() {
     let (mut loader, keeper) = Loader::new(connection, path.clone(), address());
     let kept = std::thread::spawn(move || keeper.run());
     let count = LIST_MAX as u32 + 3;
-    for index in 0..count {
-        assert!(loader.admit(index));
+    for index in 0..count - 1 {
+        assert!(loader.admit(index, stranger()));
     }
     let peer = Peer {
         address: "192.0.2.8".parse().unwrap(),
@@ -260,16 +271,18 @@ fn a_loader_that_comes_back_is_told_what_is_in_use() {
         burst: 10,
     };
     assert!(loader.peers(vec![peer]));
+    // A node's own from now on.
+    assert!(loader.admit(count - 1, peer.address));
     Indices::forget(&mut loader, 1);
     // In order, so all of it has been served.
-    assert!(loader.admit(count));
+    assert!(loader.admit(count, stranger()));
     stop.send(()).unwrap();
     thread.join().unwrap();
 
     // Nothing is let in meanwhile; what ends meanwhile is remembered.
-    until(|| !loader.admit(1_000_000));
+    until(|| !loader.admit(1_000_000, stranger()));
     assert!(loader.forget(2));
-    assert!(!loader.admit(1_000_001));
+    assert!(!loader.admit(1_000_001, stranger()));
 
     let (requests, _stop, thread) = Played::listen(path.clone()).serve(done);
     let mut told = Vec::new();
@@ -291,8 +304,9 @@ fn a_loader_that_comes_back_is_told_what_is_in_use() {
             other => panic!("{other:?}"),
         }
     }
-    let expected: Vec<u32> = (0..=count)
+    let expected: Vec<(u32, Option<IpAddr>)> = (0..=count)
         .filter(|index| ![1, 2].contains(index))
+        .map(|index| (index, (index == count - 1).then_some(peer.address)))
         .collect();
     assert_eq!((told, parts), (expected, 2));
     assert_eq!(
@@ -302,7 +316,7 @@ fn a_loader_that_comes_back_is_told_what_is_in_use() {
             append: false,
         }
     );
-    until(|| loader.admit(1_000_002));
+    until(|| loader.admit(1_000_002, stranger()));
     drop(loader);
     kept.join().unwrap();
     thread.join().unwrap();

@@ -149,8 +149,11 @@ fn a_killed_loader_costs_no_packet_and_its_successor_takes_everything_over() {
         indices,
         more,
     };
-    assert_eq!(node.ask(&resume(vec![INDEX], true)), Ok(Reply::Done));
-    assert_eq!(node.ask(&resume(vec![99], false)), Ok(Reply::Done));
+    assert_eq!(
+        node.ask(&resume(vec![(INDEX, None)], true)),
+        Ok(Reply::Done)
+    );
+    assert_eq!(node.ask(&resume(vec![(99, None)], false)), Ok(Reply::Done));
     let status = &world.status()[0];
     assert_eq!(
         (status.node, status.indices, status.steered),

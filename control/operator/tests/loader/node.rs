@@ -17,7 +17,11 @@ fn what_no_node_takes_goes_to_the_kernels_socket_and_a_dead_node_takes_nothing()
     let mut packet = [0; 2048];
     let sender = world.sender(false);
     let mut node = Node::open(&world.socket(), world.address(false), 1).unwrap();
-    node.ask(&Request::AddIndex { index: INDEX }).unwrap();
+    node.ask(&Request::AddIndex {
+        index: INDEX,
+        source: None,
+    })
+    .unwrap();
     // Opened, but its rings are not known to be filled.
     sender.send(1);
     assert_eq!(kernel.recv(&mut packet).unwrap(), datagram(INDEX, 1).len());
@@ -157,7 +161,10 @@ fn a_node_is_told_what_is_wrong_with_its_address_or_its_order_of_requests() {
     assert_eq!(refused.kind, RefusalKind::NoAddress, "{refused}");
     for request in [
         Request::Ready,
-        Request::AddIndex { index: 1 },
+        Request::AddIndex {
+            index: 1,
+            source: None,
+        },
         Request::Peers {
             peers: Vec::new(),
             append: false,
@@ -175,7 +182,7 @@ fn a_node_is_told_what_is_wrong_with_its_address_or_its_order_of_requests() {
     }
     let resume = Request::Resume {
         address: world.address(false),
-        indices: vec![1],
+        indices: vec![(1, None)],
         more: false,
     };
     let refused = world.ask(&resume).unwrap_err();
@@ -183,7 +190,13 @@ fn a_node_is_told_what_is_wrong_with_its_address_or_its_order_of_requests() {
     // After a detach the connection is nobody's.
     let node = Node::ready(&world, false, 1);
     world.detach().unwrap();
-    assert!(node.ask(&Request::AddIndex { index: 2 }).is_err());
+    assert!(
+        node.ask(&Request::AddIndex {
+            index: 2,
+            source: None,
+        })
+        .is_err()
+    );
     // And nonsense is answered.
     let channel = Channel::connect(&world.socket()).unwrap();
     channel.send(&["what"], &[]).unwrap();

@@ -287,6 +287,11 @@ fn peers_have_rates_of_their_own_and_lists_replace_each_other() {
     assert_eq!(tell(&node, vec![peer(2, 3)], true), 3);
     assert_eq!(tell(&node, vec![peer(2, 3)], false), 1);
     assert_eq!(tell(&node, Vec::new(), false), 0);
+    let own = Request::AddIndex {
+        index: INDEX,
+        source: Some(IpAddr::from([10, 77, 0, 2])),
+    };
+    assert_eq!(node.ask(&own), Ok(Reply::Done));
     // A source that is nobody's has a quarter of the capacity, 64 packets at once and more.
     let sender = world.sender(false);
     for number in 0..30 {

@@ -332,7 +332,10 @@ impl Node {
         let node = Node::open_next(&world.socket(), world.address(ipv6), workers).unwrap();
         assert_eq!(node.ask(&Request::Ready), Ok(Reply::Done));
         assert_eq!(
-            node.ask(&Request::AddIndex { index: INDEX }),
+            node.ask(&Request::AddIndex {
+                index: INDEX,
+                source: None,
+            }),
             Ok(Reply::Done)
         );
         node

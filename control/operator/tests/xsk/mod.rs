@@ -196,13 +196,14 @@ impl Wire {
             .count()
     }
 
-    /// A frame from one host to the other with `tags` VLAN tags.
+    /// A frame from one host to the other with `tags` tags of `vlan`.
     pub fn frame(
         &self,
         from: SocketAddr,
         to: SocketAddr,
         datagram: &[u8; DATAGRAM_BYTES],
         tags: usize,
+        vlan: u16,
     ) -> Vec<u8> {
         let mut chunk = [0; CHUNK_BYTES];
         chunk[HEADROOM_BYTES..][..DATAGRAM_BYTES].copy_from_slice(datagram);
@@ -210,7 +211,8 @@ impl Wire {
         let place = sender.write(&mut chunk, to, [2, 0, 0, 0, 0, 2]).unwrap();
         let mut frame = chunk[place].to_vec();
         for _ in 0..tags {
-            frame.splice(12..12, [0x81, 0x00, 0x00, 0x05]);
+            let [high, low] = vlan.to_be_bytes();
+            frame.splice(12..12, [0x81, 0x00, high, low]);
         }
         frame
     }
@@ -350,7 +352,10 @@ impl XskNode {
 
     /// Lets test datagrams in.
     pub fn let_in(&self) {
-        self.ask(&Request::AddIndex { index: INDEX });
+        self.ask(&Request::AddIndex {
+            index: INDEX,
+            source: None,
+        });
     }
 
     /// Has packets steered to the port.

@@ -54,13 +54,33 @@ fn either(v6: bool) -> Vec<Case> {
         (
             "an initiation is for nobody yet",
             kind(1),
-            ours(Datagram::Initiation),
+            ours(Datagram::Initiation { mac2: true }),
         ),
-        ("one VLAN tag is followed", tags(&[0x8100]), session),
         (
-            "two VLAN tags are followed",
+            "an initiation without a mac2 is told from one with it",
+            patched(kind(1), udp + 8 + 1_216, &[0; 16]),
+            ours(Datagram::Initiation { mac2: false }),
+        ),
+        (
+            "one byte is a mac2",
+            patched(kind(1), udp + 8 + 1_216, &[0; 15]),
+            ours(Datagram::Initiation { mac2: true }),
+        ),
+        ("one priority tag is followed", tags(&[0x8100]), session),
+        (
+            "two priority tags are followed",
             tags(&[0x88a8, 0x8100]),
             session,
+        ),
+        (
+            "a frame of a VLAN passes",
+            made(v6, |b| (b.tags, b.tag) = (vec![0x8100], 42)),
+            decided(Reason::OtherVlan),
+        ),
+        (
+            "a frame of a provider's VLAN passes",
+            made(v6, |b| (b.tags, b.tag) = (vec![0x88a8, 0x8100], 0xefff)),
+            decided(Reason::OtherVlan),
         ),
         (
             "three VLAN tags pass",
@@ -229,7 +249,7 @@ fn only_v6() -> Vec<Case> {
             decided(Reason::Options),
         ),
         (
-            "five IPv6 extensions pass",
+            "five IPv6 extensions are dropped",
             with(vec![
                 extension(0),
                 extension(60),

@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 
-use ebpf_abi::{DATAGRAM_BYTES, Datagram, EXTENSIONS_MAX, Packet, Parsed, TAGS_MAX, parse};
+use ebpf_abi::{
+    DATAGRAM_BYTES, Datagram, EXTENSIONS_MAX, Packet, Parsed, Receiver, TAGS_MAX, parse,
+};
 
 /// A frame that counts how often it is read and how far, as the kernel's verifier would bound it.
 struct Metered<'a> {
@@ -33,10 +35,11 @@ pub fn check_frame(bytes: &[u8]) -> bool {
         reads: Cell::new(0),
         end: Cell::new(0),
     };
-    let parsed = parse(&metered, port);
-    assert_eq!(parse(frame, port), parsed, "however it is read");
-    // Ethertypes, IP header, extension headers, UDP header, both ends of the datagram.
-    let reads_max = (1 + TAGS_MAX) + 1 + EXTENSIONS_MAX + 1 + 2;
+    let receiver = Receiver::any(port);
+    let parsed = parse(&metered, &receiver);
+    assert_eq!(parse(frame, &receiver), parsed, "however it is read");
+    // Ethertypes, IP header and destination, extension headers, UDP header, both ends of the datagram.
+    let reads_max = (1 + TAGS_MAX) + 2 + EXTENSIONS_MAX + 1 + 2;
     assert!(metered.reads.get() <= reads_max);
     match parsed {
         Parsed::Ours(source, datagram) => {
@@ -51,6 +54,7 @@ pub fn check_frame(bytes: &[u8]) -> bool {
 /// place there.
 fn ours(frame: &[u8], port: u16, source: [u8; 16], datagram: Datagram, end: usize) {
     assert!(end <= frame.len());
+    let receiver = Receiver::any(port);
     let payload = &frame[end - DATAGRAM_BYTES..end];
     let udp = &frame[end - DATAGRAM_BYTES - 8..end - DATAGRAM_BYTES];
     assert_eq!(udp[2..4], port.to_be_bytes());
@@ -74,17 +78,22 @@ fn ours(frame: &[u8], port: u16, source: [u8; 16], datagram: Datagram, end: usiz
     }
     let index = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| payload[at + byte]));
     let expected = match payload[0] {
-        1 => Datagram::Initiation,
+        1 => Datagram::Initiation {
+            mac2: payload[DATAGRAM_BYTES - 16..].iter().any(|byte| *byte != 0),
+        },
         3 => Datagram::Session(index(4)),
         2 | 4 => Datagram::Session(index(8)),
         other => panic!("type {other}"),
     };
     assert_eq!(datagram, expected);
     // Cut by a byte it is not ours any more; what an Ethernet driver pads it with changes nothing.
-    assert!(matches!(parse(&frame[..end - 1], port), Parsed::Decided(_)));
+    assert!(matches!(
+        parse(&frame[..end - 1], &receiver),
+        Parsed::Decided(_)
+    ));
     let padded = [frame, &[0xa5; 8]].concat();
     assert_eq!(
-        parse(padded.as_slice(), port),
+        parse(padded.as_slice(), &receiver),
         Parsed::Ours(source, datagram)
     );
 }

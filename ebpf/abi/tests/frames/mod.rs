@@ -4,12 +4,17 @@ pub const PORT: u16 = 9_000;
 pub const INDEX: u32 = 0x0403_0201;
 pub const V4: [u8; 4] = [192, 0, 2, 7];
 pub const V6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+/// Where frames go.
+pub const OWN_V4: [u8; 4] = [192, 0, 2, 1];
+pub const OWN_V6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 pub const BOTH: [bool; 2] = [false, true];
 
 /// A frame in parts that a test may change before it is put together.
 #[derive(Clone)]
 pub struct Builder {
     pub tags: Vec<u16>,
+    /// Priority and VLAN of every tag.
+    pub tag: u16,
     pub ethertype: Option<u16>,
     pub v6: bool,
     pub v4_source: [u8; 4],
@@ -37,6 +42,7 @@ impl Builder {
     pub fn new(v6: bool, kind: u8) -> Self {
         Self {
             tags: vec![],
+            tag: 0xa000,
             ethertype: None,
             v6,
             v4_source: V4,
@@ -68,7 +74,7 @@ impl Builder {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         for tag in &self.tags {
             frame.extend(tag.to_be_bytes());
-            frame.extend([0, 42]);
+            frame.extend(self.tag.to_be_bytes());
         }
         frame.extend(
             self.ethertype
@@ -97,7 +103,7 @@ impl Builder {
         frame.extend(self.fragment.to_be_bytes());
         frame.extend([64, self.protocol, 0, 0]);
         frame.extend(self.v4_source);
-        frame.extend([192, 0, 2, 1]);
+        frame.extend(OWN_V4);
         frame.extend(&self.options);
     }
 
@@ -112,7 +118,7 @@ impl Builder {
         };
         frame.extend([next(0), 64]);
         frame.extend(self.v6_source);
-        frame.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        frame.extend(OWN_V6);
         for (i, (_, bytes)) in self.extensions.iter().enumerate() {
             frame.push(next(i + 1));
             frame.extend(&bytes[1..]);

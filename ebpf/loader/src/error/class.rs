@@ -38,6 +38,7 @@ impl LoaderError {
             | E::OtherPort { .. }
             | E::Frames { .. }
             | E::TooFewQueues { .. }
+            | E::TooManyQueues { .. }
             | E::TooManyDescriptors { .. } => exit::CONFIG,
             E::NoProgram => exit::SOFTWARE,
             E::Pins { error, .. }
@@ -62,6 +63,7 @@ impl LoaderError {
             E::OutOfBounds { .. }
             | E::TooManyIndices { .. }
             | E::Frames { .. }
+            | E::TooManyQueues { .. }
             | E::TooManyDescriptors { .. } => Kind::OutOfBounds,
             E::NotANode => Kind::NotANode,
             E::AlreadyANode => Kind::AlreadyANode,
@@ -70,7 +72,9 @@ impl LoaderError {
             | E::InterfaceGone { .. }
             | E::InterfaceWithGone { .. } => Kind::NoInterface,
             E::NoInterfaceWith { .. } => Kind::NoAddress,
-            E::NotEthernet { .. } | E::MtuTooSmall { .. } => Kind::InterfaceUnfit,
+            E::NotEthernet { .. } | E::Aggregate { .. } | E::MtuTooSmall { .. } => {
+                Kind::InterfaceUnfit
+            }
             E::InterfaceDown { .. } => Kind::InterfaceDown,
             E::OtherProgram { .. } => Kind::OtherProgram,
             E::NoMode { .. } => Kind::NoMode,
@@ -101,5 +105,13 @@ impl LoaderError {
             message: self.to_string(),
             code: self.code(),
         }
+    }
+}
+
+/// What there is in place of an interface.
+pub(super) fn alternative(nearest: Option<&str>, there: &[String]) -> String {
+    match nearest {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => format!("there is {}", there.join(", ")),
     }
 }

@@ -270,7 +270,7 @@ impl<R: CryptoRng> Handshaker<R> {
         {
             Ok(Response::Accepted { reply, session }) => {
                 // Before the answer: the first frame may follow it at once.
-                if !self.indices.admit(index) {
+                if !self.indices.admit(index, arrival.source.ip()) {
                     self.counters.unadmitted += 1;
                     return;
                 }
@@ -376,7 +376,7 @@ impl<R: CryptoRng> Handshaker<R> {
         attempt.retry_ns = now_ns + wait_ns + self.rng.random_range(0..=wait_ns / 4);
         let destination = attempt.destination;
         // The answer carries the index. Afterwards nothing does: links carry data one way.
-        if !self.indices.admit(index) {
+        if !self.indices.admit(index, destination.ip()) {
             self.counters.unadmitted += 1;
             return;
         }

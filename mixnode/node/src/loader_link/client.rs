@@ -4,7 +4,7 @@
 //! index can be let in, so no handshake is answered; its sender tries again. The thread connects again ten times a
 //! second, and tells the new loader what is in use.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ const ADMIT_PATIENCE: Duration = Duration::from_secs(10);
 enum Command {
     Admit {
         index: u32,
+        source: IpAddr,
         done: Sender<bool>,
     },
     Forget {
@@ -54,7 +55,7 @@ impl Loader {
             path,
             address,
             queue,
-            indices: BTreeSet::new(),
+            indices: BTreeMap::new(),
             peers: Vec::new(),
             tried: Instant::now(),
             complaint: String::new(),
@@ -94,9 +95,13 @@ impl Loader {
 
 impl Indices for Loader {
     /// Waits for the loader's answer; a loader that is gone answers at once.
-    fn admit(&mut self, index: u32) -> bool {
+    fn admit(&mut self, index: u32, source: IpAddr) -> bool {
         let (done, answer) = bounded(1);
-        let asked = self.commands.try_send(Command::Admit { index, done });
+        let asked = self.commands.try_send(Command::Admit {
+            index,
+            source,
+            done,
+        });
         asked.is_ok() && answer.recv_timeout(ADMIT_PATIENCE).unwrap_or(false)
     }
 
@@ -113,8 +118,8 @@ pub struct Keeper {
     path: PathBuf,
     address: SocketAddr,
     queue: Receiver<Command>,
-    /// Let in so far: what a new loader is told.
-    indices: BTreeSet<u32>,
+    /// Let in so far, and whose they are: what a new loader is told.
+    indices: BTreeMap<u32, Option<IpAddr>>,
     peers: Vec<Peer>,
     /// When a connection was last tried or looked at.
     tried: Instant,
@@ -140,12 +145,18 @@ impl Keeper {
 
     fn serve(&mut self, command: Command) {
         match command {
-            Command::Admit { index, done } => {
-                let admitted = self
-                    .ask(|connection| connection.command(&Request::AddIndex { index }))
-                    == Some(true);
+            Command::Admit {
+                index,
+                source,
+                done,
+            } => {
+                // Only a node is known to stay where it is.
+                let member = self.peers.iter().any(|peer| peer.address == source);
+                let source = member.then_some(source);
+                let request = Request::AddIndex { index, source };
+                let admitted = self.ask(|connection| connection.command(&request)) == Some(true);
                 if admitted {
-                    self.indices.insert(index);
+                    self.indices.insert(index, source);
                 }
                 // Who asked may have lost patience: then nobody is told the index, and it must go again.
                 if done.send(admitted).is_err() && admitted {
@@ -175,7 +186,7 @@ impl Keeper {
     }
 
     fn forget(&mut self, index: u32) {
-        if self.indices.remove(&index) {
+        if self.indices.remove(&index).is_some() {
             self.ask(|connection| connection.command(&Request::RemoveIndex { index }));
         }
     }
@@ -216,7 +227,8 @@ impl Keeper {
             return;
         }
         let back = Connection::connect(&self.path).and_then(|connection| {
-            connection.resume(self.address, self.indices.iter().copied())?;
+            let indices = self.indices.iter().map(|(&index, &source)| (index, source));
+            connection.resume(self.address, indices)?;
             Ok(connection)
         });
         match back {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -130,18 +130,19 @@ impl Connection {
         Ok(Handover { opened, workers })
     }
 
-    /// Tells a loader that came back of the node that has its sockets still, and of its `indices`.
+    /// Tells a loader that came back of the node that has its sockets still, and of its `indices` with
+    /// the sources they belong to.
     ///
     /// # Errors
     /// [`LoaderError`].
     pub fn resume(
         &self,
         address: SocketAddr,
-        mut indices: impl Iterator<Item = u32>,
+        mut indices: impl Iterator<Item = (u32, Option<IpAddr>)>,
     ) -> Result<(), LoaderError> {
-        let mut part: Vec<u32> = indices.by_ref().take(LIST_MAX).collect();
+        let mut part: Vec<_> = indices.by_ref().take(LIST_MAX).collect();
         loop {
-            let next: Vec<u32> = indices.by_ref().take(LIST_MAX).collect();
+            let next: Vec<_> = indices.by_ref().take(LIST_MAX).collect();
             let more = !next.is_empty();
             self.command(&Request::Resume {
                 address,

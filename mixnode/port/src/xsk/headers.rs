@@ -236,7 +236,7 @@ pub struct Arrived {
 /// datagram of the right size to `receiver` that the XDP program would steer here. Checksums are not looked at: veth
 /// leaves them unfinished, NICs have checked them, and the AEAD inside does.
 pub fn read(frame: &[u8], receiver: SocketAddr, interface_index: u32) -> Option<Arrived> {
-    let Parsed::Ours(..) = parse(frame, receiver.port()) else {
+    let Parsed::Ours(..) = parse(frame, &receiver.into()) else {
         return None;
     };
     // The parser has followed the tags; all that is left to find is how many there were.
@@ -249,21 +249,10 @@ pub fn read(frame: &[u8], receiver: SocketAddr, interface_index: u32) -> Option<
     };
     let ip = offset + 2;
     // No options and no extension headers: the parser has none of ours with any.
-    let (source, destination, udp) = match ethertype {
-        0x0800 => (
-            IpAddr::from(frame.read::<4>(ip + 12)?),
-            IpAddr::from(frame.read::<4>(ip + 16)?),
-            ip + IPV4_BYTES,
-        ),
-        _ => (
-            IpAddr::from(frame.read::<16>(ip + 8)?),
-            IpAddr::from(frame.read::<16>(ip + 24)?),
-            ip + IPV6_BYTES,
-        ),
+    let (source, udp) = match ethertype {
+        0x0800 => (IpAddr::from(frame.read::<4>(ip + 12)?), ip + IPV4_BYTES),
+        _ => (IpAddr::from(frame.read::<16>(ip + 8)?), ip + IPV6_BYTES),
     };
-    if destination != receiver.ip() && !receiver.ip().is_unspecified() {
-        return None;
-    }
     let port = u16::from_be_bytes(frame.read(udp)?);
     let source = match source {
         IpAddr::V4(ip) => SocketAddr::V4(SocketAddrV4::new(ip, port)),
@@ -348,11 +337,15 @@ mod tests {
             prop_assert_eq!(oracle(pseudo.chain(udp.iter().copied())), 0xffff);
             prop_assert_ne!(&udp[6..8], &[0, 0]);
             for _ in 0..tags {
-                frame.splice(12..12, [0x81, 0, 0, 5]);
+                // A priority, and no VLAN.
+                frame.splice(12..12, [0x81, 0, 0xa0, 0]);
             }
             let arrived = read(&frame, to, 0).unwrap();
             prop_assert_eq!((arrived.source.ip(), arrived.source.port()), (from.ip(), from.port()));
             prop_assert_eq!(&frame[arrived.datagram..], &chunk[HEADROOM_BYTES..][..DATAGRAM_BYTES]);
+            let mut elsewhere = frame.clone();
+            elsewhere.splice(12..12, [0x81, 0, 0, 5]);
+            prop_assert!(read(&elsewhere, to, 0).is_none(), "another VLAN's is not ours");
             // To another port, or another address, it is not ours.
             prop_assert!(read(&frame, SocketAddr::new(to.ip(), to.port() ^ 1), 0).is_none());
             if from.ip() != to.ip() && !from.ip().is_unspecified() {
