@@ -5,7 +5,7 @@
 //! bounds may be repeated any number of times.
 
 use core::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::base::{Point, add, finish};
 use super::field::{Columns, Field, modulus};
@@ -17,6 +17,25 @@ std::thread_local! {
     /// Words whose bits from 52 on were added to the next limb: these alone may be read modulo 2^52.
     static CARRIED: RefCell<BTreeSet<u64>> = const { RefCell::new(BTreeSet::new()) };
     static NEXT: RefCell<u64> = const { RefCell::new(0) };
+    /// Factors of products that have a high half, and how many low halves were taken more than high ones.
+    static HALVES: RefCell<BTreeMap<(u64, u64), i64>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Notes that half of a product was taken.
+fn take_half(a: U, b: U, low: i64) {
+    if a.product(b).1 >= 1 << 52 {
+        HALVES.with_borrow_mut(|halves| *halves.entry((a.id, b.id)).or_default() += low);
+    }
+}
+
+/// Every product that was begun is whole: none has lost a half.
+fn products_are_whole() {
+    HALVES.with_borrow(|halves| {
+        assert!(!halves.is_empty(), "no product was watched");
+        for (factors, missing) in halves {
+            assert_eq!(*missing, 0, "a product of {factors:?} is a half");
+        }
+    });
 }
 
 fn mark(word: U) {
@@ -101,6 +120,7 @@ impl Words for UnsignedIntervals {
         U::new(a.min >> BITS, a.max >> BITS)
     }
     fn product_low(self, sum: U, a: U, b: U) -> U {
+        take_half(a, b, 1);
         let (min, max) = a.product(b);
         let low = if max < 1 << 52 {
             U::new(min as u64, max as u64)
@@ -110,6 +130,7 @@ impl Words for UnsignedIntervals {
         self.add(sum, low)
     }
     fn product_high(self, sum: U, a: U, b: U) -> U {
+        take_half(a, b, -1);
         let (min, max) = a.product(b);
         self.add(sum, U::new((min >> 52) as u64, (max >> 52) as u64))
     }
@@ -278,9 +299,12 @@ impl Doubles for DoubleIntervals {
 
 /// All that a ladder ever does to elements: `any` is an element of the claimed bounds, `check` asserts them.
 fn closed<F: Field>(f: F, any: F::Element, base: &F::Fixed, check: impl Fn(&F::Element)) {
-    // The first columns: zero, one, u + 1, u − 1 + p.
-    let widest: Columns =
-        core::array::from_fn(|i| [0, 0, 0, 0, 0, 0, 0, 2 * modulus(F::RADIX)[i] + 2]);
+    // The first columns: zero, one, u + 1, u − 1 + p. Limbs of u are reduced and no more: u itself may reach 2^255 − 1.
+    let widest: Columns = core::array::from_fn(|i| {
+        let p = modulus(F::RADIX)[i];
+        let limb = if i == 0 { p + 18 } else { p };
+        [0, 0, 0, 0, 0, 0, 0, limb + p + 1]
+    });
     check(&f.load(&widest));
     let state = State::<F> {
         a: any,
@@ -346,6 +370,7 @@ fn no_word_overflows_and_the_bounds_of_radix_52_hold_after_every_step() {
     let f = Radix52(UnsignedIntervals);
     closed(f, any, &base, check);
     closed_base(f, any, constants, check);
+    products_are_whole();
 }
 
 #[test]
@@ -374,6 +399,19 @@ fn no_product_is_inexact_and_the_bounds_of_radix_51_hold_after_every_step() {
 fn a_limb_that_is_read_before_it_was_carried_is_caught() {
     let limb = U::new(0, 1 << 52);
     UnsignedIntervals.product_low(U::new(0, 0), limb, limb);
+}
+
+#[test]
+#[should_panic(expected = "is a half")]
+fn a_low_half_without_its_high_half_is_caught() {
+    let (w, limb) = (UnsignedIntervals, U::new(0, (1 << 52) - 1));
+    let zero = U::new(0, 0);
+    // Whole, and without a high half at all.
+    w.product_high(w.product_low(zero, limb, limb), limb, limb);
+    w.product_low(zero, limb, U::new(0, 1));
+    products_are_whole();
+    w.product_low(zero, limb, U::new(0, 19));
+    products_are_whole();
 }
 
 #[test]
