@@ -56,6 +56,11 @@ fn main() -> ExitCode {
             "frame pools: {} bytes (mean delay of 100 ms)",
             frames * port::pool::CHUNK_BYTES as u64
         );
+        let budget = process::budget(&config, 100_000);
+        println!(
+            "frames of a worker: {} held for their delay, {} queued for clients, {} in rings",
+            budget.wheel_frames, budget.queue_frames, budget.ring_frames
+        );
         return ExitCode::from(exit::OK);
     }
     config.status_lines = arguments.status_lines;

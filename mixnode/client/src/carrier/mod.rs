@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use directory::Authorities;
 use link::control::Control;
 use link::{ClientKeys, DATAGRAM_BYTES};
-use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use sphinx::Generator;
 use sphinx::{BODY_BYTES, Id, surb_open};
 
 use crate::event::Event;
@@ -20,6 +20,7 @@ use crate::histogram::Latency;
 mod attachment;
 mod documents;
 mod fetch;
+mod inquiry;
 mod packets;
 mod service;
 mod slots;
@@ -34,6 +35,7 @@ pub(crate) use service::{Letter, Reply, Service, Token};
 
 use attachment::{Attachment, Frame, Inbound};
 use fetch::Fetch;
+use inquiry::Inquiry;
 use waiting::{Awaited, Waiting};
 
 /// A client that overslept (a suspended laptop) does not make up for more than this.
@@ -76,12 +78,14 @@ pub(crate) struct Carrier {
     authorities: Authorities,
     loop_share: f64,
     rate_pps: f64,
-    rng: ChaCha20Rng,
-    slots: ChaCha20Rng,
+    rng: Generator,
+    slots: Generator,
     slot_ns: u64,
 
     documents: Documents,
     fetch: Fetch,
+    /// What other gateways are asked, while there is no document of now.
+    inquiry: Option<Inquiry>,
     attachment: Attachment,
     /// Content of the next slot.
     prepared: Option<Frame>,
@@ -98,13 +102,13 @@ impl Carrier {
     pub(crate) fn new(
         settings: Settings,
         documents: Documents,
-        mut rng: ChaCha20Rng,
+        mut rng: Generator,
         now_ns: u64,
     ) -> Self {
         let rate_pps = settings.rate_pps;
         // Whole packets a second in an attach frame; the cast saturates.
         let down_pps = (rate_pps * DOWN_FACTOR).ceil() as u32;
-        let mut slots = ChaCha20Rng::from_rng(&mut rng);
+        let mut slots = Generator::from_rng(&mut rng);
         let slot_ns = now_ns + gap_ns(&mut slots, rate_pps);
         Self {
             place: Place {
@@ -115,11 +119,12 @@ impl Carrier {
             loop_share: settings.loop_share,
             rate_pps,
             attachment: Attachment::new(settings.mailbox, down_pps),
+            documents: documents.of_one_client(&mut rng),
             rng,
             slots,
             slot_ns,
-            documents,
             fetch: Fetch::default(),
+            inquiry: None,
             prepared: None,
             waiting: Waiting::default(),
             last_served: 0,
@@ -167,6 +172,10 @@ impl Carrier {
         let from_ns = self.slot_ns.max(now_ns.saturating_sub(BEHIND_MAX_NS));
         self.slot_ns = from_ns + gap_ns(&mut self.slots, self.rate_pps);
         self.prepare(services, now_ns, unix_ms);
+        if let Some(question) = self.inquire(now_ns, unix_ms) {
+            self.stats.datagrams += 1;
+            return Some(question);
+        }
         let node = self.documents.find(&self.place.gateway, unix_ms)?;
         let address = *node.addresses.first()?;
         let clock = (now_ns, unix_ms);
@@ -204,7 +213,8 @@ impl Carrier {
                 }
             }
             Some(Inbound::Control(chunk @ Control::Chunk { .. })) => self.on_chunk(chunk, now_ns),
-            Some(Inbound::Control(_)) | None => {}
+            Some(Inbound::Control(_)) => {}
+            None => self.on_inquiry(datagram, now_ns),
         }
     }
 
@@ -245,11 +255,11 @@ impl Carrier {
 }
 
 /// Uniform in (0, 1]: 53 random bits.
-fn unit(rng: &mut ChaCha20Rng) -> f64 {
+fn unit(rng: &mut Generator) -> f64 {
     ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
 /// An exponential gap between two slots.
-fn gap_ns(rng: &mut ChaCha20Rng, rate_pps: f64) -> u64 {
+fn gap_ns(rng: &mut Generator, rate_pps: f64) -> u64 {
     (-unit(rng).ln() * 1e9 / rate_pps) as u64
 }

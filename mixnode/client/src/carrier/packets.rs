@@ -1,15 +1,14 @@
 //! Making packets and reply blocks: the one place of the client that wraps.
 
 use directory::{Consensus, select_path};
-use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use sphinx::Generator;
 use sphinx::{
     BODY_BYTES, DestinationTag, Id, PACKET_BYTES, SURB_BYTES, Surb, Terminal, surb_create,
     surb_use, wrap,
 };
 
 use super::attachment::Frame;
-use super::documents::Documents;
 use super::service::{Letter, Reply, Token};
 use super::waiting::{Awaited, Waiting};
 
@@ -24,13 +23,10 @@ pub(crate) struct Place {
 
 /// Makes packets for one slot, all of one epoch.
 pub(crate) struct Packets<'a> {
-    pub(super) documents: &'a Documents,
     /// The document to wrap with; this client's gateway is in it.
     pub(super) consensus: &'a Consensus,
-    /// The epoch of now.
-    pub(super) now: u32,
     pub(super) place: Place,
-    pub(super) rng: &'a mut ChaCha20Rng,
+    pub(super) rng: &'a mut Generator,
     pub(super) waiting: &'a mut Waiting,
     /// Number of the service that is asked.
     pub(super) service: usize,
@@ -38,8 +34,8 @@ pub(crate) struct Packets<'a> {
 
 impl Packets<'_> {
     /// A generator that is the caller's own.
-    pub(crate) fn generator(&mut self) -> ChaCha20Rng {
-        ChaCha20Rng::from_rng(self.rng)
+    pub(crate) fn generator(&mut self) -> Generator {
+        Generator::from_rng(self.rng)
     }
 
     /// Whether packets can be sent to users of this gateway now.
@@ -47,14 +43,12 @@ impl Packets<'_> {
         self.consensus.find(gateway).is_some()
     }
 
-    /// Whether a reply block from elsewhere can still travel, from this client's gateway.
+    /// Whether a reply block from elsewhere may be used from this client's gateway now. What a client sends carries one
+    /// epoch: blocks of another one would be the only old packets in the network, and tell who answers.
     pub(crate) fn is_usable(&self, surb: &Surb) -> bool {
-        let live = surb.epoch() == self.now || surb.epoch().checked_add(1) == Some(self.now);
-        live && self
-            .documents
-            .of(surb.epoch())
-            .and_then(|consensus| consensus.find(&self.place.gateway))
-            .is_some_and(|node| node.index == surb.first_hop())
+        let own = self.consensus.find(&self.place.gateway);
+        surb.epoch() == self.consensus.epoch()
+            && own.is_some_and(|node| node.index == surb.first_hop())
     }
 
     /// `count` reply blocks for a user of the gateway `from`; what comes through them is for `token`. `None` while no

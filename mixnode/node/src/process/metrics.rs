@@ -156,7 +156,6 @@ pub fn render(
         counter!("mixnode_received_total").absolute(counters.received);
         counter!("mixnode_generated_total").absolute(counters.generated);
         counter!("mixnode_transmitted_total").absolute(counters.transmitted);
-        counter!("mixnode_delivered_total").absolute(counters.delivered);
         counter!("mixnode_absorbed_total").absolute(counters.absorbed);
         for reason in Reason::ALL {
             counter!("mixnode_rejected_total", "reason" => reason.name())
@@ -236,9 +235,8 @@ fn describe() {
     );
     describe_counter!(
         "mixnode_transmitted_total",
-        "Frames sent, deliveries to clients not among them."
+        "Frames sent, to other nodes and in slots of clients' streams alike."
     );
-    describe_counter!("mixnode_delivered_total", "Deliveries sent to clients.");
     describe_counter!(
         "mixnode_absorbed_total",
         "Frames that ended here as they should."

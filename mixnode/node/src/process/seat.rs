@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam::channel::Sender;
 use directory::Role;
-use rand_chacha::ChaCha20Rng;
+use sphinx::Generator;
 use sphinx::lanes::Lanes;
 
 use super::unix_ms;
@@ -77,7 +77,7 @@ pub(super) struct Seat {
     pub shared: Shared,
     pub published: Arc<Published>,
     pub lanes: Lanes,
-    pub rng: ChaCha20Rng,
+    pub rng: Generator,
     pub pin: bool,
     pub busy_poll_ns: u64,
     pub halt: Arc<AtomicBool>,
