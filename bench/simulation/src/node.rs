@@ -10,7 +10,7 @@ use directory::{Identity, LinkKey, Role};
 use link::LinkKeys;
 use mixnode::assembly::Assembly;
 use mixnode::handshake::{Handshaker, Request};
-use mixnode::keys::epoch::EpochState;
+use mixnode::keys::epoch::{Clocks, EpochState};
 use mixnode::path::core::Settings;
 use mixnode::path::counters::Counters;
 use mixnode::path::mail::{Mail, Mailbox};
@@ -83,6 +83,8 @@ pub struct Node<P: Port> {
     pub follower: Follower,
     /// Its randomness beside the workers' and the handshaker's.
     pub rng: ChaCha20Rng,
+    /// How long the machine was suspended: by so much the time since boot is ahead of the steady clock.
+    pub slept_ns: u64,
 }
 
 impl Node<SimPort> {
@@ -141,7 +143,7 @@ impl<P: Port> Node<P> {
             .map(|(seat, address)| {
                 let pool = FramePool::new(settings.pool_frames)?;
                 let port = open(*address, Arc::clone(&seat.event), &pool)?;
-                let rng = ChaCha20Rng::from_rng(rng);
+                let rng = sphinx::Generator::from_rng(rng);
                 let lanes = Lanes::from_env_or_detect();
                 seat.worker(settings, lanes, pool, port, rng, now_ns)
             })
@@ -168,7 +170,16 @@ impl<P: Port> Node<P> {
             requests,
             follower: Follower::new(identity, profile, max_pps),
             rng: ChaCha20Rng::from_rng(rng),
+            slept_ns: 0,
         })
+    }
+
+    /// The clocks of its control loop.
+    pub fn clocks(&self, now_ns: u64, unix_ms: u64) -> Clocks {
+        Clocks {
+            unix_ms,
+            boot_ns: now_ns + self.slept_ns,
+        }
     }
 
     /// Puts an epoch in force at all workers.
@@ -202,6 +213,8 @@ impl<P: Port> Node<P> {
     /// # Errors
     /// A worker does not account for every frame, or something is due however often the node is run.
     pub fn step(&mut self, now_ns: u64, unix_ms: u64) -> Result<Option<u64>, SimulationError> {
+        // What a real node's control loop does all the time.
+        self.follower.end_epochs(now_ns + self.slept_ns);
         for _ in 0..ROUNDS_MAX {
             let mut next: Option<u64> = None;
             for worker in &mut self.workers {

@@ -171,7 +171,7 @@ impl User {
             rate_pps: Some(self.rate_pps),
             loop_share: LOOP_SHARE,
         };
-        let rng = ChaCha20Rng::seed_from_u64(self.seed.wrapping_add(self.runs << 32));
+        let rng = sphinx::Generator::seed_from_u64(self.seed.wrapping_add(self.runs << 32));
         let storage = Box::new(self.storage.clone());
         self.client = Some(Client::new(config, consensus, storage, rng, now_ns));
     }

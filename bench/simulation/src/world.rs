@@ -274,9 +274,10 @@ impl World {
 
     /// Signs the document of `epoch` from what nodes published, and gives it to those that live.
     fn sign(&mut self, epoch: u32) -> Result<(), SimulationError> {
-        let unix_ms = self.unix_ms();
+        let (now_ns, unix_ms) = (self.now_ns, self.unix_ms());
         for node in self.nodes.iter_mut().flatten() {
-            if let Some(descriptor) = node.follower.describe(unix_ms, &mut node.rng) {
+            let clocks = node.clocks(now_ns, unix_ms);
+            if let Some(descriptor) = node.follower.describe(clocks, &mut node.rng) {
                 self.descriptors.insert(descriptor.identity, descriptor);
             }
         }
@@ -292,9 +293,12 @@ impl World {
     fn take_up(&mut self, number: usize, epoch: u32) -> Result<(), SimulationError> {
         let document = &self.documents[&epoch];
         let consensus = self.verify(document)?;
+        let (now_ns, unix_ms) = (self.now_ns, self.unix_ms());
         if let Some(node) = &mut self.nodes[number] {
-            let encoded = document.encode();
-            let state = node.follower.take_up(consensus, encoded, &mut node.rng)?;
+            let (encoded, clocks) = (document.encode(), node.clocks(now_ns, unix_ms));
+            let state = node
+                .follower
+                .take_up(consensus, encoded, clocks, &mut node.rng)?;
             node.install(&state)?;
             self.wake_at(number, self.now_ns);
         }

@@ -113,16 +113,20 @@ impl<P: Port> Three<P> {
             .collect();
         let descriptors: Vec<_> = nodes
             .iter_mut()
-            .filter_map(|node| node.follower.describe(GENESIS_MS, &mut node.rng))
+            .filter_map(|node| {
+                let clocks = node.clocks(now_ns, GENESIS_MS);
+                node.follower.describe(clocks, &mut node.rng)
+            })
             .collect();
         let document: SignedConsensus = authority.sign(0, descriptors).unwrap();
         let authorities = authority.authorities().unwrap();
         let consensus: Consensus = document.verify(&authorities, None).unwrap();
         for node in &mut nodes {
             let encoded = document.encode();
+            let clocks = node.clocks(now_ns, GENESIS_MS);
             let state = node
                 .follower
-                .take_up(consensus.clone(), encoded, &mut node.rng)
+                .take_up(consensus.clone(), encoded, clocks, &mut node.rng)
                 .unwrap();
             node.install(&state).unwrap();
         }
@@ -135,7 +139,7 @@ impl<P: Port> Three<P> {
             loop_share: 0.5,
         };
         let storage = Box::new(MemoryStorage::new(1 << 20));
-        let rng = ChaCha20Rng::from_rng(rng);
+        let rng = sphinx::Generator::from_rng(rng);
         Three {
             nodes,
             client: Client::new(config, consensus, storage, rng, now_ns),

@@ -50,7 +50,7 @@ impl Node {
         event: Arc<EventFd>,
         port: P,
     ) -> io::Result<Node> {
-        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        let mut rng = sphinx::Generator::seed_from_u64(5);
         let Assembly {
             mailboxes,
             requests,

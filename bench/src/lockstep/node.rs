@@ -66,7 +66,7 @@ pub(super) fn case<P: Port + 'static>(
 
 impl<P: Port> Rig<P> {
     fn new(place: Place, pool: FramePool, event: Arc<EventFd>, port: P) -> io::Result<Rig<P>> {
-        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        let mut rng = sphinx::Generator::seed_from_u64(7);
         let world = World::new(
             place.address,
             place.sources(),

@@ -13,7 +13,7 @@ use link::{
     Arrival, CONTENT_OFFSET, DATAGRAM_BYTES, Initiator, Kind, LinkKeys, LinkPublic, OpenJob,
     Responder, Response, SealJob, Session, TimestampSource, open_batch, seal_batch,
 };
-use mixnode::keys::epoch::{EpochState, KeyRing};
+use mixnode::keys::epoch::{Clocks, EpochState, KeyRing};
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
@@ -91,7 +91,7 @@ impl World {
             layers: 2,
         };
         let mut ring = KeyRing::default();
-        ring.advance(EPOCH, &mut rng);
+        ring.advance(EPOCH, Some(&parameters), Clocks::default(), &mut rng);
         let secret = ring.secret(EPOCH).ok_or_else(|| broken("no epoch key"))?;
         let public_key = *secret.public_key();
         let keys = LinkKeys::generate(&mut rng);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use directory::Authorities;
 use link::{ClientKeys, DATAGRAM_BYTES};
-use rand_chacha::ChaCha20Rng;
+use sphinx::Generator;
 
 use crate::address::Address;
 use crate::carrier::{Carrier, Departures, Documents, Gone, Service, Settings, Stats, Supply};
@@ -47,7 +47,7 @@ impl Client {
         config: Config,
         documents: impl Into<Documents>,
         storage: Box<dyn Storage>,
-        rng: ChaCha20Rng,
+        rng: Generator,
         now_ns: u64,
     ) -> Self {
         let documents = documents.into();

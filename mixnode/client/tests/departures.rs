@@ -181,7 +181,7 @@ impl Outside {
         };
         let (consensus, _) = self.network.consensus(0);
         let (now_ns, storage) = (self.network.now_ns, Box::new(MemoryStorage::new(0)));
-        let own = ChaCha20Rng::from_rng(rng);
+        let own = sphinx::Generator::from_rng(rng);
         let mut client = Client::new(config, consensus, storage, own, now_ns);
         for size in [1, 2_000, 20_000_000] {
             let mut data = vec![0; size];

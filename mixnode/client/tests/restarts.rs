@@ -45,7 +45,7 @@ fn start(network: &mut Network, home: &Home) -> Client {
         rate_pps: None,
         loop_share: 0.1,
     };
-    let rng = ChaCha20Rng::from_rng(&mut network.rng);
+    let rng = sphinx::Generator::from_rng(&mut network.rng);
     let storage = Box::new(MemoryStorage::new(1 << 20));
     Client::new(config, home.documents.clone(), storage, rng, network.now_ns)
 }
@@ -205,4 +205,50 @@ fn a_client_that_returns_into_an_epoch_without_a_document_sends_with_the_one_bef
             .any(|event| matches!(event, Event::Sending { phase, .. } if *phase == Phase::Complete))
     });
     assert!(arrived, "nothing moved in the epoch without a document");
+}
+
+#[test]
+fn a_gateway_that_withholds_a_document_gets_no_packets_of_the_old_epoch() {
+    let conditions = Conditions {
+        epoch_ms: EPOCH_MS,
+        mean_delay_us: 1_000,
+        ..Conditions::default()
+    };
+    let mut network = Network::new(63, conditions);
+    let own = network.gateway(0);
+    network.withholds = Some((own, 4));
+    network.run(epoch_ms(3, 0.2), |_| false);
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("home");
+    init(&mut network, &place, 0);
+    let home = Home::read(&place).unwrap();
+    let client = start(&mut network, &home);
+    let seat = network.join(client);
+    network.run(epoch_ms(4, 0.0), |_| false);
+    let loops = |network: &Network| {
+        let client = network.seats[seat].client.as_ref().unwrap();
+        client.stats().loops_back
+    };
+    let before = loops(&network);
+    assert!(before > 50, "it was sending in epoch 3: {before}");
+    // A packet is sent a moment after it was made: those of the last one are not the rest of the epoch's.
+    network.run(epoch_ms(4, 0.01), |_| false);
+    let late = network.old_packets.get(&own).copied().unwrap_or(0);
+    network.run(epoch_ms(4, 0.9), |_| false);
+    let old = network.old_packets.get(&own).copied().unwrap_or(0);
+    println!(
+        "packets of the old epoch: {late}, and {} after it",
+        old - late
+    );
+    assert!(late <= 1, "{late}");
+    assert_eq!(
+        old, late,
+        "on its gateway's word alone it went on with the old document"
+    );
+    let fetched = network.seats[seat]
+        .events
+        .iter()
+        .any(|event| matches!(event, Event::Consensus { epoch: 4, .. }));
+    assert!(fetched, "the other gateway has it");
+    assert!(loops(&network) > before + 50, "and it goes on with it");
 }

@@ -46,7 +46,7 @@ impl User {
         };
         let epoch = network.authority.parameters().epoch_at(network.unix_ms());
         let (consensus, _) = network.consensus(epoch);
-        let rng = ChaCha20Rng::from_rng(&mut network.rng);
+        let rng = sphinx::Generator::from_rng(&mut network.rng);
         Client::new(config, consensus, storage, rng, network.now_ns)
     }
 }

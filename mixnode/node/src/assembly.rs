@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam::channel::Receiver;
 use port::pool::FramePool;
 use port::{EventFd, Port, monotonic_ns};
-use rand_chacha::ChaCha20Rng;
+use sphinx::Generator;
 use sphinx::lanes::Lanes;
 
 use crate::handshake::{Request, thread};
@@ -79,7 +79,7 @@ impl Seat {
         lanes: Lanes,
         pool: FramePool,
         port: P,
-        rng: ChaCha20Rng,
+        rng: Generator,
         now_ns: u64,
     ) -> io::Result<Worker<P>> {
         let settings = Settings {

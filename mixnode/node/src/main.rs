@@ -72,6 +72,7 @@ fn check(file: &Path, config: &Config) -> Result<(), NodeError> {
     // The epoch's length is the network's; 20 minutes is the usual one.
     let replay = process::replay_bytes(config.worker.max_pps, 20 * 60 * 1_000);
     let frames = u64::from(process::pool_frames(config, 100_000)) * u64::from(config.worker.count);
+    let budget = process::budget(config, 100_000);
     let mut lines = vec![
         format!("{}: good", file.display()),
         format!(
@@ -80,6 +81,10 @@ fn check(file: &Path, config: &Config) -> Result<(), NodeError> {
         format!(
             "frame pools: {} bytes (mean delay of 100 ms)",
             frames * port::pool::CHUNK_BYTES as u64
+        ),
+        format!(
+            "frames of a worker: {} held for their delay, {} queued for clients, {} in rings",
+            budget.wheel_frames, budget.queue_frames, budget.ring_frames
         ),
     ];
     lines.extend(unchecked.iter().map(|what| format!("unchecked: {what}")));

@@ -38,7 +38,7 @@ pub use plain::PlainPort;
 pub use sim::SimPort;
 pub use socket::SocketOptions;
 pub use uring::UringPort;
-pub use wake::{EventFd, monotonic_ns};
+pub use wake::{EventFd, boot_ns, monotonic_ns};
 pub use xsk::{QueueSocket, Routes, XskParts, XskPort};
 
 /// Most datagrams of one batch anywhere on the packet path.

@@ -52,6 +52,13 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Time since the machine was booted, sleep included, nanoseconds: nobody can set it, and a suspended machine finds it
+/// ahead.
+pub fn boot_ns() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Time left until `deadline_ns`, as the kernel's relative timeouts want it; zero if it has passed.
 pub(crate) fn remaining(deadline_ns: u64) -> (i64, i64) {
     let left = deadline_ns.saturating_sub(monotonic_ns());

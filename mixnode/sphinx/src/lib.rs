@@ -21,6 +21,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod generator;
 mod geometry;
 mod hctr2;
 mod header;
@@ -38,6 +39,7 @@ mod wipe;
 mod wrap;
 mod wrap_batch;
 
+pub use generator::Generator;
 pub use geometry::{
     BATCH_MAX, BODY_BYTES, CHECK_BYTES, FINAL_BLOCK_BYTES, GeometryField, HEADER_BYTES,
     HOP_BLOCK_BYTES, HOPS_MAX, KEM_BYTES, MAC_BYTES, PACKET_BYTES, REPLY_BYTES, ROUTING_BYTES,

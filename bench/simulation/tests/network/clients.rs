@@ -7,7 +7,6 @@ use directory::SignedConsensus;
 use link::control::{Assembly, Control, LATEST};
 use link::{ClientKeys, Kind};
 use mixnode::path::reason::Reason;
-use sphinx::Terminal;
 
 #[test]
 fn a_rogue_client_claiming_anothers_destination_tag_gets_nothing() {
@@ -92,7 +91,7 @@ fn every_client_gets_its_poisson_stream_whether_or_not_something_is_for_it() {
     let mut mesh = Mesh::new(&shape(), 4);
     let mut idle = attached(&mut mesh, 1, 1, 100);
     let mut busy = attached(&mut mesh, 2, 1, 100);
-    let mut alice = attached(&mut mesh, 3, 0, 1);
+    let mut alice = attached(&mut mesh, 3, 0, 100);
     idle.receive();
     busy.receive();
     let mut counts = (0, 0, 0);
@@ -231,12 +230,7 @@ fn a_delivery_reaches_a_client_on_another_worker_and_follows_it() {
     assert_eq!(mesh.nodes[0].workers[1].counters().clients, 1);
     let mut alice = attached(&mut mesh, 2, 0, 1);
     let send = |mesh: &mut Mesh, alice: &mut Client, tag| {
-        let path = mesh.path(0, 0, 0)[..1].iter().copied().collect();
-        let terminal = Terminal::Deliver {
-            destination: tag,
-            id: [1; 8],
-        };
-        let packet = mesh.packet(&path, &terminal, &[4; 896]);
+        let packet = mesh.packet_for(tag, (0, 0), 1_000, &[4; 896]);
         alice.send(mesh, Kind::Sphinx, &packet);
         mesh.run(SECOND);
     };

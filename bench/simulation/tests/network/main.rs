@@ -1,6 +1,7 @@
 //! Whole nodes on a simulated network: what enters, leaves, is held and is refused, to the frame.
 
 mod clients;
+mod epochs;
 mod limits;
 mod mesh;
 mod packets;

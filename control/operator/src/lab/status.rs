@@ -10,10 +10,8 @@ pub struct Status {
     pub port: String,
     /// Datagrams received since the start.
     pub received: u64,
-    /// Datagrams sent since the start, deliveries to clients not among them.
+    /// Datagrams sent since the start.
     pub transmitted: u64,
-    /// Deliveries sent to clients since the start.
-    pub delivered: u64,
     /// Datagrams refused since the start, all reasons.
     pub rejected: u64,
     /// Packets waiting for their delay to end.
@@ -25,7 +23,7 @@ pub struct Status {
 impl Status {
     /// All datagrams sent since the start.
     pub fn sent(&self) -> u64 {
-        self.transmitted + self.delivered
+        self.transmitted
     }
 
     /// Reads a status line; anything else a node prints is passed over.

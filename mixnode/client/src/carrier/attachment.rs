@@ -7,8 +7,8 @@ use link::{
     ClientKeys, Cookie, DATAGRAM_BYTES, Datagram, Initiator, Kind, LinkPublic, OpenJob,
     ReceiveSession, SendSession, TimestampSource,
 };
-use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
+use sphinx::Generator;
 use sphinx::{BODY_BYTES, Id, PACKET_BYTES};
 
 /// Without a session: the mean wait between two attempts.
@@ -126,7 +126,7 @@ impl Attachment {
         &mut self,
         gateway: &LinkKey,
         (now_ns, unix_ms): (u64, u64),
-        rng: &mut ChaCha20Rng,
+        rng: &mut Generator,
     ) -> Option<[u8; DATAGRAM_BYTES]> {
         let connected = self.has_session(now_ns);
         // Between the attempts that a missing session needs and the rare ones of a working link.
@@ -236,6 +236,6 @@ impl Attachment {
 }
 
 /// Between half of the mean and one and a half of it, so that clients do not fall into step.
-fn spread(rng: &mut ChaCha20Rng, mean_ns: u64) -> u64 {
+fn spread(rng: &mut Generator, mean_ns: u64) -> u64 {
     mean_ns / 2 + rng.next_u64() % mean_ns
 }

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use link::{DATAGRAM_BYTES, SealJob, SendSession};
-use rand_chacha::ChaCha20Rng;
+use sphinx::Generator;
 
 use super::attachment::Frame;
 use super::unit;
@@ -32,6 +32,8 @@ pub(crate) enum Supply {
     Link(Box<SendSession>),
     /// A handshake's first message, for the next slot.
     Handshake(Box<[u8; DATAGRAM_BYTES]>),
+    /// A datagram for another gateway, for the next slot.
+    Question(SocketAddr, Box<[u8; DATAGRAM_BYTES]>),
     /// What the next free slot holds.
     Ready(Timed),
     /// Drop cover for slots for which nothing is ready.
@@ -50,22 +52,26 @@ pub(crate) struct Timed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Gone {
     pub(crate) handshakes: u64,
+    pub(crate) questions: u64,
     pub(crate) ready: u64,
     pub(crate) reserve: u64,
     /// Of the reserve, what was sent.
     pub(crate) reserve_sent: u64,
     /// Datagrams sent.
     pub(crate) datagrams: u64,
+    /// Slots that have passed.
+    pub(crate) slots: u64,
 }
 
 /// The Poisson process, and what lies ready for it.
 pub(crate) struct Departures {
     rate_pps: f64,
-    slots: ChaCha20Rng,
+    slots: Generator,
     slot_ns: u64,
     to: Option<SocketAddr>,
     link: Option<SendSession>,
     handshake: Option<Box<[u8; DATAGRAM_BYTES]>>,
+    question: Option<(SocketAddr, Box<[u8; DATAGRAM_BYTES]>)>,
     ready: VecDeque<Timed>,
     reserve: VecDeque<Timed>,
     gone: Gone,
@@ -73,7 +79,7 @@ pub(crate) struct Departures {
 
 impl Departures {
     /// Starts the process at `now_ns`; its times hang on `slots` and the rate alone.
-    pub(super) fn new(mut slots: ChaCha20Rng, rate_pps: f64, now_ns: u64) -> Self {
+    pub(super) fn new(mut slots: Generator, rate_pps: f64, now_ns: u64) -> Self {
         let slot_ns = now_ns + gap_ns(&mut slots, rate_pps);
         Self {
             rate_pps,
@@ -82,6 +88,7 @@ impl Departures {
             to: None,
             link: None,
             handshake: None,
+            question: None,
             ready: VecDeque::with_capacity(READY_MAX),
             reserve: VecDeque::with_capacity(RESERVE_MAX),
             gone: Gone::default(),
@@ -107,6 +114,10 @@ impl Departures {
                 self.gone.handshakes += u64::from(self.handshake.is_some());
                 self.handshake = Some(datagram);
             }
+            Supply::Question(to, datagram) => {
+                self.gone.questions += u64::from(self.question.is_some());
+                self.question = Some((to, datagram));
+            }
             Supply::Ready(timed) if self.ready.len() < READY_MAX => self.ready.push_back(timed),
             Supply::Ready(_) => self.gone.ready += 1,
             Supply::Reserve(timed) if self.reserve.len() < RESERVE_MAX => {
@@ -130,6 +141,12 @@ impl Departures {
         }
         let from_ns = self.slot_ns.max(now_ns.saturating_sub(BEHIND_MAX_NS));
         self.slot_ns = from_ns + gap_ns(&mut self.slots, self.rate_pps);
+        self.gone.slots += 1;
+        if let Some((to, datagram)) = self.question.take() {
+            self.gone.questions += 1;
+            self.gone.datagrams += 1;
+            return Some((to, *datagram));
+        }
         let to = self.to?;
         let datagram = match self.handshake.take() {
             Some(datagram) => {
@@ -147,7 +164,6 @@ impl Departures {
         if link.expired(now_ns) {
             return None;
         }
-        let counter = link.next_counter()?;
         let frame = match next_of(&mut self.ready, &mut self.gone.ready, now_ns) {
             Some(frame) => frame,
             None => match next_of(&mut self.reserve, &mut self.gone.reserve, now_ns) {
@@ -158,18 +174,31 @@ impl Departures {
                 None => Frame::cover(),
             },
         };
-        let mut datagram = [0; DATAGRAM_BYTES];
-        datagram[link::CONTENT_OFFSET..link::CONTENT_OFFSET + link::CONTENT_BYTES]
-            .copy_from_slice(&frame.content[..]);
-        link::seal_batch(&mut [SealJob {
-            session: link.key(),
-            counter,
-            kind: frame.kind,
-            epoch: frame.epoch,
-            datagram: &mut datagram,
-        }]);
-        Some(datagram)
+        seal(link, &frame, now_ns)
     }
+}
+
+/// Seals a frame under a session; nothing when that is over.
+pub(super) fn seal(
+    link: &mut SendSession,
+    frame: &Frame,
+    now_ns: u64,
+) -> Option<[u8; DATAGRAM_BYTES]> {
+    if link.expired(now_ns) {
+        return None;
+    }
+    let counter = link.next_counter()?;
+    let mut datagram = [0; DATAGRAM_BYTES];
+    datagram[link::CONTENT_OFFSET..link::CONTENT_OFFSET + link::CONTENT_BYTES]
+        .copy_from_slice(&frame.content[..]);
+    link::seal_batch(&mut [SealJob {
+        session: link.key(),
+        counter,
+        kind: frame.kind,
+        epoch: frame.epoch,
+        datagram: &mut datagram,
+    }]);
+    Some(datagram)
 }
 
 /// The first of a queue whose time is not over.
@@ -184,7 +213,7 @@ fn next_of(queue: &mut VecDeque<Timed>, gone: &mut u64, now_ns: u64) -> Option<F
 }
 
 /// An exponential gap between two slots.
-fn gap_ns(rng: &mut ChaCha20Rng, rate_pps: f64) -> u64 {
+fn gap_ns(rng: &mut Generator, rate_pps: f64) -> u64 {
     (-unit(rng).ln() * 1e9 / rate_pps) as u64
 }
 
@@ -198,7 +227,7 @@ mod tests {
     const RATE_PPS: f64 = 200.0;
 
     /// The sending half of a session.
-    fn session(rng: &mut ChaCha20Rng) -> SendSession {
+    fn session(rng: &mut Generator) -> SendSession {
         let (mailbox, gateway) = (ClientKeys::generate(rng), LinkKeys::generate(rng));
         let timestamp = TimestampSource::default().next(1);
         let remote = gateway.public();
@@ -217,8 +246,8 @@ mod tests {
         session.send
     }
 
-    fn departures(rng: &mut ChaCha20Rng) -> Departures {
-        let mut departures = Departures::new(ChaCha20Rng::seed_from_u64(7), RATE_PPS, 0);
+    fn departures(rng: &mut Generator) -> Departures {
+        let mut departures = Departures::new(Generator::seed_from_u64(7), RATE_PPS, 0);
         departures.take(Supply::To(([127, 0, 0, 1], 9).into()));
         departures.take(Supply::Link(Box::new(session(rng))));
         departures
@@ -233,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_client_that_is_kept_busy_departs_in_every_slot_at_its_time_from_reserve_and_link_cover() {
-        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        let rng = &mut Generator::seed_from_u64(1);
         let (mut busy, mut idle) = (departures(rng), departures(rng));
         for _ in 0..20 {
             busy.take(Supply::Reserve(timed(u64::MAX)));
@@ -255,7 +284,7 @@ mod tests {
 
     #[test]
     fn nothing_of_an_epoch_leaves_after_it_whether_or_not_anybody_tells_of_the_turn() {
-        let rng = &mut ChaCha20Rng::seed_from_u64(2);
+        let rng = &mut Generator::seed_from_u64(2);
         let mut departures = departures(rng);
         for _ in 0..4 {
             departures.take(Supply::Ready(timed(1)));
@@ -276,7 +305,7 @@ mod tests {
 
     #[test]
     fn supplies_beyond_the_bounds_are_thrown_away() {
-        let rng = &mut ChaCha20Rng::seed_from_u64(3);
+        let rng = &mut Generator::seed_from_u64(3);
         let mut departures = departures(rng);
         for _ in 0..READY_MAX + 3 {
             departures.take(Supply::Ready(timed(u64::MAX)));
@@ -292,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_handshake_takes_the_next_slot_and_what_was_ready_the_one_after() {
-        let rng = &mut ChaCha20Rng::seed_from_u64(4);
+        let rng = &mut Generator::seed_from_u64(4);
         let mut departures = departures(rng);
         departures.take(Supply::Ready(timed(u64::MAX)));
         departures.take(Supply::Handshake(Box::new([5; DATAGRAM_BYTES])));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use directory::{Consensus, Node, Parameters};
+use rand_core::CryptoRng;
 
 /// Documents kept: the next epoch's, this one's, and those before whose reply blocks may still travel.
 pub(crate) const DOCUMENTS_MAX: usize = 4;
@@ -13,6 +14,10 @@ pub(crate) const DOCUMENTS_MAX: usize = 4;
 pub struct Documents {
     by_epoch: BTreeMap<u32, Consensus>,
     parameters: Parameters,
+    /// Makes the moments of this client its own.
+    seed: [u8; 32],
+    /// The newest epoch that enough gateways said has no document.
+    missing: Option<u32>,
 }
 
 impl From<Consensus> for Documents {
@@ -20,6 +25,8 @@ impl From<Consensus> for Documents {
         Self {
             parameters: *consensus.parameters(),
             by_epoch: BTreeMap::from([(consensus.epoch(), consensus)]),
+            seed: [0; 32],
+            missing: None,
         }
     }
 }
@@ -54,11 +61,48 @@ impl Documents {
         self.by_epoch.get(&epoch)
     }
 
-    /// The document to wrap with at this time: this epoch's, or while that is on the way the one before, whose keys
-    /// hold.
+    /// The same documents in the hands of one client, whose moments nobody else can tell.
+    pub(crate) fn of_one_client<R: CryptoRng + ?Sized>(mut self, rng: &mut R) -> Self {
+        rng.fill_bytes(&mut self.seed);
+        self
+    }
+
+    /// When this client goes over to `epoch`: a moment of its own in the span that the network has for it, Unix ms.
+    pub(crate) fn turns_ms(&self, epoch: u32) -> u64 {
+        let mut hasher = blake3::Hasher::new_keyed(&self.seed);
+        hasher.update(&epoch.to_le_bytes());
+        let mut draw = [0; 8];
+        hasher.finalize_xof().fill(&mut draw);
+        let spread_ms = self.parameters.turn_spread_ms();
+        self.parameters.epoch_starts_ms(epoch) + u64::from_le_bytes(draw) % (spread_ms + 1)
+    }
+
+    /// The document to wrap everything with at this time: this epoch's from the client's own moment on, until then the
+    /// one before. While there is none of this epoch, the one before is used only if that is
+    /// [known](Documents::set_missing), and not so late that packets would come too late.
     pub(crate) fn live(&self, unix_ms: u64) -> Option<&Consensus> {
         let now = self.epoch_at(unix_ms);
-        self.of(now).or_else(|| self.of(now.checked_sub(1)?))
+        let before = now.checked_sub(1).and_then(|before| self.of(before));
+        match self.of(now) {
+            Some(consensus) if unix_ms >= self.turns_ms(now) => Some(consensus),
+            Some(consensus) => before.or(Some(consensus)),
+            None => {
+                let arrives_ms = unix_ms.saturating_add(self.parameters.travel_ms());
+                let in_time = arrives_ms <= self.parameters.epoch_ends_ms(now);
+                before.filter(|_| self.missing == Some(now) && in_time)
+            }
+        }
+    }
+
+    /// Enough gateways said that there is no document of `epoch`.
+    pub(crate) fn set_missing(&mut self, epoch: u32) {
+        self.missing = Some(epoch);
+    }
+
+    /// Whether the one before would be used if it were known that there is none of `epoch`, and that is not known yet.
+    pub(crate) fn is_in_doubt(&self, epoch: u32) -> bool {
+        let before = epoch.checked_sub(1).and_then(|before| self.of(before));
+        self.of(epoch).is_none() && before.is_some() && self.missing != Some(epoch)
     }
 
     /// Where to reach a node at this time, as the document of the nearest epoch says that names it.
@@ -107,18 +151,52 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrapped_with_is_this_epochs_document_or_the_one_before_and_never_a_newer_one() {
-        for (held, live) in [
-            (&[7, 8][..], Some(7)),
-            (&[8, 7], Some(7)),
-            (&[6, 8], Some(6)),
-            (&[8], None),
-            (&[5, 8], None),
+    fn what_is_wrapped_with_is_this_epochs_document_and_the_one_before_only_if_there_is_none() {
+        for (held, live, without) in [
+            (&[7, 8][..], Some(7), Some(7)),
+            (&[8, 7], Some(7), Some(7)),
+            (&[6, 8], None, Some(6)),
+            (&[8], None, None),
+            (&[5, 8], None, None),
         ] {
-            let documents = documents(held);
-            let found = documents.live(7 * EPOCH_MS + 1).map(Consensus::epoch);
-            assert_eq!(found, live, "{held:?}");
+            let mut documents = documents(held);
+            let unix_ms = 7 * EPOCH_MS + EPOCH_MS / 2;
+            let found = documents.live(unix_ms).map(Consensus::epoch);
+            assert_eq!(found, live, "{held:?}, on one gateway's word");
+            documents.set_missing(6);
+            assert_eq!(documents.live(unix_ms).map(Consensus::epoch), live);
+            documents.set_missing(7);
+            let found = documents.live(unix_ms).map(Consensus::epoch);
+            assert_eq!(found, without, "{held:?}, on enough gateways' word");
+            let late_ms = 8 * EPOCH_MS - PARAMETERS.travel_ms() + 1;
+            let found = documents.live(late_ms).map(Consensus::epoch);
+            assert_eq!(found, live, "{held:?}, so late that nothing would arrive");
         }
+    }
+
+    #[test]
+    fn each_client_goes_over_to_a_new_epoch_at_a_moment_of_its_own() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let (start_ms, spread_ms) = (7 * EPOCH_MS, PARAMETERS.turn_spread_ms());
+        let turns: Vec<u64> = (0..400)
+            .map(|_| {
+                let documents = documents(&[6, 7]).of_one_client(&mut rng);
+                let of_before = |at: &u64| documents.live(*at).map(Consensus::epoch) == Some(6);
+                let span = start_ms..=start_ms + spread_ms + 1;
+                let count = span.filter(of_before).count() as u64;
+                assert!(!of_before(&(start_ms + count)), "one turn");
+                count
+            })
+            .collect();
+        assert!(turns.iter().all(|after_ms| *after_ms <= spread_ms));
+        for quarter in 0..4 {
+            let range = spread_ms * quarter / 4..spread_ms * (quarter + 1) / 4;
+            let within = turns.iter().filter(|at| range.contains(*at)).count();
+            assert!((60..=140).contains(&within), "{quarter}: {within}");
+        }
+        // With nothing to use before it, it is used at once.
+        let documents = documents(&[7]).of_one_client(&mut rng);
+        assert_eq!(documents.live(start_ms).map(Consensus::epoch), Some(7));
     }
 
     #[test]

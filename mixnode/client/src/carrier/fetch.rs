@@ -24,7 +24,9 @@ pub(super) struct Fetch {
     at: Option<(u32, u64)>,
     /// Before this time the gateway is not asked again: it had nothing.
     pause_ns: u64,
-    /// The epoch whose document it last said it has not.
+    /// What is asked for is the next epoch's: it may not be made yet.
+    ahead: bool,
+    /// The epoch whose document it last said it has not, while that was due.
     absent: Option<u32>,
 }
 
@@ -54,12 +56,18 @@ impl Carrier {
             _ => 0,
         };
         self.fetch.wanted = Some(wanted);
+        self.fetch.ahead = wanted > now;
         self.fetch.slots = 0;
         self.fetch.cursor = chunk.saturating_add(1);
         Some(Frame::control(&Control::Fetch {
             epoch: wanted,
             chunk,
         }))
+    }
+
+    /// Whether the gateway said that it has no document of `epoch`, when there should have been one.
+    pub(super) fn is_denied(&self, epoch: u32) -> bool {
+        self.fetch.absent == Some(epoch)
     }
 
     /// When, in epoch `now`, to ask for the document of the next one: Unix ms.
@@ -91,7 +99,9 @@ impl Carrier {
         if total_bytes == 0 {
             // Not there yet, or not there any more.
             self.fetch.assembly = None;
-            self.fetch.absent = Some(epoch);
+            if !self.fetch.ahead {
+                self.fetch.absent = Some(epoch);
+            }
             self.fetch.pause_ns = now_ns + FETCH_PAUSE_NS;
             return;
         }

@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use directory::{Authorities, Consensus};
 use link::control::Control;
 use link::{ClientKeys, DATAGRAM_BYTES};
-use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use sphinx::Generator;
 use sphinx::{BODY_BYTES, Id, surb_open};
 
 use crate::event::Event;
@@ -23,6 +23,7 @@ mod attachment;
 mod departures;
 mod documents;
 mod fetch;
+mod inquiry;
 mod packets;
 mod service;
 mod slots;
@@ -39,13 +40,11 @@ pub(crate) use service::{Letter, Reply, Service, Token};
 use attachment::{Attachment, Inbound};
 use departures::{RESERVE_MAX, Timed};
 use fetch::Fetch;
+use inquiry::Inquiry;
 use waiting::{Awaited, Waiting};
 
 /// The gateway's stream is asked to be this much faster than ours: what arrives never queues for long.
 const DOWN_FACTOR: f64 = 1.25;
-
-/// Half rounds in an epoch.
-const HALF_ROUNDS: u64 = 64;
 
 /// Counts and distributions since the client started.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +83,8 @@ struct Supplies {
     /// Frames to keep ready.
     depth: u64,
     to: Option<SocketAddr>,
+    /// Up to this slot it was looked whether there is a question.
+    asked: u64,
     epoch: Option<u32>,
     /// Counts of what was made; the reserve and what is ready up to the last turn of the epoch are gone or will be.
     made: Gone,
@@ -109,10 +110,12 @@ pub(crate) struct Carrier {
     authorities: Authorities,
     loop_share: f64,
     rate_pps: f64,
-    rng: ChaCha20Rng,
+    rng: Generator,
 
     documents: Documents,
     fetch: Fetch,
+    /// What other gateways are asked, while there is no document of now.
+    inquiry: Option<Inquiry>,
     attachment: Attachment,
     supplies: Supplies,
     waiting: Waiting,
@@ -128,13 +131,13 @@ impl Carrier {
     pub(crate) fn new(
         settings: Settings,
         documents: Documents,
-        mut rng: ChaCha20Rng,
+        mut rng: Generator,
         now_ns: u64,
     ) -> (Self, Departures) {
         let rate_pps = settings.rate_pps;
         // Whole packets a second in an attach frame; the cast saturates.
         let down_pps = (rate_pps * DOWN_FACTOR).ceil() as u32;
-        let slots = ChaCha20Rng::from_rng(&mut rng);
+        let slots = Generator::from_rng(&mut rng);
         let departures = Departures::new(slots, rate_pps, now_ns);
         let carrier = Self {
             place: Place {
@@ -145,9 +148,10 @@ impl Carrier {
             loop_share: settings.loop_share,
             rate_pps,
             attachment: Attachment::new(settings.mailbox, down_pps),
+            documents: documents.of_one_client(&mut rng),
             rng,
-            documents,
             fetch: Fetch::default(),
+            inquiry: None,
             supplies: Supplies {
                 depth: 1,
                 ..Supplies::default()
@@ -240,6 +244,17 @@ impl Carrier {
                 .queue
                 .push_back(Supply::Link(Box::new(session)));
         }
+        // One question a slot, and none while one waits.
+        if self.supplies.gone.slots > self.supplies.asked
+            && self.supplies.made.questions == self.supplies.gone.questions
+        {
+            self.supplies.asked = self.supplies.gone.slots;
+            if let Some((to, datagram)) = self.inquire(now_ns, unix_ms) {
+                self.supplies.made.questions += 1;
+                let supply = Supply::Question(to, Box::new(datagram));
+                self.supplies.queue.push_back(supply);
+            }
+        }
         let Some(node) = self.documents.find(&self.place.gateway, unix_ms) else {
             return;
         };
@@ -266,7 +281,7 @@ impl Carrier {
     fn until_ns(&self, epoch: u32, now_ns: u64, unix_ms: u64) -> u64 {
         let parameters = self.documents.parameters();
         let end_ms = |after| parameters.epoch_starts_ms(epoch.saturating_add(after));
-        let turned_ms = end_ms(1).saturating_add(parameters.epoch_ms / HALF_ROUNDS);
+        let turned_ms = self.documents.turns_ms(epoch.saturating_add(1));
         let until_ms = if unix_ms < turned_ms {
             turned_ms
         } else {
@@ -291,7 +306,8 @@ impl Carrier {
                 }
             }
             Some(Inbound::Control(chunk @ Control::Chunk { .. })) => self.on_chunk(chunk, now_ns),
-            Some(Inbound::Control(_)) | None => {}
+            Some(Inbound::Control(_)) => {}
+            None => self.on_inquiry(datagram, now_ns),
         }
     }
 
@@ -332,6 +348,6 @@ impl Carrier {
 }
 
 /// Uniform in (0, 1]: 53 random bits.
-fn unit(rng: &mut ChaCha20Rng) -> f64 {
+fn unit(rng: &mut Generator) -> f64 {
     ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
 }

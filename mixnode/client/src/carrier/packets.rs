@@ -2,8 +2,8 @@
 
 use arrayvec::ArrayVec;
 use directory::{Consensus, select_path};
-use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use sphinx::Generator;
 use sphinx::lanes::Lanes;
 use sphinx::{
     BODY_BYTES, DestinationTag, Id, PACKET_BYTES, SURB_BYTES, Surb, Terminal, WrapJob, Wrapped,
@@ -11,7 +11,6 @@ use sphinx::{
 };
 
 use super::attachment::Frame;
-use super::documents::Documents;
 use super::service::{Letter, Reply, Token};
 use super::waiting::{Awaited, Waiting};
 
@@ -29,13 +28,10 @@ pub(crate) struct Place {
 
 /// Makes packets for one slot, all of one epoch.
 pub(crate) struct Packets<'a> {
-    pub(super) documents: &'a Documents,
     /// The document to wrap with; this client's gateway is in it.
     pub(super) consensus: &'a Consensus,
-    /// The epoch of now.
-    pub(super) now: u32,
     pub(super) place: Place,
-    pub(super) rng: &'a mut ChaCha20Rng,
+    pub(super) rng: &'a mut Generator,
     pub(super) waiting: &'a mut Waiting,
     /// Number of the service that is asked.
     pub(super) service: usize,
@@ -43,8 +39,8 @@ pub(crate) struct Packets<'a> {
 
 impl Packets<'_> {
     /// A generator that is the caller's own.
-    pub(crate) fn generator(&mut self) -> ChaCha20Rng {
-        ChaCha20Rng::from_rng(self.rng)
+    pub(crate) fn generator(&mut self) -> Generator {
+        Generator::from_rng(self.rng)
     }
 
     /// The epoch of the packets that are made.
@@ -57,14 +53,12 @@ impl Packets<'_> {
         self.consensus.find(gateway).is_some()
     }
 
-    /// Whether a reply block from elsewhere can still travel, from this client's gateway.
+    /// Whether a reply block from elsewhere may be used from this client's gateway now. What a client sends carries one
+    /// epoch: blocks of another one would be the only old packets in the network, and tell who answers.
     pub(crate) fn is_usable(&self, surb: &Surb) -> bool {
-        let live = surb.epoch() == self.now || surb.epoch().checked_add(1) == Some(self.now);
-        live && self
-            .documents
-            .of(surb.epoch())
-            .and_then(|consensus| consensus.find(&self.place.gateway))
-            .is_some_and(|node| node.index == surb.first_hop())
+        let own = self.consensus.find(&self.place.gateway);
+        surb.epoch() == self.consensus.epoch()
+            && own.is_some_and(|node| node.index == surb.first_hop())
     }
 
     /// `count` reply blocks, [`BLOCKS_MAX`] at most, for a user of the gateway `from`; what comes through them is for

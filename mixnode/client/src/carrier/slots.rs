@@ -34,9 +34,7 @@ impl Carrier {
         let consensus = self.documents.live(unix_ms)?;
         consensus.find(&self.place.gateway)?;
         Some(Packets {
-            documents: &self.documents,
             consensus,
-            now: self.documents.epoch_at(unix_ms),
             place: self.place,
             rng: &mut self.rng,
             waiting: &mut self.waiting,

@@ -70,7 +70,7 @@ impl Service for Chatter {
 }
 
 /// The documents of epochs 0 and 1, and the identities of two gateways.
-fn network(rng: &mut ChaCha20Rng) -> (Authority, Documents, [[u8; 32]; 2]) {
+fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2]) {
     let authority = directory::Identity::generate(rng);
     let authority = Authority::new(authority, PARAMETERS).unwrap();
     let nodes: Vec<Descriptor> = (0..8)
@@ -110,7 +110,7 @@ fn network(rng: &mut ChaCha20Rng) -> (Authority, Documents, [[u8; 32]; 2]) {
 
 #[test]
 fn services_take_turns_with_letters_and_answers_go_first() {
-    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let mut rng = Generator::seed_from_u64(1);
     let (authority, documents, gateways) = network(&mut rng);
     let settings = Settings {
         mailbox: ClientKeys::generate(&mut rng),

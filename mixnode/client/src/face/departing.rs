@@ -26,10 +26,12 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 #[derive(Default)]
 struct Board {
     handshakes: AtomicU64,
+    questions: AtomicU64,
     ready: AtomicU64,
     reserve: AtomicU64,
     reserve_sent: AtomicU64,
     datagrams: AtomicU64,
+    slots: AtomicU64,
     /// Why the last datagram did not leave, as the system numbers it; 0: it did.
     refused: AtomicI32,
 }
@@ -37,20 +39,24 @@ struct Board {
 impl Board {
     fn write(&self, gone: Gone) {
         self.handshakes.store(gone.handshakes, Ordering::Relaxed);
+        self.questions.store(gone.questions, Ordering::Relaxed);
         self.ready.store(gone.ready, Ordering::Relaxed);
         self.reserve.store(gone.reserve, Ordering::Relaxed);
         self.reserve_sent
             .store(gone.reserve_sent, Ordering::Relaxed);
         self.datagrams.store(gone.datagrams, Ordering::Relaxed);
+        self.slots.store(gone.slots, Ordering::Relaxed);
     }
 
     fn read(&self) -> Gone {
         Gone {
             handshakes: self.handshakes.load(Ordering::Relaxed),
+            questions: self.questions.load(Ordering::Relaxed),
             ready: self.ready.load(Ordering::Relaxed),
             reserve: self.reserve.load(Ordering::Relaxed),
             reserve_sent: self.reserve_sent.load(Ordering::Relaxed),
             datagrams: self.datagrams.load(Ordering::Relaxed),
+            slots: self.slots.load(Ordering::Relaxed),
         }
     }
 }

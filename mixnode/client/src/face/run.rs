@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use link::DATAGRAM_BYTES;
-use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use sphinx::Generator;
 
 use super::departing::{Departing, nanoseconds};
 use crate::address::Address;
@@ -176,10 +176,10 @@ pub enum RunError {
 ///
 /// # Errors
 /// The system gives no random numbers.
-pub fn system_rng() -> Result<ChaCha20Rng, RunError> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(RunError::Random)?;
-    Ok(ChaCha20Rng::from_seed(seed))
+pub fn system_rng() -> Result<Generator, RunError> {
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(RunError::Random)?;
+    Ok(Generator::from_seed(*seed))
 }
 
 /// Sends one file and returns when its recipient has it whole. Killed and called again with the same address and
@@ -353,7 +353,7 @@ struct Session {
     heard: Option<Instant>,
     loss: f64,
     /// For simulated loss alone.
-    dice: ChaCha20Rng,
+    dice: Generator,
 }
 
 impl Session {
@@ -361,7 +361,7 @@ impl Session {
         home: &Home,
         options: &Options,
         storage: Box<dyn Storage>,
-        mut rng: ChaCha20Rng,
+        mut rng: Generator,
     ) -> Result<Self, RunError> {
         let gateway = home.documents.find(&home.gateway, unix_ms());
         let v6 = gateway
@@ -374,7 +374,7 @@ impl Session {
         };
         let socket = UdpSocket::bind(any).map_err(RunError::Socket)?;
         socket.set_nonblocking(true).map_err(RunError::Socket)?;
-        let dice = ChaCha20Rng::from_rng(&mut rng);
+        let dice = Generator::from_rng(&mut rng);
         let config = Config {
             identity: Identity::from_bytes(home.identity.to_bytes()),
             mailbox: home.mailbox.clone(),

@@ -152,7 +152,10 @@ impl Network {
                 let newest = now + u32::from(self.unix_ms() >= middle);
                 let epoch = if epoch == LATEST { newest } else { epoch };
                 let kept = (now.saturating_sub(1)..=newest).contains(&epoch);
-                if kept && self.missing != Some(epoch) {
+                let withheld = self
+                    .withholds
+                    .is_some_and(|(who, from)| who == *identity && epoch >= from);
+                if kept && !withheld && self.missing != Some(epoch) {
                     let (_, document) = self.consensus(epoch);
                     Control::chunk_of(epoch, &document, chunk)
                 } else {
@@ -176,6 +179,9 @@ impl Network {
         else {
             panic!("a client sent a packet of a dead epoch");
         };
+        if epoch != now {
+            *self.old_packets.entry(*entry).or_default() += 1;
+        }
         let (consensus, _) = self.consensus(epoch);
         let mut node = *entry;
         let mut delay_ns = 0;

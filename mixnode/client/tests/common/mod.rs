@@ -89,6 +89,10 @@ pub struct Network {
     pub dead: Vec<[u8; 32]>,
     /// The epoch that the authorities made no document for.
     pub missing: Option<u32>,
+    /// A gateway that says it has no document of an epoch from this one on.
+    pub withholds: Option<([u8; 32], u32)>,
+    /// Packets of the epoch before that of now, by gateway.
+    pub old_packets: BTreeMap<[u8; 32], u64>,
     pub rng: ChaCha20Rng,
     conditions: Conditions,
     secrets: BTreeMap<([u8; 32], u32), EpochSecret>,
@@ -119,6 +123,8 @@ impl Network {
             seats: Vec::new(),
             dead: Vec::new(),
             missing: None,
+            withholds: None,
+            old_packets: BTreeMap::new(),
             rng,
             conditions,
             secrets: BTreeMap::new(),

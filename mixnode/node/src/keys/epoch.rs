@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use directory::{Consensus, EpochKey, Parameters};
+use rand::RngExt;
 use rand_core::CryptoRng;
 use sphinx::EpochSecret;
 
@@ -14,41 +16,99 @@ use crate::keys::replay::{ReplayTable, tags_for};
 /// of the next two.
 const KEYS_AHEAD: u32 = 2;
 
+/// Epochs whose keys are held at once. A clock that is set to and fro makes keys that nobody asked for; none is made
+/// when there are so many, until the first of them ends.
+const KEYS_MAX: usize = 16;
+
+/// Two clocks. How long a key lives is decided by the one that nobody can set and that counts sleep; the wall clock
+/// says which epoch it is, and nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// The wall clock, Unix milliseconds.
+    pub unix_ms: u64,
+    /// Time since boot, sleep included, nanoseconds.
+    pub boot_ns: u64,
+}
+
+impl Clocks {
+    /// When it will be `unix_ms` by the wall clock of now, in time since boot; now if that has passed.
+    pub fn boot_at(&self, unix_ms: u64) -> u64 {
+        let left_ms = unix_ms.saturating_sub(self.unix_ms);
+        self.boot_ns
+            .saturating_add(left_ms.saturating_mul(1_000_000))
+    }
+}
+
+struct Held {
+    secret: Arc<EpochSecret>,
+    /// When it is erased at the latest, time since boot; not known before the network's parameters are.
+    ends_ns: Option<u64>,
+}
+
 /// The secrets of a node, by epoch. They live in memory alone.
 #[derive(Default)]
 pub struct KeyRing {
-    secrets: BTreeMap<u32, Arc<EpochSecret>>,
+    secrets: BTreeMap<u32, Held>,
 }
 
 impl KeyRing {
-    /// Makes the keys that are missing for `epoch` and those after it, and forgets those no longer accepted. Says
-    /// whether there are new ones, which then have to be published.
-    pub fn advance<R: CryptoRng + ?Sized>(&mut self, epoch: u32, rng: &mut R) -> bool {
-        self.secrets.retain(|of, _| of.saturating_add(1) >= epoch);
+    /// Makes the keys that are missing for `epoch` and those after it. Says whether there are new ones, which then have
+    /// to be published.
+    pub fn advance<R: CryptoRng + ?Sized>(
+        &mut self,
+        epoch: u32,
+        parameters: Option<&Parameters>,
+        clocks: Clocks,
+        rng: &mut R,
+    ) -> bool {
+        let ends_ns = |of: u32| {
+            let parameters = parameters?;
+            Some(clocks.boot_at(parameters.epoch_ends_ms(of.saturating_add(1))))
+        };
+        for (of, held) in &mut self.secrets {
+            held.ends_ns = held.ends_ns.or_else(|| ends_ns(*of));
+        }
+        self.expire(clocks.boot_ns);
         let mut fresh = false;
         for of in epoch..=epoch.saturating_add(KEYS_AHEAD) {
-            self.secrets.entry(of).or_insert_with(|| {
-                fresh = true;
-                Arc::new(EpochSecret::generate(rng))
-            });
+            if self.secrets.len() < KEYS_MAX || self.secrets.contains_key(&of) {
+                self.secrets.entry(of).or_insert_with(|| {
+                    fresh = true;
+                    Held {
+                        secret: Arc::new(EpochSecret::generate(rng)),
+                        ends_ns: ends_ns(of),
+                    }
+                });
+            }
         }
         fresh
+    }
+
+    /// Forgets the keys whose time is over.
+    pub fn expire(&mut self, boot_ns: u64) {
+        self.secrets
+            .retain(|_, held| held.ends_ns.is_none_or(|ends_ns| boot_ns < ends_ns));
+    }
+
+    /// Forgets the key of `epoch`.
+    pub fn erase(&mut self, epoch: u32) {
+        self.secrets.remove(&epoch);
     }
 
     /// The public halves from `epoch` on, as a descriptor lists them.
     pub fn public(&self, epoch: u32) -> Vec<EpochKey> {
         self.secrets
-            .range(epoch..)
-            .map(|(of, secret)| EpochKey {
+            .range(epoch..=epoch.saturating_add(KEYS_AHEAD))
+            .map(|(of, held)| EpochKey {
                 epoch: *of,
-                public_key: *secret.public_key(),
+                public_key: *held.secret.public_key(),
             })
             .collect()
     }
 
     /// The secret of `epoch`.
     pub fn secret(&self, epoch: u32) -> Option<&Arc<EpochSecret>> {
-        self.secrets.get(&epoch)
+        self.secrets.get(&epoch).map(|held| &held.secret)
     }
 }
 
@@ -64,11 +124,20 @@ pub struct OwnPart {
     pub replay: ReplayTable,
 }
 
+/// Before its start by the wall clock nothing of an epoch is accepted; once begun it stays so, wherever the clock goes,
+/// until it is over.
+const WAITING: u8 = 0;
+const OPEN: u8 = 1;
+const OVER: u8 = 2;
+
 /// One epoch, as all workers of a node share it. Dropped by the last of them when its key is no longer accepted.
 pub struct EpochState {
     consensus: Consensus,
     document: Vec<u8>,
     own: Option<OwnPart>,
+    /// When this node begins to make packets of it, Unix milliseconds: drawn anew for every epoch.
+    turns_ms: u64,
+    phase: AtomicU8,
     by_link_key: HashMap<[u8; 32], u16>,
 }
 
@@ -107,12 +176,46 @@ impl EpochState {
             .iter()
             .map(|node| (node.link.x25519, node.index))
             .collect();
+        let spread_ms = consensus.parameters().turn_spread_ms();
+        let turns_ms = consensus.starts_ms() + rng.random_range(0..=spread_ms);
         Ok(EpochState {
+            turns_ms,
+            phase: AtomicU8::new(WAITING),
             consensus,
             document,
             own,
             by_link_key,
         })
+    }
+
+    /// Begins it if it is time by the wall clock.
+    pub fn begin(&self, unix_ms: u64) {
+        if unix_ms >= self.consensus.starts_ms() {
+            let _ = self
+                .phase
+                .compare_exchange(WAITING, OPEN, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
+    /// Ends it for good: its packets are refused from now on, and whoever holds it lets go of it.
+    pub fn end(&self) {
+        self.phase.store(OVER, Ordering::Release);
+    }
+
+    /// Whether its packets are accepted.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == OPEN
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == OVER
+    }
+
+    /// Whether this node makes packets of it by now, given that there is an epoch before it to use until then.
+    pub fn has_turned(&self, unix_ms: u64) -> bool {
+        unix_ms >= self.turns_ms
     }
 
     /// The consensus in force.
@@ -140,6 +243,18 @@ impl EpochState {
         self.by_link_key.get(link_key).copied()
     }
 
+    /// What the node with this static link key brings of its layer's traffic, in thousandths; 0 for a client.
+    pub fn layer_permille(&self, link_key: &[u8; 32]) -> u32 {
+        let node = self.node_of(link_key);
+        let Some(node) = node.and_then(|index| self.consensus.node(index)) else {
+            return 0;
+        };
+        let layer = self.consensus.layer(node.layer);
+        let sum: u64 = layer.map(|other| u64::from(other.capacity_pps)).sum();
+        let permille = u64::from(node.capacity_pps) * 1_000 / sum.max(1);
+        u32::try_from(permille).unwrap_or(1_000)
+    }
+
     /// Layer of the neighbour with this static link key; `None` for a client.
     pub fn layer_of(&self, link_key: &[u8; 32]) -> Option<u8> {
         self.consensus
@@ -148,7 +263,7 @@ impl EpochState {
     }
 }
 
-/// How long a key is accepted: its epoch and the next.
+/// How long a key is accepted at most: its epoch and the next.
 pub fn key_life_ms(parameters: &Parameters) -> u64 {
     2 * parameters.epoch_ms
 }

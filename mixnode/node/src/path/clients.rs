@@ -17,6 +17,10 @@ const ANSWERS_MAX: usize = 16;
 /// A client that was silent for so long has gone: it sends a steady stream.
 const SILENT_NS: u64 = 60_000_000_000;
 
+/// A client on another worker attaches again with each of its sessions, which live for so long.
+const ELSEWHERE_NS: u64 = 900_000_000_000;
+const FORGET_NS: u64 = 60_000_000_000;
+
 /// A control frame owed to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -67,8 +71,10 @@ pub enum Content {
 pub struct Clients {
     slots: Vec<Option<Client>>,
     by_tag: HashMap<DestinationTag, u16>,
-    /// Clients attached to other workers: which, and how new.
-    elsewhere: HashMap<DestinationTag, (u8, u64)>,
+    /// Clients attached to other workers: which, how new, and when that was heard.
+    elsewhere: HashMap<DestinationTag, (u8, u64, u64)>,
+    /// When they are looked through next.
+    forget_ns: u64,
     timers: BinaryHeap<Reverse<(u64, u16, u32)>>,
     queue_frames: usize,
     queued: usize,
@@ -94,6 +100,7 @@ impl Clients {
             slots: (0..count).map(|_| None).collect(),
             by_tag: HashMap::with_capacity(count),
             elsewhere: HashMap::new(),
+            forget_ns: 0,
             // Stale timers fire once and go; twice the clients is room for all that can be.
             timers: BinaryHeap::with_capacity(2 * count + 1),
             queue_frames,
@@ -171,8 +178,8 @@ impl Clients {
     pub fn moved(
         &mut self,
         destination: DestinationTag,
-        worker: u8,
-        attachment: u64,
+        (worker, attachment): (u8, u64),
+        now_ns: u64,
         freed: impl FnMut(Frame),
     ) {
         if let Some(slot) = self.by_tag.get(&destination).copied() {
@@ -187,14 +194,25 @@ impl Clients {
         let known = self
             .elsewhere
             .get(&destination)
-            .is_some_and(|(_, newest)| *newest > attachment);
+            .is_some_and(|(_, newest, _)| *newest > attachment);
         // Bounded like the clients here: a stale entry only costs a letter to a worker that says no.
         if !known
             && (self.elsewhere.len() < 64 * self.slots.len()
                 || self.elsewhere.contains_key(&destination))
         {
-            self.elsewhere.insert(destination, (worker, attachment));
+            self.elsewhere
+                .insert(destination, (worker, attachment, now_ns));
         }
+    }
+
+    /// Forgets now and then the clients on other workers of whom nothing was heard for too long.
+    pub fn forget_moved(&mut self, now_ns: u64) {
+        if now_ns < self.forget_ns {
+            return;
+        }
+        self.forget_ns = now_ns + FORGET_NS;
+        self.elsewhere
+            .retain(|_, (_, _, heard_ns)| now_ns.saturating_sub(*heard_ns) <= ELSEWHERE_NS);
     }
 
     /// Where deliveries for `destination` go.
@@ -204,7 +222,7 @@ impl Clients {
             self.elsewhere.get(destination),
         ) {
             (Some(slot), _) => Whereabouts::Here(*slot),
-            (None, Some((worker, _))) => Whereabouts::Worker(*worker),
+            (None, Some((worker, _, _))) => Whereabouts::Worker(*worker),
             (None, None) => Whereabouts::Unknown,
         }
     }

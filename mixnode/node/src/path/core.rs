@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicU64;
 use arrayvec::ArrayVec;
 use crossbeam::channel::Sender;
 use link::{CONTENT_BYTES, CONTENT_OFFSET, DATAGRAM_BYTES};
-use rand_chacha::ChaCha20Rng;
 use sphinx::Engine;
+use sphinx::Generator;
 use sphinx::lanes::Lanes;
 
 use crate::handshake::Request;
@@ -17,15 +17,13 @@ use crate::path::clients::Clients;
 use crate::path::counters::Distributions;
 use crate::path::cover::Cover;
 use crate::path::epochs::{Epochs, Links};
+use crate::path::grant::Budget;
 use crate::path::ledger::Ledger;
 use crate::path::mail::Mailbox;
-use crate::path::neighbours::Neighbours;
+use crate::path::neighbours::{Neighbour, Neighbours};
 use crate::path::wheel::{TICK_NS, Wheel};
 use port::pool::{Frame, FramePool};
 use port::{BATCH_MAX, DepartingBatch};
-
-/// No neighbour may hold more than one part in this many of the pool, so that a flooder can't starve the rest.
-const NEIGHBOUR_SHARE: u32 = 4;
 
 /// Sizes and rates of one worker, fixed at start.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +97,8 @@ pub struct Core {
     pub(crate) engine: Engine,
     pub(crate) lanes: Lanes,
     delay_max_us: u32,
+    /// The pool by holders.
+    pub(crate) budget: Budget,
     pub(crate) epochs: Epochs,
     pub(crate) links: Links,
     pub(crate) neighbours: Neighbours,
@@ -111,7 +111,7 @@ pub struct Core {
     /// Frames that landed here and belong to another worker.
     pub(crate) strayed: u64,
     pub(crate) distributions: Distributions,
-    pub(crate) rng: ChaCha20Rng,
+    pub(crate) rng: Generator,
     pub(crate) now_ns: u64,
     pub(crate) unix_ms: u64,
     pub(crate) draining: bool,
@@ -127,7 +127,7 @@ impl Core {
         shared: Shared,
         pool: FramePool,
         lanes: Lanes,
-        mut rng: ChaCha20Rng,
+        mut rng: Generator,
         now_ns: u64,
     ) -> io::Result<Core> {
         let frames = pool.capacity();
@@ -145,6 +145,7 @@ impl Core {
             engine: Engine::new(lanes, 0),
             lanes,
             delay_max_us: 0,
+            budget: Budget::of(frames, settings.clients_max, settings.client_queue_frames),
             epochs: Epochs::default(),
             links: Links::default(),
             neighbours: Neighbours::new(settings.sessions_max),
@@ -170,9 +171,16 @@ impl Core {
         self.loader = Some(loader);
     }
 
-    /// Most frames of one neighbour that are held.
-    pub fn neighbour_share(&self) -> u32 {
-        (self.ledger.capacity() / NEIGHBOUR_SHARE).max(1)
+    /// Whether a neighbour holds all of the wheel that it may: a flooder must not starve the rest.
+    pub fn has_its_share(&self, neighbour: &Neighbour) -> bool {
+        let share = if neighbour.is_node() {
+            self.budget.node_share(neighbour.layer_permille)
+        } else {
+            let mean_us = self.delay_max_us / directory::DELAY_CAP_MEANS;
+            let rate_pps = neighbour.bucket.rate_pps();
+            self.budget.client_share(rate_pps, mean_us)
+        };
+        neighbour.holding >= share
     }
 
     /// Frames held: delayed, queued for clients, waiting for the port.

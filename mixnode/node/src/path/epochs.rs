@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use directory::Parameters;
 use link::{LinkPublic, Session};
 
 use crate::keys::epoch::{EpochState, OwnPart};
@@ -13,8 +14,7 @@ pub const EPOCH_SLOTS: usize = 4;
 const NONE: u16 = u16::MAX;
 
 struct Installed {
-    epoch: u32,
-    /// Dropped, and the key with it, when the epoch is no longer accepted.
+    /// Dropped, and the key with it, when the epoch is over.
     state: Option<Arc<EpochState>>,
     /// Link of each node that may be the next hop, by index in the consensus. Kept until the slot is used again:
     /// packets held past the epoch's end still leave.
@@ -26,6 +26,8 @@ struct Installed {
 pub struct Epochs {
     slots: [Option<Installed>; EPOCH_SLOTS],
     now: u32,
+    /// The epoch that this node makes packets of.
+    sending: Option<u32>,
 }
 
 /// The slot of an epoch: what a frame carries of it.
@@ -39,25 +41,41 @@ impl Epochs {
         self.now
     }
 
-    /// Moves to the epoch of `unix_ms`, and drops the keys that ended.
+    /// Takes note of the wall clock: which epoch it is, what has begun, what this node makes packets of. Lets go of the
+    /// epochs that are over; when that is, is not this clock's business (see `process::follower`).
     pub fn advance(&mut self, unix_ms: u64) {
-        let Some(parameters) = self
-            .states()
-            .flatten()
-            .map(|state| *state.consensus().parameters())
-            .next()
-        else {
+        for installed in self.slots.iter_mut().flatten() {
+            match &installed.state {
+                Some(state) if state.is_over() => installed.state = None,
+                Some(state) => state.begin(unix_ms),
+                None => {}
+            }
+        }
+        let parameters = self.states().flatten().next();
+        let Some(parameters) = parameters.map(|state| *state.consensus().parameters()) else {
+            self.sending = None;
             return;
         };
-        let now = parameters.epoch_at(unix_ms);
-        if now == self.now {
-            return;
-        }
-        self.now = now;
-        for installed in self.slots.iter_mut().flatten() {
-            if installed.epoch.saturating_add(1) < now {
-                installed.state = None;
-            }
+        self.now = parameters.epoch_at(unix_ms);
+        self.sending = self.choose(&parameters, unix_ms);
+    }
+
+    /// The epoch that this node makes packets of: the one of now from its own moment on, the one before until then,
+    /// and as long as there is no document of this one.
+    fn choose(&self, parameters: &Parameters, unix_ms: u64) -> Option<u32> {
+        let own = |epoch: u32| {
+            let (state, _) = self.accepted(slot_of(epoch))?;
+            (state.epoch() == epoch).then_some(state)
+        };
+        let before = self.now.checked_sub(1).and_then(own);
+        let Some(now) = own(self.now) else {
+            let last_ms = parameters.epoch_ends_ms(self.now);
+            let arrives = unix_ms.saturating_add(parameters.travel_ms()) <= last_ms;
+            return before.filter(|_| arrives).map(EpochState::epoch);
+        };
+        match before {
+            Some(before) if !now.has_turned(unix_ms) => Some(before.epoch()),
+            _ => Some(now.epoch()),
         }
     }
 
@@ -73,17 +91,14 @@ impl Epochs {
     #[inline]
     pub fn accepted(&self, slot: u8) -> Option<(&EpochState, &OwnPart)> {
         let installed = self.slots.get(usize::from(slot))?.as_ref()?;
-        if installed.epoch != self.now && installed.epoch.saturating_add(1) != self.now {
-            return None;
-        }
         let state = installed.state.as_deref()?;
-        Some((state, state.own()?))
+        Some((state, state.own().filter(|_| state.is_open())?))
     }
 
-    /// The state of the current epoch and this node's part.
-    pub fn current(&self) -> Option<(&EpochState, &OwnPart)> {
-        self.accepted(slot_of(self.now))
-            .filter(|(state, _)| state.epoch() == self.now)
+    /// The state of the epoch that this node makes packets of, and its part.
+    pub fn sending(&self) -> Option<(&EpochState, &OwnPart)> {
+        self.accepted(slot_of(self.sending?))
+            .filter(|(state, _)| Some(state.epoch()) == self.sending)
     }
 
     /// The state of `epoch`, accepted or still to come; for `u32::MAX` the newest.
@@ -127,7 +142,6 @@ impl Epochs {
         let epoch = state.epoch();
         if let Some(slot) = self.slots.get_mut(usize::from(slot_of(epoch))) {
             *slot = Some(Installed {
-                epoch,
                 state: Some(state),
                 links: table,
             });

@@ -5,6 +5,7 @@ pub mod core;
 pub mod counters;
 pub mod cover;
 pub mod epochs;
+pub mod grant;
 pub mod ledger;
 pub mod mail;
 pub mod neighbours;

@@ -7,6 +7,7 @@ use link::Session;
 use sphinx::DestinationTag;
 
 use crate::path::epochs::{EPOCH_SLOTS, Epochs};
+use crate::path::grant::Bucket;
 
 /// Sessions one neighbour may have with one worker: each of its workers may hold one, two while it rekeys. The
 /// oldest gives way.
@@ -38,6 +39,10 @@ pub struct Neighbour {
     layers: [Option<(u32, Option<u8>)>; EPOCH_SLOTS],
     /// Frames of the pool that came from it and are still held.
     pub holding: u32,
+    /// What it brings of its layer's traffic, in thousandths; the most of all epochs installed.
+    pub layer_permille: u32,
+    /// What it may send, should it be a client.
+    pub bucket: Bucket,
     sessions: ArrayVec<u32, SESSIONS_PER_NEIGHBOUR>,
 }
 
@@ -60,6 +65,11 @@ impl Neighbour {
     }
 
     fn learn(&mut self, epochs: &Epochs) {
+        let shares = epochs.states().flatten();
+        self.layer_permille = shares
+            .map(|state| state.layer_permille(&self.key))
+            .max()
+            .unwrap_or(0);
         for (place, installed) in self.layers.iter_mut().zip(epochs.states()) {
             if let Some(state) = installed {
                 *place = Some((state.epoch(), state.layer_of(&self.key)));
@@ -156,6 +166,12 @@ impl Neighbours {
         self.slots.get(usize::from(number))?.as_ref()
     }
 
+    /// As [`Neighbours::get`], to take tokens and to grant.
+    #[inline]
+    pub fn get_mut(&mut self, number: u16) -> Option<&mut Neighbour> {
+        self.slots.get_mut(usize::from(number))?.as_mut()
+    }
+
     /// Counts a frame that is held for this neighbour.
     #[inline]
     pub fn hold(&mut self, number: u16) {
@@ -194,6 +210,8 @@ impl Neighbours {
                     key,
                     layers: [None; EPOCH_SLOTS],
                     holding: 0,
+                    layer_permille: 0,
+                    bucket: Bucket::new(),
                     sessions: ArrayVec::new(),
                 };
                 neighbour.learn(epochs);

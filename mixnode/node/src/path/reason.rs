@@ -45,7 +45,7 @@ reasons! {
     UnknownSession => "unknown_session",
     /// The frame counter was seen before, or is outside the window.
     Counter => "counter",
-    /// This neighbour already holds a quarter of the pool.
+    /// This neighbour already holds its share of the wheel.
     NeighbourShare => "neighbour_share",
     /// The frame is not authentic.
     Forged => "forged",
@@ -53,10 +53,14 @@ reasons! {
     LinkReserved => "link_reserved",
     /// A kind of frame this neighbour has no business sending.
     Kind => "kind",
+    /// A client sends faster than it was granted.
+    ClientRate => "client_rate",
     /// No key of this epoch is accepted now.
     Epoch => "epoch",
     /// The way in or out breaks the layer graph.
     Layer => "layer",
+    /// A client's packet that does not go on to a mix of layer 1.
+    ClientRoute => "client_route",
     /// The KEM ciphertext has low order.
     LowOrder => "low_order",
     /// The header's MAC does not hold.
@@ -85,6 +89,10 @@ reasons! {
     ClientGone => "client_gone",
     /// A control frame that can't be read, or comes too fast.
     Control => "control",
+    /// All clients together have queued what the pool has for them.
+    QueuesFull => "queues_full",
+    /// As many packets are held as the pool has frames for.
+    WheelFull => "wheel_full",
     /// No session to the next hop yet.
     NoSession => "no_session",
 }

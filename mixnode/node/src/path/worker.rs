@@ -243,7 +243,7 @@ impl<P: Port> Worker<P> {
             } => {
                 let ledger = &mut core.ledger;
                 core.clients
-                    .moved(destination, worker, attachment, |frame| {
+                    .moved(destination, (worker, attachment), core.now_ns, |frame| {
                         ledger.reject(frame, Reason::ClientGone);
                     });
             }
@@ -349,6 +349,7 @@ impl<P: Port> Worker<P> {
                 .neighbours
                 .tell_ended(|index| loader.forget(index));
         }
+        self.core.clients.forget_moved(self.core.now_ns);
         while let Some(slot) = self.core.clients.silent(self.core.now_ns) {
             self.detach(slot, Reason::ClientGone);
         }
@@ -364,7 +365,8 @@ impl<P: Port> Worker<P> {
     }
 
     fn publish(&mut self) {
-        let counters = self.counters();
+        let mut counters = self.counters();
+        counters.fold_deliveries();
         self.published
             .publish(&counters, &mut self.core.distributions);
     }

@@ -23,14 +23,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use directory::LinkKey;
 use directory::store::Store;
+use directory::{LinkKey, Role};
 use link::LinkKeys;
-use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use sphinx::Generator;
 
+use crate::keys::epoch::Clocks;
 use crate::keys::files;
 use crate::path::epochs::EPOCH_SLOTS;
+use crate::path::grant::{Budget, RING_FRAMES, queues};
 use crate::process::config::Config;
 use crate::process::follower::{Follower, Profile};
 use crate::process::sandbox::Confinement;
@@ -46,8 +48,6 @@ const ROUND: Duration = Duration::from_millis(50);
 const STATUS_ROUNDS: u32 = 20;
 /// Mean delay assumed for the pool's size while no document tells it, microseconds.
 const MEAN_DELAY_US: u32 = 100_000;
-/// Frames beside those that are delayed: the port's rings and a burst.
-const RING_FRAMES: u64 = 2048;
 /// Longest drain at a stop.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 
@@ -58,13 +58,21 @@ pub fn unix_ms() -> u64 {
         .map_or(0, |since| since.as_millis() as u64)
 }
 
-fn system_rng() -> Result<ChaCha20Rng, NodeError> {
+/// The wall clock, and the one that lifetimes are measured by.
+fn clocks() -> Clocks {
+    Clocks {
+        unix_ms: unix_ms(),
+        boot_ns: port::boot_ns(),
+    }
+}
+
+fn system_rng() -> Result<Generator, NodeError> {
     let mut seed = zeroize::Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).map_err(|error| NodeError::System {
         what: "no randomness",
         error: io::Error::other(error.to_string()),
     })?;
-    Ok(ChaCha20Rng::from_seed(*seed))
+    Ok(Generator::from_seed(*seed))
 }
 
 /// Bytes of all replay tables that may live at once, under the default epoch or a known one.
@@ -72,18 +80,48 @@ pub fn replay_bytes(max_pps: u32, epoch_ms: u64) -> u64 {
     crate::keys::replay::table_bytes(max_pps, 2 * epoch_ms).saturating_mul(EPOCH_SLOTS as u64 - 1)
 }
 
-/// Frames of one worker's pool.
+/// Frames of one worker's pool: the sum of what is delayed, what clients may queue, and the port's rings.
 pub fn pool_frames(config: &Config, mean_delay_us: u32) -> u32 {
-    let worker = &config.worker;
-    if worker.pool_frames != 0 {
-        return worker.pool_frames;
+    if config.worker.pool_frames != 0 {
+        return config.worker.pool_frames;
     }
-    let share = u64::from(worker.max_pps).div_ceil(u64::from(worker.count.max(1)));
-    let delayed = share * u64::from(mean_delay_us) * 3 / 2 / 1_000_000;
-    let frames = delayed + RING_FRAMES;
+    let frames = pool_sum(config, mean_delay_us);
     u32::try_from(frames)
         .unwrap_or(port::pool::FRAMES_MAX)
         .min(port::pool::FRAMES_MAX)
+}
+
+/// What a worker's pool has to hold at this mean delay, frames.
+pub fn pool_sum(config: &Config, mean_delay_us: u32) -> u64 {
+    let worker = &config.worker;
+    let share = u64::from(worker.max_pps).div_ceil(u64::from(worker.count.max(1)));
+    let delayed = share * u64::from(mean_delay_us) * 3 / 2 / 1_000_000;
+    delayed + queued_frames(config) + u64::from(RING_FRAMES)
+}
+
+/// Frames that the full queues of a worker's clients take; none at a mix.
+pub fn queued_frames(config: &Config) -> u64 {
+    match config.node.role {
+        Role::Gateway => queues(
+            config.gateway.clients_max,
+            config.gateway.queue_frames as usize,
+        ),
+        Role::Mix => 0,
+    }
+}
+
+/// How a worker's pool is divided.
+pub fn budget(config: &Config, mean_delay_us: u32) -> Budget {
+    let clients_max = match config.node.role {
+        Role::Gateway => config.gateway.clients_max,
+        Role::Mix => 0,
+    };
+    let queue_frames = config.gateway.queue_frames as usize;
+    Budget::of(
+        pool_frames(config, mean_delay_us),
+        clients_max,
+        queue_frames,
+    )
 }
 
 /// A node that has opened all it needs, and given up the rights it needed for that.
@@ -94,7 +132,7 @@ pub struct Node {
     opened: Opened,
     confinement: Confinement,
     touching: Touching,
-    rng: ChaCha20Rng,
+    rng: Generator,
 }
 
 impl Node {
@@ -131,6 +169,7 @@ impl Node {
         let mode = config.sandbox.mode;
         if mode != sandbox::Mode::Off {
             sandbox::raise_memory_limit();
+            sandbox::lock_memory();
         }
         let available_bytes = touch::available_bytes().filter(|_| !config.tables_as_needed);
         let confinement = sandbox::confine(mode, store.root(), &store.descriptors_path())?;
@@ -160,7 +199,7 @@ impl Node {
             mut rng,
         } = self;
         let first = follower
-            .turn(&store, unix_ms(), &mut rng)
+            .turn(&store, clocks(), &mut rng)
             .map_err(system("can't use the directory folder"))?;
         let address = opened.exclusive.address();
         let parameters = follower.parameters();
@@ -222,11 +261,11 @@ fn control(
     store: &Store,
     (threads, touching): (&mut Threads, &mut Touching),
     stop: &Arc<AtomicBool>,
-    rng: &mut ChaCha20Rng,
+    rng: &mut Generator,
 ) -> Result<(), NodeError> {
     let (mut round, mut notices) = (0u32, Notices::default());
     while !stop.load(Ordering::Acquire) {
-        match follower.turn(store, unix_ms(), rng) {
+        match follower.turn(store, clocks(), rng) {
             Ok(states) => {
                 touching.add(&states);
                 threads.install(states);

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel::Sender;
 use directory::Role;
-use rand_chacha::ChaCha20Rng;
+use sphinx::Generator;
 use sphinx::lanes::Lanes;
 
 use super::unix_ms;
@@ -70,7 +70,7 @@ pub(super) struct Start {
     pub seat: Seat,
     pub settings: Settings,
     pub lanes: Lanes,
-    pub rng: ChaCha20Rng,
+    pub rng: Generator,
     pub pin: bool,
     pub busy_poll_ns: u64,
     pub halt: Arc<AtomicBool>,

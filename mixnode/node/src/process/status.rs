@@ -32,10 +32,8 @@ pub struct NodeStatus {
     pub received: u64,
     /// Frames this node made.
     pub generated: u64,
-    /// Datagrams sent, deliveries to clients not among them.
+    /// Datagrams sent.
     pub transmitted: u64,
-    /// Deliveries sent to clients.
-    pub delivered: u64,
     /// Frames that ended here as they should.
     pub absorbed: u64,
     /// Packets held now.
@@ -184,7 +182,6 @@ impl NodeStatus {
         self.received = counters.received;
         self.generated = counters.generated;
         self.transmitted = counters.transmitted;
-        self.delivered = counters.delivered;
         self.absorbed = counters.absorbed;
         self.held = counters.held;
         self.rejected = counters.rejected_total();

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use directory::Parameters;
 use link::LinkKeys;
-use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use sphinx::Generator;
 use sphinx::lanes::Lanes;
 
 use super::fast_path::{FastPath, nodes, peers};
@@ -128,7 +128,7 @@ impl Threads {
         opened: Opened,
         confinement: Confinement,
         parameters: Option<&Parameters>,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Generator,
         stop: &AtomicBool,
     ) -> Result<Threads, NodeError> {
         let lanes = Lanes::from_env_or_detect();
@@ -180,7 +180,7 @@ impl Threads {
         if let Some(keeper) = keeper {
             threads.keeper = Some(start("loader", move || keeper.run())?);
         }
-        let mut handshaker = Handshaker::new(opened.link_keys, ChaCha20Rng::from_rng(rng));
+        let mut handshaker = Handshaker::new(opened.link_keys, Generator::from_rng(rng));
         if let Some(fast_path) = &threads.fast_path {
             handshaker = handshaker.with_indices(Box::new(fast_path.loader.clone()));
         }
@@ -201,7 +201,7 @@ impl Threads {
                 seat,
                 settings: settings(config, frames, address),
                 lanes,
-                rng: ChaCha20Rng::from_rng(rng),
+                rng: Generator::from_rng(rng),
                 pin: config.worker.pin,
                 busy_poll_ns: u64::from(config.worker.busy_poll_us) * 1_000,
                 halt: Arc::clone(&threads.halt),

@@ -73,6 +73,8 @@ pub struct Mesh {
     descriptors: BTreeMap<[u8; 32], Descriptor>,
     pub rng: ChaCha20Rng,
     pub now_ns: u64,
+    /// How far the wall clock is ahead.
+    pub ahead_ms: u64,
 }
 
 pub fn address(node: usize, worker: u8) -> SocketAddr {
@@ -110,6 +112,7 @@ impl Mesh {
             authority,
             rng,
             now_ns: 0,
+            ahead_ms: 0,
         };
         mesh.turn_epoch(0);
         mesh.run(2 * SECOND);
@@ -117,14 +120,15 @@ impl Mesh {
     }
 
     pub fn unix_ms(&self) -> u64 {
-        GENESIS_MS + self.now_ns / MS
+        GENESIS_MS + self.now_ns / MS + self.ahead_ms
     }
 
     /// Signs the document of `epoch` and gives it to every node.
     pub fn turn_epoch(&mut self, epoch: u32) {
-        let unix_ms = self.unix_ms();
+        let (now_ns, unix_ms) = (self.now_ns, self.unix_ms());
         for node in &mut self.nodes {
-            if let Some(descriptor) = node.follower.describe(unix_ms, &mut node.rng) {
+            let clocks = node.clocks(now_ns, unix_ms);
+            if let Some(descriptor) = node.follower.describe(clocks, &mut node.rng) {
                 self.descriptors.insert(descriptor.identity, descriptor);
             }
         }
@@ -134,9 +138,10 @@ impl Mesh {
             .verify(&self.authority.authorities().unwrap(), None)
             .unwrap();
         for node in &mut self.nodes {
+            let clocks = node.clocks(now_ns, unix_ms);
             let state = node
                 .follower
-                .take_up(consensus.clone(), document.encode(), &mut node.rng)
+                .take_up(consensus.clone(), document.encode(), clocks, &mut node.rng)
                 .unwrap();
             assert_eq!(
                 state.own().is_some(),

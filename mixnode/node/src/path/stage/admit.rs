@@ -81,7 +81,6 @@ fn admit_data(
     (session, counter): (u32, u64),
     sealed: &mut SealedBatch,
 ) {
-    let share = core.neighbour_share();
     let checked = match core.neighbours.session(session) {
         None => Err(Reason::UnknownSession),
         Some(inbound) => match inbound.session.receive.check(counter) {
@@ -90,7 +89,7 @@ fn admit_data(
                 if core
                     .neighbours
                     .get(inbound.neighbour)
-                    .is_some_and(|one| one.holding >= share) =>
+                    .is_some_and(|one| core.has_its_share(one)) =>
             {
                 Err(Reason::NeighbourShare)
             }

@@ -77,6 +77,9 @@ fn attach(core: &mut Core, from: &From, rate_pps: u32) -> bool {
         },
     );
     if attached {
+        if let Some(client) = core.neighbours.get_mut(from.neighbour) {
+            client.bucket.grant(rate_pps, core.now_ns);
+        }
         announce(core, destination, attachment);
     }
     attached

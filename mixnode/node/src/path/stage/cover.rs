@@ -28,7 +28,7 @@ fn make(core: &mut Core, kind: CoverKind) -> Option<Outgoing> {
     if kind == CoverKind::Loop && !core.cover.has_room() {
         return None;
     }
-    let (state, own) = core.epochs.current()?;
+    let (state, own) = core.epochs.sending()?;
     let epoch = slot_of(state.epoch());
     let mut path = loop_path(state.consensus(), &mut core.rng, own.index).ok()?;
     let mut id: Id = [0; 8];

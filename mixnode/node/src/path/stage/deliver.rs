@@ -18,9 +18,7 @@ pub fn deliver(core: &mut Core, mut frame: Frame, destination: &DestinationTag, 
             let content = content(core.ledger.datagram_mut(&mut frame));
             content.copy_within(HEADER_BYTES.., BODY_AT);
             write_id(content, id);
-            if let Err(frame) = core.clients.queue(slot, frame) {
-                core.ledger.reject(frame, Reason::ClientQueueFull);
-            }
+            queue(core, slot, frame);
         }
         Whereabouts::Worker(worker) => {
             let (_, packet) = content(core.ledger.datagram_mut(&mut frame)).split_at(HEADER_BYTES);
@@ -64,6 +62,14 @@ pub fn deliver_body(
         *place = *body;
     }
     write_id(content, id);
+    queue(core, slot, frame);
+}
+
+/// Queues a frame with its content in place, if client and clients together have room.
+fn queue(core: &mut Core, slot: u16, frame: Frame) {
+    if core.clients.queued() >= core.budget.queue_frames as usize {
+        return core.ledger.reject(frame, Reason::QueuesFull);
+    }
     if let Err(frame) = core.clients.queue(slot, frame) {
         core.ledger.reject(frame, Reason::ClientQueueFull);
     }

@@ -64,6 +64,12 @@ fn accept(core: &mut Core, one: Sealed, verdict: Verdict, opened: &mut OpenedBat
     {
         client.heard(counter, source, core.now_ns);
     }
+    if let Some(sender) = core.neighbours.get_mut(neighbour)
+        && !sender.is_node()
+        && !sender.bucket.take(core.now_ns)
+    {
+        return core.ledger.reject(frame, Reason::ClientRate);
+    }
     match verdict.kind {
         Kind::Sphinx => opened.push(Opened {
             frame,

@@ -96,6 +96,22 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
         0,
         3_600_000,
     )?;
+    let queued = crate::process::queued_frames(config);
+    let pool = match worker.pool_frames {
+        0 => port::pool::FRAMES_MAX,
+        frames => frames,
+    };
+    if queued > u64::from(pool / 2) {
+        let problem = format!(
+            "{} clients with {} frames each make {queued}, over half of a pool of {pool}",
+            gateway.clients_max, gateway.queue_frames
+        );
+        return Err(error(
+            ("gateway", "queue_frames"),
+            problem,
+            "lower it or [gateway] clients_max, or raise [worker] pool_frames",
+        ));
+    }
     if !(0.0..1.0).contains(&config.fault.loss) {
         let problem = format!("{} is no probability", config.fault.loss);
         return Err(error(

@@ -160,7 +160,7 @@ impl Default for GatewayConfig {
     fn default() -> GatewayConfig {
         GatewayConfig {
             clients_max: 256,
-            queue_frames: 256,
+            queue_frames: 64,
             rate_max_pps: 2_000,
         }
     }

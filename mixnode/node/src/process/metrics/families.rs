@@ -133,16 +133,11 @@ fn frames(into: &mut Exposition, counters: &Counters) {
     into.counter(
         "mixnode_transmitted_total",
         counters.transmitted,
-        "Frames sent, deliveries to clients not among them.",
-    );
-    into.counter(
-        "mixnode_delivered_total",
-        counters.delivered,
-        "Deliveries sent to clients.",
+        "Frames sent, to other nodes and in slots of clients' streams alike.",
     );
     into.counter(
         "mixnode_transmitted_bytes_total",
-        (counters.transmitted + counters.delivered) * datagram,
+        counters.transmitted * datagram,
         "UDP payload sent, deliveries to clients among it.",
     );
     into.counter(
@@ -171,7 +166,7 @@ fn frames(into: &mut Exposition, counters: &Counters) {
     into.counter(
         "mixnode_transmit_dropped_total",
         counters.transmit_dropped,
-        "Datagrams to addresses that have not answered yet, dropped since they would have held others up. Growing: made-up sources.",
+        "Datagrams to strangers who have not answered yet, dropped since they would have held others up. Growing: made-up sources.",
     );
     into.counter(
         "mixnode_kernel_dropped_total",

@@ -19,7 +19,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use calls::Calls;
-pub use privileges::raise_memory_limit;
+pub use privileges::{lock_memory, raise_memory_limit};
 
 /// `[sandbox] mode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
