@@ -30,9 +30,11 @@ struct Record {
     size: u64,
     hash: [u8; 32],
     name: String,
+    #[serde(with = "super::paths")]
     out: PathBuf,
     generation: u32,
     /// The place it is being, or was, delivered to.
+    #[serde(with = "super::paths::optional", default)]
     place: Option<PathBuf>,
     done: bool,
 }
@@ -315,6 +317,27 @@ mod tests {
 
     fn storage(home: &Path) -> DiskStorage {
         DiskStorage::new(&home.join("records"), &home.join("out"), 1 << 30).unwrap()
+    }
+
+    #[test]
+    fn a_folder_whose_name_is_no_text_takes_files_and_goes_on_after_a_kill() {
+        use std::os::unix::ffi::OsStrExt;
+        let home = tempfile::tempdir().unwrap();
+        let out = home.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+        let open = || DiskStorage::new(&home.path().join("records"), &out, 1 << 30).unwrap();
+        let manifest = manifest("a.txt", b"theirs");
+        let mut first = open();
+        first.open(&manifest).unwrap();
+        write_all(&mut first, &manifest, b"theirs");
+        first.flush(&manifest.transfer).unwrap();
+        drop(first);
+        let mut second = open();
+        let Standing::Partial { present, .. } = second.open(&manifest).unwrap() else {
+            panic!("not partial");
+        };
+        assert_eq!(present, [0]);
+        assert!(matches!(finish(&mut second, &manifest), Finish::Done(_)));
+        assert_eq!(fs::read(out.join("a.txt")).unwrap(), b"theirs");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod disk;
 pub mod home;
 pub(crate) mod names;
+mod paths;
 mod storage;
 
 pub use disk::DiskStorage;
