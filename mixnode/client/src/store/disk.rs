@@ -39,9 +39,11 @@ struct Record {
     size: u64,
     hash: [u8; 32],
     name: String,
+    #[serde(with = "super::paths")]
     out: PathBuf,
     generation: u32,
     /// The place it is being, or was, delivered to.
+    #[serde(with = "super::paths::optional", default)]
     place: Option<PathBuf>,
     done: bool,
 }

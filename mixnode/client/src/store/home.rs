@@ -88,6 +88,7 @@ pub struct Home {
 pub(crate) struct Journal {
     pub(crate) transfer: TransferId,
     pub(crate) address: String,
+    #[serde(with = "super::paths")]
     pub(crate) file: PathBuf,
     pub(crate) hash: [u8; 32],
 }

@@ -3,6 +3,7 @@
 mod disk;
 pub mod home;
 pub(crate) mod names;
+mod paths;
 mod source;
 mod storage;
 mod used;

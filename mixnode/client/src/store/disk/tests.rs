@@ -337,3 +337,24 @@ fn a_log_that_was_written_in_part_is_written_whole_the_next_time() {
     let standing = again.open(&manifest).unwrap();
     assert!(matches!(standing, Standing::Partial { present, .. } if present == [2]));
 }
+
+#[test]
+fn a_folder_whose_name_is_no_text_takes_files_and_goes_on_after_a_kill() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    let open = || DiskStorage::new(&home.path().join("records"), &out, 1 << 30).unwrap();
+    let manifest = manifest("a.txt", b"theirs");
+    let mut first = open();
+    first.open(&manifest).unwrap();
+    write_all(&mut first, &manifest, b"theirs");
+    first.flush(&manifest.transfer).unwrap();
+    drop(first);
+    let mut second = open();
+    let Standing::Partial { present, .. } = second.open(&manifest).unwrap() else {
+        panic!("not partial");
+    };
+    assert_eq!(present, [0]);
+    assert!(matches!(finish(&mut second, &manifest), Finish::Done(_)));
+    assert_eq!(fs::read(out.join("a.txt")).unwrap(), b"theirs");
+}
