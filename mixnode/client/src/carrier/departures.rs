@@ -29,7 +29,7 @@ pub(crate) enum Supply {
     /// Where the gateway is.
     To(SocketAddr),
     /// The newest session: from now on everything is sealed under it.
-    Link(SendSession),
+    Link(Box<SendSession>),
     /// A handshake's first message, for the next slot.
     Handshake(Box<[u8; DATAGRAM_BYTES]>),
     /// What the next free slot holds.
@@ -64,7 +64,7 @@ pub(crate) struct Departures {
     slots: ChaCha20Rng,
     slot_ns: u64,
     to: Option<SocketAddr>,
-    link: Option<SendSession>,
+    link: Option<Box<SendSession>>,
     handshake: Option<Box<[u8; DATAGRAM_BYTES]>>,
     ready: VecDeque<Timed>,
     reserve: VecDeque<Timed>,
@@ -220,7 +220,7 @@ mod tests {
     fn departures(rng: &mut ChaCha20Rng) -> Departures {
         let mut departures = Departures::new(ChaCha20Rng::seed_from_u64(7), RATE_PPS, 0);
         departures.take(Supply::To(([127, 0, 0, 1], 9).into()));
-        departures.take(Supply::Link(session(rng)));
+        departures.take(Supply::Link(Box::new(session(rng))));
         departures
     }
 

@@ -236,7 +236,8 @@ impl Carrier {
     /// The gateway's address, a handshake when one is due, a session that is new.
     fn refill_link(&mut self, now_ns: u64, unix_ms: u64) {
         if let Some(session) = self.attachment.take_link() {
-            self.supplies.queue.push_back(Supply::Link(session));
+            let supply = Supply::Link(Box::new(session));
+            self.supplies.queue.push_back(supply);
         }
         let Some(node) = self.documents.find(&self.place.gateway, unix_ms) else {
             return;
