@@ -69,7 +69,7 @@ pub(crate) struct Departures {
     slots: Generator,
     slot_ns: u64,
     to: Option<SocketAddr>,
-    link: Option<SendSession>,
+    link: Option<Box<SendSession>>,
     handshake: Option<Box<[u8; DATAGRAM_BYTES]>>,
     question: Option<(SocketAddr, Box<[u8; DATAGRAM_BYTES]>)>,
     ready: VecDeque<Timed>,

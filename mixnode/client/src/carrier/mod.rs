@@ -240,9 +240,8 @@ impl Carrier {
     /// The gateway's address, a handshake when one is due, a session that is new.
     fn refill_link(&mut self, now_ns: u64, unix_ms: u64) {
         if let Some(session) = self.attachment.take_link() {
-            self.supplies
-                .queue
-                .push_back(Supply::Link(Box::new(session)));
+            let supply = Supply::Link(Box::new(session));
+            self.supplies.queue.push_back(supply);
         }
         // One question a slot, and none while one waits.
         if self.supplies.gone.slots > self.supplies.asked

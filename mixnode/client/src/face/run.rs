@@ -33,9 +33,6 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 /// Datagrams read between two looks at what the slots need.
 const BURST_MAX: usize = 4;
 
-/// How nice the thread is that does all that takes time.
-const BEHIND_DEPARTURES: i32 = 10;
-
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -392,9 +389,6 @@ impl Session {
         let departing = departures
             .and_then(|departures| Departing::start(departures, socket.try_clone()?, started))
             .map_err(RunError::Socket)?;
-        // The departure thread, which has started before, goes before this one on a processor that both share. Where
-        // that is not allowed they are equals.
-        let _ = rustix::process::setpriority_process(None, BEHIND_DEPARTURES);
         Ok(Self {
             client,
             departing,

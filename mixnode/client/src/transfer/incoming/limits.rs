@@ -10,6 +10,8 @@ use crate::store::MemoryStorage;
 use crate::transfer::content::{Answer, write_content};
 use crate::transfer::session::{CONTENT_BYTES, STRANGERS_MAX, SendingSession};
 
+mod full_disk;
+
 const EPOCH: u32 = 7;
 
 /// A recipient, and a sender's end of a session with it.

@@ -123,3 +123,65 @@ fn departures_are_remembered_up_to_a_bound() {
     assert_eq!(outgoing.departures.len(), DEPARTURES_MAX);
     assert!(outgoing.departures_from > 1_000);
 }
+
+/// A file that somebody may have changed.
+struct Changing {
+    data: Vec<u8>,
+    changed: bool,
+}
+
+impl Source for Changing {
+    fn read(&mut self, offset: u64, data: &mut [u8]) -> std::io::Result<()> {
+        self.data.read(offset, data)
+    }
+
+    fn is(&mut self, _manifest: &Manifest) -> std::io::Result<bool> {
+        Ok(!self.changed)
+    }
+}
+
+#[test]
+fn a_file_changed_in_place_ends_its_transfer_and_does_not_start_over_for_ever() {
+    for (changed, generations, failure) in [
+        (true, 1, Failure::Changed),
+        (false, GENERATIONS_MAX, Failure::Corrupted),
+    ] {
+        let rng = &mut ChaCha20Rng::seed_from_u64(5);
+        let mut outgoing = outgoing(100, rng);
+        let data = vec![7; 100 * CHUNK_BYTES];
+        outgoing.source = Box::new(Changing { data, changed });
+        slots(&mut outgoing, rng, 0, 20);
+        let serial = outgoing.serial;
+        for generation in 1..=generations {
+            assert!(!outgoing.is_over(), "generation {generation}");
+            let mut heard = ack(&outgoing, 0);
+            heard.generation = generation;
+            outgoing.on_ack(&heard, serial, 20 * MS);
+        }
+        assert_eq!(outgoing.phase, Phase::Failed(failure));
+    }
+}
+
+#[test]
+fn a_recipient_without_room_is_asked_now_and_then_and_sent_to_when_there_is() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(6);
+    let mut outgoing = outgoing(1_000, rng);
+    slots(&mut outgoing, rng, 0, 20);
+    let serial = outgoing.serial;
+    let mut asked = 0;
+    for at_ms in (20..60_020).step_by(250) {
+        let mut heard = ack(&outgoing, 3);
+        heard.state = TransferState::Paused;
+        outgoing.on_ack(&heard, serial, at_ms * MS);
+        assert_eq!(outgoing.phase, Phase::Paused);
+        asked += slots(&mut outgoing, rng, at_ms, 250);
+    }
+    assert!(
+        (100..2_000).contains(&asked),
+        "{asked} questions in a minute"
+    );
+    let heard = ack(&outgoing, 3);
+    outgoing.on_ack(&heard, serial, 60_020 * MS);
+    assert_eq!(outgoing.phase, Phase::Sending);
+    assert!(slots(&mut outgoing, rng, 60_020, 100) > 50);
+}

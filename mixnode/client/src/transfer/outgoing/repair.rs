@@ -9,12 +9,14 @@
 
 use sphinx::BODY_BYTES;
 
-use super::{AHEAD_MAX, IN_FLIGHT_MIN, Outgoing, SurbMaker};
+use super::{AHEAD_MAX, IN_FLIGHT_MIN, Outgoing, Phase, SurbMaker};
 
 /// Data packets to each packet of reply blocks, without loss: two acknowledgements for this many.
 const SURB_EVERY: u32 = 32;
 /// The same with any loss: a fifth of the slots.
 const SURB_EVERY_MIN: u32 = 4;
+/// Questions to a recipient without room that may stay unanswered.
+const QUESTIONS_MAX: u32 = 8;
 /// From this share of lost packets on, slots left over repeat chunks.
 const REPEATS_FROM: f64 = 0.15;
 
@@ -79,11 +81,15 @@ impl Outgoing {
 
     pub(super) fn is_silent(&self, now_ns: u64) -> bool {
         let patience_ns = 4 * self.patience_ns();
-        let expecting = matches!(self.phase, super::Phase::Sending | super::Phase::Paused);
-        expecting
-            && self
-                .expecting_ns
-                .is_some_and(|since| now_ns.saturating_sub(since) > patience_ns)
+        let waited = self
+            .expecting_ns
+            .is_some_and(|since| now_ns.saturating_sub(since) > patience_ns);
+        match self.phase {
+            Phase::Sending => waited,
+            // Asked now and then, by the number of questions.
+            Phase::Paused => self.tries > QUESTIONS_MAX,
+            _ => false,
+        }
     }
 
     /// Moves what was not acknowledged in time to the lost.
