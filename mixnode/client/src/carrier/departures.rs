@@ -109,7 +109,7 @@ impl Departures {
     pub(crate) fn take(&mut self, supply: Supply) {
         match supply {
             Supply::To(address) => self.to = Some(address),
-            Supply::Link(session) => self.link = Some(*session),
+            Supply::Link(session) => self.link = Some(session),
             Supply::Handshake(datagram) => {
                 self.gone.handshakes += u64::from(self.handshake.is_some());
                 self.handshake = Some(datagram);
