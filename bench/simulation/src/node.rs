@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use crossbeam::channel::Receiver;
 use directory::{Identity, LinkKey, Role};
 use link::LinkKeys;
-use mixnode::handshake::{Handshaker, Request, thread::queue};
+use mixnode::handshake::{Handshaker, Members, Request, thread::queue};
 use mixnode::keys::epoch::EpochState;
 use mixnode::path::core::{Core, Settings, Shared};
 use mixnode::path::counters::{Counters, Published};
@@ -130,6 +130,7 @@ impl<P: Port> Node<P> {
         let shared = Shared {
             mailboxes: mailboxes.clone(),
             handshakes: sender,
+            members: Arc::new(Members::new(place.role == Role::Gateway)),
             attachments: Arc::new(AtomicU64::new(1)),
         };
         let clients_max = match place.role {
@@ -178,7 +179,11 @@ impl<P: Port> Node<P> {
             identity: identity.public(),
             workers,
             mailboxes,
-            handshaker: Handshaker::new(place.link.clone(), ChaCha20Rng::from_rng(rng)),
+            handshaker: Handshaker::new(
+                place.link.clone(),
+                shared.members,
+                ChaCha20Rng::from_rng(rng),
+            ),
             requests,
             follower: Follower::new(identity, profile, max_pps),
             rng: ChaCha20Rng::from_rng(rng),
@@ -201,14 +206,13 @@ impl<P: Port> Node<P> {
     }
 
     /// Does what a real node's handshake thread would have done by now.
-    pub fn handshakes(&mut self, now_ns: u64, unix_ms: u64) {
+    pub fn handshakes(&mut self, now_ns: u64) {
         let boxes = self.mailboxes.clone();
         let mut post = |worker: u8, mail| boxes[usize::from(worker)].post(mail);
         while let Ok(request) = self.requests.try_recv() {
-            self.handshaker
-                .handle(request, self.requests.len(), now_ns, unix_ms, &mut post);
+            self.handshaker.handle(request, now_ns, &mut post);
         }
-        self.handshaker.poll(now_ns, unix_ms, &mut post);
+        self.handshaker.poll(now_ns, &mut post);
     }
 
     /// Runs all that is due; says when the next thing is.
@@ -225,7 +229,7 @@ impl<P: Port> Node<P> {
                 }
                 next = next.into_iter().chain(due).min();
             }
-            self.handshakes(now_ns, unix_ms);
+            self.handshakes(now_ns);
             let next = next.into_iter().chain(self.handshaker.deadline_ns()).min();
             let mail = self.mailboxes.iter().any(|mailbox| !mailbox.is_empty());
             if !mail && next.is_none_or(|next| next > now_ns) {

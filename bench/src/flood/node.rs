@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use mixnode::handshake::{self, HandshakeCounters, Handshaker, Request};
+use mixnode::handshake::{self, HandshakeCounters, Handshaker, Members, Request};
 use mixnode::path::core::{Core, Settings, Shared};
 use mixnode::path::counters::{Counters, Distributions, Published};
 use mixnode::path::mail::{Mail, Mailbox};
@@ -69,6 +69,7 @@ impl Node {
         let shared = Shared {
             mailboxes: vec![mailbox.clone()],
             handshakes,
+            members: Arc::new(Members::new(false)),
             attachments: Arc::new(AtomicU64::new(1)),
         };
         let settings = Settings {
@@ -85,7 +86,9 @@ impl Node {
             ipv6: place.address.is_ipv6(),
         };
         let lanes = Lanes::from_env_or_detect();
-        let handshaker = Handshaker::new(world.node_keys(), ChaCha20Rng::from_rng(&mut rng));
+        let members = Arc::clone(&shared.members);
+        let handshaker =
+            Handshaker::new(world.node_keys(), members, ChaCha20Rng::from_rng(&mut rng));
         let core = Core::new(settings, shared, pool, lanes, rng, 0)?;
         let published = Published::new().map_err(io::Error::other)?;
         let worker = Worker::new(core, port, Arc::clone(&published));
@@ -112,8 +115,7 @@ impl Node {
         let (boxes, counters) = (vec![node.mailbox.clone()], Arc::clone(&node.handshakes));
         let run = move || {
             note_thread(&thread);
-            let unix_ms = || clock.unix_ms();
-            handshake::thread::run(handshaker, &requests, &boxes, &counters, unix_ms, &ending);
+            handshake::thread::run(handshaker, &requests, &boxes, &counters, &ending);
         };
         let handshake = thread::Builder::new().name("handshake".into()).spawn(run)?;
         node.handshake = Some(handshake);
@@ -134,6 +136,7 @@ impl Node {
             place.admit(accepted.session.local_index)?;
             self.post(Mail::Accepted {
                 session: accepted.session,
+                member: true,
                 source: world.senders[number].address,
                 reply: accepted.reply,
             })?;
@@ -141,7 +144,8 @@ impl Node {
         let deadline = Instant::now() + PATIENCE;
         let wanted = (world.senders.len() + place.next_hops.len()) as u64;
         let mut distributions = Distributions::new().map_err(io::Error::other)?;
-        while published.scrape(&mut distributions).sessions < wanted {
+        let open = |counters: Counters| counters.sessions + counters.half_open;
+        while open(published.scrape(&mut distributions)) < wanted {
             while let Ok(request) = requests.try_recv() {
                 if let Request::Connect { link, remote, .. } = request {
                     let session = Box::new(world.connect_node(&remote)?);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crossbeam::channel::Receiver;
-use mixnode::handshake::{Request, thread::queue};
+use mixnode::handshake::{Members, Request, thread::queue};
 use mixnode::path::core::{Core, Settings, Shared};
 use mixnode::path::counters::Published;
 use mixnode::path::mail::{Mail, Mailbox};
@@ -79,6 +79,7 @@ impl<P: Port> Rig<P> {
         let shared = Shared {
             mailboxes: vec![mailbox.clone()],
             handshakes,
+            members: Arc::new(Members::new(false)),
             attachments: Arc::new(AtomicU64::new(1)),
         };
         let settings = Settings {
@@ -137,13 +138,15 @@ impl<P: Port> Rig<P> {
             self.place.admit(accepted.session.local_index)?;
             self.post(Mail::Accepted {
                 session: accepted.session,
+                member: true,
                 source: self.world.senders[number].address,
                 reply: accepted.reply,
             })?;
         }
         let sessions = (self.world.senders.len() + self.place.next_hops.len()) as u64;
         self.until("the sessions were not taken up", |worker| {
-            worker.counters().sessions == sessions && worker.port().in_flight() == 0
+            let counters = worker.counters();
+            counters.sessions + counters.half_open == sessions && worker.port().in_flight() == 0
         })?;
         self.place.drain();
         self.detours = self.worker.port().counters().transmitted_through_kernel;

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use directory::{Consensus, Descriptor, EpochKey, LinkKey, Parameters, Role};
 use link::{
     Arrival, CONTENT_OFFSET, DATAGRAM_BYTES, Initiator, Kind, LinkKeys, LinkPublic, OpenJob,
-    Responder, Response, SealJob, Session, TimestampSource, open_batch, seal_batch,
+    Responder, Response, SealJob, Session, open_batch, seal_batch,
 };
 use mixnode::keys::epoch::{EpochState, KeyRing};
 use rand::RngExt;
@@ -52,7 +52,6 @@ pub(crate) struct World {
     keys: LinkKeys,
     public_key: [u8; 32],
     index: u16,
-    timestamps: TimestampSource,
     fresh_index: u32,
     /// For packets and choices.
     pub(crate) rng: ChaCha20Rng,
@@ -135,7 +134,6 @@ impl World {
             keys,
             public_key,
             index: 0,
-            timestamps: TimestampSource::default(),
             fresh_index: 1,
             rng,
         })
@@ -168,26 +166,20 @@ impl World {
         source: SocketAddr,
     ) -> io::Result<(Session, Accepted)> {
         let remote: LinkPublic = responder.public();
-        let timestamp_ms = self.timestamps.next(GENESIS_MS);
         // Both halves are of worker 0: its number is the index's high byte.
         self.fresh_index += 2;
         let (ours, theirs) = (self.fresh_index, self.fresh_index + 1);
         let (mut initiator, datagram) =
-            Initiator::start(initiator, &remote, ours, timestamp_ms, None, &mut self.rng)
-                .map_err(broken)?;
-        let arrival = Arrival {
-            source,
-            unix_ms: GENESIS_MS,
-            now_ns: 0,
-            under_load: false,
-        };
-        let mut responder = Responder::new(responder);
-        match responder.respond(&datagram, &arrival, theirs, &mut self.rng) {
+            Initiator::start(initiator, &remote, ours, None, &mut self.rng).map_err(broken)?;
+        let arrival = Arrival { source, now_ns: 0 };
+        let responder = Responder::new(responder);
+        // Both ends are here, so no cookie has to prove an address.
+        match responder.answer(&datagram, &arrival, theirs, |_| true, &mut self.rng) {
             Ok(Response::Accepted { reply, session }) => {
                 let sending = initiator.finish(&reply, 0).map_err(broken)?;
                 Ok((sending, Accepted { session, reply }))
             }
-            Ok(Response::Cookie { .. }) => Err(broken("a cookie without load")),
+            Ok(Response::Cookie { .. }) => Err(broken("a cookie where none is asked for")),
             Err(error) => Err(broken(error)),
         }
     }

@@ -1,6 +1,8 @@
 //! Whole nodes on a simulated network: what enters, leaves, is held and is refused, to the frame.
 
+mod addresses;
 mod clients;
+mod handshakes;
 mod limits;
 mod mesh;
 mod packets;

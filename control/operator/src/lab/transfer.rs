@@ -212,7 +212,7 @@ impl Parties {
                 ReceiveEvent::Received(Received::Done { place, .. }) => {
                     say.send(Said::Done(PathBuf::from(place)))
                 }
-                ReceiveEvent::Received(_) => Ok(()),
+                ReceiveEvent::Received(_) | ReceiveEvent::Silent(_) | ReceiveEvent::Back => Ok(()),
             };
         };
         run::receive(&self.bob, &self.inbox, &self.options, done, &mut on_event)

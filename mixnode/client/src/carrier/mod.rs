@@ -114,7 +114,7 @@ impl Carrier {
             authorities: settings.authorities,
             loop_share: settings.loop_share,
             rate_pps,
-            attachment: Attachment::new(settings.mailbox, down_pps),
+            attachment: Attachment::new(settings.mailbox, rate_pps, down_pps),
             rng,
             slots,
             slot_ns,
@@ -169,8 +169,14 @@ impl Carrier {
         self.prepare(services, now_ns, unix_ms);
         let node = self.documents.find(&self.place.gateway, unix_ms)?;
         let address = *node.addresses.first()?;
-        let clock = (now_ns, unix_ms);
-        let datagram = match self.attachment.handshake(&node.link, clock, &mut self.rng) {
+        let handshake = self.attachment.handshake(&node.link, now_ns, &mut self.rng);
+        if let Some(silent) = self.attachment.news(now_ns) {
+            self.events.push_back(match silent {
+                true => Event::GatewaySilent { address },
+                false => Event::GatewayBack,
+            });
+        }
+        let datagram = match handshake {
             Some(datagram) => datagram,
             None => self.attachment.seal(self.prepared.take()?, now_ns)?,
         };
@@ -199,11 +205,14 @@ impl Carrier {
         match self.attachment.receive(datagram, now_ns) {
             Some(Inbound::Delivery(id, body)) => self.on_delivery(services, id, body, now_ns),
             Some(Inbound::Control(Control::Attached { rate_pps })) => {
-                if self.attachment.attached() {
+                if self.attachment.attached(rate_pps) {
                     self.events.push_back(Event::Attached { rate_pps });
                 }
             }
             Some(Inbound::Control(chunk @ Control::Chunk { .. })) => self.on_chunk(chunk, now_ns),
+            Some(Inbound::Control(Control::Challenge { nonce })) => {
+                self.attachment.challenged(nonce);
+            }
             Some(Inbound::Control(_)) | None => {}
         }
     }

@@ -60,6 +60,8 @@ pub struct Progress {
     pub total: u32,
     /// Bytes of the file.
     pub size: u64,
+    /// The gateway's address, while nothing comes from it.
+    pub silent: Option<SocketAddr>,
 }
 
 /// What became of a file that was sent.
@@ -84,6 +86,10 @@ pub struct SendSummary {
 pub enum ReceiveEvent {
     /// Attached to the gateway: files can arrive.
     Ready(Address),
+    /// Nothing comes from the gateway at this address; the client keeps trying.
+    Silent(SocketAddr),
+    /// The gateway is heard again.
+    Back,
     /// Something arrived.
     Received(Received),
 }
@@ -178,30 +184,38 @@ pub fn send_file(
         .client
         .send(*address, manifest, Box::new(source), key);
     let mut ended = None;
+    let mut last = Progress {
+        phase: Phase::FetchingKey,
+        chunks: 0,
+        total: 0,
+        size,
+        silent: None,
+    };
     while ended.is_none() {
         if stop.load(Ordering::Relaxed) {
             return Err(RunError::Stopped);
         }
         session.turn(&home, &mut |event| {
-            if let Event::Sending {
-                phase,
-                chunks,
-                total,
-                ..
-            } = event
-            {
-                progress(&Progress {
-                    phase: phase.clone(),
+            match event {
+                Event::Sending {
+                    phase,
                     chunks,
                     total,
-                    size,
-                });
-                ended = match phase {
-                    Phase::Complete => Some(Ok(())),
-                    Phase::Failed(failure) => Some(Err(failure)),
-                    _ => None,
-                };
+                    ..
+                } => {
+                    (last.chunks, last.total) = (chunks, total);
+                    last.phase = phase.clone();
+                    ended = match phase {
+                        Phase::Complete => Some(Ok(())),
+                        Phase::Failed(failure) => Some(Err(failure)),
+                        _ => None,
+                    };
+                }
+                Event::GatewaySilent { address } => last.silent = Some(address),
+                Event::GatewayBack => last.silent = None,
+                _ => return,
             }
+            progress(&last);
         })?;
     }
     home.remove_journal(&transfer);
@@ -235,6 +249,8 @@ pub fn receive(
     while !stop.load(Ordering::Relaxed) {
         session.turn(&home, &mut |event| match event {
             Event::Attached { .. } => on_event(&ReceiveEvent::Ready(home.address())),
+            Event::GatewaySilent { address } => on_event(&ReceiveEvent::Silent(address)),
+            Event::GatewayBack => on_event(&ReceiveEvent::Back),
             Event::Received(received) => {
                 files += u64::from(matches!(received, Received::Done { .. }));
                 on_event(&ReceiveEvent::Received(received));

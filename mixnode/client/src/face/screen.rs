@@ -1,5 +1,7 @@
 //! What the user sees: progress of what is sent, and what arrives.
 
+use std::cell::Cell;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,8 +9,8 @@ use fog::run::{Progress, ReceiveEvent, SendSummary};
 use fog::{Phase, Received};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Progress of a file that is sent.
-pub struct Bar(ProgressBar);
+/// Progress of a file that is sent, and whether the gateway was last said to be silent.
+pub struct Bar(ProgressBar, Cell<bool>);
 
 impl Bar {
     /// For a file of so many bytes.
@@ -19,10 +21,16 @@ impl Bar {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self(bar)
+        Self(bar, Cell::new(false))
     }
 
     pub fn show(&self, progress: &Progress) {
+        if self.1.replace(progress.silent.is_some()) != progress.silent.is_some() {
+            self.0.suspend(|| match progress.silent {
+                Some(address) => eprintln!("{}", silent(address)),
+                None => eprintln!("{BACK}"),
+            });
+        }
         self.0.set_message(match progress.phase {
             Phase::FetchingKey => "key",
             Phase::Waiting => "waiting",
@@ -46,6 +54,12 @@ impl Bar {
     }
 }
 
+const BACK: &str = "the gateway answers again";
+
+fn silent(address: SocketAddr) -> String {
+    format!("nothing comes from the gateway at {address}: trying again")
+}
+
 /// What became of a file that was sent.
 pub fn sent(summary: &SendSummary) {
     println!(
@@ -65,6 +79,8 @@ pub fn received(event: &ReceiveEvent, out: &Path) {
         ReceiveEvent::Ready(address) => {
             eprintln!("receiving into {}; your address:\n{address}", out.display());
         }
+        ReceiveEvent::Silent(address) => eprintln!("{}", silent(*address)),
+        ReceiveEvent::Back => eprintln!("{BACK}"),
         ReceiveEvent::Received(Received::Started { manifest, chunks }) => {
             let again = if *chunks > 0 { ", going on" } else { "" };
             eprintln!("{:?}: {} bytes{again}", manifest.name, manifest.size);

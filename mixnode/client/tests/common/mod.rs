@@ -81,6 +81,10 @@ pub struct Network {
     pub seats: Vec<Seat>,
     /// Identities of mixes that swallow everything.
     pub dead: Vec<[u8; 32]>,
+    /// Initiations that clients sent.
+    pub initiations: u64,
+    /// Gateways that hear and say nothing.
+    pub silent: Vec<[u8; 32]>,
     /// The epoch that the authorities made no document for.
     pub missing: Option<u32>,
     pub rng: ChaCha20Rng,
@@ -88,6 +92,7 @@ pub struct Network {
     secrets: BTreeMap<([u8; 32], u32), EpochSecret>,
     consensuses: BTreeMap<u32, (Consensus, Vec<u8>)>,
     gateways: BTreeMap<[u8; 32], Gateway>,
+    gateway_keys: BTreeMap<[u8; 32], LinkKeys>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     sequence: u64,
@@ -112,12 +117,15 @@ impl Network {
             descriptors: Vec::new(),
             seats: Vec::new(),
             dead: Vec::new(),
+            initiations: 0,
+            silent: Vec::new(),
             missing: None,
             rng,
             conditions,
             secrets: BTreeMap::new(),
             consensuses: BTreeMap::new(),
             gateways: BTreeMap::new(),
+            gateway_keys: BTreeMap::new(),
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             sequence: 0,
@@ -152,6 +160,7 @@ impl Network {
             published_unix_ms: GENESIS_MS,
         });
         if role == Role::Gateway {
+            self.gateway_keys.insert(identity, link.clone());
             self.gateways.insert(
                 identity,
                 Gateway {
@@ -163,6 +172,17 @@ impl Network {
                 },
             );
         }
+    }
+
+    /// The gateway loses all that it keeps in memory.
+    #[allow(dead_code)] // Not every test file that shares this module needs it.
+    pub fn restart_gateway(&mut self, number: usize) {
+        let identity = self.gateway(number);
+        let keys = self.gateway_keys[&identity].clone();
+        let gateway = self.gateways.get_mut(&identity).unwrap();
+        gateway.responder = Responder::new(keys);
+        gateway.sessions.clear();
+        gateway.attached.clear();
     }
 
     pub fn authorities(&self) -> Authorities {

@@ -5,6 +5,7 @@ pub mod core;
 pub mod counters;
 pub mod cover;
 pub mod epochs;
+pub mod half_open;
 pub mod ledger;
 pub mod mail;
 pub mod neighbours;

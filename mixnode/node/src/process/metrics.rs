@@ -185,6 +185,10 @@ pub fn render(
         gauge!("mixnode_unconserved_frames").set(counters.unconserved as f64);
         gauge!("mixnode_clients").set(counters.clients as f64);
         gauge!("mixnode_sessions").set(counters.sessions as f64);
+        gauge!("mixnode_half_open_sessions").set(counters.half_open as f64);
+        for (outcome, count) in counters.session_outcomes.named() {
+            counter!("mixnode_session_outcomes_total", "outcome" => outcome).absolute(count);
+        }
         gauge!("mixnode_info", "port" => facts.port, "lanes" => facts.lanes, "version" => directory::version())
             .set(1.0);
         if let Some(xdp) = &facts.xdp {
@@ -273,7 +277,7 @@ fn describe() {
     );
     describe_counter!(
         "mixnode_handshakes_total",
-        "Handshakes by outcome. refused: forged, replayed, late; cookie: given under load; undelivered: a worker's mailbox was full; unadmitted: the loader did not let the index in."
+        "Handshakes by outcome. cookie: given to who has not shown one; bad_mac1, forged, stranger, duplicate, unasked: refused, someone tries; unusable: the consensus carries a key that is none; undelivered: a worker's mailbox was full; unadmitted: the loader did not let the index in."
     );
     describe_gauge!("mixnode_xdp_info", "How the fast path runs.");
     describe_counter!(
@@ -303,6 +307,14 @@ fn describe() {
     );
     describe_gauge!("mixnode_clients", "Clients attached.");
     describe_gauge!("mixnode_sessions", "Sessions open.");
+    describe_gauge!(
+        "mixnode_half_open_sessions",
+        "Sessions that wait for their first frame. Always near 512 a worker: someone opens them and never speaks."
+    );
+    describe_counter!(
+        "mixnode_session_outcomes_total",
+        "Answered handshakes by what became of them. confirmed: had their first frame; half_open_evicted: gave way to newer ones before; evicted: a stranger's that gave way to another's; full: no room; index_in_use: a living session had the number."
+    );
     describe_gauge!("mixnode_info", "Port, backend and version in use.");
     describe_gauge!(
         "mixnode_lateness_seconds",

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use directory::Parameters;
+use directory::{Parameters, Role};
 use link::LinkKeys;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -19,7 +19,7 @@ use sphinx::lanes::Lanes;
 use super::fast_path::{FastPath, nodes, peers};
 use super::seat::{Seat, Way, settings};
 use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
-use crate::handshake::{self, HandshakeCounters, Handshaker};
+use crate::handshake::{self, HandshakeCounters, Handshaker, Members};
 use crate::keys::epoch::EpochState;
 use crate::path::core::Shared;
 use crate::path::counters::Published;
@@ -140,6 +140,7 @@ impl Threads {
         let shared = Shared {
             mailboxes: mailboxes.clone(),
             handshakes: requests,
+            members: Arc::new(Members::new(config.node.role == Role::Gateway)),
             attachments: Arc::new(AtomicU64::new(1)),
         };
         let collector = Collector::new(published.clone())
@@ -188,7 +189,8 @@ impl Threads {
         if let Some(keeper) = keeper {
             threads.keeper = Some(start("loader", move || keeper.run())?);
         }
-        let mut handshaker = Handshaker::new(opened.link_keys, ChaCha20Rng::from_rng(rng));
+        let members = Arc::clone(&shared.members);
+        let mut handshaker = Handshaker::new(opened.link_keys, members, ChaCha20Rng::from_rng(rng));
         if let Some(fast_path) = &threads.fast_path {
             handshaker = handshaker.with_indices(Box::new(fast_path.loader.clone()));
         }
@@ -196,7 +198,7 @@ impl Threads {
         let sources = Arc::clone(&threads.sources);
         threads.spawn("handshake", move || {
             let counters = &sources.handshakes;
-            handshake::thread::run(handshaker, &queue, &boxes, counters, unix_ms, &end);
+            handshake::thread::run(handshaker, &queue, &boxes, counters, &end);
         })?;
         if let Some(listener) = opened.metrics {
             let (sources, end) = (Arc::clone(&threads.sources), Arc::clone(&threads.end));

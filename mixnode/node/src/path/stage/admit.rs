@@ -82,16 +82,11 @@ fn admit_data(
     sealed: &mut SealedBatch,
 ) {
     let share = core.neighbour_share();
-    let checked = match core.neighbours.session(session) {
+    let checked = match core.neighbours.receiving(session) {
         None => Err(Reason::UnknownSession),
-        Some(inbound) => match inbound.session.receive.check(counter) {
+        Some((receive, neighbour)) => match receive.check(counter) {
             Err(error) => Err(error.into()),
-            Ok(())
-                if core
-                    .neighbours
-                    .get(inbound.neighbour)
-                    .is_some_and(|one| one.holding >= share) =>
-            {
+            Ok(()) if neighbour.is_some_and(|one| one.holding >= share) => {
                 Err(Reason::NeighbourShare)
             }
             Ok(()) => Ok(()),
