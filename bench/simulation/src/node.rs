@@ -127,8 +127,9 @@ impl<P: Port> Node<P> {
         let Assembly {
             mailboxes,
             requests,
+            members,
             seats,
-        } = Assembly::new(events)?;
+        } = Assembly::new(events, place.role == Role::Gateway)?;
         let clients_max = match place.role {
             Role::Gateway => settings.clients_max,
             Role::Mix => 0,
@@ -166,7 +167,7 @@ impl<P: Port> Node<P> {
             identity: identity.public(),
             workers,
             mailboxes,
-            handshaker: Handshaker::new(place.link.clone(), ChaCha20Rng::from_rng(rng)),
+            handshaker: Handshaker::new(place.link.clone(), members, ChaCha20Rng::from_rng(rng)),
             requests,
             follower: Follower::new(identity, profile, max_pps),
             rng: ChaCha20Rng::from_rng(rng),
@@ -198,14 +199,13 @@ impl<P: Port> Node<P> {
     }
 
     /// Does what a real node's handshake thread would have done by now.
-    pub fn handshakes(&mut self, now_ns: u64, unix_ms: u64) {
+    pub fn handshakes(&mut self, now_ns: u64) {
         let boxes = self.mailboxes.clone();
         let mut post = |worker: u8, mail| boxes[usize::from(worker)].post(mail);
         while let Ok(request) = self.requests.try_recv() {
-            self.handshaker
-                .handle(request, self.requests.len(), now_ns, unix_ms, &mut post);
+            self.handshaker.handle(request, now_ns, &mut post);
         }
-        self.handshaker.poll(now_ns, unix_ms, &mut post);
+        self.handshaker.poll(now_ns, &mut post);
     }
 
     /// Runs all that is due; says when the next thing is.
@@ -224,7 +224,7 @@ impl<P: Port> Node<P> {
                 }
                 next = next.into_iter().chain(due).min();
             }
-            self.handshakes(now_ns, unix_ms);
+            self.handshakes(now_ns);
             let next = next.into_iter().chain(self.handshaker.deadline_ns()).min();
             let mail = self.mailboxes.iter().any(|mailbox| !mailbox.is_empty());
             if !mail && next.is_none_or(|next| next > now_ns) {

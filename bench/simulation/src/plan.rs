@@ -63,8 +63,8 @@ impl Plan {
             number: 0,
             workers: 1,
             pool_frames: 512,
-            // A session is kept for 15 minutes, and a client opens one in 45 seconds.
-            sessions_max: 20 * clients + 4 * self.nodes(),
+            // Two for a client; a node's is kept for 15 minutes, and one is opened with each document.
+            sessions_max: 2 * clients + 16 * self.nodes(),
             clients_max: clients as u16,
             client_queue_frames: 64,
             client_rate_max_pps: 1_000,

@@ -203,7 +203,10 @@ impl User {
                     Phase::FetchingKey | Phase::Waiting | Phase::Sending | Phase::Paused => {}
                 },
                 Event::Consensus { .. } => self.fetched += 1,
-                Event::Key { .. } | Event::Received(_) => {}
+                Event::Key { .. }
+                | Event::Received(_)
+                | Event::GatewaySilent { .. }
+                | Event::GatewayBack => {}
             }
         }
         Some(client.deadline())

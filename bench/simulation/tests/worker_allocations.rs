@@ -160,7 +160,7 @@ impl<P: Port> Three<P> {
                 worker.turn(now_ns, unix_ms);
                 worker.port_mut().wait(Some(now_ns + MS / 10)).unwrap();
             });
-            node.handshakes(now_ns, unix_ms);
+            node.handshakes(now_ns);
             let mut datagram = [0; DATAGRAM_BYTES];
             while self.wire.receive(&mut datagram) {
                 self.client.receive(now_ns, &mut datagram);

@@ -5,14 +5,14 @@
 use std::io;
 use std::net::UdpSocket;
 
-use link::{ClientKeys, DATAGRAM_BYTES, Initiator, TimestampSource};
+use link::{ClientKeys, DATAGRAM_BYTES, Initiator};
 use port::socket;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx::PACKET_BYTES;
 
 use crate::scene::place::Place;
-use crate::scene::world::{GENESIS_MS, World};
+use crate::scene::world::World;
 
 /// Datagrams of one send.
 const BURST: usize = 16;
@@ -182,8 +182,7 @@ fn initiation(
     rng: &mut ChaCha20Rng,
 ) -> io::Result<[u8; DATAGRAM_BYTES]> {
     let keys = ClientKeys::generate(rng);
-    let timestamp_ms = TimestampSource::default().next(GENESIS_MS);
     let remote = world.node_keys().public();
-    let started = Initiator::start(&keys, &remote, number as u32, timestamp_ms, None, rng);
+    let started = Initiator::start(&keys, &remote, number as u32, None, rng);
     Ok(started.map_err(io::Error::other)?.1)
 }

@@ -54,11 +54,13 @@ impl Node {
         let Assembly {
             mailboxes,
             requests,
+            members,
             seats,
-        } = Assembly::new(vec![event])?;
+        } = Assembly::new(vec![event], false)?;
         let settings = settings(place, &pool);
         let lanes = Lanes::from_env_or_detect();
-        let handshaker = Handshaker::new(world.node_keys(), ChaCha20Rng::from_rng(&mut rng));
+        let handshaker =
+            Handshaker::new(world.node_keys(), members, ChaCha20Rng::from_rng(&mut rng));
         let worker = seats[0].worker(settings, lanes, pool, port, rng, monotonic_ns())?;
         let published = Arc::clone(&seats[0].published);
         let stop = Arc::new(AtomicBool::new(false));
@@ -86,9 +88,7 @@ impl Node {
         let counters = Arc::clone(&node.handshakes);
         let run = move || {
             note_thread(&thread);
-            handshake::thread::run(
-                handshaker, &requests, &mailboxes, &counters, unix_ms, &ending,
-            );
+            handshake::thread::run(handshaker, &requests, &mailboxes, &counters, &ending);
         };
         let handshake = thread::Builder::new().name("handshake".into()).spawn(run)?;
         node.handshake = Some(handshake);
@@ -110,6 +110,7 @@ impl Node {
             place.admit(accepted.session.local_index, source)?;
             self.post(Mail::Accepted {
                 session: accepted.session,
+                member: true,
                 source,
                 reply: accepted.reply,
             })?;
@@ -117,7 +118,8 @@ impl Node {
         let deadline = Instant::now() + PATIENCE;
         let wanted = (world.senders.len() + place.next_hops.len()) as u64;
         let mut distributions = Distributions::new().map_err(io::Error::other)?;
-        while published.scrape(&mut distributions).sessions < wanted {
+        let open = |counters: Counters| counters.sessions + counters.half_open;
+        while open(published.scrape(&mut distributions)) < wanted {
             while let Ok(request) = requests.try_recv() {
                 if let Request::Connect { link, remote, .. } = request {
                     let session = Box::new(world.connect_node(&remote)?);

@@ -120,7 +120,7 @@ pub(super) fn deaths(phase: &Phase) -> Vec<(String, u64)> {
         deaths.push((format!("{place}: {}", reason.name()), count));
     }
     let handshakes = &phase.ended.handshakes;
-    deaths.push(("handshake: refused".into(), handshakes.refused));
+    deaths.push(("handshake: refused".into(), handshakes.refused()));
     deaths.push((
         "handshake: answered with a cookie".into(),
         handshakes.cookies,

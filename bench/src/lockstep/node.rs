@@ -73,7 +73,7 @@ impl<P: Port> Rig<P> {
             &place.next_hops,
             ChaCha20Rng::from_rng(&mut rng),
         )?;
-        let assembly = Assembly::new(vec![event])?;
+        let assembly = Assembly::new(vec![event], false)?;
         let settings = settings(&place, &pool);
         let lanes = Lanes::from_env_or_detect();
         let worker = assembly.seats[0].worker(settings, lanes, pool, port, rng, 0)?;
@@ -118,13 +118,15 @@ impl<P: Port> Rig<P> {
             self.place.admit(accepted.session.local_index, source)?;
             self.post(Mail::Accepted {
                 session: accepted.session,
+                member: true,
                 source,
                 reply: accepted.reply,
             })?;
         }
         let sessions = (self.world.senders.len() + self.place.next_hops.len()) as u64;
         self.until("the sessions were not taken up", |worker| {
-            worker.counters().sessions == sessions && worker.port().in_flight() == 0
+            let counters = worker.counters();
+            counters.sessions + counters.half_open == sessions && worker.port().in_flight() == 0
         })?;
         self.place.drain();
         self.detours = self.worker.port().counters().transmitted_through_kernel;

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use directory::{Consensus, Descriptor, EpochKey, LinkKey, Parameters, Role};
 use link::{
     Arrival, CONTENT_OFFSET, DATAGRAM_BYTES, Initiator, Kind, LinkKeys, LinkPublic, OpenJob,
-    Responder, Response, SealJob, Session, TimestampSource, open_batch, seal_batch,
+    Responder, Response, SealJob, Session, open_batch, seal_batch,
 };
 use mixnode::keys::epoch::{Clocks, EpochState, KeyRing};
 use rand::RngExt;
@@ -52,7 +52,6 @@ pub(crate) struct World {
     keys: LinkKeys,
     public_key: [u8; 32],
     index: u16,
-    timestamps: TimestampSource,
     fresh_index: u32,
     /// When its sessions begin, by the clock of the node measured.
     pub(crate) now_ns: u64,
@@ -137,7 +136,6 @@ impl World {
             keys,
             public_key,
             index: 0,
-            timestamps: TimestampSource::default(),
             fresh_index: 1,
             now_ns: 0,
             rng,
@@ -171,26 +169,23 @@ impl World {
         source: SocketAddr,
     ) -> io::Result<(Session, Accepted)> {
         let remote: LinkPublic = responder.public();
-        let timestamp_ms = self.timestamps.next(GENESIS_MS);
         // Both halves are of worker 0: its number is the index's high byte.
         self.fresh_index += 2;
         let (ours, theirs) = (self.fresh_index, self.fresh_index + 1);
         let (mut initiator, datagram) =
-            Initiator::start(initiator, &remote, ours, timestamp_ms, None, &mut self.rng)
-                .map_err(broken)?;
+            Initiator::start(initiator, &remote, ours, None, &mut self.rng).map_err(broken)?;
         let arrival = Arrival {
             source,
-            unix_ms: GENESIS_MS,
             now_ns: self.now_ns,
-            under_load: false,
         };
-        let mut responder = Responder::new(responder);
-        match responder.respond(&datagram, &arrival, theirs, &mut self.rng) {
+        let responder = Responder::new(responder);
+        // Both ends are here, so no cookie has to prove an address.
+        match responder.answer(&datagram, &arrival, theirs, |_| true, &mut self.rng) {
             Ok(Response::Accepted { reply, session }) => {
                 let sending = initiator.finish(&reply, self.now_ns).map_err(broken)?;
                 Ok((sending, Accepted { session, reply }))
             }
-            Ok(Response::Cookie { .. }) => Err(broken("a cookie without load")),
+            Ok(Response::Cookie { .. }) => Err(broken("a cookie where none is asked for")),
             Err(error) => Err(broken(error)),
         }
     }

@@ -1,5 +1,7 @@
 //! What a client tells of, for whoever drives it.
 
+use std::net::SocketAddr;
+
 use crate::identity::KEM_KEY_BYTES;
 use crate::transfer::{Phase, Received, TransferId};
 
@@ -11,6 +13,13 @@ pub enum Event {
         /// Packets a second.
         rate_pps: u32,
     },
+    /// Nothing comes from the gateway. The client keeps trying, with growing pauses.
+    GatewaySilent {
+        /// Where it should be.
+        address: SocketAddr,
+    },
+    /// The gateway is heard again.
+    GatewayBack,
     /// The consensus of this epoch or of the next was fetched and verified.
     Consensus {
         /// Its epoch.

@@ -1,9 +1,9 @@
-//! Frames between a client and its gateway that are not packets: attaching, and fetching a consensus.
-//! Each is the 1,200-byte content of one link frame of kind control and takes one of the client's (or
+//! Frames between a client and its gateway that are not packets: attaching, proving an address, and fetching a
+//! consensus. Each is the 1,200-byte content of one link frame of kind control and takes one of the client's (or
 //! the gateway's) ordinary Poisson slots, so that nothing of it shows on the wire.
 //!
-//! Layout: `type 1 | zero 1 | chunk 2 | epoch 4 | number 4 | length 2 | zero 2 | data`, where `number`
-//! is the rate of attach frames and the total length of chunk frames. Everything unused is zero.
+//! Layout: `type 1 | zero 1 | chunk 2 | epoch 4 | number 4 | length 2 | zero 2 | data`, integers little-endian, where
+//! `number` is the rate of attach frames and the total length of chunk frames. Everything unused is zero.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -18,6 +18,8 @@ const HEAD_BYTES: usize = 16;
 pub const CHUNK_BYTES: usize = FRAME_BYTES - HEAD_BYTES;
 /// Longest document that is fetched in chunks: the longest signed consensus, which whoever fetches one checks.
 pub const DOCUMENT_BYTES_MAX: usize = 3_464_192;
+/// Random bytes of a challenge.
+pub const CHALLENGE_BYTES: usize = 8;
 /// As an epoch in a fetch: the newest the gateway has.
 pub const LATEST: u32 = u32::MAX;
 
@@ -68,6 +70,23 @@ pub enum Control {
         /// [`CHUNK_BYTES`] of it, fewer in the last chunk.
         data: Box<ArrayVec<u8, CHUNK_BYTES>>,
     },
+    /// Gateway to client, at an address that a frame of the client's came from: are you there?
+    Challenge {
+        /// What the answer must bring back.
+        nonce: [u8; CHALLENGE_BYTES],
+    },
+    /// Client to gateway, from the address that was challenged.
+    Answer {
+        /// As challenged.
+        nonce: [u8; CHALLENGE_BYTES],
+    },
+    /// Gateway to client: it is leaving for good. (A restart is not announced.)
+    Leaving {
+        /// The last epoch in which it serves.
+        epoch: u32,
+    },
+    /// Gateway to client: it has no room for another attachment.
+    Full,
 }
 
 impl Control {
@@ -99,14 +118,18 @@ impl Control {
                 chunk,
                 data,
             } => (4, *chunk, *epoch, *total_bytes, data.as_slice()),
+            Self::Challenge { nonce } => (9, 0, 0, 0, nonce),
+            Self::Answer { nonce } => (10, 0, 0, 0, nonce),
+            Self::Leaving { epoch } => (11, 0, *epoch, 0, &[]),
+            Self::Full => (12, 0, 0, 0, &[]),
         };
         let length = u16::try_from(data.len()).unwrap_or(0);
         let mut fields = [kind, 0]
             .into_iter()
-            .chain(chunk.to_be_bytes())
-            .chain(epoch.to_be_bytes())
-            .chain(number.to_be_bytes())
-            .chain(length.to_be_bytes())
+            .chain(chunk.to_le_bytes())
+            .chain(epoch.to_le_bytes())
+            .chain(number.to_le_bytes())
+            .chain(length.to_le_bytes())
             .chain([0, 0])
             .chain(data.iter().copied());
         frame.fill_with(|| fields.next().unwrap_or(0));
@@ -136,10 +159,10 @@ impl Control {
             zero1,
             rest @ ..,
         ] = frame;
-        let chunk = u16::from_be_bytes([*c0, *c1]);
-        let epoch = u32::from_be_bytes([*e0, *e1, *e2, *e3]);
-        let number = u32::from_be_bytes([*n0, *n1, *n2, *n3]);
-        let length = usize::from(u16::from_be_bytes([*l0, *l1]));
+        let chunk = u16::from_le_bytes([*c0, *c1]);
+        let epoch = u32::from_le_bytes([*e0, *e1, *e2, *e3]);
+        let number = u32::from_le_bytes([*n0, *n1, *n2, *n3]);
+        let length = usize::from(u16::from_le_bytes([*l0, *l1]));
         let (data, unused) = rest.split_at_checked(length).ok_or(ControlError::Length)?;
         let zero = |holds: bool| holds.then_some(()).ok_or(ControlError::Unused);
         zero([*reserved, *zero0, *zero1] == [0; 3] && unused.iter().all(|byte| *byte == 0))?;
@@ -156,14 +179,23 @@ impl Control {
                     data: Box::new(data.iter().copied().collect()),
                 });
             }
+            9 | 10 => {
+                let nonce = data.try_into().map_err(|_| ControlError::Length)?;
+                zero(chunk == 0 && epoch == 0 && number == 0)?;
+                return Ok(match kind {
+                    9 => Self::Challenge { nonce },
+                    _ => Self::Answer { nonce },
+                });
+            }
+            11 => Self::Leaving { epoch },
+            12 => Self::Full,
             _ => return Err(ControlError::Type),
         };
         zero(length == 0)?;
-        if *kind == 3 {
-            zero(number == 0)?;
-        } else {
-            zero(chunk == 0 && epoch == 0)?;
-        }
+        // What each of them uses of the head.
+        zero(chunk == 0 || *kind == 3)?;
+        zero(epoch == 0 || matches!(*kind, 3 | 11))?;
+        zero(number == 0 || matches!(*kind, 1 | 2))?;
         Ok(frame)
     }
 }

@@ -28,8 +28,7 @@ pub use frame::{
     Kind, OpenError, OpenJob, Opened, ReceiveKey, SealJob, SendKey, open_batch, seal_batch,
 };
 pub use handshake::{
-    Arrival, CLOCK_TOLERANCE_MS, COOKIE_LIFETIME_MS, Cookie, HandshakeError, Initiator, Responder,
-    Response, TIMESTAMPS_MAX, TimestampSource,
+    Arrival, COOKIE_LIFETIME_NS, Cookie, HandshakeError, Initiator, Responder, Response, first_mac,
 };
 pub use keys::{
     ClientKeys, KEM_PUBLIC_BYTES, LINK_KEYS_BYTES, LinkKeys, LinkPublic, destination_tag,

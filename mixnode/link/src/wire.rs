@@ -36,7 +36,7 @@ pub enum Datagram {
         /// The initiator's index of the session.
         receiver_index: u32,
     },
-    /// A cookie instead of a response, sent under load.
+    /// A cookie instead of a response, for who has not shown one.
     CookieReply {
         /// The initiator's index of the session it asked for.
         receiver_index: u32,

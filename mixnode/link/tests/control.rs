@@ -1,7 +1,7 @@
 //! Control frames between a client and its gateway: one encoding, and documents that travel in chunks.
 
 use link::control::{
-    Assembly, CHUNK_BYTES, Control, ControlError, DOCUMENT_BYTES_MAX, FRAME_BYTES,
+    Assembly, CHALLENGE_BYTES, CHUNK_BYTES, Control, ControlError, DOCUMENT_BYTES_MAX, FRAME_BYTES,
 };
 use proptest::prelude::*;
 
@@ -37,7 +37,7 @@ fn what_is_no_control_frame_is_refused_by_its_reason() {
     assert_eq!(Control::decode(&frame), Err(ControlError::Unused));
     let mut chunk = [0; FRAME_BYTES];
     Control::chunk_of(7, &[1; 2_000], 1).encode(&mut chunk);
-    chunk[13] ^= 1;
+    chunk[12] ^= 1;
     assert!(matches!(
         Control::decode(&chunk),
         Err(ControlError::Length | ControlError::Unused)
@@ -56,10 +56,11 @@ fn what_is_no_control_frame_is_refused_by_its_reason() {
 proptest! {
     #[test]
     fn control_frames_have_one_encoding(
-        head in proptest::array::uniform16(0u8..5), fill in 0u8..2, length in 0usize..1_184,
+        kind in 0u8..14, head in proptest::array::uniform15(0u8..9), fill in 0u8..2, length in 0usize..1_184,
     ) {
         let mut frame = [0; FRAME_BYTES];
-        frame[..16].copy_from_slice(&head);
+        frame[0] = kind;
+        frame[1..16].copy_from_slice(&head);
         frame[16..16 + length].fill(fill);
         if let Ok(control) = Control::decode(&frame) {
             let mut again = [0xff; FRAME_BYTES];
@@ -70,12 +71,17 @@ proptest! {
 
     #[test]
     fn every_control_frame_survives_the_wire(
-        kind in 0u8..4, epoch: u32, rate_pps: u32, chunk in 0u16..4, size in 1usize..4_000,
+        kind in 0u8..8, epoch: u32, rate_pps: u32, chunk in 0u16..4, size in 1usize..4_000,
+        nonce: [u8; CHALLENGE_BYTES],
     ) {
         let control = match kind {
             0 => Control::Attach { rate_pps },
             1 => Control::Attached { rate_pps },
             2 => Control::Fetch { epoch, chunk },
+            3 => Control::Challenge { nonce },
+            4 => Control::Answer { nonce },
+            5 => Control::Leaving { epoch },
+            6 => Control::Full,
             _ => Control::chunk_of(epoch, &vec![7; size], chunk),
         };
         let mut frame = [0; FRAME_BYTES];

@@ -8,6 +8,7 @@ mod vector_file;
 
 use by_hand::Script;
 use common::*;
+use link::control::{Control, LATEST};
 use link::*;
 use serde_json::Value;
 
@@ -54,12 +55,10 @@ fn replay(vector: &Value, cookie: Option<&Cookie>) -> Replayed {
         &bytes::<32>(&side["kem_randomness"]),
         &bytes::<32>(&side["ephemeral_private"]),
     ]);
-    let timestamp = number(&side["timestamp_ms"]);
     let (initiator, initiation) = Initiator::start(
         &keys,
         responder.public(),
         index(&side["index"]),
-        timestamp,
         cookie,
         &mut script,
     )
@@ -70,20 +69,18 @@ fn replay(vector: &Value, cookie: Option<&Cookie>) -> Replayed {
         initiation,
         responder,
         script,
-        arrival: Arrival {
-            unix_ms: timestamp,
-            ..arrival()
-        },
+        arrival: arrival(),
     }
 }
 
 impl Replayed {
     fn sessions(&mut self, vector: &Value) -> (Packet, Session, Session) {
         let local_index = index(&vector["responder"]["index"]);
-        let (response, b) = accepted(self.responder.respond(
+        let (response, b) = accepted(self.responder.answer(
             &self.initiation,
             &self.arrival,
             local_index,
+            |_| true,
             &mut self.script,
         ));
         let a = self.initiator.finish(&response, NOW_NS).unwrap();
@@ -212,16 +209,67 @@ fn the_crate_refuses_what_the_vectors_say_must_be_refused() {
                 remac(&mut datagram, &bytes(&vector[side]["static_public"]));
             }
             let refused = match of {
-                "initiation" => fresh
-                    .responder
-                    .respond(&datagram, &fresh.arrival, 1, &mut fresh.script)
-                    .is_err(),
+                "initiation" => {
+                    // Refused outright, or, behind a right first mac, once its cookie is right too.
+                    let screened = fresh
+                        .responder
+                        .screen(&datagram, &fresh.arrival, &mut rng(52));
+                    let answered = fresh.responder.answer(
+                        &datagram,
+                        &fresh.arrival,
+                        1,
+                        |_| true,
+                        &mut fresh.script,
+                    );
+                    screened.is_err() || answered.is_err()
+                }
                 "response" => fresh.initiator.finish(&datagram, NOW_NS).is_err(),
                 "cookie_reply" => fresh.initiator.read_cookie(&datagram).is_err(),
                 _ => open(&b.receive, &mut datagram).is_err(),
             };
             assert!(refused, "{of}: {why}");
         }
+    }
+}
+
+#[test]
+fn the_crate_reads_and_writes_the_control_frames_of_the_vectors_and_refuses_the_others() {
+    let vectors = &file()["control"];
+    for vector in vectors["frames"].as_array().unwrap() {
+        let content = bytes(&vector["content"]);
+        let control = Control::decode(&content).unwrap();
+        let name = match &control {
+            Control::Attach {
+                rate_pps: 0x0102_0304,
+            } => "attach",
+            Control::Attached {
+                rate_pps: 0x0102_0304,
+            } => "attached",
+            Control::Fetch {
+                epoch: 0x0102_0304,
+                chunk: 0x0506,
+            }
+            | Control::Fetch {
+                epoch: LATEST,
+                chunk: 0,
+            } => "fetch",
+            Control::Chunk {
+                epoch: 0x0102_0304, ..
+            } => "chunk",
+            Control::Challenge { nonce } if nonce[..] == content[16..24] => "challenge",
+            Control::Answer { nonce } if nonce[..] == content[16..24] => "answer",
+            Control::Leaving { epoch: 0x0102_0304 } => "leaving",
+            Control::Full => "full",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(name, vector["type"]);
+        let mut encoded = [0xff; CONTENT_BYTES];
+        control.encode(&mut encoded);
+        assert!(encoded == content, "{name}");
+    }
+    for vector in vectors["refused"].as_array().unwrap() {
+        let decoded = Control::decode(&bytes(&vector["content"]));
+        assert!(decoded.is_err(), "{}", vector["why"]);
     }
 }
 
@@ -238,15 +286,11 @@ fn the_destination_tag_is_that_of_the_vectors() {
 fn a_rogue_initiator_with_a_low_order_static_key_is_refused() {
     let inputs = vector_file::inputs(7);
     for point in low_order_points() {
-        let rogue = by_hand::handshake_as(&inputs, &point);
-        let mut stored = [0; LINK_KEYS_BYTES];
-        stored[..32].copy_from_slice(&inputs.responder_static);
-        stored[32..].copy_from_slice(&inputs.responder_kem_seed);
-        let mut responder = Responder::new(LinkKeys::from_bytes(&stored));
-        let error = responder
-            .respond(&rogue.initiation, &arrival(), 1, &mut rng(50))
-            .err();
-        assert_eq!(error, Some(HandshakeError::LowOrder));
+        let rogue = by_hand::handshake_as(&inputs, &point, &[0; 8]);
+        assert_eq!(
+            answer_of(&inputs, &rogue.initiation, 50),
+            Some(HandshakeError::LowOrder)
+        );
     }
 }
 
@@ -254,13 +298,34 @@ fn a_rogue_initiator_with_a_low_order_static_key_is_refused() {
 fn an_initiator_without_the_static_secret_of_the_key_it_claims_is_refused() {
     let inputs = vector_file::inputs(8);
     let victim = by_hand::public(&[9; 32]);
-    let rogue = by_hand::handshake_as(&inputs, &victim);
+    let rogue = by_hand::handshake_as(&inputs, &victim, &[0; 8]);
+    assert_eq!(
+        answer_of(&inputs, &rogue.initiation, 51),
+        Some(HandshakeError::Forged)
+    );
+}
+
+#[test]
+fn an_authentic_initiation_whose_payload_is_not_zero_is_refused() {
+    let inputs = vector_file::inputs(9);
+    let own = by_hand::public(&inputs.initiator_static);
+    for at in 0..8 {
+        let mut payload = [0; 8];
+        payload[at] = 1;
+        let rogue = by_hand::handshake_as(&inputs, &own, &payload);
+        assert_eq!(
+            answer_of(&inputs, &rogue.initiation, 52),
+            Some(HandshakeError::Malformed(Malformed::Reserved))
+        );
+    }
+}
+
+/// Why the responder of these inputs refuses an initiation whose cookie is right.
+fn answer_of(inputs: &by_hand::Inputs, initiation: &Packet, seed: u64) -> Option<HandshakeError> {
     let mut stored = [0; LINK_KEYS_BYTES];
     stored[..32].copy_from_slice(&inputs.responder_static);
     stored[32..].copy_from_slice(&inputs.responder_kem_seed);
-    let mut responder = Responder::new(LinkKeys::from_bytes(&stored));
-    let error = responder
-        .respond(&rogue.initiation, &arrival(), 1, &mut rng(51))
-        .err();
-    assert_eq!(error, Some(HandshakeError::Forged));
+    Responder::new(LinkKeys::from_bytes(&stored))
+        .answer(initiation, &arrival(), 1, |_| true, &mut rng(seed))
+        .err()
 }

@@ -12,7 +12,7 @@ use port::{EventFd, Port, monotonic_ns};
 use sphinx::Generator;
 use sphinx::lanes::Lanes;
 
-use crate::handshake::{Request, thread};
+use crate::handshake::{Members, Request, thread};
 use crate::path::core::{Core, Settings, Shared};
 use crate::path::counters::Published;
 use crate::path::mail::Mailbox;
@@ -24,6 +24,8 @@ pub struct Assembly {
     pub mailboxes: Vec<Mailbox>,
     /// What its workers ask the handshaker.
     pub requests: Receiver<Request>,
+    /// Whose keys the consensus lists: what handshaker and workers know of them.
+    pub members: Arc<Members>,
     /// One for each worker, by number; each goes to the thread that runs it.
     pub seats: Vec<Seat>,
 }
@@ -40,16 +42,19 @@ pub struct Seat {
 }
 
 impl Assembly {
-    /// A node of as many workers as there are events (at most 255); each ends the wait of one worker's port.
+    /// A node of as many workers as there are events (at most 255); each ends the wait of one worker's port. A gateway
+    /// `welcomes_strangers`: clients.
     ///
     /// # Errors
     /// There is no memory for what they publish.
-    pub fn new(events: Vec<Arc<EventFd>>) -> io::Result<Assembly> {
+    pub fn new(events: Vec<Arc<EventFd>>, welcomes_strangers: bool) -> io::Result<Assembly> {
         let mailboxes: Vec<_> = events.iter().cloned().map(Mailbox::new).collect();
         let (handshakes, requests) = thread::queue();
+        let members = Arc::new(Members::new(welcomes_strangers));
         let shared = Shared {
             mailboxes: mailboxes.clone(),
             handshakes,
+            members: Arc::clone(&members),
             attachments: Arc::new(AtomicU64::new(1)),
         };
         let seat = |(number, event)| {
@@ -63,6 +68,7 @@ impl Assembly {
         Ok(Assembly {
             mailboxes,
             requests,
+            members,
             seats: (0u8..).zip(events).map(seat).collect::<io::Result<_>>()?,
         })
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use link::{DATAGRAM_BYTES, LinkKeys, LinkPublic, Session};
-use mixnode::handshake::{Handshaker, Request};
+use mixnode::handshake::{Handshaker, Members, Request};
 use mixnode::loader_link::Indices;
 use mixnode::path::epochs::Epochs;
 use mixnode::path::mail::Mail;
@@ -13,7 +13,6 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 const SECOND: u64 = 1_000_000_000;
-const START_MS: u64 = 1_800_000_000_000;
 
 /// What was asked of one loader.
 #[derive(Default)]
@@ -81,7 +80,8 @@ impl Side {
         let public = Arc::new(keys.public());
         let told = Told::default();
         Side {
-            handshaker: Handshaker::new(keys, rng).with_indices(Box::new(told.clone())),
+            handshaker: Handshaker::new(keys, Arc::new(Members::new(true)), rng)
+                .with_indices(Box::new(told.clone())),
             public,
             told,
             address: SocketAddr::from(([192, 0, 2, number], 9000)),
@@ -96,9 +96,7 @@ impl Side {
             letters.push(mail);
             takes
         };
-        let unix_ms = START_MS + now_ns / 1_000_000;
-        self.handshaker
-            .handle(request, 0, now_ns, unix_ms, &mut post);
+        self.handshaker.handle(request, now_ns, &mut post);
         letters
     }
 
@@ -108,8 +106,7 @@ impl Side {
             letters.push(mail);
             true
         };
-        let unix_ms = START_MS + now_ns / 1_000_000;
-        self.handshaker.poll(now_ns, unix_ms, &mut post);
+        self.handshaker.poll(now_ns, &mut post);
         letters
     }
 
@@ -121,6 +118,27 @@ impl Side {
             destination: to.address,
         };
         self.handle(request, now_ns)
+    }
+
+    /// An initiation that shows its cookie.
+    fn connect_with_cookie(&mut self, to: &mut Side, now_ns: u64) -> [u8; DATAGRAM_BYTES] {
+        let letters = self.connect(to, now_ns);
+        self.show_cookie(letters, to, now_ns)
+    }
+
+    /// The initiation that follows these letters: what they send, if it shows a cookie.
+    fn show_cookie(
+        &mut self,
+        letters: Vec<Mail>,
+        to: &mut Side,
+        now_ns: u64,
+    ) -> [u8; DATAGRAM_BYTES] {
+        let initiation = sent(letters);
+        if initiation[DATAGRAM_BYTES - 16..] != [0; 16] {
+            return initiation;
+        }
+        let cookie = sent(to.receive(self.address, initiation, now_ns));
+        sent(self.receive(to.address, cookie, now_ns))
     }
 
     fn receive(
@@ -157,7 +175,7 @@ fn accepted(letters: Vec<Mail>) -> (Box<Session>, [u8; DATAGRAM_BYTES]) {
 #[test]
 fn both_sides_let_their_index_in_and_the_initiator_keeps_it_out_when_it_is_answered() {
     let (mut one, mut other) = (Side::new(1), Side::new(2));
-    let initiation = sent(one.connect(&other, SECOND));
+    let initiation = one.connect_with_cookie(&mut other, SECOND);
     assert_eq!(one.told.inside().len(), 1, "the answer must come in");
     let (session, reply) = accepted(other.receive(one.address, initiation, SECOND));
     assert_eq!(other.told.inside(), [session.local_index]);
@@ -176,7 +194,8 @@ fn nothing_is_sent_or_answered_while_no_index_can_be_let_in_and_it_is_tried_agai
     assert_eq!(one.handshaker.counters().unadmitted, 1);
     one.told.refuse(false);
     let later = one.handshaker.deadline_ns().unwrap();
-    let initiation = sent(one.poll(later));
+    let letters = one.poll(later);
+    let initiation = one.show_cookie(letters, &mut other, later);
 
     other.told.refuse(true);
     assert!(other.receive(one.address, initiation, later).is_empty());
@@ -195,7 +214,7 @@ fn nothing_is_sent_or_answered_while_no_index_can_be_let_in_and_it_is_tried_agai
 #[test]
 fn an_index_whose_session_reaches_no_worker_and_that_of_a_link_given_up_are_kept_out_again() {
     let (mut one, mut other) = (Side::new(1), Side::new(2));
-    let initiation = sent(one.connect(&other, SECOND));
+    let initiation = one.connect_with_cookie(&mut other, SECOND);
     other.takes = false;
     other.receive(one.address, initiation, SECOND);
     assert_eq!(other.told.events().len(), 2);
@@ -203,6 +222,33 @@ fn an_index_whose_session_reaches_no_worker_and_that_of_a_link_given_up_are_kept
     let abandon = Request::Abandon { worker: 0, link: 0 };
     assert!(one.handle(abandon, SECOND).is_empty());
     assert_eq!(one.told.inside(), [0; 0]);
+}
+
+#[test]
+fn attack_a_responder_that_always_answers_with_a_cookie_draws_two_initiations_an_attempt() {
+    let (mut one, other) = (Side::new(1), Side::new(2));
+    let mut initiation = sent(one.connect(&other, SECOND));
+    // Its secret is a new one each time: no cookie is ever right.
+    let mut drawn = 1;
+    for round in 0..100 {
+        let keys = LinkKeys::generate(&mut ChaCha20Rng::seed_from_u64(2));
+        let secret = ChaCha20Rng::seed_from_u64(1_000 + round);
+        let mut forgetful = Side::new(2);
+        forgetful.handshaker = Handshaker::new(keys, Arc::new(Members::new(true)), secret);
+        let cookie = sent(forgetful.receive(one.address, initiation, SECOND + round));
+        match one.receive(other.address, cookie, SECOND + round).pop() {
+            Some(Mail::Send { datagram, .. }) => {
+                initiation = *datagram;
+                drawn += 1;
+            }
+            _ => break,
+        }
+    }
+    assert_eq!(drawn, 2, "one immediate retry, then the timer");
+    assert_eq!(one.handshaker.counters().initiations, 2);
+    let later = one.handshaker.deadline_ns().unwrap();
+    assert!(later >= SECOND + 500_000_000);
+    assert_eq!(one.poll(later).len(), 1);
 }
 
 #[test]
@@ -214,12 +260,13 @@ fn strangers_datagrams_let_no_index_in() {
         one.receive(SocketAddr::from(([198, 51, 100, 7], 1)), datagram, SECOND);
     }
     assert_eq!(one.told.events(), []);
-    assert_eq!(one.handshaker.counters().refused, 4);
+    let counters = one.handshaker.counters();
+    assert_eq!((counters.bad_mac1, counters.unasked), (1, 3));
 }
 
 /// Sessions that `other` accepts from `one`, and the one at `at_ns`.
 fn session(one: &mut Side, other: &mut Side, at_ns: u64) -> Box<Session> {
-    let initiation = sent(one.connect(other, at_ns));
+    let initiation = one.connect_with_cookie(other, at_ns);
     let (session, reply) = accepted(other.receive(one.address, initiation, at_ns));
     one.receive(other.address, reply, at_ns);
     session
@@ -228,7 +275,7 @@ fn session(one: &mut Side, other: &mut Side, at_ns: u64) -> Box<Session> {
 #[test]
 fn a_worker_tells_every_session_that_is_over_once_and_none_that_lives() {
     let (mut one, mut other) = (Side::new(1), Side::new(2));
-    let mut neighbours = Neighbours::new(64);
+    let mut neighbours = Neighbours::new(64, 0);
     neighbours.remember_ended();
     let epochs = Epochs::default();
     let told = |neighbours: &mut Neighbours| {
@@ -244,7 +291,9 @@ fn a_worker_tells_every_session_that_is_over_once_and_none_that_lives() {
     for number in 0..17 {
         let session = session(&mut one, &mut other, (number + 1) * SECOND / 10);
         indices.push(session.local_index);
-        neighbours.install(session, &epochs).unwrap();
+        neighbours.wait_for(session, true, one.address).unwrap();
+        let index = indices[number as usize];
+        neighbours.confirm(index, &epochs, |_| false).unwrap();
     }
     assert_eq!(told(&mut neighbours), indices[..1]);
     assert_eq!(told(&mut neighbours), [0; 0]);

@@ -161,22 +161,6 @@ fn a_full_handshake_queue_drops_initiations() {
 }
 
 #[test]
-fn under_load_an_initiator_must_show_a_cookie_and_then_gets_its_session() {
-    let mut mesh = Mesh::new(&shape(), 4);
-    // A hundred initiations wait: load.
-    let mut crowd: Vec<Client> = (1..=100)
-        .map(|number| Client::new(&mut mesh, number, 0))
-        .collect();
-    crowd
-        .iter_mut()
-        .for_each(|client| client.initiate(&mut mesh));
-    mesh.run(20 * MS);
-    let counters = mesh.nodes[0].handshaker.counters();
-    assert!(counters.cookies > 50, "{counters:?}");
-    assert!(counters.accepted > 20, "{counters:?}");
-}
-
-#[test]
 fn a_full_queue_refuses_strays_and_a_stray_is_served_by_its_owner() {
     let mut shape = shape();
     shape.workers = 2;
@@ -296,21 +280,6 @@ fn a_packet_for_a_next_hop_without_a_session_is_dropped_when_due() {
         1,
         "and got its session back"
     );
-}
-
-#[test]
-fn more_sessions_than_allowed_get_no_answer() {
-    let mut shape = shape();
-    shape.settings.sessions_max = 3;
-    let mut mesh = Mesh::new(&shape, 9);
-    // Of the three the mix has one for its way to the gateway.
-    let answered = (1..=5)
-        .filter(|number| {
-            let mut client = Client::new(&mut mesh, *number, 0);
-            client.connect(&mut mesh)
-        })
-        .count();
-    assert_eq!(answered, 2);
 }
 
 #[test]

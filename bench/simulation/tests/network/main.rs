@@ -1,7 +1,9 @@
 //! Whole nodes on a simulated network: what enters, leaves, is held and is refused, to the frame.
 
+mod addresses;
 mod clients;
 mod epochs;
+mod handshakes;
 mod limits;
 mod mesh;
 mod packets;

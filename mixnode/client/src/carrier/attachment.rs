@@ -2,20 +2,28 @@
 
 use arrayvec::ArrayVec;
 use directory::LinkKey;
-use link::control::Control;
+use link::control::{CHALLENGE_BYTES, Control};
 use link::{
-    ClientKeys, Cookie, DATAGRAM_BYTES, Datagram, Initiator, Kind, LinkPublic, OpenJob,
-    ReceiveSession, SendSession, TimestampSource,
+    COOKIE_LIFETIME_NS, ClientKeys, Cookie, DATAGRAM_BYTES, Datagram, Initiator, Kind, LinkPublic,
+    OpenJob, ReceiveSession, SendSession,
 };
 use rand_core::Rng;
 use sphinx::Generator;
 use sphinx::{BODY_BYTES, Id, PACKET_BYTES};
 
-/// Without a session: the mean wait between two attempts.
+/// Without a session that is answered: the mean wait before the first attempt. Each further wait is half as long again.
 const ATTEMPT_NS: u64 = 700_000_000;
-/// With a session: the mean wait until the next handshake. Only time decides, so that loss and a gateway's restart
-/// change nothing that can be seen; a restarted gateway is found again within a few of these.
-const REKEY_NS: u64 = 45_000_000_000;
+/// The longest mean wait between two attempts.
+const ATTEMPT_LONGEST_NS: u64 = 30_000_000_000;
+/// A working link gets its next handshake after this at the earliest, and after twice as long at the latest. A gateway
+/// that was restarted is noticed by its silence long before.
+const RENEW_NS: u64 = 120_000_000_000;
+/// A gateway of whom nothing came for so many frames of its stream is silent, but not before a second has passed. That
+/// stream has its pace whatever the client does, so what follows from a silence tells nothing.
+const SILENT_FRAMES: f64 = 20.0;
+const SILENT_NS: u64 = 1_000_000_000;
+/// At the start there is a handshake to be made first.
+const SILENT_AT_START_NS: u64 = 3_000_000_000;
 /// An attachment that was not answered is repeated, in an ordinary slot.
 const ATTACH_NS: u64 = 1_000_000_000;
 
@@ -71,33 +79,64 @@ struct Receiving {
 pub(crate) struct Attachment {
     mailbox: ClientKeys,
     down_pps: u32,
-    timestamps: TimestampSource,
     initiator: Option<Initiator>,
-    cookie: Option<Cookie>,
+    /// The gateway's, and until when it may be shown.
+    cookie: Option<(Cookie, u64)>,
+    /// When the next one is due.
     handshake_ns: u64,
+    /// The random part of the wait after an answer to the last attempt.
+    renewal_ns: u64,
+    /// Attempts since the gateway last answered one.
+    tries: u32,
+    /// A session is missing or the gateway silent: attempts follow each other.
+    wanting: bool,
+    /// A cookie came: it is shown in the next slot, once an attempt.
+    show_cookie: bool,
+    cookie_shown: bool,
     /// The newest first; the one before it still receives what is on the way.
     sessions: ArrayVec<Receiving, 2>,
     /// The sending half of the newest session, for those who seal.
     link: Option<SendSession>,
+    /// The newest session had no frame from the gateway yet.
+    fresh: bool,
+    /// Slots a second of this client, and frames a second that the gateway has granted.
+    rate_pps: f64,
+    granted_pps: Option<f64>,
+    /// When the gateway was last heard, or began to be waited for.
+    heard_ns: Option<u64>,
+    /// What was last said of it.
+    told_silent: bool,
     attach_ns: u64,
     attached: bool,
     announced: bool,
+    /// The gateway wants to know whether this client is where its frames come from.
+    challenge: Option<[u8; CHALLENGE_BYTES]>,
 }
 
 impl Attachment {
-    pub(crate) fn new(mailbox: ClientKeys, down_pps: u32) -> Self {
+    pub(crate) fn new(mailbox: ClientKeys, rate_pps: f64, down_pps: u32) -> Self {
         Self {
             mailbox,
             down_pps,
-            timestamps: TimestampSource::default(),
             initiator: None,
             cookie: None,
             handshake_ns: 0,
+            renewal_ns: 0,
+            tries: 0,
+            wanting: false,
+            show_cookie: false,
+            cookie_shown: false,
             sessions: ArrayVec::new(),
             link: None,
+            fresh: false,
+            rate_pps,
+            granted_pps: None,
+            heard_ns: None,
+            told_silent: false,
             attach_ns: 0,
             attached: false,
             announced: false,
+            challenge: None,
         }
     }
 
@@ -106,8 +145,9 @@ impl Attachment {
     }
 
     /// The gateway has answered; `true` the first time.
-    pub(crate) fn attached(&mut self) -> bool {
+    pub(crate) fn attached(&mut self, rate_pps: u32) -> bool {
         self.attached = true;
+        self.granted_pps = Some(f64::from(rate_pps.max(1)));
         !core::mem::replace(&mut self.announced, true)
     }
 
@@ -121,34 +161,71 @@ impl Attachment {
         self.link.take()
     }
 
+    /// Whether nothing came from the gateway for longer than its stream ever pauses.
+    fn is_silent(&self, now_ns: u64) -> bool {
+        // Before it has granted a rate it waits for one of our slots.
+        let rate_pps = self.granted_pps.unwrap_or(self.rate_pps);
+        let least_ns = match self.sessions.is_empty() {
+            true => SILENT_AT_START_NS,
+            false => SILENT_NS,
+        };
+        let patience_ns = ((SILENT_FRAMES * 1e9 / rate_pps) as u64).max(least_ns);
+        self.heard_ns
+            .is_some_and(|heard_ns| now_ns.saturating_sub(heard_ns) > patience_ns)
+    }
+
+    /// Whether the gateway has fallen silent (`true`) or is heard again, if that is news.
+    pub(crate) fn news(&mut self, now_ns: u64) -> Option<bool> {
+        let silent = self.is_silent(now_ns);
+        // A session that was just opened, and on which nothing came yet, is no sign of life.
+        let heard = !silent && !self.fresh && !self.sessions.is_empty();
+        let news = if self.told_silent { heard } else { silent };
+        news.then(|| {
+            self.told_silent = silent;
+            silent
+        })
+    }
+
+    /// The wait until the next attempt if this one is not answered.
+    fn pause(&self, rng: &mut Generator) -> u64 {
+        let mean_ns = (ATTEMPT_NS as f64 * 1.5f64.powi(self.tries.min(30) as i32)) as u64;
+        spread(rng, mean_ns.min(ATTEMPT_LONGEST_NS))
+    }
+
     /// A handshake's first message, when one is due.
     pub(crate) fn handshake(
         &mut self,
         gateway: &LinkKey,
-        (now_ns, unix_ms): (u64, u64),
+        now_ns: u64,
         rng: &mut Generator,
     ) -> Option<[u8; DATAGRAM_BYTES]> {
-        let connected = self.has_session(now_ns);
-        // Between the attempts that a missing session needs and the rare ones of a working link.
-        let due_ns = if connected {
-            self.handshake_ns
-        } else {
-            self.handshake_ns.min(now_ns + ATTEMPT_NS * 2)
-        };
-        if now_ns < due_ns {
-            self.handshake_ns = due_ns;
-            return None;
+        self.heard_ns.get_or_insert(now_ns);
+        let wanting = !self.has_session(now_ns) || self.is_silent(now_ns);
+        if wanting && !self.wanting {
+            self.handshake_ns = self.handshake_ns.min(now_ns + self.pause(rng));
         }
-        self.handshake_ns = now_ns + spread(rng, if connected { REKEY_NS } else { ATTEMPT_NS });
+        self.wanting = wanting;
+        if core::mem::take(&mut self.show_cookie) {
+            self.cookie_shown = true;
+        } else if now_ns < self.handshake_ns {
+            return None;
+        } else {
+            self.cookie_shown = false;
+            self.tries = self.tries.saturating_add(1);
+        }
+        self.handshake_ns = now_ns + self.pause(rng);
+        self.renewal_ns = rng.next_u64() % RENEW_NS;
         let remote = LinkPublic {
             x25519: gateway.x25519,
             kem: gateway.kem.clone(),
         };
         let index = rng.next_u32();
-        let timestamp = self.timestamps.next(unix_ms);
-        let cookie = self.cookie.as_ref();
-        let started =
-            Initiator::start(&self.mailbox, &remote, index, timestamp, cookie, rng).ok()?;
+        let cookie = self
+            .cookie
+            .as_ref()
+            .filter(|(_, until_ns)| *until_ns > now_ns)
+            .map(|(cookie, _)| cookie);
+        let started = Initiator::start(&self.mailbox, &remote, index, cookie, rng).ok()?;
         self.initiator = Some(started.0);
         Some(started.1)
     }
@@ -161,6 +238,17 @@ impl Attachment {
         self.attach_ns = now_ns + ATTACH_NS;
         let rate_pps = self.down_pps;
         Some(Frame::control(&Control::Attach { rate_pps }))
+    }
+
+    /// The gateway asks for a sign from this address.
+    pub(crate) fn challenged(&mut self, nonce: [u8; CHALLENGE_BYTES]) {
+        self.challenge = Some(nonce);
+    }
+
+    /// The answer to the gateway's challenge, if there is one.
+    pub(crate) fn answer(&mut self) -> Option<Frame> {
+        let nonce = self.challenge.take()?;
+        Some(Frame::control(&Control::Answer { nonce }))
     }
 
     /// Takes a datagram; `None` for cover and for whatever is not an authentic frame.
@@ -177,11 +265,13 @@ impl Attachment {
             Datagram::Response { .. } => {
                 let session = self.initiator.as_mut()?.finish(datagram, now_ns).ok()?;
                 self.initiator = None;
-                self.cookie = None;
-                if self.sessions.is_empty() {
-                    // The first session: from here on the rare handshakes.
-                    self.handshake_ns = now_ns + REKEY_NS;
+                // From here on the rare handshakes.
+                self.handshake_ns = now_ns + RENEW_NS + self.renewal_ns;
+                if self.is_silent(now_ns) {
+                    // A gateway that was restarted streams once it is attached to, in a slot of ours.
+                    self.granted_pps = None;
                 }
+                (self.heard_ns, self.fresh) = (Some(now_ns), true);
                 self.sessions.truncate(1);
                 let half = Receiving {
                     local_index: session.local_index,
@@ -194,7 +284,8 @@ impl Attachment {
             }
             Datagram::CookieReply { .. } => {
                 let cookie = self.initiator.as_ref()?.read_cookie(datagram).ok()?;
-                self.cookie = Some(cookie);
+                self.cookie = Some((cookie, now_ns + COOKIE_LIFETIME_NS));
+                self.show_cookie = !self.cookie_shown;
                 None
             }
             Datagram::Initiation { .. } => None,
@@ -211,6 +302,7 @@ impl Attachment {
         let live = |session: &&mut Receiving| {
             session.local_index == index && !session.half.expired(now_ns)
         };
+        let newest = self.sessions.first().map(|session| session.local_index);
         let session = &mut self.sessions.iter_mut().find(live)?.half;
         session.check(counter).ok()?;
         let mut verdicts = ArrayVec::new();
@@ -221,6 +313,10 @@ impl Attachment {
         link::open_batch(&mut [job], &mut verdicts);
         let opened = verdicts.pop()?.ok()?;
         session.admit(opened.counter).ok()?;
+        self.heard_ns = Some(now_ns);
+        if self.fresh && newest == Some(index) {
+            (self.fresh, self.tries) = (false, 0);
+        }
         let content: &[u8; link::CONTENT_BYTES] =
             datagram.get(link::CONTENT_OFFSET..)?.first_chunk()?;
         match opened.kind {

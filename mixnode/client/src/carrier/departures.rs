@@ -219,7 +219,7 @@ fn gap_ns(rng: &mut Generator, rate_pps: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use link::{Arrival, ClientKeys, Initiator, LinkKeys, Responder, Response, TimestampSource};
+    use link::{Arrival, ClientKeys, Initiator, LinkKeys, Responder, Response};
     use rand_core::SeedableRng;
 
     use super::*;
@@ -229,17 +229,15 @@ mod tests {
     /// The sending half of a session.
     fn session(rng: &mut Generator) -> SendSession {
         let (mailbox, gateway) = (ClientKeys::generate(rng), LinkKeys::generate(rng));
-        let timestamp = TimestampSource::default().next(1);
         let remote = gateway.public();
-        let started = Initiator::start(&mailbox, &remote, 1, timestamp, None, rng);
+        let started = Initiator::start(&mailbox, &remote, 1, None, rng);
         let (_, initiation) = started.expect("sound keys");
         let arrival = Arrival {
             source: ([127, 0, 0, 1], 1).into(),
-            unix_ms: 1,
             now_ns: 0,
-            under_load: false,
         };
-        let response = Responder::new(gateway).respond(&initiation, &arrival, 2, rng);
+        // Both ends are here, so no cookie has to prove an address.
+        let response = Responder::new(gateway).answer(&initiation, &arrival, 2, |_| true, rng);
         let Ok(Response::Accepted { session, .. }) = response else {
             panic!("no session");
         };

@@ -91,10 +91,9 @@ impl Carrier {
         let asking = self.inquiry.as_mut()?.asking.as_mut()?;
         let node = self.documents.find(&asking.gateway, unix_ms)?;
         let address = *node.addresses.first()?;
-        let clock = (now_ns, unix_ms);
         if let Some(datagram) = asking
             .attachment
-            .handshake(&node.link, clock, &mut self.rng)
+            .handshake(&node.link, now_ns, &mut self.rng)
         {
             return Some((address, datagram));
         }
@@ -133,11 +132,12 @@ impl Carrier {
             return None;
         };
         inquiry.asked.push(node.operator.clone());
-        let slots_ns = (PATIENCE_SLOTS * 1e9 / self.rate_pps) as u64;
+        let rate_pps = self.rate_pps;
+        let slots_ns = (PATIENCE_SLOTS * 1e9 / rate_pps) as u64;
         inquiry.asking = Some(Asking {
             gateway: node.identity,
             // A key of its own: the two gateways see two strangers.
-            attachment: Attachment::new(ClientKeys::generate(&mut self.rng), STREAM_PPS),
+            attachment: Attachment::new(ClientKeys::generate(&mut self.rng), rate_pps, STREAM_PPS),
             link: None,
             until_ns: now_ns.saturating_add(PATIENCE_NS.max(slots_ns)),
             slots: 0,
@@ -167,8 +167,8 @@ impl Carrier {
             return;
         };
         let chunk = match asking.attachment.receive(datagram, now_ns) {
-            Some(Inbound::Control(Control::Attached { .. })) => {
-                asking.attachment.attached();
+            Some(Inbound::Control(Control::Attached { rate_pps })) => {
+                asking.attachment.attached(rate_pps);
                 return;
             }
             Some(Inbound::Control(chunk @ Control::Chunk { .. })) => chunk,

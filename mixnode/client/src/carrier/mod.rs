@@ -147,7 +147,7 @@ impl Carrier {
             authorities: settings.authorities,
             loop_share: settings.loop_share,
             rate_pps,
-            attachment: Attachment::new(settings.mailbox, down_pps),
+            attachment: Attachment::new(settings.mailbox, rate_pps, down_pps),
             documents: documents.of_one_client(&mut rng),
             rng,
             fetch: Fetch::default(),
@@ -267,8 +267,14 @@ impl Carrier {
         if self.supplies.made.handshakes > self.supplies.gone.handshakes {
             return;
         }
-        let clock = (now_ns, unix_ms);
-        if let Some(datagram) = self.attachment.handshake(&node.link, clock, &mut self.rng) {
+        let handshake = self.attachment.handshake(&node.link, now_ns, &mut self.rng);
+        if let Some(silent) = self.attachment.news(now_ns) {
+            self.events.push_back(match silent {
+                true => Event::GatewaySilent { address },
+                false => Event::GatewayBack,
+            });
+        }
+        if let Some(datagram) = handshake {
             self.supplies.made.handshakes += 1;
             let supply = Supply::Handshake(Box::new(datagram));
             self.supplies.queue.push_back(supply);
@@ -300,11 +306,14 @@ impl Carrier {
         match self.attachment.receive(datagram, now_ns) {
             Some(Inbound::Delivery(id, body)) => self.on_delivery(services, id, body, now_ns),
             Some(Inbound::Control(Control::Attached { rate_pps })) => {
-                if self.attachment.attached() {
+                if self.attachment.attached(rate_pps) {
                     self.events.push_back(Event::Attached { rate_pps });
                 }
             }
             Some(Inbound::Control(chunk @ Control::Chunk { .. })) => self.on_chunk(chunk, now_ns),
+            Some(Inbound::Control(Control::Challenge { nonce })) => {
+                self.attachment.challenged(nonce);
+            }
             Some(Inbound::Control(_)) => {}
             None => self.on_inquiry(datagram, now_ns),
         }

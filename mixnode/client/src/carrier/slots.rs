@@ -1,5 +1,6 @@
 //! What goes into a slot, in this order of precedence: a handshake when one is due by time (not decided here), loop
-//! cover (a fixed share), attaching, a part of a consensus, an answer, a letter, drop cover.
+//! cover (a fixed share), proving the client's address, attaching, a part of a consensus, an answer, a letter, drop
+//! cover.
 
 use super::attachment::Frame;
 use super::packets::Packets;
@@ -20,7 +21,8 @@ impl Carrier {
             return frame;
         }
         self.attachment
-            .attach(now_ns)
+            .answer()
+            .or_else(|| self.attachment.attach(now_ns))
             .or_else(|| self.next_fetch(now_ns, unix_ms))
             .or_else(|| self.next_reply(services, now_ns, unix_ms))
             .or_else(|| self.next_letter(services, now_ns, unix_ms))

@@ -47,9 +47,10 @@ impl Network {
         let Some((attached, rate_pps)) = gateway.attached.get(destination).copied() else {
             return;
         };
-        if attached != index {
+        if attached != index || self.silent.contains(identity) {
             return;
         }
+        let gateway = self.gateways.get_mut(identity).unwrap();
         let next = gateway.queues.entry(*destination).or_default().pop_front();
         let kind = gateway.kinds.entry(*destination).or_default().pop_front();
         let content = next.unwrap_or_else(|| Box::new([0; 1200]));
@@ -75,24 +76,28 @@ impl Network {
     }
 
     pub(super) fn at_gateway(&mut self, identity: &[u8; 32], seat: usize, mut datagram: Boxed) {
-        let (now_ns, unix_ms) = (self.now_ns, self.unix_ms());
+        self.initiations += u64::from(datagram[0] == 1);
+        if self.silent.contains(identity) {
+            return;
+        }
+        let now_ns = self.now_ns;
         let gateway = self.gateways.get_mut(identity).unwrap();
         match link::peek(&datagram[..]).unwrap() {
             Datagram::Initiation { .. } => {
                 self.sessions += 1;
                 let arrival = Arrival {
                     source: SocketAddr::from(([10, 9, 9, 9], 1_000 + seat as u16)),
-                    unix_ms,
                     now_ns,
-                    under_load: false,
                 };
                 let index = self.sessions;
-                let response = gateway
-                    .responder
-                    .respond(&datagram, &arrival, index, &mut self.rng);
-                if let Ok(Response::Accepted { reply, session }) = response {
-                    gateway.sessions.insert(index, (*session, seat));
-                    self.down_the_link(seat, reply);
+                let responder = &mut gateway.responder;
+                match responder.respond(&datagram, &arrival, index, |_| true, &mut self.rng) {
+                    Ok(Response::Accepted { reply, session }) => {
+                        gateway.sessions.insert(index, (*session, seat));
+                        self.down_the_link(seat, reply);
+                    }
+                    Ok(Response::Cookie { reply }) => self.down_the_link(seat, reply),
+                    Err(_) => {}
                 }
             }
             Datagram::Data {

@@ -87,6 +87,10 @@ pub struct Network {
     pub seats: Vec<Seat>,
     /// Identities of mixes that swallow everything.
     pub dead: Vec<[u8; 32]>,
+    /// Initiations that clients sent.
+    pub initiations: u64,
+    /// Gateways that hear and say nothing.
+    pub silent: Vec<[u8; 32]>,
     /// The epoch that the authorities made no document for.
     pub missing: Option<u32>,
     /// A gateway that says it has no document of an epoch from this one on.
@@ -98,6 +102,7 @@ pub struct Network {
     secrets: BTreeMap<([u8; 32], u32), EpochSecret>,
     consensuses: BTreeMap<u32, (Consensus, Vec<u8>)>,
     gateways: BTreeMap<[u8; 32], Gateway>,
+    gateway_keys: BTreeMap<[u8; 32], LinkKeys>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     sequence: u64,
@@ -122,6 +127,8 @@ impl Network {
             descriptors: Vec::new(),
             seats: Vec::new(),
             dead: Vec::new(),
+            initiations: 0,
+            silent: Vec::new(),
             missing: None,
             withholds: None,
             old_packets: BTreeMap::new(),
@@ -130,6 +137,7 @@ impl Network {
             secrets: BTreeMap::new(),
             consensuses: BTreeMap::new(),
             gateways: BTreeMap::new(),
+            gateway_keys: BTreeMap::new(),
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             sequence: 0,
@@ -164,6 +172,7 @@ impl Network {
             published_unix_ms: self.conditions.genesis_ms,
         });
         if role == Role::Gateway {
+            self.gateway_keys.insert(identity, link.clone());
             self.gateways.insert(
                 identity,
                 Gateway {
@@ -175,6 +184,17 @@ impl Network {
                 },
             );
         }
+    }
+
+    /// The gateway loses all that it keeps in memory.
+    #[allow(dead_code)] // Not every test file that shares this module needs it.
+    pub fn restart_gateway(&mut self, number: usize) {
+        let identity = self.gateway(number);
+        let keys = self.gateway_keys[&identity].clone();
+        let gateway = self.gateways.get_mut(&identity).unwrap();
+        gateway.responder = Responder::new(keys);
+        gateway.sessions.clear();
+        gateway.attached.clear();
     }
 
     pub fn authorities(&self) -> Authorities {

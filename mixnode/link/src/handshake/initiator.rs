@@ -8,8 +8,9 @@ use zeroize::Zeroizing;
 
 use super::mac::{self, Cookie};
 use super::{
-    HandshakeError, INITIATION_HEADER_BYTES, KEM_OFFSET, MAC_BYTES, MAC1_OFFSET, MAC2_OFFSET,
-    RESPONSE_HEADER_BYTES, RESPONSE_PAYLOAD_BYTES, kem_key, noise, prologue, psk,
+    HandshakeError, INITIATION_HEADER_BYTES, INITIATION_PAYLOAD_BYTES, KEM_OFFSET, MAC_BYTES,
+    MAC1_OFFSET, MAC2_OFFSET, RESPONSE_HEADER_BYTES, RESPONSE_PAYLOAD_BYTES, kem_key, noise,
+    prologue, psk,
 };
 use crate::wire::{TYPE_INITIATION, peek, read};
 use crate::{ClientKeys, DATAGRAM_BYTES, Datagram, LinkPublic, Malformed, Session};
@@ -28,8 +29,8 @@ pub struct Initiator {
 impl Initiator {
     /// Makes the first message to `remote`.
     ///
-    /// `timestamp_ms` must be above every earlier one of this static key (see [`crate::TimestampSource`]); `cookie` is
-    /// the one that `remote` gave in answer to the last attempt, if it did.
+    /// `cookie` is the one that `remote` gave to an initiation from the same address: without it the answer is a cookie
+    /// reply.
     ///
     /// # Errors
     /// [`HandshakeError::KemKey`] or [`HandshakeError::LowOrder`] if the remote's keys are unusable.
@@ -37,7 +38,6 @@ impl Initiator {
         local: &impl AsRef<ClientKeys>,
         remote: &LinkPublic,
         local_index: u32,
-        timestamp_ms: u64,
         cookie: Option<&Cookie>,
         rng: &mut R,
     ) -> Result<(Self, [u8; DATAGRAM_BYTES]), HandshakeError> {
@@ -53,7 +53,7 @@ impl Initiator {
         datagram[KEM_OFFSET..MAC1_OFFSET].copy_from_slice(&ciphertext);
         let mut state = noise::state(local, Some(&remote.x25519), &prologue(&datagram), rng)?;
         state.write_message(
-            &timestamp_ms.to_le_bytes(),
+            &[0; INITIATION_PAYLOAD_BYTES],
             &mut datagram[INITIATION_HEADER_BYTES..KEM_OFFSET],
         )?;
 
@@ -106,7 +106,7 @@ impl Initiator {
         if !mac::mac1_holds(&self.mac1_key, datagram) {
             return Err(HandshakeError::Mac);
         }
-        // A responder is never asked for a cookie, so its second mac is empty.
+        // A responder never shows a cookie, so its second mac is empty.
         if datagram[MAC2_OFFSET..] != [0; MAC_BYTES] {
             return Err(HandshakeError::Malformed(Malformed::Reserved));
         }
@@ -130,7 +130,7 @@ impl Initiator {
     }
 
     /// Reads a cookie reply to this initiation; the next one carries the cookie, for
-    /// [`crate::COOKIE_LIFETIME_MS`] at most.
+    /// [`crate::COOKIE_LIFETIME_NS`] at most.
     ///
     /// # Errors
     /// Why the datagram is not a cookie reply to this initiation.

@@ -1,7 +1,7 @@
 //! The two macs of handshake messages and the cookie between them.
 //!
-//! The first proves that the sender knows whom it talks to, so that scanners get no answer. The second proves, when
-//! the responder is under load, that the sender gets datagrams at its source address.
+//! The first proves that the sender knows whom it talks to, so that scanners get no answer. The second proves that the
+//! sender gets datagrams at its source address: without it nothing is computed or kept for anyone.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -15,8 +15,9 @@ use super::{HandshakeError, MAC_BYTES, MAC1_OFFSET, MAC2_OFFSET};
 use crate::DATAGRAM_BYTES;
 use crate::wire::{TYPE_COOKIE_REPLY, read};
 
-/// How long an initiator may use a cookie, in milliseconds; the responder's secret changes as often.
-pub const COOKIE_LIFETIME_MS: u64 = 120_000;
+/// How long an initiator may use a cookie, in nanoseconds: two minutes. The responder's secret changes as often, and the
+/// one before it still counts, so that no cookie ends before its time, however slow its holder's slots are.
+pub const COOKIE_LIFETIME_NS: u64 = 120 * 1_000_000_000;
 
 const MAC1_CONTEXT: &str = "fogmix link v1 mac1";
 const MAC2_CONTEXT: &str = "fogmix link v1 mac2";
@@ -26,7 +27,7 @@ const NONCE_OFFSET: usize = 8;
 const SEALED_OFFSET: usize = NONCE_OFFSET + 12;
 const TAG_OFFSET: usize = DATAGRAM_BYTES - 16;
 
-/// What a responder under load gives an initiator to prove its address with, once, in its next initiation.
+/// What a responder gives an initiator to prove its address with, in its next initiation.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Cookie(pub(crate) [u8; MAC_BYTES]);
 
@@ -46,6 +47,12 @@ pub(super) fn mac1_holds(key: &[u8; 32], datagram: &[u8; DATAGRAM_BYTES]) -> boo
         .into()
 }
 
+/// The first mac of an initiation: no two initiations have the same.
+#[must_use]
+pub fn first_mac(initiation: &[u8; DATAGRAM_BYTES]) -> [u8; MAC_BYTES] {
+    read(initiation, MAC1_OFFSET)
+}
+
 /// Over everything before it, the first mac included.
 pub(super) fn mac2(cookie: &Cookie, datagram: &[u8; DATAGRAM_BYTES]) -> [u8; MAC_BYTES] {
     let key = Zeroizing::new(blake3::derive_key(MAC2_CONTEXT, &cookie.0));
@@ -58,18 +65,19 @@ fn truncate(hash: &blake3::Hash) -> [u8; MAC_BYTES] {
     mac
 }
 
-/// Where cookies come from: a secret that changes every [`COOKIE_LIFETIME_MS`], so that nothing is stored for a source.
+/// Where cookies come from: a secret that changes every [`COOKIE_LIFETIME_NS`], and the one before it. So nothing is
+/// stored for a source.
 pub(super) struct CookieJar {
-    secret: Zeroizing<[u8; 32]>,
-    born_ms: Option<u64>,
+    secrets: Zeroizing<[[u8; 32]; 2]>,
+    born_ns: Option<u64>,
     reply_cipher: Aes256Gcm,
 }
 
 impl CookieJar {
     pub(super) fn new(local_public: &[u8; 32]) -> Self {
         Self {
-            secret: Zeroizing::new([0; 32]),
-            born_ms: None,
+            secrets: Zeroizing::new([[0; 32]; 2]),
+            born_ns: None,
             reply_cipher: reply_cipher(local_public),
         }
     }
@@ -79,13 +87,17 @@ impl CookieJar {
         &mut self,
         datagram: &[u8; DATAGRAM_BYTES],
         source: SocketAddr,
-        unix_ms: u64,
+        now_ns: u64,
         rng: &mut R,
     ) -> bool {
-        self.refresh(unix_ms, rng);
-        mac2(&self.cookie(source), datagram)
-            .ct_eq(&datagram[MAC2_OFFSET..])
-            .into()
+        self.refresh(now_ns, rng);
+        // Who has no cookie yet says so: no mac is computed for it.
+        datagram[MAC2_OFFSET..] != [0; MAC_BYTES]
+            && self.secrets.iter().any(|secret| {
+                mac2(&cookie(secret, source), datagram)
+                    .ct_eq(&datagram[MAC2_OFFSET..])
+                    .into()
+            })
     }
 
     /// The answer to an initiation without a valid second mac: a fresh 96-bit nonce, the cookie and zeros sealed under
@@ -104,7 +116,8 @@ impl CookieJar {
         rng.fill_bytes(&mut nonce);
         reply[NONCE_OFFSET..SEALED_OFFSET].copy_from_slice(&nonce);
         let sealed = &mut reply[SEALED_OFFSET..TAG_OFFSET];
-        sealed[..MAC_BYTES].copy_from_slice(&self.cookie(source).0);
+        let [newest, _] = &*self.secrets;
+        sealed[..MAC_BYTES].copy_from_slice(&cookie(newest, source).0);
         let mac1: [u8; MAC_BYTES] = read(initiation, MAC1_OFFSET);
         // GCM refuses only messages of 64 GiB and more.
         let tag = self
@@ -115,27 +128,35 @@ impl CookieJar {
         reply
     }
 
-    fn cookie(&self, source: SocketAddr) -> Cookie {
-        let mut address = [0; 18];
-        let ip = match source.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        address[..16].copy_from_slice(&ip.octets());
-        address[16..].copy_from_slice(&source.port().to_le_bytes());
-        Cookie(truncate(&blake3::keyed_hash(&self.secret, &address)))
-    }
-
-    fn refresh<R: CryptoRng + ?Sized>(&mut self, unix_ms: u64, rng: &mut R) {
-        // A clock that was set back also ends the secret's life.
-        if !self
-            .born_ms
-            .is_some_and(|born| (born..born.saturating_add(COOKIE_LIFETIME_MS)).contains(&unix_ms))
-        {
-            rng.fill_bytes(&mut *self.secret);
-            self.born_ms = Some(unix_ms);
+    fn refresh<R: CryptoRng + ?Sized>(&mut self, now_ns: u64, rng: &mut R) {
+        let [newest, before] = &mut *self.secrets;
+        match self.born_ns {
+            Some(born_ns) if now_ns < born_ns.saturating_add(COOKIE_LIFETIME_NS) => {}
+            Some(born_ns) if now_ns < born_ns.saturating_add(2 * COOKIE_LIFETIME_NS) => {
+                *before = *newest;
+                rng.fill_bytes(newest);
+                self.born_ns = Some(born_ns.saturating_add(COOKIE_LIFETIME_NS));
+            }
+            // There was none, or its cookies have all ended.
+            _ => {
+                rng.fill_bytes(newest);
+                rng.fill_bytes(before);
+                self.born_ns = Some(now_ns);
+            }
         }
     }
+}
+
+/// The cookie of a source.
+fn cookie(secret: &[u8; 32], source: SocketAddr) -> Cookie {
+    let mut address = [0; 18];
+    let ip = match source.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    address[..16].copy_from_slice(&ip.octets());
+    address[16..].copy_from_slice(&source.port().to_le_bytes());
+    Cookie(truncate(&blake3::keyed_hash(secret, &address)))
 }
 
 fn reply_cipher(responder: &[u8; 32]) -> Aes256Gcm {

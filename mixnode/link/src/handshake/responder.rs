@@ -7,64 +7,52 @@ use ml_kem::ml_kem_768::Ciphertext;
 use rand_core::CryptoRng;
 
 use super::mac::{self, CookieJar};
-use super::timestamps::{TIMESTAMPS_MAX, Timestamps};
 use super::{
-    HandshakeError, INITIATION_HEADER_BYTES, KEM_CIPHERTEXT_BYTES, KEM_OFFSET, MAC1_OFFSET,
-    MAC2_OFFSET, RESPONSE_HEADER_BYTES, RESPONSE_PAYLOAD_BYTES, TIMESTAMP_BYTES, kem_key, noise,
-    prologue, psk,
+    HandshakeError, INITIATION_HEADER_BYTES, INITIATION_PAYLOAD_BYTES, KEM_CIPHERTEXT_BYTES,
+    KEM_OFFSET, MAC1_OFFSET, MAC2_OFFSET, RESPONSE_HEADER_BYTES, RESPONSE_PAYLOAD_BYTES, kem_key,
+    noise, prologue, psk,
 };
 use crate::wire::{TYPE_RESPONSE, peek, read};
-use crate::{DATAGRAM_BYTES, Datagram, LinkKeys, LinkPublic, Session};
+use crate::{DATAGRAM_BYTES, Datagram, LinkKeys, LinkPublic, Malformed, Session};
 
-/// When, from where and in which situation an initiation arrived.
+/// When and from where an initiation arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// Where it came from, and where the answer goes.
     pub source: SocketAddr,
-    /// The wall clock, milliseconds of Unix time.
-    pub unix_ms: u64,
     /// The monotonic clock, nanoseconds.
     pub now_ns: u64,
-    /// Whether to ask for a cookie first.
-    pub under_load: bool,
 }
 
 /// What to do about an initiation that was not refused. The reply goes to the source in both cases.
 pub enum Response {
-    /// The peer is authenticated and fresh.
+    /// The peer is authenticated and gets datagrams at the source.
     Accepted {
         /// The second message.
         reply: Box<[u8; DATAGRAM_BYTES]>,
-        /// The session, usable at once. The peer has proved nothing about its address yet: what follows the newest
-        /// session (a client's attachment) waits for its first authentic frame.
+        /// The session, usable at once, half-open until its first authentic frame: until then this may be an initiation
+        /// that was recorded and played again, and nothing that matters follows from it.
         session: Box<Session>,
     },
-    /// Under load, and the source has not shown that it gets what is sent to it.
+    /// The source has not shown that it gets what is sent to it.
     Cookie {
         /// The cookie reply.
         reply: Box<[u8; DATAGRAM_BYTES]>,
     },
 }
 
-/// Answers initiations. Keeps no state for a handshake, only the last timestamp of each peer.
+/// Answers initiations. Keeps no state for any of them.
 pub struct Responder {
     keys: LinkKeys,
     public: LinkPublic,
     mac1_key: [u8; 32],
     cookies: CookieJar,
-    timestamps: Timestamps,
 }
 
 impl Responder {
-    /// A responder with these keys that remembers up to [`TIMESTAMPS_MAX`] peers.
+    /// A responder with these keys.
     #[must_use]
     pub fn new(keys: LinkKeys) -> Self {
-        Self::with_peers_max(keys, TIMESTAMPS_MAX)
-    }
-
-    /// A responder that remembers up to `peers_max` peers.
-    #[must_use]
-    pub fn with_peers_max(keys: LinkKeys, peers_max: usize) -> Self {
         let public = keys.public();
         let mac1_key = mac::mac1_key(&public.x25519);
         let cookies = CookieJar::new(&public.x25519);
@@ -73,7 +61,6 @@ impl Responder {
             public,
             mac1_key,
             cookies,
-            timestamps: Timestamps::new(peers_max),
         }
     }
 
@@ -83,64 +70,79 @@ impl Responder {
         &self.public
     }
 
-    /// Answers an initiation; cheap checks first, `local_index` becomes the session's index.
+    /// Answers an initiation, with a cookie unless it shows one: [`Responder::screen`], then [`Responder::answer`].
     ///
     /// # Errors
-    /// Why it gets no answer. Nothing was changed then.
+    /// Why it gets no answer.
     pub fn respond<R: CryptoRng + ?Sized>(
         &mut self,
         datagram: &[u8; DATAGRAM_BYTES],
         arrival: &Arrival,
         local_index: u32,
+        welcome: impl FnOnce(&[u8; 32]) -> bool,
         rng: &mut R,
     ) -> Result<Response, HandshakeError> {
-        let Datagram::Initiation { sender_index } = peek(datagram)? else {
+        match self.screen(datagram, arrival, rng)? {
+            Some(reply) => Ok(Response::Cookie { reply }),
+            None => self.answer(datagram, arrival, local_index, welcome, rng),
+        }
+    }
+
+    /// What costs little and comes before all else: type, first mac, cookie. The cookie reply, for a source that has
+    /// not shown its cookie; nothing else may then be done for it.
+    ///
+    /// # Errors
+    /// Why it gets no answer at all.
+    pub fn screen<R: CryptoRng + ?Sized>(
+        &mut self,
+        datagram: &[u8; DATAGRAM_BYTES],
+        arrival: &Arrival,
+        rng: &mut R,
+    ) -> Result<Option<Box<[u8; DATAGRAM_BYTES]>>, HandshakeError> {
+        let Datagram::Initiation { .. } = peek(datagram)? else {
             return Err(HandshakeError::Unexpected);
         };
         if !mac::mac1_holds(&self.mac1_key, datagram) {
             return Err(HandshakeError::Mac);
         }
-        if arrival.under_load
-            && !self
-                .cookies
-                .accepts(datagram, arrival.source, arrival.unix_ms, rng)
-        {
-            return Ok(Response::Cookie {
-                reply: Box::new(self.cookies.reply(datagram, arrival.source, rng)),
-            });
+        let Arrival { source, now_ns } = *arrival;
+        if self.cookies.accepts(datagram, source, now_ns, rng) {
+            return Ok(None);
         }
+        Ok(Some(Box::new(self.cookies.reply(datagram, source, rng))))
+    }
 
+    /// Answers an initiation that [`Responder::screen`] let pass; `local_index` becomes the session's index. `welcome`
+    /// is asked about the initiator's static key as soon as it is known, before the decapsulation.
+    ///
+    /// # Errors
+    /// Why it gets no answer.
+    pub fn answer<R: CryptoRng + ?Sized>(
+        &self,
+        datagram: &[u8; DATAGRAM_BYTES],
+        arrival: &Arrival,
+        local_index: u32,
+        welcome: impl FnOnce(&[u8; 32]) -> bool,
+        rng: &mut R,
+    ) -> Result<Response, HandshakeError> {
+        let Datagram::Initiation { sender_index } = peek(datagram)? else {
+            return Err(HandshakeError::Unexpected);
+        };
         let mut state = noise::state(self.keys.as_ref(), None, &prologue(datagram), rng)?;
-        let mut timestamp = [0; TIMESTAMP_BYTES + 16];
-        state.read_message(
-            &datagram[INITIATION_HEADER_BYTES..KEM_OFFSET],
-            &mut timestamp,
-        )?;
+        // snow wants room for the tag too.
+        let mut payload = [0; INITIATION_PAYLOAD_BYTES + 16];
+        let length =
+            state.read_message(&datagram[INITIATION_HEADER_BYTES..KEM_OFFSET], &mut payload)?;
+        if payload[..length].iter().any(|&byte| byte != 0) {
+            return Err(HandshakeError::Malformed(Malformed::Reserved));
+        }
         let peer: [u8; 32] = state
             .get_remote_static()
             .and_then(|key| key.try_into().ok())
             .ok_or(HandshakeError::State)?;
-        let [
-            timestamp @ ..,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-        ] = timestamp;
-        self.timestamps
-            .admit(&peer, u64::from_le_bytes(timestamp), arrival.unix_ms)?;
+        if !welcome(&peer) {
+            return Err(HandshakeError::Unwelcome);
+        }
 
         let ciphertext: [u8; KEM_CIPHERTEXT_BYTES] = read(datagram, KEM_OFFSET);
         let shared = self.keys.decapsulate(&Ciphertext::from(ciphertext));

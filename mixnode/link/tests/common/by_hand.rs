@@ -145,7 +145,6 @@ pub struct Inputs {
     pub responder_ephemeral: Key,
     /// m of FIPS 203's encapsulation.
     pub kem_randomness: Key,
-    pub timestamp_ms: u64,
     pub initiator_index: u32,
     pub responder_index: u32,
 }
@@ -177,11 +176,11 @@ pub fn write_mac2(packet: &mut Packet, cookie: &[u8; 16]) {
 }
 
 pub fn handshake(inputs: &Inputs) -> Handshake {
-    handshake_as(inputs, &public(&inputs.initiator_static))
+    handshake_as(inputs, &public(&inputs.initiator_static), &[0; 8])
 }
 
-/// With another static key written than the initiator has, for rogues.
-pub fn handshake_as(inputs: &Inputs, claimed_static: &Key) -> Handshake {
+/// With another static key written than the initiator has, or another payload, for rogues.
+pub fn handshake_as(inputs: &Inputs, claimed_static: &Key, payload: &[u8; 8]) -> Handshake {
     let responder = public(&inputs.responder_static);
     let kem = DecapsulationKey::from_seed(inputs.responder_kem_seed.into());
     let kem_public = kem.encapsulation_key().to_bytes().to_vec();
@@ -208,9 +207,8 @@ pub fn handshake_as(inputs: &Inputs, claimed_static: &Key) -> Handshake {
     state.mix_key(&dh(&inputs.initiator_ephemeral, &responder));
     let sealed_static = state.seal(claimed_static);
     state.mix_key(&dh(&inputs.initiator_static, &responder));
-    let sealed_timestamp = state.seal(&inputs.timestamp_ms.to_le_bytes());
-    initiation[8..112]
-        .copy_from_slice(&[&ephemeral[..], &sealed_static, &sealed_timestamp].concat());
+    let sealed_payload = state.seal(payload);
+    initiation[8..112].copy_from_slice(&[&ephemeral[..], &sealed_static, &sealed_payload].concat());
     write_mac1(&mut initiation, &responder);
 
     let mut response = [0; 1232];
@@ -280,4 +278,16 @@ pub fn frame(
     frame[..12].copy_from_slice(&clear);
     frame[12..].copy_from_slice(&sealed);
     frame
+}
+
+/// The content of a control frame.
+pub fn control(kind: u8, chunk: u16, epoch: u32, number: u32, data: &[u8]) -> [u8; 1200] {
+    let mut content = [0; 1200];
+    content[0] = kind;
+    content[2..4].copy_from_slice(&chunk.to_le_bytes());
+    content[4..8].copy_from_slice(&epoch.to_le_bytes());
+    content[8..12].copy_from_slice(&number.to_le_bytes());
+    content[12..14].copy_from_slice(&u16::try_from(data.len()).unwrap().to_le_bytes());
+    content[16..16 + data.len()].copy_from_slice(data);
+    content
 }

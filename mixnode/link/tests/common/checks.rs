@@ -14,7 +14,6 @@ use rand_core::SeedableRng;
 type Packet = [u8; DATAGRAM_BYTES];
 
 const KEY: [u8; 32] = [3; 32];
-const UNIX_MS: u64 = 1_800_000_000_000;
 const MAC1: usize = DATAGRAM_BYTES - 32;
 const MAC2: usize = DATAGRAM_BYTES - 16;
 
@@ -94,13 +93,13 @@ static GENUINE: LazyLock<Genuine> = LazyLock::new(|| {
     let client = ClientKeys::generate(&mut rng);
     let keys = LinkKeys::generate(&mut rng);
     let (_, initiation) = initiator(&client, &keys);
-    let answer = |under_load| match respond(&keys, &initiation, under_load) {
+    let reply = |response| match response {
         Ok(Response::Accepted { reply, .. } | Response::Cookie { reply }) => *reply,
         Err(error) => panic!("{error}"),
     };
     Genuine {
-        response: answer(false),
-        cookie_reply: answer(true),
+        response: reply(answer(&keys, &initiation)),
+        cookie_reply: reply(respond(&keys, &initiation)),
         client,
         keys,
         initiation,
@@ -112,25 +111,28 @@ fn initiator(client: &ClientKeys, keys: &LinkKeys) -> (Initiator, Packet) {
         client,
         &keys.public(),
         7,
-        UNIX_MS,
         None,
         &mut ChaCha20Rng::seed_from_u64(61),
     )
     .unwrap()
 }
 
-fn respond(
-    keys: &LinkKeys,
-    datagram: &Packet,
-    under_load: bool,
-) -> Result<Response, HandshakeError> {
-    let arrival = Arrival {
+fn arrival() -> Arrival {
+    Arrival {
         source: ([127, 1, 0, 1], 9000).into(),
-        unix_ms: UNIX_MS,
         now_ns: 0,
-        under_load,
-    };
-    Responder::new(keys.clone()).respond(datagram, &arrival, 8, &mut ChaCha20Rng::seed_from_u64(62))
+    }
+}
+
+fn respond(keys: &LinkKeys, datagram: &Packet) -> Result<Response, HandshakeError> {
+    let rng = &mut ChaCha20Rng::seed_from_u64(62);
+    Responder::new(keys.clone()).respond(datagram, &arrival(), 8, |_| true, rng)
+}
+
+/// As if its cookie were right.
+fn answer(keys: &LinkKeys, datagram: &Packet) -> Result<Response, HandshakeError> {
+    let rng = &mut ChaCha20Rng::seed_from_u64(62);
+    Responder::new(keys.clone()).answer(datagram, &arrival(), 8, |_| true, rng)
 }
 
 /// Gives any bytes to both ends, as they are and under a correct first mac: only the genuine messages are taken.
@@ -151,10 +153,11 @@ pub fn check_handshake(bytes: &[u8]) {
             datagram[MAC1..MAC2].copy_from_slice(&mac.as_bytes()[..16]);
         }
         let (mut initiator, _) = initiator(&genuine.client, &genuine.keys);
-        if let Ok(Response::Accepted { .. }) = respond(&genuine.keys, &datagram, false) {
-            assert_eq!(datagram[..MAC2], genuine.initiation[..MAC2]);
+        if let Ok(Response::Accepted { .. }) = answer(&genuine.keys, &datagram) {
+            // It is given after the first mac was looked at.
+            assert_eq!(datagram[..MAC1], genuine.initiation[..MAC1]);
         }
-        let answered = respond(&genuine.keys, &datagram, true);
+        let answered = respond(&genuine.keys, &datagram);
         assert!(
             !matches!(answered, Ok(Response::Accepted { .. })),
             "nobody guesses a cookie"
@@ -202,6 +205,22 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "chunk",
             control(control::Control::chunk_of(7, &[1; 2_000], 1)),
         ),
+        (
+            "control",
+            "challenge",
+            control(control::Control::Challenge { nonce: [9; 8] }),
+        ),
+        (
+            "control",
+            "answer",
+            control(control::Control::Answer { nonce: [9; 8] }),
+        ),
+        (
+            "control",
+            "leaving",
+            control(control::Control::Leaving { epoch: 7 }),
+        ),
+        ("control", "full", control(control::Control::Full)),
         ("frames", "empty", Vec::new()),
         ("frames", "one-byte-short", vec![4; DATAGRAM_BYTES - 1]),
         ("frames", "one-byte-long", vec![4; DATAGRAM_BYTES + 1]),

@@ -9,7 +9,6 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 pub type Packet = [u8; DATAGRAM_BYTES];
-pub const UNIX_MS: u64 = 1_800_000_000_000;
 pub const NOW_NS: u64 = 5_000_000_000;
 
 pub fn rng(seed: u64) -> ChaCha20Rng {
@@ -23,16 +22,7 @@ pub fn source() -> SocketAddr {
 pub fn arrival() -> Arrival {
     Arrival {
         source: source(),
-        unix_ms: UNIX_MS,
         now_ns: NOW_NS,
-        under_load: false,
-    }
-}
-
-pub fn loaded() -> Arrival {
-    Arrival {
-        under_load: true,
-        ..arrival()
     }
 }
 
@@ -40,7 +30,6 @@ pub struct Ends {
     pub rng: ChaCha20Rng,
     pub client: ClientKeys,
     pub responder: Responder,
-    pub clock: TimestampSource,
 }
 
 impl Ends {
@@ -52,22 +41,12 @@ impl Ends {
             rng,
             client,
             responder,
-            clock: TimestampSource::default(),
         }
     }
 
     pub fn start(&mut self, cookie: Option<&Cookie>) -> (Initiator, Packet) {
-        let timestamp = self.clock.next(UNIX_MS);
         let remote = self.responder.public().clone();
-        Initiator::start(
-            &self.client,
-            &remote,
-            0x0102_0304,
-            timestamp,
-            cookie,
-            &mut self.rng,
-        )
-        .unwrap()
+        Initiator::start(&self.client, &remote, 0x0102_0304, cookie, &mut self.rng).unwrap()
     }
 
     pub fn respond(
@@ -76,12 +55,25 @@ impl Ends {
         arrival: &Arrival,
     ) -> Result<Response, HandshakeError> {
         self.responder
-            .respond(datagram, arrival, 0x0506_0708, &mut self.rng)
+            .respond(datagram, arrival, 0x0506_0708, |_| true, &mut self.rng)
+    }
+
+    /// As if the cookie had been right.
+    pub fn answer(&mut self, datagram: &Packet) -> Result<Response, HandshakeError> {
+        self.responder
+            .answer(datagram, &arrival(), 0x0506_0708, |_| true, &mut self.rng)
+    }
+
+    /// The cookie of [`source`].
+    pub fn cookie(&mut self) -> Cookie {
+        let (initiator, initiation) = self.start(None);
+        let reply = cookie_reply(self.respond(&initiation, &arrival()));
+        initiator.read_cookie(&reply).unwrap()
     }
 
     pub fn sessions(&mut self) -> (Session, Session) {
         let (mut initiator, initiation) = self.start(None);
-        let (reply, session) = accepted(self.respond(&initiation, &arrival()));
+        let (reply, session) = accepted(self.answer(&initiation));
         (initiator.finish(&reply, NOW_NS).unwrap(), session)
     }
 }

@@ -26,7 +26,6 @@ pub fn inputs(number: u32) -> Inputs {
         initiator_ephemeral: bytes(&format!("{number} initiator ephemeral")),
         responder_ephemeral: bytes(&format!("{number} responder ephemeral")),
         kem_randomness: bytes(&format!("{number} kem randomness")),
-        timestamp_ms: 1_800_000_000_000 + u64::from(number),
         initiator_index: 0x0102_0304 + number,
         responder_index: 0xf5f6_f7f8 + number,
     }
@@ -37,6 +36,7 @@ pub fn vectors() -> Value {
     json!({
         "description": "Fogmix links, version 1: see SPEC.md. Byte strings are hex, integers decimal.",
         "handshakes": [handshake(0), handshake(1)],
+        "control": control(),
         "destination_tag": {
             "static_public": to_hex(&by_hand::public(&inputs(0).initiator_static)),
             "tag": to_hex(&blake3::derive_key(
@@ -69,7 +69,6 @@ fn handshake(number: u32) -> Value {
             "static_public": to_hex(&by_hand::public(&inputs.initiator_static)),
             "ephemeral_private": to_hex(&inputs.initiator_ephemeral),
             "kem_randomness": to_hex(&inputs.kem_randomness),
-            "timestamp_ms": inputs.timestamp_ms,
             "index": inputs.initiator_index,
         },
         "kem_shared": to_hex(&made.kem_shared),
@@ -134,7 +133,7 @@ fn refused(inputs: &Inputs, made: &by_hand::Handshake) -> Vec<Value> {
         ("initiation", 8, "01", true, "ephemeral key"),
         ("initiation", 39, "80", true, "unused top bit of the ephemeral key"),
         ("initiation", 40, "01", true, "static key"),
-        ("initiation", 88, "01", true, "timestamp"),
+        ("initiation", 88, "01", true, "payload"),
         ("initiation", 112, "01", true, "ML-KEM ciphertext bound by the prologue"),
         ("initiation", 1199, "01", true, "ML-KEM ciphertext bound by the prologue"),
         ("response", 4, "01", true, "index bound by the psk"),
@@ -165,4 +164,70 @@ fn refused(inputs: &Inputs, made: &by_hand::Handshake) -> Vec<Value> {
         ));
     }
     list
+}
+
+/// Contents of control frames, and some that are none.
+fn control() -> Value {
+    let chunk: [u8; 1184] = bytes("chunk");
+    let nonce: [u8; 8] = bytes("challenge");
+    let frames = [
+        ("attach", by_hand::control(1, 0, 0, 0x0102_0304, &[])),
+        ("attached", by_hand::control(2, 0, 0, 0x0102_0304, &[])),
+        ("fetch", by_hand::control(3, 0x0506, 0x0102_0304, 0, &[])),
+        ("fetch", by_hand::control(3, 0, u32::MAX, 0, &[])),
+        ("chunk", by_hand::control(4, 0, 0x0102_0304, 1_200, &chunk)),
+        (
+            "chunk",
+            by_hand::control(4, 1, 0x0102_0304, 1_200, &chunk[..16]),
+        ),
+        ("chunk", by_hand::control(4, 7, 0x0102_0304, 0, &[])),
+        ("challenge", by_hand::control(9, 0, 0, 0, &nonce)),
+        ("answer", by_hand::control(10, 0, 0, 0, &nonce)),
+        ("leaving", by_hand::control(11, 0, 0x0102_0304, 0, &[])),
+        ("full", by_hand::control(12, 0, 0, 0, &[])),
+    ];
+    let refused = [
+        ("type 0", by_hand::control(0, 0, 0, 0, &[])),
+        ("type 5", by_hand::control(5, 0, 0, 0, &[])),
+        ("type 13", by_hand::control(13, 0, 0, 0, &[])),
+        (
+            "an attach frame with data",
+            by_hand::control(1, 0, 0, 100, &nonce),
+        ),
+        (
+            "an attach frame with an epoch",
+            by_hand::control(1, 0, 1, 100, &[]),
+        ),
+        (
+            "a fetch frame with a number",
+            by_hand::control(3, 0, 1, 1, &[]),
+        ),
+        (
+            "a chunk shorter than its number makes it",
+            by_hand::control(4, 0, 1, 1_200, &chunk[..16]),
+        ),
+        (
+            "a chunk past the end",
+            by_hand::control(4, 2, 1, 1_200, &[]),
+        ),
+        (
+            "a document longer than any",
+            by_hand::control(4, 0, 1, 3_464_193, &chunk),
+        ),
+        (
+            "a challenge of seven bytes",
+            by_hand::control(9, 0, 0, 0, &nonce[..7]),
+        ),
+        (
+            "an answer with a number",
+            by_hand::control(10, 0, 0, 1, &nonce),
+        ),
+        (
+            "a full frame with an epoch",
+            by_hand::control(12, 0, 1, 0, &[]),
+        ),
+    ];
+    let frames = frames.map(|(name, content)| json!({"type": name, "content": to_hex(&content)}));
+    let refused = refused.map(|(why, content)| json!({"why": why, "content": to_hex(&content)}));
+    json!({"frames": frames, "refused": refused})
 }

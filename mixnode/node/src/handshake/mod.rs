@@ -1,8 +1,13 @@
-//! Handshakes: answers neighbours and clients, opens sessions to next hops, retries, gives cookies under load.
+//! Handshakes: answers neighbours and clients, opens sessions to next hops, retries.
 //!
-//! [`Handshaker`] has no thread, clock or socket: requests, time and randomness come in, [`Mail`] for workers goes
-//! out. [`thread`] runs it beside the workers; a simulator polls it instead.
+//! Nothing is computed or kept for an initiation before it shows the cookie of its source; everyone gets one. Then it is
+//! known whose it is: strangers are answered by gateways alone. [`Handshaker`] has no thread, clock or socket: requests,
+//! time and randomness come in, [`Mail`] for workers goes out. [`thread`] runs it beside the workers; a simulator polls
+//! it instead.
 
+mod counters;
+mod members;
+mod recent;
 pub mod thread;
 
 use std::collections::BTreeMap;
@@ -10,21 +15,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use link::{
-    Arrival, COOKIE_LIFETIME_MS, Cookie, DATAGRAM_BYTES, Datagram, Initiator, LinkKeys, LinkPublic,
-    Responder, Response, TimestampSource, peek,
+    Arrival, COOKIE_LIFETIME_NS, Cookie, DATAGRAM_BYTES, Datagram, HandshakeError, Initiator,
+    LinkKeys, LinkPublic, Responder, Response, first_mac, peek,
 };
 use rand::RngExt;
 use rand_core::CryptoRng;
 
 use crate::loader_link::{Indices, Unfiltered};
 use crate::path::mail::Mail;
+use recent::Recent;
+
+pub use counters::HandshakeCounters;
+pub use members::Members;
 
 /// Requests that may wait for the handshaker. A full queue drops initiations: their senders try again.
 pub const QUEUE_REQUESTS: usize = 256;
-/// Above this backlog initiators must show a cookie.
-const BACKLOG_UNDER_LOAD: usize = QUEUE_REQUESTS / 8;
-/// So many initiations in one second also count as load, whatever the backlog.
-const INITIATIONS_UNDER_LOAD: u32 = 1_000;
 /// An unanswered initiation is repeated after this, then after twice as long, and so on.
 const RETRY_FIRST_NS: u64 = 500_000_000;
 /// The longest wait between attempts.
@@ -69,62 +74,30 @@ pub enum Request {
     },
 }
 
-/// What the handshaker counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HandshakeCounters {
-    /// Sessions accepted.
-    pub accepted: u64,
-    /// Sessions opened.
-    pub connected: u64,
-    /// Initiations sent, repeats included.
-    pub initiations: u64,
-    /// Cookies given.
-    pub cookies: u64,
-    /// Messages refused: forged, replayed, late, of nobody.
-    pub refused: u64,
-    /// Letters lost to a full mailbox; the peer or the retry timer tries again.
-    pub undelivered: u64,
-    /// Handshakes given up for now because their receiver index could not be let in: the loader is gone or full. The
-    /// peer or the retry timer tries again.
-    pub unadmitted: u64,
-}
-
-impl HandshakeCounters {
-    /// Every counter, by the name that the metric gives it.
-    pub fn named(&self) -> [(&'static str, u64); 7] {
-        [
-            ("accepted", self.accepted),
-            ("connected", self.connected),
-            ("initiation", self.initiations),
-            ("cookie", self.cookies),
-            ("refused", self.refused),
-            ("undelivered", self.undelivered),
-            ("unadmitted", self.unadmitted),
-        ]
-    }
-}
-
 struct Attempt {
     remote: Arc<LinkPublic>,
     destination: SocketAddr,
     initiator: Option<Initiator>,
     retry_ns: u64,
     tries: u32,
+    /// A cookie came and was shown at once. Another one waits for the timer: otherwise the other end could have us
+    /// send at the pace of the round trip.
+    cookie_shown: bool,
 }
 
 /// Both sides of all handshakes of one node.
 pub struct Handshaker<R> {
     keys: LinkKeys,
     responder: Responder,
-    timestamps: TimestampSource,
+    members: Arc<Members>,
+    /// Initiations answered lately.
+    answered: Recent,
     /// By worker and link: a fixed order, so that a seed reproduces a run.
     attempts: BTreeMap<(u8, u16), Attempt>,
     /// Our index of a handshake under way → whose it is.
     by_index: BTreeMap<u32, (u8, u16)>,
+    /// By responder: its cookie, and until when it may be used.
     cookies: BTreeMap<[u8; 32], (Cookie, u64)>,
-    next_index: u32,
-    second: u64,
-    initiations_this_second: u32,
     counters: HandshakeCounters,
     /// Told of every index before anyone else is.
     indices: Box<dyn Indices>,
@@ -132,18 +105,16 @@ pub struct Handshaker<R> {
 }
 
 impl<R: CryptoRng> Handshaker<R> {
-    /// A handshaker with the node's static keys.
-    pub fn new(keys: LinkKeys, mut rng: R) -> Handshaker<R> {
+    /// A handshaker with the node's static keys, which answers these members.
+    pub fn new(keys: LinkKeys, members: Arc<Members>, rng: R) -> Handshaker<R> {
         Handshaker {
             responder: Responder::new(keys.clone()),
             keys,
-            timestamps: TimestampSource::default(),
+            members,
+            answered: Recent::default(),
             attempts: BTreeMap::new(),
             by_index: BTreeMap::new(),
             cookies: BTreeMap::new(),
-            next_index: rng.next_u32(),
-            second: 0,
-            initiations_this_second: 0,
             counters: HandshakeCounters::default(),
             indices: Box::new(Unfiltered),
             rng,
@@ -162,14 +133,11 @@ impl<R: CryptoRng> Handshaker<R> {
         self.counters
     }
 
-    /// Serves one request; `backlog` more are waiting. Answers go to `post` with the worker's number; it says
-    /// whether the letter was taken.
+    /// Serves one request. Answers go to `post` with the worker's number; it says whether the letter was taken.
     pub fn handle(
         &mut self,
         request: Request,
-        backlog: usize,
         now_ns: u64,
-        unix_ms: u64,
         post: &mut dyn FnMut(u8, Mail) -> bool,
     ) {
         match request {
@@ -179,22 +147,17 @@ impl<R: CryptoRng> Handshaker<R> {
                 datagram,
             } => match peek(&datagram) {
                 Ok(Datagram::Initiation { .. }) => {
-                    let under_load = self.under_load(backlog, now_ns);
-                    let arrival = Arrival {
-                        source,
-                        unix_ms,
-                        now_ns,
-                        under_load,
-                    };
-                    self.respond(worker, &datagram, &arrival, post);
+                    let arrival = Arrival { source, now_ns };
+                    self.screen(worker, &datagram, &arrival, post);
                 }
                 Ok(Datagram::Response { receiver_index, .. }) => {
                     self.finish(receiver_index, &datagram, now_ns, post);
                 }
                 Ok(Datagram::CookieReply { receiver_index }) => {
-                    self.read_cookie(receiver_index, &datagram, now_ns, unix_ms, post);
+                    self.read_cookie(receiver_index, &datagram, now_ns, post);
                 }
-                Ok(Datagram::Data { .. }) | Err(_) => self.counters.refused += 1,
+                // Workers hand over sound handshake messages alone.
+                Ok(Datagram::Data { .. }) | Err(_) => self.counters.unasked += 1,
             },
             Request::Connect {
                 worker,
@@ -209,23 +172,24 @@ impl<R: CryptoRng> Handshaker<R> {
                     initiator: None,
                     retry_ns: now_ns,
                     tries: 0,
+                    cookie_shown: false,
                 };
                 self.attempts.insert((worker, link), attempt);
-                self.initiate((worker, link), now_ns, unix_ms, post);
+                self.attempt((worker, link), now_ns, post);
             }
             Request::Abandon { worker, link } => self.abandon(worker, link),
         }
     }
 
     /// Repeats what was not answered in time.
-    pub fn poll(&mut self, now_ns: u64, unix_ms: u64, post: &mut dyn FnMut(u8, Mail) -> bool) {
+    pub fn poll(&mut self, now_ns: u64, post: &mut dyn FnMut(u8, Mail) -> bool) {
         while let Some(link) = self
             .attempts
             .iter()
             .find(|(_, attempt)| attempt.retry_ns <= now_ns)
             .map(|(link, _)| *link)
         {
-            self.initiate(link, now_ns, unix_ms, post);
+            self.attempt(link, now_ns, post);
         }
     }
 
@@ -234,25 +198,41 @@ impl<R: CryptoRng> Handshaker<R> {
         self.attempts.values().map(|attempt| attempt.retry_ns).min()
     }
 
-    fn under_load(&mut self, backlog: usize, now_ns: u64) -> bool {
-        let second = now_ns / 1_000_000_000;
-        if second != self.second {
-            self.second = second;
-            self.initiations_this_second = 0;
-        }
-        self.initiations_this_second = self.initiations_this_second.saturating_add(1);
-        backlog > BACKLOG_UNDER_LOAD || self.initiations_this_second > INITIATIONS_UNDER_LOAD
-    }
-
-    /// A receiver index no handshake under way uses. Indices come round after 2^24 handshakes; a worker that still
-    /// has a session of that number refuses the new one.
+    /// A receiver index no handshake under way uses, at random: who guesses one spends the budget of whom it belongs
+    /// to. A worker that has a session of that number refuses the new one.
     fn fresh_index(&mut self, worker: u8) -> u32 {
         loop {
-            self.next_index = self.next_index.wrapping_add(1);
-            let index = u32::from(worker) << INDEX_BITS | self.next_index & ((1 << INDEX_BITS) - 1);
+            let random = self.rng.next_u32() & ((1 << INDEX_BITS) - 1);
+            let index = u32::from(worker) << INDEX_BITS | random;
             if !self.by_index.contains_key(&index) {
                 return index;
             }
+        }
+    }
+
+    /// The cheap checks. Who has not shown its cookie gets it, and nothing else happens.
+    fn screen(
+        &mut self,
+        worker: u8,
+        datagram: &[u8; DATAGRAM_BYTES],
+        arrival: &Arrival,
+        post: &mut dyn FnMut(u8, Mail) -> bool,
+    ) {
+        match self.responder.screen(datagram, arrival, &mut self.rng) {
+            Ok(None) if self.answered.contains(&first_mac(datagram)) => {
+                self.counters.duplicates += 1;
+            }
+            Ok(None) => self.respond(worker, datagram, arrival, post),
+            Ok(Some(reply)) => {
+                self.counters.cookies += 1;
+                let mail = Mail::Send {
+                    destination: arrival.source,
+                    datagram: reply,
+                };
+                self.deliver(worker, mail, post);
+            }
+            Err(HandshakeError::Mac) => self.counters.bad_mac1 += 1,
+            Err(_) => self.counters.forged += 1,
         }
     }
 
@@ -264,37 +244,41 @@ impl<R: CryptoRng> Handshaker<R> {
         post: &mut dyn FnMut(u8, Mail) -> bool,
     ) {
         let index = self.fresh_index(worker);
-        let mail = match self
+        let members = &self.members;
+        let mut member = false;
+        let welcome = |key: &[u8; 32]| {
+            member = members.lists(key);
+            member || members.welcomes_strangers()
+        };
+        let answer = self
             .responder
-            .respond(datagram, arrival, index, &mut self.rng)
-        {
-            Ok(Response::Accepted { reply, session }) => {
-                // Before the answer: the first frame may follow it at once.
-                if !self.indices.admit(index, arrival.source.ip()) {
-                    self.counters.unadmitted += 1;
-                    return;
-                }
-                self.counters.accepted += 1;
-                Mail::Accepted {
-                    session,
-                    source: arrival.source,
-                    reply,
-                }
+            .answer(datagram, arrival, index, welcome, &mut self.rng);
+        let (reply, session) = match answer {
+            Ok(Response::Accepted { reply, session }) => (reply, session),
+            Err(HandshakeError::Unwelcome) => {
+                self.counters.strangers += 1;
+                return;
             }
-            Ok(Response::Cookie { reply }) => {
-                self.counters.cookies += 1;
-                Mail::Send {
-                    destination: arrival.source,
-                    datagram: reply,
-                }
-            }
-            Err(_) => {
-                self.counters.refused += 1;
+            // It gave its cookie before.
+            Ok(Response::Cookie { .. }) | Err(_) => {
+                self.counters.forged += 1;
                 return;
             }
         };
-        let admitted = matches!(mail, Mail::Accepted { .. });
-        if !self.deliver(worker, mail, post) && admitted {
+        // Before the answer: the first frame may follow it at once.
+        if !self.indices.admit(index, arrival.source.ip()) {
+            self.counters.unadmitted += 1;
+            return;
+        }
+        self.counters.accepted += 1;
+        self.answered.insert(first_mac(datagram));
+        let mail = Mail::Accepted {
+            session,
+            member,
+            source: arrival.source,
+            reply,
+        };
+        if !self.deliver(worker, mail, post) {
             self.indices.forget(index);
         }
     }
@@ -312,7 +296,7 @@ impl<R: CryptoRng> Handshaker<R> {
             .and_then(|key| Some((*key, self.attempts.get_mut(key)?.initiator.as_mut()?)))
             .and_then(|(key, initiator)| Some((key, initiator.finish(datagram, now_ns).ok()?)));
         let Some(((worker, link), session)) = finished else {
-            self.counters.refused += 1;
+            self.counters.unasked += 1;
             return;
         };
         // If the mailbox is full the attempt stays, and the timer opens another session.
@@ -334,33 +318,30 @@ impl<R: CryptoRng> Handshaker<R> {
         index: u32,
         datagram: &[u8; DATAGRAM_BYTES],
         now_ns: u64,
-        unix_ms: u64,
         post: &mut dyn FnMut(u8, Mail) -> bool,
     ) {
         let read = self.by_index.get(&index).and_then(|key| {
-            let attempt = self.attempts.get(key)?;
+            let attempt = self.attempts.get_mut(key)?;
             let cookie = attempt.initiator.as_ref()?.read_cookie(datagram).ok()?;
-            Some((*key, attempt.remote.x25519, cookie))
+            let shown = std::mem::replace(&mut attempt.cookie_shown, true);
+            Some((*key, attempt.remote.x25519, cookie, shown))
         });
-        let Some((key, remote, cookie)) = read else {
-            self.counters.refused += 1;
+        let Some((key, remote, cookie, shown)) = read else {
+            self.counters.unasked += 1;
             return;
         };
-        self.cookies.retain(|_, (_, until_ms)| *until_ms > unix_ms);
+        self.cookies.retain(|_, (_, until_ns)| *until_ns > now_ns);
         self.cookies
-            .insert(remote, (cookie, unix_ms + COOKIE_LIFETIME_MS));
-        self.initiate(key, now_ns, unix_ms, post);
+            .insert(remote, (cookie, now_ns + COOKIE_LIFETIME_NS));
+        if !shown {
+            // Under the same index, which is let in already.
+            self.initiate(key, index, now_ns, post);
+        }
     }
 
-    fn initiate(
-        &mut self,
-        key: (u8, u16),
-        now_ns: u64,
-        unix_ms: u64,
-        post: &mut dyn FnMut(u8, Mail) -> bool,
-    ) {
+    /// Begins an attempt, and sets the time of the next one.
+    fn attempt(&mut self, key: (u8, u16), now_ns: u64, post: &mut dyn FnMut(u8, Mail) -> bool) {
         let index = self.fresh_index(key.0);
-        let timestamp_ms = self.timestamps.next(unix_ms);
         let Some(attempt) = self.attempts.get_mut(&key) else {
             return;
         };
@@ -372,44 +353,51 @@ impl<R: CryptoRng> Handshaker<R> {
             .saturating_mul(1 << attempt.tries.min(16))
             .min(RETRY_LONGEST_NS);
         attempt.tries += 1;
+        attempt.cookie_shown = false;
+        let destination = attempt.destination;
         // Jitter keeps nodes that started together from trying together.
         attempt.retry_ns = now_ns + wait_ns + self.rng.random_range(0..=wait_ns / 4);
-        let destination = attempt.destination;
         // The answer carries the index. Afterwards nothing does: links carry data one way.
         if !self.indices.admit(index, destination.ip()) {
             self.counters.unadmitted += 1;
             return;
         }
+        self.initiate(key, index, now_ns, post);
+    }
+
+    fn initiate(
+        &mut self,
+        key: (u8, u16),
+        index: u32,
+        now_ns: u64,
+        post: &mut dyn FnMut(u8, Mail) -> bool,
+    ) {
+        let Some(attempt) = self.attempts.get_mut(&key) else {
+            return;
+        };
         let cookie = self
             .cookies
             .get(&attempt.remote.x25519)
-            .filter(|(_, until_ms)| *until_ms > unix_ms)
+            .filter(|(_, until_ns)| *until_ns > now_ns)
             .map(|(cookie, _)| cookie);
-        match Initiator::start(
-            &self.keys,
-            &attempt.remote,
-            index,
-            timestamp_ms,
-            cookie,
-            &mut self.rng,
-        ) {
+        let started = Initiator::start(&self.keys, &attempt.remote, index, cookie, &mut self.rng);
+        match started {
             Ok((initiator, datagram)) => {
+                let destination = attempt.destination;
                 attempt.initiator = Some(initiator);
                 self.by_index.insert(index, key);
                 self.counters.initiations += 1;
-                self.deliver(
-                    key.0,
-                    Mail::Send {
-                        destination,
-                        datagram: Box::new(datagram),
-                    },
-                    post,
-                );
+                let mail = Mail::Send {
+                    destination,
+                    datagram: Box::new(datagram),
+                };
+                self.deliver(key.0, mail, post);
             }
             // The consensus carries an unusable key: trying again changes nothing.
             Err(_) => {
-                self.counters.refused += 1;
+                self.counters.unusable += 1;
                 self.attempts.remove(&key);
+                self.by_index.remove(&index);
                 self.indices.forget(index);
             }
         }

@@ -25,7 +25,6 @@ pub fn run<R: CryptoRng>(
     requests: &Receiver<Request>,
     mailboxes: &[Mailbox],
     published: &Mutex<HandshakeCounters>,
-    unix_ms: impl Fn() -> u64,
     stop: &Arc<AtomicBool>,
 ) {
     let mut post = |worker: u8, mail| {
@@ -39,19 +38,11 @@ pub fn run<R: CryptoRng>(
             NAP.min(Duration::from_nanos(at_ns.saturating_sub(now_ns)))
         });
         match requests.recv_timeout(nap) {
-            Ok(request) => {
-                handshaker.handle(
-                    request,
-                    requests.len(),
-                    monotonic_ns(),
-                    unix_ms(),
-                    &mut post,
-                );
-            }
+            Ok(request) => handshaker.handle(request, monotonic_ns(), &mut post),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        handshaker.poll(monotonic_ns(), unix_ms(), &mut post);
+        handshaker.poll(monotonic_ns(), &mut post);
         if let Ok(mut counters) = published.lock() {
             *counters = handshaker.counters();
         }

@@ -8,6 +8,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
+use link::control::CHALLENGE_BYTES;
 use sphinx::DestinationTag;
 
 use port::pool::Frame;
@@ -16,6 +17,8 @@ use port::pool::Frame;
 const ANSWERS_MAX: usize = 16;
 /// A client that was silent for so long has gone: it sends a steady stream.
 const SILENT_NS: u64 = 60_000_000_000;
+/// Between two challenges of one client: before an address is proved it gets one datagram in so long.
+const CHALLENGE_NS: u64 = 1_000_000_000;
 
 /// A client on another worker attaches again with each of its sessions, which live for so long.
 const ELSEWHERE_NS: u64 = 900_000_000_000;
@@ -45,8 +48,11 @@ pub struct Client {
     pub order: u64,
     /// Which of two attachments is the newer, among all workers.
     pub attachment: u64,
-    /// Where its newest authenticated frame came from.
+    /// Where its stream goes: an address that it has proved.
     pub address: SocketAddr,
+    /// Where its newest authenticated frame came from instead.
+    proving: Option<Proving>,
+    challenged_ns: Option<u64>,
     newest_counter: u64,
     heard_ns: u64,
     /// Rate of its stream, packets a second.
@@ -57,12 +63,22 @@ pub struct Client {
     generation: u32,
 }
 
+/// An address that a client may have moved to.
+struct Proving {
+    address: SocketAddr,
+    nonce: [u8; CHALLENGE_BYTES],
+    /// A frame came from there since the last challenge, if there was one.
+    due: bool,
+}
+
 /// What the next slot of a client's stream carries.
 pub enum Content {
     /// A delivery, ready in its frame.
     Delivery(Frame),
     /// A control frame to be written.
     Answer(Answer),
+    /// A challenge, to the address that is not proved: see [`Client::challenged`].
+    Challenge([u8; CHALLENGE_BYTES]),
     /// Nothing.
     Cover,
 }
@@ -136,7 +152,9 @@ impl Clients {
             if with.session != client.session {
                 client.attachment = with.attachment;
                 client.newest_counter = with.counter;
+                // Proved by the session itself.
                 client.address = with.address;
+                client.proving = None;
             }
             (client.session, client.order) = (with.session, with.order);
             (client.rate_pps, client.heard_ns) = (with.rate_pps, with.now_ns);
@@ -156,6 +174,8 @@ impl Clients {
             order: with.order,
             attachment: with.attachment,
             address: with.address,
+            proving: None,
+            challenged_ns: None,
             newest_counter: with.counter,
             heard_ns: with.now_ns,
             rate_pps: with.rate_pps,
@@ -174,20 +194,21 @@ impl Clients {
         true
     }
 
-    /// A client attached to another worker. Frees what was queued for an older attachment here, into `freed`.
+    /// A client attached to another worker. Frees what was queued for an older attachment here, into `freed`. Says whether
+    /// that attachment is the newest.
     pub fn moved(
         &mut self,
         destination: DestinationTag,
         (worker, attachment): (u8, u64),
         now_ns: u64,
         freed: impl FnMut(Frame),
-    ) {
+    ) -> bool {
         if let Some(slot) = self.by_tag.get(&destination).copied() {
             let newer = self
                 .get(slot)
                 .is_some_and(|client| client.attachment > attachment);
             if newer {
-                return;
+                return false;
             }
             self.detach(slot, freed);
         }
@@ -203,6 +224,7 @@ impl Clients {
             self.elsewhere
                 .insert(destination, (worker, attachment, now_ns));
         }
+        !known
     }
 
     /// Forgets now and then the clients on other workers of whom nothing was heard for too long.
@@ -230,6 +252,11 @@ impl Clients {
     /// A client by slot.
     pub fn get(&self, slot: u16) -> Option<&Client> {
         self.slots.get(usize::from(slot))?.as_ref()
+    }
+
+    /// Whether a client is attached here under this tag.
+    pub fn is_attached(&self, destination: &DestinationTag) -> bool {
+        self.by_tag.contains_key(destination)
     }
 
     /// The client attached under this tag.
@@ -285,11 +312,15 @@ impl Clients {
     }
 
     /// Takes what the stream's frame carries.
-    pub fn next_content(&mut self, slot: u16) -> Content {
+    pub fn next_content(&mut self, slot: u16, now_ns: u64) -> Content {
         let Some(Some(client)) = self.slots.get_mut(usize::from(slot)) else {
             return Content::Cover;
         };
-        if let Some(frame) = client.queue.pop_front() {
+        if let Some(proving) = client.proving.as_mut().filter(|proving| proving.due) {
+            proving.due = false;
+            client.challenged_ns = Some(now_ns);
+            Content::Challenge(proving.nonce)
+        } else if let Some(frame) = client.queue.pop_front() {
             self.queued -= 1;
             Content::Delivery(frame)
         } else if client.answers.is_empty() {
@@ -339,7 +370,7 @@ pub struct Attachment {
     pub attachment: u64,
     /// Counter of the frame.
     pub counter: u64,
-    /// Where it came from.
+    /// Where the response of that session's handshake went: its first authentic frame has proved it.
     pub address: SocketAddr,
     /// Rate granted.
     pub rate_pps: u32,
@@ -348,13 +379,57 @@ pub struct Attachment {
 }
 
 impl Client {
-    /// An authenticated frame of the attached session arrived: the client is where its newest one came from.
-    pub fn heard(&mut self, counter: u64, address: SocketAddr, now_ns: u64) {
+    /// An authenticated frame of the attached session arrived. If it is the newest and came from elsewhere, that address
+    /// is to be challenged in the next slot; the stream stays where it is.
+    pub fn heard(
+        &mut self,
+        counter: u64,
+        source: SocketAddr,
+        now_ns: u64,
+        nonce: impl FnOnce() -> [u8; CHALLENGE_BYTES],
+    ) {
         self.heard_ns = now_ns;
-        if counter >= self.newest_counter {
-            self.newest_counter = counter;
-            self.address = address;
+        if counter < self.newest_counter {
+            return;
         }
+        self.newest_counter = counter;
+        if source == self.address {
+            self.proving = None;
+            return;
+        }
+        let lately = |at_ns| now_ns.saturating_sub(at_ns) < CHALLENGE_NS;
+        if self.challenged_ns.is_some_and(lately) {
+            return;
+        }
+        match &mut self.proving {
+            Some(proving) if proving.address == source => proving.due = true,
+            _ => {
+                self.proving = Some(Proving {
+                    address: source,
+                    nonce: nonce(),
+                    due: true,
+                });
+            }
+        }
+    }
+
+    /// The address that is challenged.
+    pub fn challenged(&self) -> Option<SocketAddr> {
+        self.proving.as_ref().map(|proving| proving.address)
+    }
+
+    /// The answer to a challenge came from `source`; whether it proves that address. Then the stream follows.
+    pub fn proves(&mut self, nonce: &[u8; CHALLENGE_BYTES], source: SocketAddr) -> bool {
+        let proved = self.proving.as_ref().is_some_and(|proving| {
+            let differing = proving.nonce.iter().zip(nonce);
+            let difference = differing.fold(0, |sum, (ours, theirs)| sum | (ours ^ theirs));
+            proving.address == source && difference == 0
+        });
+        if proved {
+            self.address = source;
+            self.proving = None;
+        }
+        proved
     }
 
     /// Owes the client an answer. A repeated question is answered once; says whether there was room.

@@ -11,7 +11,7 @@ use sphinx::Engine;
 use sphinx::Generator;
 use sphinx::lanes::Lanes;
 
-use crate::handshake::Request;
+use crate::handshake::{Members, Request};
 use crate::loader_link::Loader;
 use crate::path::clients::Clients;
 use crate::path::counters::Distributions;
@@ -20,7 +20,7 @@ use crate::path::epochs::{Epochs, Links};
 use crate::path::grant::Budget;
 use crate::path::ledger::Ledger;
 use crate::path::mail::Mailbox;
-use crate::path::neighbours::{Neighbour, Neighbours};
+use crate::path::neighbours::{Neighbour, Neighbours, SESSIONS_PER_STRANGER};
 use crate::path::wheel::{TICK_NS, Wheel};
 use port::pool::{Frame, FramePool};
 use port::{BATCH_MAX, DepartingBatch};
@@ -34,7 +34,7 @@ pub struct Settings {
     pub workers: u8,
     /// Frames of the pool.
     pub pool_frames: u32,
-    /// Sessions, both those of nodes and of clients.
+    /// Sessions that count, both those of nodes and of clients. What [`Settings::strangers_max`] leaves is for nodes.
     pub sessions_max: usize,
     /// Clients attached to this worker.
     pub clients_max: u16,
@@ -52,6 +52,13 @@ pub struct Settings {
     pub ipv6: bool,
 }
 
+impl Settings {
+    /// Sessions of strangers: what its clients may have. All others are for members of the consensus.
+    pub fn strangers_max(&self) -> usize {
+        SESSIONS_PER_STRANGER * usize::from(self.clients_max)
+    }
+}
+
 /// What a worker shares with the rest of its node.
 #[derive(Clone)]
 pub struct Shared {
@@ -59,6 +66,8 @@ pub struct Shared {
     pub mailboxes: Vec<Mailbox>,
     /// Requests to the handshaker.
     pub handshakes: Sender<Request>,
+    /// Whose handshakes it answers.
+    pub members: Arc<Members>,
     /// Numbers attachments of clients, so that of two the newer wins on all workers.
     pub attachments: Arc<AtomicU64>,
 }
@@ -70,6 +79,8 @@ pub enum Via {
     Link(u16),
     /// The session of a client.
     Session(u32),
+    /// The same, to the address that the client has to prove.
+    Challenge(u32),
 }
 
 /// A frame on its way out, its content in place, not sealed yet.
@@ -101,6 +112,8 @@ pub struct Core {
     pub(crate) budget: Budget,
     pub(crate) epochs: Epochs,
     pub(crate) links: Links,
+    /// Links with a new session: a frame goes through each as soon as there is room for one.
+    pub(crate) greetings: Vec<u16>,
     pub(crate) neighbours: Neighbours,
     /// Who is told of sessions that are over, if anyone filters by them.
     pub(crate) loader: Option<Loader>,
@@ -148,7 +161,8 @@ impl Core {
             budget: Budget::of(frames, settings.clients_max, settings.client_queue_frames),
             epochs: Epochs::default(),
             links: Links::default(),
-            neighbours: Neighbours::new(settings.sessions_max),
+            greetings: Vec::new(),
+            neighbours: Neighbours::new(settings.sessions_max, settings.strangers_max()),
             loader: None,
             clients: Clients::new(settings.clients_max, settings.client_queue_frames),
             cover,
@@ -200,6 +214,7 @@ impl Core {
             self.delay_max_us = delay_max_us;
             self.engine = Engine::new(self.lanes, delay_max_us);
         }
+        self.shared.members.learn(&state);
         self.epochs
             .install(state, &mut self.links, self.settings.ipv6);
         self.epochs.advance(self.unix_ms);

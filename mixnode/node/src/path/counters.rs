@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use hdrhistogram::Histogram;
 
+use crate::path::neighbours::SessionCounters;
 use crate::path::reason::{REASON_COUNT, Reason};
 
 /// What a port over AF_XDP counts beside; zero for other ports.
@@ -74,8 +75,12 @@ pub struct Counters {
     pub kernel_dropped: u64,
     /// Clients attached now.
     pub clients: u64,
-    /// Sessions open now, both directions.
+    /// Sessions open now, both directions; half-open ones do not count.
     pub sessions: u64,
+    /// Half-open sessions now.
+    pub half_open: u64,
+    /// What became of sessions.
+    pub session_outcomes: SessionCounters,
     /// Frames of the pool, all and in use.
     pub pool_frames: u64,
     /// Frames of the pool in use.
@@ -108,6 +113,8 @@ impl Default for Counters {
             kernel_dropped: 0,
             clients: 0,
             sessions: 0,
+            half_open: 0,
+            session_outcomes: SessionCounters::default(),
             pool_frames: 0,
             pool_in_use: 0,
             unconserved: 0,
@@ -164,6 +171,8 @@ impl Counters {
         self.kernel_dropped += other.kernel_dropped;
         self.clients += other.clients;
         self.sessions += other.sessions;
+        self.half_open += other.half_open;
+        self.session_outcomes.add(&other.session_outcomes);
         self.pool_frames += other.pool_frames;
         self.pool_in_use += other.pool_in_use;
         self.unconserved += other.unconserved;

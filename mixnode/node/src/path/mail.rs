@@ -35,6 +35,8 @@ pub enum Mail {
     Accepted {
         /// The new session; its index carries this worker's number.
         session: Box<Session>,
+        /// Whether a consensus in force lists the initiator.
+        member: bool,
         /// Where the initiation came from.
         source: SocketAddr,
         /// The second message of the handshake.

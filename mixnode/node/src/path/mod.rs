@@ -6,6 +6,7 @@ pub mod counters;
 pub mod cover;
 pub mod epochs;
 pub mod grant;
+pub mod half_open;
 pub mod ledger;
 pub mod mail;
 pub mod neighbours;

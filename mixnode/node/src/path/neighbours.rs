@@ -1,19 +1,32 @@
 //! Who sends to this worker: sessions by receiver index, and the neighbours behind them.
+//!
+//! A session counts from its first authentic frame; before that it lies in a ring ([`crate::path::half_open`]). Members of
+//! the consensus have room of their own, so that no number of strangers keeps one out.
 
-use std::collections::HashMap;
+mod counters;
+mod room;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
-use link::Session;
+use link::{ReceiveSession, Session};
 use sphinx::DestinationTag;
 
 use crate::path::epochs::{EPOCH_SLOTS, Epochs};
 use crate::path::grant::Bucket;
+use crate::path::half_open::{HALF_OPEN_MAX, HalfOpen, HalfOpens};
 
-/// Sessions one neighbour may have with one worker: each of its workers may hold one, two while it rekeys. The
-/// oldest gives way.
-const SESSIONS_PER_NEIGHBOUR: usize = 16;
+pub use counters::SessionCounters;
+
+/// Sessions a node may have with one worker: each of its workers may hold one, two while it rekeys. The oldest gives way.
+const SESSIONS_PER_MEMBER: usize = 16;
+/// Sessions a stranger may have: the one it uses and the one before. The oldest gives way.
+pub const SESSIONS_PER_STRANGER: usize = 2;
 /// Neighbours of one worker, clients included.
 const NEIGHBOURS_MAX: usize = 16_384;
+/// Clients that moved to another worker and whose sessions are still kept; the first gives way.
+const PARTING_MAX: usize = 1_024;
 
 /// One call of [`Neighbours::expire`] looks at one part in so many of the neighbours: a table of thousands is never
 /// walked between two bursts.
@@ -29,6 +42,9 @@ pub struct Inbound {
     pub destination: DestinationTag,
     /// Which of two sessions is the newer: the larger.
     pub order: u64,
+    /// Where the response went: the session's first frame proved it.
+    pub answered: SocketAddr,
+    member: bool,
 }
 
 /// Someone who proved a static key: a node, or at a gateway a client.
@@ -43,7 +59,9 @@ pub struct Neighbour {
     pub layer_permille: u32,
     /// What it may send, should it be a client.
     pub bucket: Bucket,
-    sessions: ArrayVec<u32, SESSIONS_PER_NEIGHBOUR>,
+    destination: DestinationTag,
+    member: bool,
+    sessions: ArrayVec<u32, SESSIONS_PER_MEMBER>,
 }
 
 impl Neighbour {
@@ -78,58 +96,89 @@ impl Neighbour {
     }
 }
 
-/// Why a session was not installed.
+/// Why a session was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallError {
-    /// The worker has as many sessions or neighbours as it may.
+    /// The worker has as many sessions or neighbours of this kind as it may, and none that gives way.
     Full,
     /// A session with this index lives.
     IndexInUse,
+    /// No half-open session has this index.
+    Unknown,
 }
 
 /// The tables of one worker.
 pub struct Neighbours {
     sessions: HashMap<u32, Inbound>,
-    sessions_max: usize,
+    half_open: HalfOpens,
+    /// Most sessions of strangers, and of members.
+    strangers_max: usize,
+    members_max: usize,
+    /// Sessions of strangers now.
+    strangers: usize,
     slots: Vec<Option<Neighbour>>,
+    /// Neighbours that are strangers, and the most there may be.
+    stranger_slots: usize,
+    stranger_slots_max: usize,
     free: Vec<u16>,
     by_key: HashMap<[u8; 32], u16>,
+    by_destination: HashMap<DestinationTag, u16>,
     order: u64,
     /// The part that is looked at next.
     expire_part: usize,
+    /// The slot where the search for a stranger that gives way goes on.
+    hand: usize,
+    counters: SessionCounters,
+    /// Clients that attached elsewhere, by the time at which their sessions here end.
+    parting: VecDeque<(u64, DestinationTag)>,
     /// Indices of sessions that are over, if anyone wants to know.
     ended: Option<Vec<u32>>,
 }
 
 impl Neighbours {
-    /// Tables for up to `sessions_max` sessions.
-    pub fn new(sessions_max: usize) -> Neighbours {
+    /// Tables for up to `sessions_max` sessions, of which strangers may have `strangers_max`.
+    pub fn new(sessions_max: usize, strangers_max: usize) -> Neighbours {
+        let strangers_max = strangers_max.min(sessions_max);
+        let members_max = sessions_max - strangers_max;
         let slots = sessions_max.clamp(1, NEIGHBOURS_MAX);
         Neighbours {
             sessions: HashMap::with_capacity(sessions_max),
-            sessions_max,
+            half_open: HalfOpens::default(),
+            strangers_max,
+            members_max,
+            strangers: 0,
             slots: (0..slots).map(|_| None).collect(),
+            stranger_slots: 0,
+            stranger_slots_max: slots.saturating_sub(members_max),
             free: (0..slots)
                 .rev()
                 .filter_map(|slot| u16::try_from(slot).ok())
                 .collect(),
             by_key: HashMap::with_capacity(slots),
+            by_destination: HashMap::with_capacity(slots),
             order: 0,
             expire_part: 0,
+            hand: 0,
+            counters: SessionCounters::default(),
+            parting: VecDeque::with_capacity(PARTING_MAX),
             ended: None,
         }
     }
 
     /// Remembers from now on which sessions have ended, for [`Neighbours::tell_ended`].
     pub fn remember_ended(&mut self) {
-        self.ended = Some(Vec::with_capacity(self.sessions_max));
+        let room = self.strangers_max + self.members_max + 2 * HALF_OPEN_MAX;
+        self.ended = Some(Vec::with_capacity(room));
     }
 
     /// Tells the receiver indices of sessions that are over, each until it was taken.
     pub fn tell_ended(&mut self, mut taken: impl FnMut(u32) -> bool) {
         if let Some(ended) = &mut self.ended {
             while let Some(index) = ended.pop_if(|index| taken(*index)) {
-                debug_assert!(!self.sessions.contains_key(&index), "it is not over");
+                debug_assert!(
+                    !self.sessions.contains_key(&index) && self.half_open.get(index).is_none(),
+                    "it is not over"
+                );
             }
         }
     }
@@ -137,18 +186,47 @@ impl Neighbours {
     /// Notes that the session of `index`, which was not installed, is over.
     pub fn refused(&mut self, index: u32) {
         if !self.sessions.contains_key(&index)
+            && self.half_open.get(index).is_none()
             && let Some(ended) = &mut self.ended
         {
             ended.push(index);
         }
     }
 
-    /// Number of sessions.
+    /// Number of sessions that count.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
-    /// The session of a receiver index.
+    /// Number of half-open sessions.
+    pub fn half_open_count(&self) -> usize {
+        self.half_open.len()
+    }
+
+    /// What became of sessions.
+    pub fn counters(&self) -> SessionCounters {
+        self.counters
+    }
+
+    /// The receiving half that a receiver index names, half-open or not, and whose it is if that is known.
+    #[inline]
+    pub fn receiving(&self, index: u32) -> Option<(&ReceiveSession, Option<&Neighbour>)> {
+        match self.sessions.get(&index) {
+            Some(inbound) => Some((&inbound.session.receive, self.get(inbound.neighbour))),
+            None => Some((&self.half_open.get(index)?.session.receive, None)),
+        }
+    }
+
+    /// As [`Neighbours::receiving`], to mark counters.
+    #[inline]
+    pub fn receiving_mut(&mut self, index: u32) -> Option<&mut ReceiveSession> {
+        match self.sessions.get_mut(&index) {
+            Some(inbound) => Some(&mut inbound.session.receive),
+            None => Some(&mut self.half_open.get_mut(index)?.session.receive),
+        }
+    }
+
+    /// The session of a receiver index, once it counts.
     #[inline]
     pub fn session(&self, index: u32) -> Option<&Inbound> {
         self.sessions.get(&index)
@@ -189,60 +267,127 @@ impl Neighbours {
         self.forget_if_idle(number);
     }
 
-    /// Installs an accepted session.
+    /// Takes an answered session, half-open. `answered` is where the response goes.
     ///
     /// # Errors
-    /// The tables are full or the index is taken: the initiator, which gets no reply, tries again.
-    pub fn install(&mut self, session: Box<Session>, epochs: &Epochs) -> Result<u16, InstallError> {
+    /// The index is taken: the initiator, which gets no reply, tries again.
+    pub fn wait_for(
+        &mut self,
+        session: Box<Session>,
+        member: bool,
+        answered: SocketAddr,
+    ) -> Result<(), InstallError> {
         let index = session.local_index;
-        if self.sessions.contains_key(&index) {
+        if self.sessions.contains_key(&index) || self.half_open.get(index).is_some() {
+            self.counters.index_in_use += 1;
             return Err(InstallError::IndexInUse);
         }
+        let half_open = HalfOpen {
+            session,
+            member,
+            answered,
+        };
+        if let Some(gone) = self.half_open.insert(half_open) {
+            self.counters.half_open_evicted += 1;
+            self.over(gone);
+        }
+        Ok(())
+    }
+
+    /// The first authentic frame of a half-open session has come: from here on it counts. `attached` says who is an
+    /// attached client: those do not give way to others.
+    ///
+    /// # Errors
+    /// There is no room, and the session is over; the index names no half-open session.
+    pub fn confirm(
+        &mut self,
+        index: u32,
+        epochs: &Epochs,
+        attached: impl Fn(&DestinationTag) -> bool,
+    ) -> Result<(), InstallError> {
+        let HalfOpen {
+            session,
+            member,
+            answered,
+        } = self.half_open.remove(index).ok_or(InstallError::Unknown)?;
         let key = session.peer;
-        let number = match self.by_key.get(&key) {
-            Some(number) => *number,
-            None => {
-                if self.sessions.len() >= self.sessions_max {
-                    return Err(InstallError::Full);
-                }
-                let number = self.free.pop().ok_or(InstallError::Full)?;
-                let mut neighbour = Neighbour {
-                    key,
-                    layers: [None; EPOCH_SLOTS],
-                    holding: 0,
-                    layer_permille: 0,
-                    bucket: Bucket::new(),
-                    sessions: ArrayVec::new(),
-                };
-                neighbour.learn(epochs);
-                if let Some(slot) = self.slots.get_mut(usize::from(number)) {
-                    *slot = Some(neighbour);
-                }
-                self.by_key.insert(key, number);
-                number
+        let neighbour = match self.room_for(&key, member, epochs, attached) {
+            Ok(neighbour) => neighbour,
+            Err(error) => {
+                self.counters.full += 1;
+                self.over(index);
+                return Err(error);
             }
         };
-        if let Some(Some(neighbour)) = self.slots.get_mut(usize::from(number)) {
-            if neighbour.sessions.is_full() {
-                let oldest = neighbour.sessions.remove(0);
-                self.sessions.remove(&oldest);
-                self.ended.iter_mut().for_each(|ended| ended.push(oldest));
-            } else if self.sessions.len() >= self.sessions_max {
-                return Err(InstallError::Full);
-            }
-            neighbour.sessions.push(index);
-        }
+        let Some(Some(owner)) = self.slots.get_mut(usize::from(neighbour)) else {
+            return Err(InstallError::Full);
+        };
+        let destination = owner.destination;
+        owner.sessions.push(index);
+        self.strangers += usize::from(!member);
+        self.counters.confirmed += 1;
         self.order += 1;
-        self.sessions.insert(
-            index,
-            Inbound {
-                session,
-                neighbour: number,
-                destination: link::destination_tag(&key),
-                order: self.order,
-            },
-        );
-        Ok(number)
+        let inbound = Inbound {
+            session,
+            neighbour,
+            destination,
+            order: self.order,
+            answered,
+            member,
+        };
+        self.sessions.insert(index, inbound);
+        Ok(())
+    }
+
+    /// Ends all sessions of the client with this tag at `at_ns`, if it has any: it attached elsewhere. Times rise.
+    pub fn end_later(&mut self, destination: &DestinationTag, at_ns: u64) {
+        if !self.by_destination.contains_key(destination) {
+            return;
+        }
+        if self.parting.len() >= PARTING_MAX
+            && let Some((_, first)) = self.parting.pop_front()
+        {
+            self.end_all_of(&first);
+        }
+        self.parting.push_back((at_ns, *destination));
+    }
+
+    /// Ends the sessions whose time has come; not of those that are `attached` here again.
+    pub fn end_parted(&mut self, now_ns: u64, attached: impl Fn(&DestinationTag) -> bool) {
+        while let Some((_, destination)) = self.parting.pop_front_if(|(at_ns, _)| *at_ns <= now_ns)
+        {
+            if !attached(&destination) {
+                self.end_all_of(&destination);
+            }
+        }
+    }
+
+    fn end_all_of(&mut self, destination: &DestinationTag) {
+        let number = self.by_destination.get(destination);
+        let neighbour = number.and_then(|number| self.get(*number));
+        let sessions = neighbour.map(|neighbour| neighbour.sessions.clone());
+        for index in sessions.into_iter().flatten() {
+            self.end(index);
+        }
+    }
+
+    /// Ends a session that counts.
+    fn end(&mut self, index: u32) {
+        let Some(inbound) = self.sessions.remove(&index) else {
+            return;
+        };
+        self.strangers -= usize::from(!inbound.member);
+        let number = inbound.neighbour;
+        if let Some(Some(neighbour)) = self.slots.get_mut(usize::from(number)) {
+            neighbour.sessions.retain(|other| *other != index);
+        }
+        self.over(index);
+        self.forget_if_idle(number);
+    }
+
+    /// Notes that the session of this index is over.
+    fn over(&mut self, index: u32) {
+        self.ended.iter_mut().for_each(|ended| ended.push(index));
     }
 
     /// Looks every neighbour up again after an epoch was installed.
@@ -257,27 +402,26 @@ impl Neighbours {
         let part = self.expire_part;
         self.expire_part = (part + 1) % EXPIRE_PARTS;
         for number in (part..self.slots.len()).step_by(EXPIRE_PARTS) {
-            let Some(Some(neighbour)) = self.slots.get_mut(number) else {
+            let Some(Some(neighbour)) = self.slots.get(number) else {
                 continue;
             };
-            let (sessions, ended) = (&mut self.sessions, &mut self.ended);
-            let before = neighbour.sessions.len();
-            neighbour.sessions.retain(|index| {
-                let expired = sessions
-                    .get(index)
-                    .is_none_or(|inbound| inbound.session.receive.expired(now_ns));
-                if expired {
-                    sessions.remove(index);
-                    ended.iter_mut().for_each(|ended| ended.push(*index));
-                }
-                !expired
-            });
-            if neighbour.sessions.len() != before
-                && let Ok(number) = u16::try_from(number)
-            {
-                self.forget_if_idle(number);
+            let expired: ArrayVec<u32, SESSIONS_PER_MEMBER> = neighbour
+                .sessions
+                .iter()
+                .filter(|index| {
+                    let inbound = self.sessions.get(index);
+                    inbound.is_none_or(|inbound| inbound.session.receive.expired(now_ns))
+                })
+                .copied()
+                .collect();
+            for index in expired {
+                self.end(index);
             }
         }
+        let ended = &mut self.ended;
+        self.half_open.expire(now_ns, |index| {
+            ended.iter_mut().for_each(|ended| ended.push(index))
+        });
     }
 
     fn forget_if_idle(&mut self, number: u16) {
@@ -289,6 +433,8 @@ impl Neighbours {
             && neighbour.holding == 0
         {
             self.by_key.remove(&neighbour.key);
+            self.by_destination.remove(&neighbour.destination);
+            self.stranger_slots -= usize::from(!neighbour.member);
             *slot = None;
             self.free.push(number);
         }

@@ -43,6 +43,8 @@ reasons! {
     StraysFull => "strays_full",
     /// No session has this receiver index.
     UnknownSession => "unknown_session",
+    /// The first frame of a session for which there is no room.
+    SessionsFull => "sessions_full",
     /// The frame counter was seen before, or is outside the window.
     Counter => "counter",
     /// This neighbour already holds its share of the wheel.

@@ -25,6 +25,8 @@ const BURSTS_A_TURN: usize = 4;
 const DEPARTURES_A_TURN: usize = 8;
 /// Time between housekeeping phases.
 const HOUSEKEEPING_NS: u64 = 100_000_000;
+/// A client's sessions end so long after it attached to another worker: its last frames may still be on the way.
+const PARTING_NS: u64 = 10_000_000_000;
 /// When the port takes nothing, it is asked again after this at the latest.
 const PRESSURE_NS: u64 = 1_000_000;
 
@@ -78,6 +80,8 @@ impl<P: Port> Worker<P> {
             kernel_dropped: port.kernel_dropped,
             clients: core.clients.len() as u64,
             sessions: (core.neighbours.session_count() + core.links.connected()) as u64,
+            half_open: core.neighbours.half_open_count() as u64,
+            session_outcomes: core.neighbours.counters(),
             turns: self.turns,
             fast_path: FastPath {
                 received_through_kernel: port.received_through_kernel,
@@ -195,29 +199,29 @@ impl<P: Port> Worker<P> {
         match mail {
             Mail::Accepted {
                 session,
+                member,
                 source,
                 reply,
             } => {
-                let node = core
-                    .epochs
-                    .states()
-                    .flatten()
-                    .any(|state| state.node_of(&session.peer).is_some());
-                // A mix answers nodes alone.
-                let wanted = (node || core.settings.clients_max > 0) && !core.draining;
                 let index = session.local_index;
-                if wanted && core.neighbours.install(session, &core.epochs).is_ok() {
+                let neighbours = &mut core.neighbours;
+                if !core.draining && neighbours.wait_for(session, member, source).is_ok() {
                     transmit::send_raw(core, source, &reply);
                 } else {
-                    core.neighbours.refused(index);
+                    neighbours.refused(index);
                 }
             }
-            Mail::Connected { link, session } => {
-                if let Some(link) = core.links.get_mut(link)
+            Mail::Connected {
+                link: number,
+                session,
+            } => {
+                if let Some(link) = core.links.get_mut(number)
                     && link.remote.x25519 == session.peer
                 {
                     link.session = Some(session);
                     (link.wanted, link.connecting) = (false, false);
+                    // At the other end it counts from its first frame.
+                    core.greetings.push(number);
                 }
             }
             Mail::Send {
@@ -242,10 +246,16 @@ impl<P: Port> Worker<P> {
                 attachment,
             } => {
                 let ledger = &mut core.ledger;
-                core.clients
-                    .moved(destination, (worker, attachment), core.now_ns, |frame| {
+                let place = (worker, attachment);
+                let moved = core
+                    .clients
+                    .moved(destination, place, core.now_ns, |frame| {
                         ledger.reject(frame, Reason::ClientGone);
                     });
+                if moved {
+                    core.neighbours
+                        .end_later(&destination, core.now_ns + PARTING_NS);
+                }
             }
             Mail::Epoch(state) => {
                 core.install(state);
@@ -297,6 +307,7 @@ impl<P: Port> Worker<P> {
             let released = release::release(&mut self.core, &mut outgoing);
             stream::stream(&mut self.core, &mut outgoing);
             if !self.core.draining {
+                cover::greet(&mut self.core, &mut outgoing);
                 cover::cover(&mut self.core, &mut outgoing);
             }
             if outgoing.is_empty() && released == 0 {
@@ -343,6 +354,10 @@ impl<P: Port> Worker<P> {
         self.housekeeping_ns = self.core.now_ns + HOUSEKEEPING_NS;
         self.port.housekeeping();
         self.core.neighbours.expire(self.core.now_ns);
+        let clients = &self.core.clients;
+        self.core
+            .neighbours
+            .end_parted(self.core.now_ns, |client| clients.is_attached(client));
         if let Some(loader) = &self.core.loader {
             // What its queue does not take now it is told the next time.
             self.core

@@ -15,6 +15,7 @@ use super::unix_ms;
 use crate::assembly::{self, Seat};
 use crate::loader_link::{Loader, WorkerMemory};
 use crate::path::core::Settings;
+use crate::path::neighbours::SESSIONS_PER_STRANGER;
 use crate::process::config::Config;
 use port::pool::FramePool;
 use port::xsk::Mac;
@@ -35,7 +36,7 @@ pub(super) fn settings(config: &Config, pool_frames: u32, address: SocketAddr) -
         number: 0,
         workers: config.worker.count.max(1),
         pool_frames,
-        sessions_max: NODE_SESSIONS + 4 * usize::from(clients_max),
+        sessions_max: NODE_SESSIONS + SESSIONS_PER_STRANGER * usize::from(clients_max),
         clients_max,
         client_queue_frames: config.gateway.queue_frames as usize,
         client_rate_max_pps: config.gateway.rate_max_pps,

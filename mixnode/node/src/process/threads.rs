@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use directory::Parameters;
+use directory::{Parameters, Role};
 use link::LinkKeys;
 use rand_core::SeedableRng;
 use sphinx::Generator;
@@ -71,7 +71,8 @@ impl Opened {
             resolved,
             link_keys,
             sockets,
-            assembly: Assembly::new(events).map_err(system("no memory for the counters"))?,
+            assembly: Assembly::new(events, config.node.role == Role::Gateway)
+                .map_err(system("no memory for the counters"))?,
             metrics: metrics.transpose()?,
         })
     }
@@ -135,6 +136,7 @@ impl Threads {
         let Assembly {
             mailboxes,
             requests,
+            members,
             seats,
         } = opened.assembly;
         let published = seats.iter().map(|seat| Arc::clone(&seat.published));
@@ -180,7 +182,7 @@ impl Threads {
         if let Some(keeper) = keeper {
             threads.keeper = Some(start("loader", move || keeper.run())?);
         }
-        let mut handshaker = Handshaker::new(opened.link_keys, Generator::from_rng(rng));
+        let mut handshaker = Handshaker::new(opened.link_keys, members, Generator::from_rng(rng));
         if let Some(fast_path) = &threads.fast_path {
             handshaker = handshaker.with_indices(Box::new(fast_path.loader.clone()));
         }
@@ -188,7 +190,7 @@ impl Threads {
         let sources = Arc::clone(&threads.sources);
         threads.spawn("handshake", move || {
             let counters = &sources.handshakes;
-            handshake::thread::run(handshaker, &requests, &boxes, counters, unix_ms, &end);
+            handshake::thread::run(handshaker, &requests, &boxes, counters, &end);
         })?;
         if let Some(listener) = opened.metrics {
             let (sources, end) = (Arc::clone(&threads.sources), Arc::clone(&threads.end));

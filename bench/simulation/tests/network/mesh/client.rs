@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 use link::{
-    CONTENT_OFFSET, ClientKeys, DATAGRAM_BYTES, Initiator, Kind, LinkPublic, OpenJob, SealJob,
-    Session, TimestampSource, destination_tag, open_batch, seal_batch,
+    CONTENT_OFFSET, ClientKeys, Cookie, DATAGRAM_BYTES, Initiator, Kind, LinkPublic, OpenJob,
+    SealJob, Session, destination_tag, open_batch, seal_batch,
 };
 use port::sim::Endpoint;
 use rand_core::Rng;
@@ -20,8 +20,10 @@ pub struct Client {
     pub gateway: usize,
     pub worker: u8,
     pub session: Option<Session>,
+    /// The last initiation it sent.
+    pub initiation: [u8; DATAGRAM_BYTES],
     initiator: Option<Initiator>,
-    timestamps: TimestampSource,
+    cookie: Option<Cookie>,
 }
 
 /// What a client got: kind and content.
@@ -44,8 +46,9 @@ impl Client {
             gateway,
             worker: 0,
             session: None,
+            initiation: [0; DATAGRAM_BYTES],
             initiator: None,
-            timestamps: TimestampSource::default(),
+            cookie: None,
         }
     }
 
@@ -66,32 +69,44 @@ impl Client {
             x25519: node.link.x25519,
             kem: node.link.kem.clone(),
         };
-        let timestamp_ms = self.timestamps.next(mesh.unix_ms());
         let index = mesh.rng.next_u32();
-        let (initiator, datagram) = Initiator::start(
-            &self.keys,
-            &remote,
-            index,
-            timestamp_ms,
-            None,
-            &mut mesh.rng,
-        )
-        .unwrap();
+        let cookie = self.cookie.as_ref();
+        let (initiator, datagram) =
+            Initiator::start(&self.keys, &remote, index, cookie, &mut mesh.rng).unwrap();
         self.initiator = Some(initiator);
+        self.initiation = datagram;
         self.endpoint.send(self.destination(), &datagram);
     }
 
-    /// Opens a session; says whether the gateway answered.
-    pub fn connect(&mut self, mesh: &mut Mesh) -> bool {
+    /// Gets the cookie of its address; whether there was one.
+    pub fn ask_for_cookie(&mut self, mesh: &mut Mesh) -> bool {
+        self.cookie = None;
         self.initiate(mesh);
         mesh.run(20 * MS);
         let mut datagram = [0; DATAGRAM_BYTES];
         while self.endpoint.receive(&mut datagram).is_some() {
-            if let Some(Ok(session)) = self
-                .initiator
-                .as_mut()
-                .map(|one| one.finish(&datagram, mesh.now_ns))
-            {
+            let initiator = self.initiator.as_ref().unwrap();
+            if let Ok(cookie) = initiator.read_cookie(&datagram) {
+                self.cookie = Some(cookie);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Opens a session; says whether the gateway answered.
+    pub fn connect(&mut self, mesh: &mut Mesh) -> bool {
+        self.ask_for_cookie(mesh) && self.connect_with_cookie(mesh)
+    }
+
+    /// Opens a session with the cookie it has; says whether the gateway answered.
+    pub fn connect_with_cookie(&mut self, mesh: &mut Mesh) -> bool {
+        self.initiate(mesh);
+        mesh.run(20 * MS);
+        let mut datagram = [0; DATAGRAM_BYTES];
+        while self.endpoint.receive(&mut datagram).is_some() {
+            let initiator = self.initiator.as_mut().unwrap();
+            if let Ok(session) = initiator.finish(&datagram, mesh.now_ns) {
                 self.session = Some(session);
                 return true;
             }

@@ -81,16 +81,11 @@ fn admit_data(
     (session, counter): (u32, u64),
     sealed: &mut SealedBatch,
 ) {
-    let checked = match core.neighbours.session(session) {
+    let checked = match core.neighbours.receiving(session) {
         None => Err(Reason::UnknownSession),
-        Some(inbound) => match inbound.session.receive.check(counter) {
+        Some((receive, neighbour)) => match receive.check(counter) {
             Err(error) => Err(error.into()),
-            Ok(())
-                if core
-                    .neighbours
-                    .get(inbound.neighbour)
-                    .is_some_and(|one| core.has_its_share(one)) =>
-            {
+            Ok(()) if neighbour.is_some_and(|one| core.has_its_share(one)) => {
                 Err(Reason::NeighbourShare)
             }
             Ok(()) => Ok(()),

@@ -1,9 +1,10 @@
-//! Control frames of clients: attach, and fetch a consensus. Answers take slots of the client's stream.
+//! Control frames of clients: attach, prove an address, and fetch a consensus. Answers take slots of the client's stream.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use link::control::Control;
+use rand::RngExt;
 use sphinx::DestinationTag;
 
 use crate::path::clients::{Answer, Attachment};
@@ -26,6 +27,8 @@ pub struct From {
     pub counter: u64,
     /// The address.
     pub source: SocketAddr,
+    /// Where the response of the session's handshake went.
+    pub answered: SocketAddr,
 }
 
 /// Serves a control frame, at a gateway, from a client.
@@ -43,7 +46,18 @@ pub fn control(core: &mut Core, mut frame: Frame, from: &From) {
             .clients
             .attached(&from.destination)
             .is_some_and(|client| client.answer(Answer::Chunk { epoch, chunk })),
-        Ok(Control::Attached { .. } | Control::Chunk { .. }) | Err(_) => false,
+        Ok(Control::Answer { nonce }) => core
+            .clients
+            .attached(&from.destination)
+            .is_some_and(|client| client.proves(&nonce, from.source)),
+        Ok(
+            Control::Attached { .. }
+            | Control::Chunk { .. }
+            | Control::Challenge { .. }
+            | Control::Leaving { .. }
+            | Control::Full,
+        )
+        | Err(_) => false,
     };
     if served {
         core.ledger.absorb(frame);
@@ -71,7 +85,7 @@ fn attach(core: &mut Core, from: &From, rate_pps: u32) -> bool {
             order: from.order,
             attachment,
             counter: from.counter,
-            address: from.source,
+            address: from.answered,
             rate_pps,
             now_ns: core.now_ns,
         },
@@ -79,6 +93,10 @@ fn attach(core: &mut Core, from: &From, rate_pps: u32) -> bool {
     if attached {
         if let Some(client) = core.neighbours.get_mut(from.neighbour) {
             client.bucket.grant(rate_pps, core.now_ns);
+        }
+        if let Some(client) = core.clients.attached(&destination) {
+            let rng = &mut core.rng;
+            client.heard(from.counter, from.source, core.now_ns, || rng.random());
         }
         announce(core, destination, attachment);
     }

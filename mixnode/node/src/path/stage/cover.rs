@@ -1,7 +1,7 @@
 //! Cover: the loop and drop packets a node sends by itself.
 
 use directory::loop_path;
-use link::Kind;
+use link::{CONTENT_BYTES, Kind};
 use rand_core::Rng;
 use sphinx::{BODY_BYTES, Id, Terminal, wrap};
 
@@ -11,6 +11,24 @@ use crate::path::epochs::slot_of;
 
 /// Leading body bytes that the last hop of a loop or drop packet finds zero.
 const CHECK_BYTES: usize = sphinx::CHECK_BYTES;
+
+/// Adds a frame that says nothing for every new session of a link: until the first one, the session does not count at the
+/// other end.
+pub fn greet(core: &mut Core, outgoing: &mut OutgoingBatch) {
+    while let Some(number) = core.greetings.last().copied()
+        && !outgoing.is_full()
+        && let Some(mut frame) = core.ledger.generate()
+    {
+        core.greetings.pop();
+        *content(core.ledger.datagram_mut(&mut frame)) = [0; CONTENT_BYTES];
+        outgoing.push(Outgoing {
+            frame,
+            via: Via::Link(number),
+            kind: Kind::Cover,
+            epoch: slot_of(core.epochs.now()),
+        });
+    }
+}
 
 /// Adds due cover packets to `outgoing`, as far as it has room.
 pub fn cover(core: &mut Core, outgoing: &mut OutgoingBatch) {

@@ -2,9 +2,12 @@
 
 use arrayvec::ArrayVec;
 use link::{Kind, OpenError, OpenJob, Opened as Verdict, open_batch};
+use rand::RngExt;
+use sphinx::DestinationTag;
 
 use super::{Opened, OpenedBatch, Sealed, SealedBatch, control};
 use crate::path::core::Core;
+use crate::path::neighbours::InstallError;
 use crate::path::reason::Reason;
 use port::BATCH_MAX;
 
@@ -14,10 +17,10 @@ pub fn open(core: &mut Core, sealed: &mut SealedBatch, opened: &mut OpenedBatch)
     let mut sessions = ArrayVec::<_, BATCH_MAX>::new();
     let mut known = SealedBatch::new();
     for one in sealed.drain(..) {
-        // Sessions are dropped only in housekeeping, so what `admit` found is still there.
-        match core.neighbours.session(one.session) {
-            Some(inbound) => {
-                sessions.push(inbound.session.receive.key());
+        // Nothing was opened since `admit`, so what it found is still there.
+        match core.neighbours.receiving(one.session) {
+            Some((receive, _)) => {
+                sessions.push(receive.key());
                 known.push(one);
             }
             None => {
@@ -52,17 +55,31 @@ fn accept(core: &mut Core, one: Sealed, verdict: Verdict, opened: &mut OpenedBat
         counter,
         source,
     } = one;
-    let Some(inbound) = core.neighbours.session_mut(session) else {
+    // A frame before it in the batch may have brought a session that took the place of this one.
+    let Some(receive) = core.neighbours.receiving_mut(session) else {
         return core.ledger.reject(frame, Reason::UnknownSession);
     };
-    if let Err(error) = inbound.session.receive.admit(counter) {
+    if let Err(error) = receive.admit(counter) {
         return core.ledger.reject(frame, error.into());
     }
+    let clients = &core.clients;
+    let attached = |destination: &DestinationTag| clients.is_attached(destination);
+    if core.neighbours.session(session).is_none()
+        && let Err(error) = core.neighbours.confirm(session, &core.epochs, attached)
+    {
+        debug_assert_eq!(error, InstallError::Full, "its session was there");
+        return core.ledger.reject(frame, Reason::SessionsFull);
+    }
+    let Some(inbound) = core.neighbours.session(session) else {
+        return core.ledger.reject(frame, Reason::UnknownSession);
+    };
     let (neighbour, order, destination) = (inbound.neighbour, inbound.order, inbound.destination);
+    let answered = inbound.answered;
     if let Some(client) = core.clients.attached(&destination)
         && client.session == session
     {
-        client.heard(counter, source, core.now_ns);
+        let rng = &mut core.rng;
+        client.heard(counter, source, core.now_ns, || rng.random());
     }
     if let Some(sender) = core.neighbours.get_mut(neighbour)
         && !sender.is_node()
@@ -85,6 +102,7 @@ fn accept(core: &mut Core, one: Sealed, verdict: Verdict, opened: &mut OpenedBat
                 destination,
                 counter,
                 source,
+                answered,
             };
             control::control(core, frame, &from);
         }

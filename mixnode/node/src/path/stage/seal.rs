@@ -76,12 +76,16 @@ fn number(core: &mut Core, via: Via) -> Option<(u64, SocketAddr)> {
             }
             Some((session.send.next_counter()?, link.address))
         }
-        Via::Session(index) => {
+        Via::Session(index) | Via::Challenge(index) => {
             let inbound = core.neighbours.session_mut(index)?;
             if inbound.session.send.expired(now_ns) {
                 return None;
             }
-            let address = core.clients.attached(&inbound.destination)?.address;
+            let client = core.clients.attached(&inbound.destination)?;
+            let address = match via {
+                Via::Challenge(_) => client.challenged()?,
+                _ => client.address,
+            };
             Some((inbound.session.send.next_counter()?, address))
         }
     }
@@ -90,6 +94,8 @@ fn number(core: &mut Core, via: Via) -> Option<(u64, SocketAddr)> {
 fn key<'a>(links: &'a Links, neighbours: &'a Neighbours, via: Via) -> Option<&'a SendKey> {
     match via {
         Via::Link(link) => Some(links.get(link)?.session.as_ref()?.send.key()),
-        Via::Session(index) => Some(neighbours.session(index)?.session.send.key()),
+        Via::Session(index) | Via::Challenge(index) => {
+            Some(neighbours.session(index)?.session.send.key())
+        }
     }
 }

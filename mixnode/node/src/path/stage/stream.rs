@@ -27,16 +27,24 @@ pub fn stream(core: &mut Core, outgoing: &mut OutgoingBatch) {
         let next_ns = start_ns + exponential_ns(mean_ns, &mut core.rng);
         core.clients.schedule(slot, next_ns);
         let epoch = slot_of(core.epochs.now());
-        let (frame, kind) = match core.clients.next_content(slot) {
-            Content::Delivery(frame) => (Some(frame), Kind::Delivery),
-            Content::Answer(answer) => (write_answer(core, answer, rate_pps), Kind::Control),
-            Content::Cover => (write_cover(core), Kind::Cover),
+        let own = Via::Session(session);
+        let (frame, kind, via) = match core.clients.next_content(slot, core.now_ns) {
+            Content::Delivery(frame) => (Some(frame), Kind::Delivery, own),
+            Content::Answer(answer) => {
+                let control = control_of(core, answer, rate_pps);
+                (write_control(core, &control), Kind::Control, own)
+            }
+            Content::Challenge(nonce) => {
+                let frame = write_control(core, &Control::Challenge { nonce });
+                (frame, Kind::Control, Via::Challenge(session))
+            }
+            Content::Cover => (write_cover(core), Kind::Cover, own),
         };
         // Without a free frame the slot passes empty: a full node shows that anyway.
         if let Some(frame) = frame {
             outgoing.push(Outgoing {
                 frame,
-                via: Via::Session(session),
+                via,
                 kind,
                 epoch,
             });
@@ -50,15 +58,18 @@ fn write_cover(core: &mut Core) -> Option<port::pool::Frame> {
     Some(frame)
 }
 
-fn write_answer(core: &mut Core, answer: Answer, rate_pps: u32) -> Option<port::pool::Frame> {
-    let mut frame = core.ledger.generate()?;
-    let control = match answer {
+fn control_of(core: &Core, answer: Answer, rate_pps: u32) -> Control {
+    match answer {
         Answer::Attached => Control::Attached { rate_pps },
         Answer::Chunk { epoch, chunk } => match core.epochs.document_of(epoch) {
             Some(state) => Control::chunk_of(state.epoch(), state.document(), chunk),
             None => Control::chunk_of(epoch, &[], chunk),
         },
-    };
+    }
+}
+
+fn write_control(core: &mut Core, control: &Control) -> Option<port::pool::Frame> {
+    let mut frame = core.ledger.generate()?;
     control.encode(content(core.ledger.datagram_mut(&mut frame)));
     Some(frame)
 }

@@ -202,7 +202,7 @@ fn handshakes(into: &mut Exposition, handshakes: &HandshakeCounters) {
     let mut family = into.family(
         "mixnode_handshakes_total",
         Kind::Counter,
-        "Handshakes by outcome. refused: forged, replayed, late; cookie: given under load; undelivered: a worker's mailbox was full; unadmitted: the loader did not let the index in.",
+        "Handshakes by outcome. cookie: given to who has not shown one; bad_mac1, forged, stranger, duplicate, unasked: refused, someone tries; unusable: the consensus carries a key that is none; undelivered: a worker's mailbox was full; unadmitted: the loader did not let the index in.",
     );
     for (outcome, count) in handshakes.named() {
         family.sample(&[("outcome", outcome)], count);
@@ -232,6 +232,19 @@ fn gauges(into: &mut Exposition, counters: &Counters) {
     );
     into.gauge("mixnode_clients", counters.clients, "Clients attached.");
     into.gauge("mixnode_sessions", counters.sessions, "Sessions open.");
+    into.gauge(
+        "mixnode_half_open_sessions",
+        counters.half_open,
+        "Sessions that wait for their first frame. Always near 512 a worker: someone opens them and never speaks.",
+    );
+    let mut family = into.family(
+        "mixnode_session_outcomes_total",
+        Kind::Counter,
+        "Answered handshakes by what became of them. confirmed: had their first frame; half_open_evicted: gave way to newer ones before; evicted: a stranger's that gave way to another's; full: no room; index_in_use: a living session had the number.",
+    );
+    for (outcome, count) in counters.session_outcomes.named() {
+        family.sample(&[("outcome", outcome)], count);
+    }
 }
 
 /// The fast path's own.

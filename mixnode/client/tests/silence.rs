@@ -1,0 +1,110 @@
+//! A client notices that its gateway has fallen silent, says so, and finds it again.
+
+mod common;
+
+use common::{Conditions, Network};
+use fog::{Client, Config, Event, Identity, MemoryStorage};
+use link::ClientKeys;
+use rand_core::SeedableRng;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn client(network: &mut Network, rate_pps: f64) -> Client {
+    let consensus = network.consensus(0).0;
+    let config = Config {
+        identity: Identity::generate(&mut network.rng),
+        mailbox: ClientKeys::generate(&mut network.rng),
+        gateway: network.gateway(0),
+        authorities: network.authorities(),
+        rate_pps: Some(rate_pps),
+        loop_share: 0.1,
+    };
+    let rng = sphinx::Generator::from_rng(&mut network.rng);
+    let storage = Box::new(MemoryStorage::new(1 << 20));
+    Client::new(config, consensus, storage, rng, network.now_ns)
+}
+
+/// What was said of the gateway since the last call: silent or not.
+fn news(network: &mut Network, seat: usize) -> Vec<bool> {
+    let events = network.seats[seat].events.drain(..);
+    events
+        .filter_map(|event| match event {
+            Event::GatewaySilent { .. } => Some(true),
+            Event::GatewayBack => Some(false),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_gateway_that_was_restarted_is_noticed_within_a_second_or_twenty_frames_and_found_again() {
+    for (rate_pps, notices_s, back_s) in [(50.0, 2, 6), (2.0, 9, 30)] {
+        let mut network = Network::new(70, Conditions::default());
+        let client = client(&mut network, rate_pps);
+        let seat = network.join(client);
+        network.run(20 * SECOND, |_| false);
+        assert_eq!(news(&mut network, seat), [false; 0], "all is well");
+        network.restart_gateway(0);
+        let at_ns = network.now_ns;
+        network.run(at_ns + notices_s * SECOND, |_| false);
+        assert!(
+            news(&mut network, seat).starts_with(&[true]),
+            "{rate_pps} a second"
+        );
+        network.run(at_ns + back_s * SECOND, |_| false);
+        // It goes on in peace.
+        network.run(at_ns + 60 * SECOND, |_| false);
+        let later = news(&mut network, seat);
+        assert!(
+            later.len() <= 1 && later.iter().all(|silent| !silent),
+            "{later:?}"
+        );
+    }
+}
+
+#[test]
+fn a_gateway_that_stays_silent_is_tried_with_growing_pauses_and_slots_keep_their_pace() {
+    let mut network = Network::new(71, Conditions::default());
+    let client = client(&mut network, 10.0);
+    let seat = network.join(client);
+    network.run(10 * SECOND, |_| false);
+    network.silent.push(network.gateway(0));
+    let before = network.initiations;
+    let departures = network.seats[seat].departures.len();
+    network.run(610 * SECOND, |_| false);
+    assert_eq!(news(&mut network, seat), [true]);
+    let tries = network.initiations - before;
+    println!("{tries} initiations in ten minutes of silence");
+    // Eleven while the pause grows to 30 s, then two a minute.
+    assert!((20..50).contains(&tries), "{tries} initiations");
+    let sent = network.seats[seat].departures.len() - departures;
+    assert!((5_600..6_400).contains(&sent), "{sent} departures");
+    network.silent.clear();
+    network.run(610 * SECOND + 60 * SECOND, |_| false);
+    assert_eq!(news(&mut network, seat), [false]);
+}
+
+#[test]
+fn a_gateway_that_never_answers_is_said_to_be_silent_within_five_seconds() {
+    let mut network = Network::new(72, Conditions::default());
+    network.silent.push(network.gateway(0));
+    let client = client(&mut network, 100.0);
+    let seat = network.join(client);
+    network.run(5 * SECOND, |_| false);
+    assert_eq!(news(&mut network, seat), [true]);
+}
+
+#[test]
+fn a_working_link_is_renewed_every_two_to_four_minutes() {
+    let mut network = Network::new(73, Conditions::default());
+    let client = client(&mut network, 2.0);
+    let seat = network.join(client);
+    network.run(3_600 * SECOND, |_| false);
+    assert_eq!(news(&mut network, seat), [false; 0]);
+    // Each renewal shows its cookie: two initiations. An hour has 15 to 30.
+    let initiations = network.initiations;
+    assert!(
+        (30..=62).contains(&initiations),
+        "{initiations} initiations"
+    );
+}

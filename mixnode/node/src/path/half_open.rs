@@ -1,0 +1,178 @@
+//! Half-open sessions: answered, and no authentic frame yet.
+//!
+//! One of them is worth nothing: it may come of an initiation that was recorded and played again. They lie in rings of
+//! fixed size, members' and strangers' apart, so that no number of them takes a place that matters. In a full ring the
+//! oldest session of the most crowded prefix gives way: one source, however busy, turns over its own sessions alone.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use link::Session;
+
+/// Sessions of each ring.
+pub const HALF_OPEN_MAX: usize = 512;
+
+/// A session that waits for its first frame.
+pub struct HalfOpen {
+    /// The handshake's outcome.
+    pub session: Box<Session>,
+    /// Whether a consensus listed the initiator when it was answered.
+    pub member: bool,
+    /// Where the response went.
+    pub answered: SocketAddr,
+}
+
+/// A network of which one host may have all addresses: /24 or /48.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Prefix([u8; 7]);
+
+impl Prefix {
+    fn of(address: SocketAddr) -> Prefix {
+        let mut prefix = [0; 7];
+        match address.ip().to_canonical() {
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                prefix = [4, a, b, c, 0, 0, 0];
+            }
+            IpAddr::V6(v6) => {
+                let [kind, rest @ ..] = &mut prefix;
+                *kind = 6;
+                for (place, octet) in rest.iter_mut().zip(v6.octets()) {
+                    *place = octet;
+                }
+            }
+        }
+        Prefix(prefix)
+    }
+}
+
+/// The order of one ring.
+struct Ring {
+    order: VecDeque<(u32, Prefix)>,
+    crowds: HashMap<Prefix, usize>,
+}
+
+impl Ring {
+    fn new() -> Ring {
+        Ring {
+            order: VecDeque::with_capacity(HALF_OPEN_MAX),
+            crowds: HashMap::with_capacity(2 * HALF_OPEN_MAX),
+        }
+    }
+
+    /// Makes room if there is none; who gave way.
+    fn make_room(&mut self) -> Option<u32> {
+        if self.order.len() < HALF_OPEN_MAX {
+            return None;
+        }
+        let crowd = self.crowds.values().max().copied();
+        let of_crowd = |(_, prefix): &(u32, Prefix)| self.crowds.get(prefix).copied() == crowd;
+        let at = self.order.iter().position(of_crowd)?;
+        self.take(at)
+    }
+
+    fn push(&mut self, index: u32, prefix: Prefix) {
+        self.order.push_back((index, prefix));
+        *self.crowds.entry(prefix).or_default() += 1;
+    }
+
+    fn remove(&mut self, index: u32) {
+        if let Some(at) = self.order.iter().position(|(other, _)| *other == index) {
+            self.take(at);
+        }
+    }
+
+    fn take(&mut self, at: usize) -> Option<u32> {
+        let (index, prefix) = self.order.remove(at)?;
+        if let Some(count) = self.crowds.get_mut(&prefix) {
+            *count -= 1;
+            if *count == 0 {
+                self.crowds.remove(&prefix);
+            }
+        }
+        Some(index)
+    }
+}
+
+/// All half-open sessions of a worker.
+pub struct HalfOpens {
+    sessions: HashMap<u32, HalfOpen>,
+    strangers: Ring,
+    members: Ring,
+}
+
+impl Default for HalfOpens {
+    fn default() -> HalfOpens {
+        HalfOpens {
+            sessions: HashMap::with_capacity(2 * HALF_OPEN_MAX),
+            strangers: Ring::new(),
+            members: Ring::new(),
+        }
+    }
+}
+
+impl HalfOpens {
+    /// Number of them.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// The one with this receiver index.
+    pub fn get(&self, index: u32) -> Option<&HalfOpen> {
+        self.sessions.get(&index)
+    }
+
+    /// As [`HalfOpens::get`], to mark counters.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut HalfOpen> {
+        self.sessions.get_mut(&index)
+    }
+
+    /// Puts one in; the receiver index of the one that gave way.
+    pub fn insert(&mut self, half_open: HalfOpen) -> Option<u32> {
+        let index = half_open.session.local_index;
+        let prefix = Prefix::of(half_open.answered);
+        let ring = match half_open.member {
+            true => &mut self.members,
+            false => &mut self.strangers,
+        };
+        let gone = ring.make_room();
+        ring.push(index, prefix);
+        if let Some(gone) = gone {
+            self.sessions.remove(&gone);
+        }
+        self.sessions.insert(index, half_open);
+        gone
+    }
+
+    /// Takes one out, to become a session that counts.
+    pub fn remove(&mut self, index: u32) -> Option<HalfOpen> {
+        let half_open = self.sessions.remove(&index)?;
+        match half_open.member {
+            true => self.members.remove(index),
+            false => self.strangers.remove(index),
+        }
+        Some(half_open)
+    }
+
+    /// Drops those that are too old to be used; their indices go to `ended`.
+    pub fn expire(&mut self, now_ns: u64, mut ended: impl FnMut(u32)) {
+        for ring in [&mut self.strangers, &mut self.members] {
+            // The oldest are in front.
+            while let Some((index, _)) = ring.order.front().copied()
+                && self
+                    .sessions
+                    .get(&index)
+                    .is_none_or(|one| one.session.receive.expired(now_ns))
+            {
+                ring.take(0);
+                self.sessions.remove(&index);
+                ended(index);
+            }
+        }
+    }
+}
