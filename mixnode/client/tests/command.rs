@@ -159,7 +159,9 @@ impl Joined {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fog"));
+        // Whoever runs the tests may do so under nohup, and what is ignored is inherited.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_fog")]);
         command.arg("--home").arg(self.path("home")).args(arguments);
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());

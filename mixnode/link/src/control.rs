@@ -255,8 +255,20 @@ impl Assembly {
         self.epoch
     }
 
-    /// Takes a chunk; those of other documents are passed over.
+    /// Takes a chunk; those of other documents are passed over. One that gives this document another length begins it anew:
+    /// of the two one is wrong, and the document's signature will tell.
     pub fn accept(&mut self, frame: Control) {
+        if let Control::Chunk {
+            epoch, total_bytes, ..
+        } = &frame
+            && *epoch == self.epoch
+            && *total_bytes != self.total_bytes
+        {
+            if let Some(anew) = Assembly::start(frame) {
+                *self = anew;
+            }
+            return;
+        }
         if let Control::Chunk {
             epoch,
             total_bytes,

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
 pub fn mixctl() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mixctl"));
+    // Whoever runs the tests may do so under nohup, and what is ignored is inherited.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_mixctl")]);
     command.stdin(Stdio::null());
     command
 }

@@ -313,7 +313,10 @@ impl Attachment {
         link::open_batch(&mut [job], &mut verdicts);
         let opened = verdicts.pop()?.ok()?;
         session.admit(opened.counter).ok()?;
-        self.heard_ns = Some(now_ns);
+        // The old session's stream is no sign that the gateway knows the new one.
+        if !self.fresh || newest == Some(index) {
+            self.heard_ns = Some(now_ns);
+        }
         if self.fresh && newest == Some(index) {
             (self.fresh, self.tries) = (false, 0);
         }

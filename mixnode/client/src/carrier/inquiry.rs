@@ -35,6 +35,8 @@ pub(super) struct Inquiry {
     /// Operators whose gateways were asked, the own one's among them.
     asked: Vec<String>,
     denials: u32,
+    /// A gateway began to hand the document over.
+    promised: bool,
     /// When to ask the next, Unix ms.
     next_ms: u64,
     asking: Option<Asking>,
@@ -46,6 +48,9 @@ struct Asking {
     /// The sending half of its session.
     link: Option<SendSession>,
     until_ns: u64,
+    /// However much it hands over.
+    ends_ns: u64,
+    has_denied: bool,
     slots: u32,
     assembly: Option<Assembly>,
     cursor: u16,
@@ -71,6 +76,7 @@ impl Carrier {
                 epoch,
                 asked: own.map(|node| node.operator.clone()).into_iter().collect(),
                 denials: 0,
+                promised: false,
                 next_ms: self.inquiry_at_ms(unix_ms),
                 asking: None,
             });
@@ -127,7 +133,10 @@ impl Carrier {
             (!inquiry.asked.contains(&node.operator)).then_some(node)
         });
         let Some(node) = found else {
-            self.documents.set_missing(epoch);
+            if !inquiry.promised {
+                self.documents.set_missing(epoch);
+            }
+            // Else everybody is asked again: there is one.
             self.inquiry = None;
             return None;
         };
@@ -140,6 +149,9 @@ impl Carrier {
             attachment: Attachment::new(ClientKeys::generate(&mut self.rng), rate_pps, STREAM_PPS),
             link: None,
             until_ns: now_ns.saturating_add(PATIENCE_NS.max(slots_ns)),
+            ends_ns: now_ns
+                .saturating_add(self.documents.parameters().epoch_ms.saturating_mul(125_000)),
+            has_denied: false,
             slots: 0,
             assembly: None,
             cursor: 0,
@@ -180,19 +192,26 @@ impl Carrier {
         else {
             return;
         };
-        if epoch != inquiry.epoch {
+        if epoch != inquiry.epoch || asking.has_denied {
             return;
         }
         if total_bytes == 0 {
             inquiry.denials += 1;
-            // Its patience is over: the next slot draws the next one's moment.
+            // One gateway has one voice: what else it says is not heard. The next slot draws the next one's moment.
             asking.until_ns = 0;
+            asking.has_denied = true;
             if inquiry.denials >= DENIALS {
                 self.documents.set_missing(epoch);
                 self.inquiry = None;
             }
             return;
         }
+        // A document that is being handed over exists, however long that takes.
+        inquiry.promised = true;
+        asking.until_ns = asking
+            .until_ns
+            .max(now_ns + PATIENCE_NS)
+            .min(asking.ends_ns);
         match &mut asking.assembly {
             Some(assembly) => assembly.accept(chunk),
             assembly => *assembly = Assembly::start(chunk),

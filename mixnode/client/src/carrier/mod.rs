@@ -121,6 +121,8 @@ pub(crate) struct Carrier {
     waiting: Waiting,
     /// Number of the service whose letter was taken last.
     last_served: usize,
+    /// The last slot that a service had held a reply.
+    replied: bool,
 
     pub(crate) events: VecDeque<Event>,
     pub(crate) stats: Stats,
@@ -158,6 +160,7 @@ impl Carrier {
             },
             waiting: Waiting::default(),
             last_served: 0,
+            replied: false,
             events: VecDeque::new(),
             stats: Stats::default(),
         };
@@ -290,7 +293,8 @@ impl Carrier {
         let until_ms = if unix_ms < turned_ms {
             turned_ms
         } else {
-            end_ms(2)
+            // Without the document of now: what leaves must arrive before the key is erased.
+            end_ms(2).saturating_sub(parameters.travel_ms())
         };
         let left_ms = until_ms.saturating_sub(unix_ms);
         now_ns.saturating_add(left_ms.saturating_mul(1_000_000))

@@ -1,6 +1,6 @@
 //! What goes into a slot, in this order of precedence: a handshake when one is due by time (not decided here), loop
-//! cover (a fixed share), proving the client's address, attaching, a part of a consensus, an answer, a letter, drop
-//! cover.
+//! cover (a fixed share), proving the client's address, attaching, a part of a consensus, an answer and a letter in turn,
+//! drop cover.
 
 use super::attachment::Frame;
 use super::packets::Packets;
@@ -24,10 +24,29 @@ impl Carrier {
             .answer()
             .or_else(|| self.attachment.attach(now_ns))
             .or_else(|| self.next_fetch(now_ns, unix_ms))
-            .or_else(|| self.next_reply(services, now_ns, unix_ms))
-            .or_else(|| self.next_letter(services, now_ns, unix_ms))
+            .or_else(|| self.next_of_services(services, now_ns, unix_ms))
             .or_else(|| self.next_drop(unix_ms))
             .unwrap_or_else(Frame::cover)
+    }
+
+    /// A reply or a letter; where there are always replies to be given, which strangers can ask for, every second one is a
+    /// letter.
+    fn next_of_services(
+        &mut self,
+        services: &mut [&mut dyn Service],
+        now_ns: u64,
+        unix_ms: u64,
+    ) -> Option<Frame> {
+        if core::mem::take(&mut self.replied)
+            && let Some(letter) = self.next_letter(services, now_ns, unix_ms)
+        {
+            return Some(letter);
+        }
+        if let Some(reply) = self.next_reply(services, now_ns, unix_ms) {
+            self.replied = true;
+            return Some(reply);
+        }
+        self.next_letter(services, now_ns, unix_ms)
     }
 
     /// The maker of packets for service number `service`; none without a document for now in which the gateway takes

@@ -138,6 +138,11 @@ impl Departing {
         }
     }
 
+    /// Whether the thread has ended although nobody asked it to.
+    pub(crate) fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Readable after a slot.
     pub(crate) fn wake(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()

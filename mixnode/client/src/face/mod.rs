@@ -4,6 +4,7 @@ mod departing;
 mod lookout;
 mod pace;
 pub mod run;
+mod session;
 mod source;
 mod wait;
 

@@ -1,37 +1,27 @@
-//! The client on a real socket, clock and disk: a thread that sends in the slots (`departing`), and this one for all
-//! that takes time.
+//! Sending one file and receiving files, on a real socket, clock and disk: a thread that sends in the slots
+//! (`departing`), and this one for all that takes time.
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use link::DATAGRAM_BYTES;
 use rand_core::{Rng, SeedableRng};
 use sphinx::Generator;
 
-use super::departing::{Departing, nanoseconds};
 use crate::address::Address;
-use crate::client::{Client, Config};
 use crate::event::Event;
 use crate::histogram::Latency;
-use crate::identity::Identity;
 use crate::store::home::{Home, HomeError, Journal};
 use crate::store::{DiskStorage, Storage};
-use crate::transfer::{Failure, Manifest, Phase, Received, TransferId};
+use crate::transfer::{Failure, Manifest, Phase, Received};
 
 pub use super::lookout::Wait;
-use super::lookout::{Lookout, Seen, unix_s};
+use super::lookout::{Lookout, unix_s};
+use super::session::Session;
 use super::source::measure;
 pub use super::source::open as open_source;
-
-/// The longest wait for a datagram, so that a request to stop is seen.
-const WAIT_MAX: Duration = Duration::from_millis(100);
-/// Datagrams read between two looks at what the slots need.
-const BURST_MAX: usize = 4;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -336,188 +326,4 @@ pub fn receive_into(
         })?;
     }
     Ok(ReceiveSummary { files })
-}
-
-/// A client with its socket and clock.
-struct Session {
-    client: Client,
-    departing: Departing,
-    socket: UdpSocket,
-    started: Instant,
-    gateway: [u8; 32],
-    rate_pps: f64,
-    /// When the last datagram came from the gateway.
-    heard: Option<Instant>,
-    loss: f64,
-    /// For simulated loss alone.
-    dice: Generator,
-}
-
-impl Session {
-    fn start(
-        home: &Home,
-        options: &Options,
-        storage: Box<dyn Storage>,
-        mut rng: Generator,
-    ) -> Result<Self, RunError> {
-        let gateway = home.documents.find(&home.gateway, unix_ms());
-        let v6 = gateway
-            .and_then(|node| node.addresses.first())
-            .is_some_and(SocketAddr::is_ipv6);
-        let any: SocketAddr = if v6 {
-            (Ipv6Addr::UNSPECIFIED, 0).into()
-        } else {
-            (Ipv4Addr::UNSPECIFIED, 0).into()
-        };
-        let socket = UdpSocket::bind(any).map_err(RunError::Socket)?;
-        socket.set_nonblocking(true).map_err(RunError::Socket)?;
-        let dice = Generator::from_rng(&mut rng);
-        let config = Config {
-            identity: Identity::from_bytes(home.identity.to_bytes()),
-            mailbox: home.mailbox.clone(),
-            gateway: home.gateway,
-            authorities: home.authorities.clone(),
-            rate_pps: options.rate_pps.map(f64::from),
-            loop_share: options.loop_share,
-        };
-        let network_pps = f64::from(home.documents.parameters().client_rate_pps);
-        let rate_pps = config.rate_pps.unwrap_or(network_pps);
-        let mut client = Client::new(config, home.documents.clone(), storage, rng, 0);
-        let started = Instant::now();
-        let departures = client.take_departures();
-        let departures = departures.ok_or(io::ErrorKind::NotFound.into());
-        let departing = departures
-            .and_then(|departures| Departing::start(departures, socket.try_clone()?, started))
-            .map_err(RunError::Socket)?;
-        Ok(Self {
-            client,
-            departing,
-            socket,
-            started,
-            gateway: home.gateway,
-            rate_pps,
-            heard: None,
-            loss: options.loss,
-            dice,
-        })
-    }
-
-    fn now_ns(&self) -> u64 {
-        nanoseconds(self.started)
-    }
-
-    /// Waits for a datagram or a slot that has passed, makes what the next ones need, hands out what happened.
-    fn turn(&mut self, home: &Home, on_event: &mut dyn FnMut(Event)) -> Result<(), RunError> {
-        let wait_ns = self.client.deadline().saturating_sub(self.now_ns());
-        let wait = Duration::from_nanos(wait_ns).min(WAIT_MAX);
-        let sources = [self.socket.as_fd(), self.departing.wake()];
-        let [arrived, departed] = super::wait::readable(sources, wait);
-        if departed {
-            self.departing.woken();
-        }
-        self.departing.exchange(&mut self.client);
-        if arrived {
-            self.take_arrivals();
-        }
-        self.client.refill(self.now_ns(), unix_ms());
-        self.departing.exchange(&mut self.client);
-        while let Some(event) = self.client.event() {
-            let saved = match &event {
-                Event::Consensus { epoch, document } => home.save_consensus(*epoch, document),
-                Event::Key { hash, key } => home.save_key(hash, key),
-                _ => Ok(()),
-            };
-            saved.map_err(|error| HomeError::Io {
-                path: home.path().to_owned(),
-                error,
-            })?;
-            on_event(event);
-        }
-        Ok(())
-    }
-
-    /// Takes what has arrived, no more than a burst at a time.
-    fn take_arrivals(&mut self) {
-        let mut datagram = [0; DATAGRAM_BYTES + 1];
-        for _ in 0..BURST_MAX {
-            match self.socket.recv_from(&mut datagram) {
-                Ok((DATAGRAM_BYTES, from)) if !self.drops() => {
-                    if Some(from) == self.departing.destination() {
-                        self.heard = Some(Instant::now());
-                    }
-                    if let Some(datagram) = datagram.first_chunk_mut() {
-                        self.client.receive(self.now_ns(), datagram);
-                    }
-                }
-                Ok(_) => {}
-                // Nothing left; or an ICMP error about an earlier datagram, which may be forged.
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// How everything stands now; `recipient`: whose answer is awaited, see [`Seen`].
-    fn seen(&self, recipient: Option<(Option<u64>, Duration)>) -> Seen {
-        let (documents, unix_ms) = (self.client.documents(), unix_ms());
-        let node = documents.find(&self.gateway, unix_ms);
-        let short = directory::store::hex(self.gateway.get(..4).unwrap_or_default());
-        let named = node.and_then(|node| {
-            let operator = program::visible(node.operator.as_bytes());
-            Some((format!("{operator} ({short})"), *node.addresses.first()?))
-        });
-        Seen {
-            unsendable: self.departing.refused().as_ref().map(plain_words),
-            epoch: documents.epoch_at(unix_ms),
-            newest: documents.newest(),
-            is_live: documents.live(unix_ms).is_some(),
-            gateway: named,
-            identity: short,
-            is_attached: self.client.is_attached(),
-            heard: self.heard.map(|at| at.elapsed()),
-            rate_pps: self.rate_pps,
-            mean_delay: Duration::from_micros(documents.parameters().mean_delay_us.into()),
-            recipient,
-        }
-    }
-
-    fn drops(&mut self) -> bool {
-        self.loss > 0.0 && (self.dice.next_u64() >> 11) as f64 / ((1u64 << 53) as f64) < self.loss
-    }
-
-    fn summary(
-        &self,
-        transfer: &TransferId,
-        (bytes, hash): (u64, [u8; 32]),
-        duration: Duration,
-    ) -> SendSummary {
-        let stats = self
-            .client
-            .transfer_stats(transfer)
-            .cloned()
-            .unwrap_or_default();
-        SendSummary {
-            bytes,
-            hash,
-            packets: stats.packets,
-            retransmitted: stats.retransmitted,
-            loss: stats.loss,
-            duration,
-            round_trip: stats.round_trip,
-        }
-    }
-}
-
-/// The system's words without its numbers.
-fn plain_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let end = text.find(" (os error").unwrap_or(text.len());
-    text.get(..end).unwrap_or_default().to_owned()
-}
-
-/// Milliseconds since the Unix epoch.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

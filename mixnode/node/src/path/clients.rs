@@ -320,13 +320,14 @@ impl Clients {
             proving.due = false;
             client.challenged_ns = Some(now_ns);
             Content::Challenge(proving.nonce)
+        } else if !client.answers.is_empty() {
+            // Before deliveries, which anybody can send: the client asked for no more of these than it has slots.
+            Content::Answer(client.answers.remove(0))
         } else if let Some(frame) = client.queue.pop_front() {
             self.queued -= 1;
             Content::Delivery(frame)
-        } else if client.answers.is_empty() {
-            Content::Cover
         } else {
-            Content::Answer(client.answers.remove(0))
+            Content::Cover
         }
     }
 

@@ -221,6 +221,10 @@ impl Links {
         if let Some(position) = known
             && let Some(Some(link)) = self.slots.get_mut(position)
         {
+            if link.address != address {
+                // What is under way goes to where it no longer is.
+                link.connecting = false;
+            }
             link.address = address;
             link.wanted = true;
             return u16::try_from(position).unwrap_or(NONE);

@@ -16,6 +16,8 @@ const UNGRANTED_PPS: u32 = 1;
 /// Frames of the wheel that a client may have beside twice what its rate and the mean delay make.
 const CLIENT_FRAMES: u32 = 32;
 const TOKEN: u64 = 1_000_000_000;
+/// Tokens that only control frames may take of who is not attached.
+pub const TOKENS_TO_ATTACH: u64 = 8;
 
 /// A worker's pool by holders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,15 +100,15 @@ impl Bucket {
         self.rate_pps
     }
 
-    /// Takes a token; `false` if there is none.
-    pub fn take(&mut self, now_ns: u64) -> bool {
+    /// Takes a token and leaves `kept` of them; `false` if there are too few.
+    pub fn take(&mut self, now_ns: u64, kept: u64) -> bool {
         self.fill(now_ns);
         match self.tokens.checked_sub(TOKEN) {
-            Some(left) => {
+            Some(left) if left >= kept * TOKEN => {
                 self.tokens = left;
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 
@@ -169,8 +171,9 @@ mod tests {
         for (rate, depth) in [(1, 64), (250, 250)] {
             let mut bucket = Bucket::new();
             bucket.grant(rate, 0);
-            let at_once =
-                |bucket: &mut Bucket, now_ns| (0..10_000).filter(|_| bucket.take(now_ns)).count();
+            let at_once = |bucket: &mut Bucket, now_ns| {
+                (0..10_000).filter(|_| bucket.take(now_ns, 0)).count()
+            };
             let start_ns = 1_000 * TOKEN;
             assert_eq!(at_once(&mut bucket, start_ns), depth);
             let over_time: usize = (1..=100)
@@ -179,8 +182,29 @@ mod tests {
             assert_eq!(over_time, 10 * rate as usize);
         }
         let mut bucket = Bucket::new();
-        while bucket.take(0) {}
+        while bucket.take(0, 0) {}
         bucket.grant(250, 0);
-        assert!(!bucket.take(0), "a grant fills nothing");
+        assert!(!bucket.take(0, 0), "a grant fills nothing");
+    }
+
+    #[test]
+    fn frames_of_who_is_not_attached_leave_tokens_for_the_attach_frame() {
+        let mut bucket = Bucket::new();
+        let mut packets = 0;
+        // A second at 250 a second, as slots come.
+        for slot in 0..250 {
+            packets += u64::from(bucket.take(slot * 4_000_000, TOKENS_TO_ATTACH));
+        }
+        assert_eq!(packets, u64::from(DEPTH_MIN) - TOKENS_TO_ATTACH);
+        for _ in 0..TOKENS_TO_ATTACH {
+            assert!(bucket.take(TOKEN, 0));
+        }
+        // Whatever else is sent, one attach frame a second gets through.
+        for second in 2..10 {
+            for slot in 0..250 {
+                assert!(!bucket.take(second * TOKEN + slot, TOKENS_TO_ATTACH));
+            }
+            assert!(bucket.take(second * TOKEN + 999, 0), "second {second}");
+        }
     }
 }

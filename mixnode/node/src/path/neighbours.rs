@@ -25,7 +25,7 @@ const SESSIONS_PER_MEMBER: usize = 16;
 pub const SESSIONS_PER_STRANGER: usize = 2;
 /// Neighbours of one worker, clients included.
 const NEIGHBOURS_MAX: usize = 16_384;
-/// Clients that moved to another worker and whose sessions are still kept; the first gives way.
+/// Clients that moved to another worker and whose sessions will be ended; further ones keep theirs until they expire.
 const PARTING_MAX: usize = 1_024;
 
 /// One call of [`Neighbours::expire`] looks at one part in so many of the neighbours: a table of thousands is never
@@ -341,13 +341,13 @@ impl Neighbours {
 
     /// Ends all sessions of the client with this tag at `at_ns`, if it has any: it attached elsewhere. Times rise.
     pub fn end_later(&mut self, destination: &DestinationTag, at_ns: u64) {
-        if !self.by_destination.contains_key(destination) {
+        let waits = |(_, other): &(u64, DestinationTag)| other == destination;
+        if !self.by_destination.contains_key(destination) || self.parting.iter().any(waits) {
             return;
         }
-        if self.parting.len() >= PARTING_MAX
-            && let Some((_, first)) = self.parting.pop_front()
-        {
-            self.end_all_of(&first);
+        // Where there is no room its sessions end with their time: they cost no more than that.
+        if self.parting.len() >= PARTING_MAX {
+            return;
         }
         self.parting.push_back((at_ns, *destination));
     }

@@ -22,15 +22,6 @@ impl Incoming {
         now_ns: u64,
         usable: &dyn Fn(&Surb) -> bool,
     ) -> Option<Reply> {
-        while let Some((surb, half)) = self.key_answers.pop_front() {
-            if usable(&surb) {
-                let mut key = Box::new([0; KEY_HALF_BYTES]);
-                let (first, second) = identity.kem_public().split_at(KEY_HALF_BYTES);
-                key.copy_from_slice(if half == 0 { first } else { second });
-                let plaintext = Answer::KeyHalf { half, key }.encode();
-                return Some(Reply { surb, plaintext });
-            }
-        }
         let delay_ns = self.answer_delay_ns;
         // A session that has sent reply blocks and nothing of a transfer is owed nothing.
         let due = |peer: &Peer| {
@@ -42,7 +33,7 @@ impl Incoming {
         let mut due: Vec<_> = due.map(|(name, peer)| (peer.since_ns, *name)).collect();
         due.sort_unstable();
         // The one that has waited longest; one whose answer can't be made keeps nobody behind it.
-        due.into_iter().find_map(|(_, name)| {
+        let acknowledgement = due.into_iter().find_map(|(_, name)| {
             let peer = self.peers.get_mut(&name)?;
             let surb = std::iter::from_fn(|| peer.surbs.pop_front()).find(usable)?;
             (peer.unanswered, peer.urgent) = (0, false);
@@ -51,7 +42,21 @@ impl Incoming {
             (ack.highest, ack.received) = (highest, received);
             let plaintext = Answer::Ack(ack).encode();
             Some(Reply { surb, plaintext })
-        })
+        });
+        if acknowledgement.is_some() {
+            return acknowledgement;
+        }
+        // Last: whoever has the address can ask for keys.
+        while let Some((surb, half)) = self.key_answers.pop_front() {
+            if usable(&surb) {
+                let mut key = Box::new([0; KEY_HALF_BYTES]);
+                let (first, second) = identity.kem_public().split_at(KEY_HALF_BYTES);
+                key.copy_from_slice(if half == 0 { first } else { second });
+                let plaintext = Answer::KeyHalf { half, key }.encode();
+                return Some(Reply { surb, plaintext });
+            }
+        }
+        None
     }
 
     fn acknowledge(&mut self, transfer: TransferId, now_ns: u64) -> Ack {

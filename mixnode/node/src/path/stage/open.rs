@@ -7,6 +7,7 @@ use sphinx::DestinationTag;
 
 use super::{Opened, OpenedBatch, Sealed, SealedBatch, control};
 use crate::path::core::Core;
+use crate::path::grant::TOKENS_TO_ATTACH;
 use crate::path::neighbours::InstallError;
 use crate::path::reason::Reason;
 use port::BATCH_MAX;
@@ -81,9 +82,16 @@ fn accept(core: &mut Core, one: Sealed, verdict: Verdict, opened: &mut OpenedBat
         let rng = &mut core.rng;
         client.heard(counter, source, core.now_ns, || rng.random());
     }
+    // Who is not attached yet has few tokens, and must not spend on packets those that an attach frame needs: its own
+    // slots would keep it out for ever.
+    let kept = match verdict.kind {
+        Kind::Control => 0,
+        _ if core.clients.is_attached(&destination) => 0,
+        _ => TOKENS_TO_ATTACH,
+    };
     if let Some(sender) = core.neighbours.get_mut(neighbour)
         && !sender.is_node()
-        && !sender.bucket.take(core.now_ns)
+        && !sender.bucket.take(core.now_ns, kept)
     {
         return core.ledger.reject(frame, Reason::ClientRate);
     }

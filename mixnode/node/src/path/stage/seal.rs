@@ -59,7 +59,8 @@ pub fn seal(core: &mut Core, outgoing: &mut OutgoingBatch) {
             frame: one.frame,
             destination,
             delivery: one.kind == Kind::Delivery,
-            proven: true,
+            // A challenge asks whether anybody is there.
+            proven: !matches!(one.via, Via::Challenge(_)),
         });
     }
 }
