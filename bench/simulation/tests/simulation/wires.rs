@@ -66,6 +66,7 @@ fn idle_sending_and_receiving_clients_show_one_poisson_process_in_both_direction
         file_bytes: 400_000,
         crashes: 0,
         partitions: 0,
+        span_ns: 60 * SECOND,
         ..small(3)
     })
     .unwrap();
