@@ -352,13 +352,24 @@ impl Lab<'_> {
 
     fn progress_line(&self, transfer: &Transfer) -> String {
         let progress = transfer.progress();
+        let waits = progress
+            .waits_for
+            .as_ref()
+            .map(|wait| format!(", waiting: {wait}"))
+            .unwrap_or_default();
         if progress.acknowledged_bytes == 0 || progress.total_bytes == 0 {
-            return format!("  {}", progress.phase);
+            return format!("  {}{waits}", progress.phase);
         }
         let fraction = progress.acknowledged_bytes as f64 / progress.total_bytes as f64;
-        let left_s = transfer.elapsed().as_secs_f64() * (1.0 - fraction) / fraction;
+        // While nothing moves, nobody can tell how long it takes.
+        let left = if progress.is_moving && waits.is_empty() {
+            let left_s = transfer.elapsed().as_secs_f64() * (1.0 - fraction) / fraction;
+            format!(", {left_s:.0} s left")
+        } else {
+            waits
+        };
         format!(
-            "  {} {:>3.0} %  {} of {} bytes, {}, {left_s:.0} s left",
+            "  {} {:>3.0} %  {} of {} bytes, {}{left}",
             table::bar(fraction, 24),
             fraction * 100.0,
             summary::grouped(progress.acknowledged_bytes),

@@ -25,6 +25,8 @@ pub struct Progress {
     pub phase: &'static str,
     /// What nothing moves without.
     pub waits_for: Option<String>,
+    /// Chunks flow.
+    pub is_moving: bool,
     /// Bytes acknowledged.
     pub acknowledged_bytes: u64,
     /// Bytes of the file.
@@ -234,6 +236,7 @@ impl Parties {
             let waits_for = progress.waits_for.take();
             *progress = Progress {
                 waits_for,
+                is_moving: now.phase == Phase::Sending,
                 phase: match now.phase {
                     Phase::FetchingKey => "alice fetches bob's key",
                     Phase::Waiting => "alice waits for bob's answer",

@@ -191,6 +191,10 @@ fn exit_code(error: &RunError, stop: &Stop) -> u8 {
     let io = |error: &io::Error, otherwise| match error.kind() {
         io::ErrorKind::PermissionDenied => 77,
         io::ErrorKind::InvalidData => 78,
+        // The system's fault and not the command's: a supervisor may try again.
+        io::ErrorKind::StorageFull
+        | io::ErrorKind::QuotaExceeded
+        | io::ErrorKind::ReadOnlyFilesystem => 74,
         _ => otherwise,
     };
     match error {

@@ -3,7 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +12,8 @@ use crate::End;
 
 /// The path that means standard input.
 const STDIN: &str = "-";
+/// The device number of /dev/null, 1:3, which also stands in for a standard input that is closed.
+const NULL_DEVICE: u64 = (1 << 8) | 3;
 /// How names of its copies begin.
 const COPY: &str = "stdin-";
 
@@ -121,7 +124,13 @@ impl Copy {
             .mode(0o600)
             .open(&path)?;
         let copy = Copy(path);
-        let mut input = File::open("/proc/self/fd/0")?;
+        // The descriptor itself: what was read of it before is gone, and it may be what nobody could open.
+        let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let found = input.metadata()?;
+        if found.file_type().is_char_device() && found.rdev() == NULL_DEVICE {
+            let text = "standard input is closed, or /dev/null: there is nothing to send";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let mut buffer = vec![0; 1 << 16];
         loop {
             // A reader waits in it, where a signal finds it.

@@ -202,7 +202,10 @@ pub fn send_file(
     };
     rng.fill_bytes(&mut journal.transfer);
     let journal = home.find_journal(&journal).unwrap_or(journal);
-    home.save_journal(&journal).map_err(unreadable)?;
+    home.save_journal(&journal).map_err(|error| HomeError::Io {
+        path: home.path().to_owned(),
+        error,
+    })?;
     let transfer = journal.transfer;
     let own = || file.file_name().unwrap_or_default().to_owned();
     let name = options.name.clone().unwrap_or_else(own);
@@ -246,7 +249,7 @@ pub fn send_file(
                 loss,
                 ..
             } => {
-                if chunks > acknowledged || phase == Phase::Sending {
+                if chunks > acknowledged || matches!(phase, Phase::Sending | Phase::Paused) {
                     answered = (Some(unix_s()), Instant::now());
                     acknowledged = chunks;
                 }

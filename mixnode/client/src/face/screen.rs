@@ -229,6 +229,9 @@ pub struct Sending<'a> {
     pace: Pace,
     began: Instant,
     phase: Option<Phase>,
+    /// It was told that the recipient has no room, when so many bytes were there.
+    is_paused: bool,
+    paused_at: u64,
 }
 
 impl<'a> Sending<'a> {
@@ -239,6 +242,8 @@ impl<'a> Sending<'a> {
             pace: Pace::default(),
             began: Instant::now(),
             phase: None,
+            is_paused: false,
+            paused_at: 0,
         }
     }
 
@@ -293,7 +298,11 @@ impl<'a> Sending<'a> {
             let lost = progress.loss * 100.0;
             text.push_str(&format!("  {lost:.0} % of packets are lost"));
         }
-        if is_new && progress.phase == Phase::Paused {
+        // Once until it goes on: a recipient without room is asked again and again.
+        if bytes != self.paused_at {
+            (self.is_paused, self.paused_at) = (false, bytes);
+        }
+        if progress.phase == Phase::Paused && !std::mem::replace(&mut self.is_paused, true) {
             self.screen.note(&format!("fog: {text}"));
         }
         if is_new && self.screen.is_terminal {

@@ -16,8 +16,8 @@ use crate::client::{Client, Config};
 use crate::event::Event;
 use crate::identity::Identity;
 use crate::store::Storage;
-use crate::store::home::{Home, HomeError};
-use crate::transfer::TransferId;
+use crate::store::home::Home;
+use crate::transfer::{Received, TransferId};
 
 /// The longest wait for a datagram, so that a request to stop is seen.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -31,6 +31,8 @@ pub(super) struct Session {
     socket: UdpSocket,
     started: Instant,
     gateway: [u8; 32],
+    /// Why the last document or key was not kept; told once.
+    unsaved: Option<String>,
     rate_pps: f64,
     /// When the last datagram came from the gateway.
     heard: Option<Instant>,
@@ -81,6 +83,7 @@ impl Session {
             socket,
             started,
             gateway: home.gateway,
+            unsaved: None,
             rate_pps,
             heard: None,
             loss: options.loss,
@@ -122,10 +125,19 @@ impl Session {
                 Event::Key { hash, key } => home.save_key(hash, key),
                 _ => Ok(()),
             };
-            saved.map_err(|error| HomeError::Io {
-                path: home.path().to_owned(),
-                error,
-            })?;
+            // What can't be kept is fetched again after the next start: no reason to end.
+            let failed = saved.err().map(|error| {
+                let home = home.path().display();
+                format!("{home}: what the network told can't be kept: {error}")
+            });
+            if let Some(text) = &failed
+                && self.unsaved != failed
+            {
+                on_event(Event::Received(Received::Storage(text.clone())));
+            }
+            if failed.is_some() || matches!(event, Event::Consensus { .. }) {
+                self.unsaved = failed;
+            }
             on_event(event);
         }
         Ok(())

@@ -25,7 +25,7 @@ pub(super) fn available_bytes() -> Option<u64> {
 /// What is still to be touched.
 pub(super) struct Touching {
     /// Largest table that is touched, bytes.
-    limit_bytes: u64,
+    limit_bytes: Option<u64>,
     /// The epochs do not live longer for it: their keys die on time.
     left: VecDeque<(Weak<EpochState>, usize)>,
 }
@@ -34,7 +34,7 @@ impl Touching {
     /// Touches tables that fit a machine with `available_bytes` to spare; none if that is not known.
     pub(super) fn new(available_bytes: Option<u64>) -> Touching {
         Touching {
-            limit_bytes: available_bytes.unwrap_or(0) / MEMORY_SHARE,
+            limit_bytes: available_bytes.map(|bytes| bytes / MEMORY_SHARE),
             left: VecDeque::new(),
         }
     }
@@ -44,13 +44,17 @@ impl Touching {
         for state in states {
             let Some(own) = state.own() else { continue };
             let bytes = own.replay.bytes() as u64;
-            if bytes <= self.limit_bytes {
+            // Unknown, or not wanted: nothing is done and there is nothing to say.
+            let Some(limit_bytes) = self.limit_bytes else {
+                continue;
+            };
+            if bytes <= limit_bytes {
                 self.left.push_back((Arc::downgrade(state), 0));
             } else {
                 tracing::warn!(
                     epoch = state.epoch(),
                     bytes,
-                    limit_bytes = self.limit_bytes,
+                    limit_bytes,
                     "the replay table is too large for this machine's memory to be touched ahead: its pages come as \
                      packets do"
                 );

@@ -161,6 +161,17 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
             "use a name of 1 to 64 bytes",
         ));
     }
+    if !node
+        .operator
+        .bytes()
+        .all(|byte| (0x20..0x7f).contains(&byte))
+    {
+        return Err(error(
+            ("node", "operator"),
+            "it has other characters than printable ASCII".to_owned(),
+            "use letters, digits, spaces and punctuation: two names that look the same must be the same",
+        ));
+    }
     match node.listen.as_slice() {
         [address] => unreachable_by_others(*address).map_or(Ok(()), |(why, remedy)| {
             Err(error(
