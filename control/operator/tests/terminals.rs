@@ -282,3 +282,36 @@ fn a_recipient_goes_on_when_nobody_reads_its_words() {
         std::fs::read(&network.file).unwrap()
     );
 }
+
+#[test]
+fn several_files_arrive_once_each_when_the_command_is_killed_in_the_second_and_given_again() {
+    let network = Network::start(250_000, &["--rate", "200"]);
+    let small = network.home("small");
+    std::fs::write(&small, [7; 3_000]).unwrap();
+    let send = || {
+        let mut command = fog();
+        command
+            .arg("--home")
+            .arg(network.home("alice"))
+            .args(["send", &network.address])
+            .args([&small, &network.file]);
+        Terminal::open(command)
+    };
+    let mut bob = network.receive();
+    let mut first = send();
+    bob.wait_for(STARTED);
+    first.kill();
+    assert_eq!(bob.done(), 1, "{}", bob.said());
+    let mut second = send();
+    let ended = second.ended();
+    assert!(ended.success(), "{ended}: {}", second.said());
+    wait_until("the recipient's words", || bob.done() == 2);
+    let mut names: Vec<_> = std::fs::read_dir(network.home("inbox"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["file", "small"]);
+    let left = std::fs::read_dir(network.home("alice").join("sending")).unwrap();
+    assert_eq!(left.count(), 0, "the journal is empty at the end");
+}

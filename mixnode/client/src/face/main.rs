@@ -276,6 +276,7 @@ fn send(
     stop: &Stop,
 ) -> Result<(), End> {
     let began = std::time::Instant::now();
+    let mut sent = Vec::new();
     for item in items {
         let copy;
         let mut path = item.path.as_path();
@@ -290,14 +291,16 @@ fn send(
             // The time is for all of them.
             timeout: timeout.map(|timeout| timeout.saturating_sub(began.elapsed())),
             name: Some(item.name.clone()),
+            keeps_journal: items.len() > 1,
             ..Options::default()
         };
         let mut sending = Sending::new(screen, paths::shown(Path::new(&item.name)));
         let mut tell = |event: &SendEvent| sending.show(event);
         let summary = run::send_file(home, address, path, &options, &mut tell, stop.flag())?;
         sending.sent(&summary);
+        sent.push(summary.transfer);
     }
-    Ok(())
+    Ok(run::forget(home, &sent)?)
 }
 
 fn receive(

@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::histogram::Latency;
 use crate::store::home::{Home, HomeError, Journal};
 use crate::store::{DiskStorage, Storage};
-use crate::transfer::{Failure, Manifest, Phase, Received};
+use crate::transfer::{Failure, Manifest, Phase, Received, TransferId};
 
 pub use super::lookout::Wait;
 use super::lookout::{Lookout, unix_s};
@@ -36,6 +36,9 @@ pub struct Options {
     pub file_bytes_max: u64,
     /// Given up after so long.
     pub timeout: Option<Duration>,
+    /// What was sent stays in the journal, until [`forget`]: one of several, which the same command sends again when it is
+    /// interrupted; the recipient then says at once that it has this one.
+    pub keeps_journal: bool,
     /// What the recipient is told as the name of a file that is sent; the file's own if `None`.
     pub name: Option<OsString>,
 }
@@ -48,6 +51,7 @@ impl Default for Options {
             loss: 0.0,
             file_bytes_max: 16 << 30,
             timeout: None,
+            keeps_journal: false,
             name: None,
         }
     }
@@ -82,6 +86,8 @@ pub enum SendEvent {
 /// What became of a file that was sent.
 #[derive(Clone, Debug)]
 pub struct SendSummary {
+    /// The transfer.
+    pub transfer: TransferId,
     /// Bytes of the file.
     pub bytes: u64,
     /// BLAKE3 of the file.
@@ -269,11 +275,25 @@ pub fn send_file(
             _ => {}
         })?;
     }
-    home.remove_journal(&transfer);
+    if !options.keeps_journal || !matches!(ended, Some(Ok(()))) {
+        home.remove_journal(&transfer);
+    }
     if let Some(Err(failure)) = ended {
         return Err(RunError::Transfer(failure));
     }
     Ok(session.summary(&transfer, (size, hash), started.elapsed()))
+}
+
+/// Takes what was sent out of the journal.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn forget(home: &Path, transfers: &[TransferId]) -> Result<(), RunError> {
+    let home = Home::read(home)?;
+    transfers
+        .iter()
+        .for_each(|transfer| home.remove_journal(transfer));
+    Ok(())
 }
 
 /// Receives files into `out` until asked to stop.

@@ -203,6 +203,7 @@ impl Session {
             .cloned()
             .unwrap_or_default();
         SendSummary {
+            transfer: *transfer,
             bytes,
             hash,
             packets: stats.packets,

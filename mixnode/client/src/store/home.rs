@@ -260,6 +260,14 @@ impl Home {
         entries
             .filter_map(|entry| fs::read(entry.ok()?.path()).ok())
             .filter_map(|text| serde_json::from_slice::<Journal>(&text).ok())
+            .filter(|found| {
+                // A copy of standard input that is gone can't go on.
+                let lost = found.file.starts_with(&self.path) && !found.file.exists();
+                if lost {
+                    self.remove_journal(&found.transfer);
+                }
+                !lost
+            })
             .find(|found| {
                 let same = (&found.address, &found.file, &found.hash);
                 same == (&wanted.address, &wanted.file, &wanted.hash)
