@@ -105,8 +105,21 @@ fn addresses_that_nobody_could_send_to_are_refused() {
         ("[::ffff:127.0.0.1]:9000", "write it as IPv4"),
         ("127.0.0.1:0", "name a port"),
         ("0.0.0.0:9000", "name the address that other nodes send to"),
+        (
+            "[fe80::1]:9000",
+            "name the address that other nodes send to",
+        ),
     ] {
         Node::new(&listen(address), "").is_refused_as_by_a_start(78, remedy);
+    }
+}
+
+#[test]
+fn an_operator_that_no_document_takes_is_refused() {
+    let address = listen(&format!("127.0.0.1:{}", free_port()));
+    for operator in ["a\\u001b[31mb", "caf\\u00e9"] {
+        let node = format!("{address}\noperator = \"{operator}\"");
+        Node::new(&node, "").is_refused_as_by_a_start(78, "use letters, digits");
     }
 }
 

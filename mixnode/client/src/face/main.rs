@@ -105,19 +105,24 @@ fn parse_identity(text: &str) -> Result<Identity, String> {
 
 /// Seconds, or a number with a unit.
 fn parse_time(text: &str) -> Result<Duration, String> {
-    let wrong = || "a number of seconds, or one with a unit: 30s, 5m, 2h".to_owned();
+    let wrong = || "a number of seconds, or one with a unit: 500ms, 30s, 5m, 2h".to_owned();
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let scale = match unit {
+        "ms" => 0.001,
         "" | "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3_600.0,
         _ => return Err(wrong()),
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(number * scale).map_err(|_| wrong())
+    let time = Duration::try_from_secs_f64(number * scale).map_err(|_| wrong())?;
+    match time.is_zero() {
+        true => Err("no time at all: nothing can be done in it".to_owned()),
+        false => Ok(time),
+    }
 }
 
 /// Why the command ends other than well.

@@ -226,6 +226,10 @@ fn unreachable_by_others(address: SocketAddr) -> Option<(&'static str, &'static 
             "is an IPv4 address in IPv6 clothes",
             "write it as IPv4: A.B.C.D:PORT",
         )),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some((
+            "is a link-local address, which means something on one link alone",
+            NAME_IT,
+        )),
         _ => None,
     }
 }
