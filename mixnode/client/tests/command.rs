@@ -416,7 +416,7 @@ fn nobody_who_reads_is_no_reason_to_panic() {
         .unwrap()
         .read_to_string(&mut said)
         .unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(71), "{said}");
+    assert_eq!(child.wait().unwrap().code(), Some(74), "{said}");
 }
 
 #[test]

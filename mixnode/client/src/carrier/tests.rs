@@ -109,7 +109,7 @@ fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2]) {
 }
 
 #[test]
-fn services_take_turns_with_letters_and_answers_go_first() {
+fn services_take_turns_with_letters_and_answers_leave_them_every_second_slot() {
     let mut rng = Generator::seed_from_u64(1);
     let (authority, documents, gateways) = network(&mut rng);
     let settings = Settings {
@@ -136,10 +136,11 @@ fn services_take_turns_with_letters_and_answers_go_first() {
     let mut packets = carrier.packets(0, unix_ms).unwrap();
     let blocks = packets.reply_blocks(&own, token, 3).unwrap();
     second.owed.extend(blocks.iter().map(Surb::from_bytes));
-    for _ in 0..3 {
+    // An answer, a letter, an answer, a letter, an answer.
+    for _ in 0..5 {
         carrier.next_frame(&mut [&mut first, &mut second], 3, unix_ms);
     }
     assert!(second.owed.is_empty());
-    assert_eq!((first.letters, second.letters), (5, 5));
+    assert_eq!((first.letters, second.letters), (6, 6));
     assert_eq!(carrier.stats.drops_sent, 0);
 }
