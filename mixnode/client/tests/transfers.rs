@@ -449,6 +449,7 @@ fn seconds_at_loss(seed: u64, loss: f64, chunks: usize) -> (f64, Network, usize)
 }
 
 #[test]
+#[cfg_attr(coverage, ignore = "minutes of cryptography that add no coverage")]
 fn a_file_keeps_flowing_through_loss() {
     // At the worst, acknowledgements of so small a file are so rare that it flows at a quarter; a stall is far below.
     for (seed, loss, share) in [(80, 0.1, 0.5), (83, 0.2, 0.5), (86, 0.3, 0.25)] {
