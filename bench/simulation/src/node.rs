@@ -205,6 +205,7 @@ impl<P: Port> Node<P> {
         while let Ok(request) = self.requests.try_recv() {
             self.handshaker.handle(request, now_ns, &mut post);
         }
+        while self.handshaker.serve(now_ns, &mut post) {}
         self.handshaker.poll(now_ns, &mut post);
     }
 

@@ -98,8 +98,8 @@ pub enum Request {
     AddIndex {
         /// The index.
         index: u32,
-        /// Where its datagrams come from: a node's address. `None` while nobody is known to be there: then, and from
-        /// elsewhere, they are counted against the limit of strangers.
+        /// Where its datagrams come from: a node's address, or one that a client has proved. `None` while nobody is known
+        /// to be there: then, and from elsewhere, they are counted against the limit of strangers.
         source: Option<IpAddr>,
     },
     /// Keeps them out again.
@@ -198,6 +198,8 @@ pub struct Opened {
     pub zero_copy: bool,
     /// By worker: the queues of its sockets, in the order of the descriptors.
     pub queues: Vec<Vec<u32>>,
+    /// Receiver indices that can be let in at a time.
+    pub indices_max: u32,
 }
 
 /// An interface with the program on it.

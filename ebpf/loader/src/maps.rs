@@ -70,6 +70,9 @@ impl Each<(u64, u64)> {
 /// Smallest capacity that can be divided among peers, packets a second.
 pub(super) const CAPACITY_MIN: u32 = 100;
 
+/// Receiver indices that the program has room for: those of 46 workers with 256 clients each. 20 MB of the kernel's memory.
+pub(super) const INDICES_MAX: u32 = 262_144;
+
 /// Receiver indices, and the source that each belongs to.
 pub(super) type Indices = BTreeMap<u32, Option<IpAddr>>;
 
@@ -80,6 +83,8 @@ pub(super) struct Maps {
     sessions: HashMap<MapData, u32, Address>,
     peers: HashMap<MapData, Address, Rate>,
     xsks: XskMap<MapData>,
+    /// Room in `sessions`: of a map that an earlier version pinned, that version's.
+    indices_max: u32,
     /// Packets a second and at once, as asked for, of each key of `peers`.
     wanted: BTreeMap<[u8; 16], (u64, u64)>,
 }
@@ -88,12 +93,15 @@ impl Maps {
     /// Opens the maps pinned in `folder`.
     pub fn open(folder: &Path) -> Result<Maps, MapError> {
         let pinned = |name: &str| MapData::from_pin(folder.join(name));
+        let sessions = pinned("SESSIONS")?;
+        let indices_max = sessions.info()?.max_entries();
         let mut maps = Maps {
             config: Map::Array(pinned("CONFIG")?).try_into()?,
             counters: Map::PerCpuArray(pinned("COUNTERS")?).try_into()?,
-            sessions: Map::HashMap(pinned("SESSIONS")?).try_into()?,
+            sessions: Map::HashMap(sessions).try_into()?,
             peers: Map::HashMap(pinned("PEERS")?).try_into()?,
             xsks: Map::XskMap(pinned("XSKS")?).try_into()?,
+            indices_max,
             wanted: BTreeMap::new(),
         };
         for key in maps.peers.keys() {
@@ -159,6 +167,11 @@ impl Maps {
             self.add_index(*index, *source)?;
         }
         Ok(())
+    }
+
+    /// How many receiver indices can be let in.
+    pub fn indices_max(&self) -> u32 {
+        self.indices_max
     }
 
     /// How many receiver indices are let in.

@@ -18,7 +18,7 @@ use handover::protocol::Mode;
 
 use super::explain;
 use super::interface::{self, Interface};
-use super::maps::{Maps, NAMES};
+use super::maps::{INDICES_MAX, Maps, NAMES};
 use crate::error::LoaderError;
 use crate::netns;
 
@@ -179,6 +179,7 @@ fn attach_in(
 /// Loads the program over the maps pinned in `folder`, which are made if they are not there.
 fn load(folder: &Path) -> Result<(Ebpf, Maps), LoaderError> {
     let mut loader = EbpfLoader::new();
+    loader.map_max_entries("SESSIONS", INDICES_MAX);
     for name in NAMES {
         loader.map_pin_path(name, folder.join(name));
     }

@@ -5,13 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use ebpf_abi::SESSIONS_MAX;
 use handover::channel::Channel;
 use handover::protocol::{ADDRESSES_MAX, Needs, Opened, Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SocketFlags;
 
-use super::maps::Indices;
+use super::maps::{INDICES_MAX, Indices};
 use super::open::Opening;
 use super::sockets::{self, Peer};
 use super::state::{ConnectionId, Owner, State};
@@ -273,9 +272,10 @@ impl Server {
                 more,
             } => {
                 connection.resumed.extend(indices);
-                if connection.resumed.len() > SESSIONS_MAX {
+                let max = INDICES_MAX as usize;
+                if connection.resumed.len() > max {
                     connection.resumed.clear();
-                    return Err(LoaderError::TooManyIndices { max: SESSIONS_MAX });
+                    return Err(LoaderError::TooManyIndices { max });
                 }
                 if !more {
                     let indices = std::mem::take(&mut connection.resumed);
@@ -363,6 +363,7 @@ impl Server {
             mode: attachment.mode,
             zero_copy: opening.zero_copy(),
             queues: opening.queues().to_vec(),
+            indices_max: attachment.maps.indices_max(),
         };
         let workers = opening.into_workers();
         let mut descriptors = Vec::new();

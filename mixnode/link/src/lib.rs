@@ -29,6 +29,7 @@ pub use frame::{
 };
 pub use handshake::{
     Arrival, COOKIE_LIFETIME_NS, Cookie, HandshakeError, Initiator, Responder, Response, first_mac,
+    is_bare,
 };
 pub use keys::{
     ClientKeys, KEM_PUBLIC_BYTES, LINK_KEYS_BYTES, LinkKeys, LinkPublic, destination_tag,

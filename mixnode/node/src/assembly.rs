@@ -55,7 +55,7 @@ impl Assembly {
             mailboxes: mailboxes.clone(),
             handshakes,
             members: Arc::clone(&members),
-            attachments: Arc::new(AtomicU64::new(1)),
+            orders: Arc::new(AtomicU64::new(1)),
         };
         let seat = |(number, event)| {
             Ok(Seat {

@@ -97,6 +97,7 @@ impl Side {
             takes
         };
         self.handshaker.handle(request, now_ns, &mut post);
+        while self.handshaker.serve(now_ns, &mut post) {}
         letters
     }
 
@@ -293,7 +294,9 @@ fn a_worker_tells_every_session_that_is_over_once_and_none_that_lives() {
         indices.push(session.local_index);
         neighbours.wait_for(session, true, one.address).unwrap();
         let index = indices[number as usize];
-        neighbours.confirm(index, &epochs, |_| false).unwrap();
+        neighbours
+            .confirm(index, number, &epochs, |_| false)
+            .unwrap();
     }
     assert_eq!(told(&mut neighbours), indices[..1]);
     assert_eq!(told(&mut neighbours), [0; 0]);

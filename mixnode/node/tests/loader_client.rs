@@ -93,6 +93,7 @@ fn opened(queues: Vec<Vec<u32>>) -> Reply {
         mode: Mode::Native,
         zero_copy: false,
         queues,
+        indices_max: 262_144,
     })
 }
 
@@ -251,6 +252,39 @@ fn an_index_is_let_in_when_the_loader_has_done_it_and_not_otherwise() {
         })
         .collect();
     assert_eq!(lists, [(ADDRESSES_MAX, false), (1, true)]);
+}
+
+#[test]
+fn an_index_is_bound_to_the_address_that_its_client_has_proved_as_long_as_it_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let played = Played::listen(folder.path().join("loader"));
+    let path = played.path.clone();
+    let (requests, _, thread) = played.serve(done);
+    let connection = Connection::connect(&path).unwrap();
+    let (mut loader, keeper) = Loader::new(connection, path, address());
+    let kept = std::thread::spawn(move || keeper.run());
+    let moved: IpAddr = "198.51.100.20".parse().unwrap();
+    assert!(loader.admit(12, stranger()));
+    // Said twice, told once; then it moves; then it is over.
+    for source in [stranger(), stranger(), moved] {
+        loader.bind(12, source);
+    }
+    Indices::forget(&mut loader, 12);
+    loader.bind(12, moved);
+    drop(loader);
+    kept.join().unwrap();
+    thread.join().unwrap();
+    let index = 12;
+    let add = |source| Request::AddIndex { index, source };
+    assert_eq!(
+        requests.iter().collect::<Vec<_>>(),
+        [
+            add(None),
+            add(Some(stranger())),
+            add(Some(moved)),
+            Request::RemoveIndex { index },
+        ]
+    );
 }
 
 #[test]

@@ -1,10 +1,16 @@
 //! What handshakes cost a node, and what nobody gets by them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
-use link::{COOKIE_LIFETIME_NS, ClientKeys, DATAGRAM_BYTES, Datagram, Kind, peek};
+use link::{COOKIE_LIFETIME_NS, ClientKeys, DATAGRAM_BYTES, Datagram, Kind, LinkPublic, peek};
+use mixnode::handshake::Request;
+use mixnode::handshake::fair::WAITING_MAX;
+use mixnode::path::counters::Counters;
 use mixnode::path::half_open::HALF_OPEN_MAX;
+use mixnode::path::mail::Mail;
 use mixnode::path::reason::Reason;
 use port::sim::Endpoint;
 
@@ -136,12 +142,8 @@ fn every_refused_handshake_has_its_reason() {
 
 /// A client somewhere in a network of its own.
 fn from_anywhere(mesh: &mut Mesh, number: usize) -> Client {
-    let keys = ClientKeys::generate(&mut mesh.rng);
-    let mut client = Client::with_keys(mesh, 255, 0, keys);
     let [.., high, low] = number.to_be_bytes();
-    let source = SocketAddr::from(([100, high, low, 1], 7_000));
-    client.endpoint = mesh.network.open(source, 64).unwrap();
-    client
+    Client::at(mesh, 0, SocketAddr::from(([100, high, low, 1], 7_000)))
 }
 
 /// Members have renewed their sessions with it, and a new client attaches and gets what is sent to it.
@@ -212,8 +214,8 @@ fn attack_one_source_with_a_cookie_turns_over_its_own_half_open_sessions_alone()
 fn attack_sessions_of_throwaway_keys_that_speak_take_nobody_elses_room() {
     let mut mesh = Mesh::new(&shape(), 46);
     let mut old = attached(&mut mesh, 1, 0, 50);
-    // Room for 64 sessions of strangers.
-    for number in 0..150 {
+    // Room for 128 sessions of strangers: two for each of 32 clients, and 64 for who is not attached.
+    for number in 0..250 {
         let mut client = from_anywhere(&mut mesh, number);
         assert!(client.connect(&mut mesh));
         client.send(&mesh, Kind::Cover, &[0; 1_200]);
@@ -221,7 +223,7 @@ fn attack_sessions_of_throwaway_keys_that_speak_take_nobody_elses_room() {
     }
     let counters = mesh.counters(0);
     assert!(counters.session_outcomes.evicted > 80, "{counters:?}");
-    assert!(counters.sessions <= 64 + 8, "{counters:?}");
+    assert!(counters.sessions <= 128 + 8, "{counters:?}");
     assert_open_for_honest_ones(&mut mesh, 2);
     old.receive();
     mesh.run(SECOND);
@@ -229,21 +231,165 @@ fn attack_sessions_of_throwaway_keys_that_speak_take_nobody_elses_room() {
 }
 
 #[test]
-fn a_full_table_of_attached_clients_refuses_a_strangers_first_frame_by_its_reason() {
+fn a_full_table_refuses_a_strangers_first_frame_by_its_reason() {
     let mut shape = shape();
-    shape.settings.clients_max = 2;
+    // Nothing else in it: a gateway whose tables are too small for its clients.
+    shape.settings.sessions_max = 2;
     let mut mesh = Mesh::new(&shape, 47);
-    // Two clients with two sessions each.
     for number in 1..=2 {
-        let mut client = attached(&mut mesh, number, 0, 50);
-        assert!(client.connect(&mut mesh));
-        client.attach(&mut mesh, 50);
+        attached(&mut mesh, number, 0, 50);
     }
     let mut third = Client::new(&mut mesh, 3, 0);
     assert!(third.connect(&mut mesh), "half-open costs nothing");
+    let before = mesh.counters(0);
     third.attach(&mut mesh, 50);
     let counters = mesh.counters(0);
-    assert_eq!(counters.rejected(Reason::SessionsFull), 1);
-    assert_eq!(counters.session_outcomes.full, 1);
+    let refused = |of: &Counters| of.rejected(Reason::SessionsFull);
+    assert_eq!(refused(&counters) - refused(&before), 1);
+    let full = |of: &Counters| of.session_outcomes.full;
+    assert_eq!(full(&counters) - full(&before), 1);
     assert_eq!(counters.half_open, 0);
+}
+
+/// Takes a handshaker's letters: counts in `accepted` the initiations from each source that it accepts.
+fn accepting(accepted: &mut BTreeMap<SocketAddr, u32>) -> impl FnMut(u8, Mail) -> bool {
+    |_, mail| {
+        if let Mail::Accepted { source, .. } = mail {
+            *accepted.entry(source).or_default() += 1;
+        }
+        true
+    }
+}
+
+fn from_at(source: SocketAddr, datagram: [u8; DATAGRAM_BYTES]) -> Request {
+    Request::Datagram {
+        worker: 0,
+        source,
+        datagram,
+    }
+}
+
+/// Initiations of one source with its cookie, each of a new key.
+fn throwaway_initiations(
+    mesh: &mut Mesh,
+    source: SocketAddr,
+    count: usize,
+) -> Vec<[u8; DATAGRAM_BYTES]> {
+    let mut client = Client::at(mesh, 0, source);
+    assert!(client.ask_for_cookie(mesh));
+    let initiation = |_| {
+        client.keys = ClientKeys::generate(&mut mesh.rng);
+        client.prepare(mesh);
+        client.initiation
+    };
+    (0..count).map(initiation).collect()
+}
+
+#[test]
+fn attack_one_source_with_a_cookie_at_three_times_what_is_served_leaves_honest_handshakes_alone() {
+    let mut mesh = Mesh::new(&shape(), 48);
+    let attacker = SocketAddr::from(([203, 0, 113, 1], 7_000));
+    let junk = throwaway_initiations(&mut mesh, attacker, 900);
+    let mut honest: Vec<Client> = (0..30)
+        .map(|number| from_anywhere(&mut mesh, number))
+        .collect();
+    for client in &mut honest {
+        assert!(client.ask_for_cookie(&mut mesh));
+        client.prepare(&mut mesh);
+    }
+    // A node that answers one initiation a millisecond, for 300 ms: three of the attacker's come meanwhile, and one of
+    // somebody else's each ten. Nobody tries again.
+    let handshaker = &mut mesh.nodes[0].handshaker;
+    let mut accepted = BTreeMap::new();
+    let mut post = accepting(&mut accepted);
+    let mut junk = junk.into_iter();
+    for ms in 0..300 {
+        let now_ns = mesh.now_ns + ms * MS;
+        for datagram in junk.by_ref().take(3) {
+            handshaker.handle(from_at(attacker, datagram), now_ns, &mut post);
+        }
+        if ms % 10 == 0 {
+            let client = &honest[ms as usize / 10];
+            let request = from_at(client.endpoint.address(), client.initiation);
+            handshaker.handle(request, now_ns, &mut post);
+        }
+        handshaker.serve(now_ns, &mut post);
+    }
+    drop(post);
+    let theirs = accepted.remove(&attacker).unwrap_or(0);
+    let counters = handshaker.counters();
+    println!(
+        "{} of 30 honest handshakes, {theirs} of the attacker's, {} gave way",
+        accepted.len(),
+        counters.over_rate
+    );
+    assert!(accepted.len() >= 29);
+    assert_eq!(theirs as usize + accepted.len(), 300, "no turn was lost");
+    // One place is free after each turn.
+    let waiting = WAITING_MAX as u64 - 1;
+    assert_eq!(counters.over_rate, 930 - 300 - waiting);
+    while handshaker.serve(mesh.now_ns + 300 * MS, &mut |_, _| true) {}
+    assert_eq!(handshaker.counters().accepted - counters.accepted, waiting);
+}
+
+#[test]
+fn members_and_attached_clients_wait_behind_no_stranger() {
+    let mut mesh = Mesh::new(&shape(), 49);
+    let mut alice = attached(&mut mesh, 1, 0, 50);
+    assert!(alice.ask_for_cookie(&mut mesh));
+    alice.prepare(&mut mesh);
+    // From as many networks as the queue has places: to be fair between sources helps nobody here.
+    let mut junk = Vec::new();
+    for number in 0..WAITING_MAX {
+        let mut stranger = from_anywhere(&mut mesh, number);
+        assert!(stranger.ask_for_cookie(&mut mesh));
+        stranger.prepare(&mut mesh);
+        junk.push((stranger.endpoint.address(), stranger.initiation));
+    }
+    // The other gateway asks for a session of its own.
+    let node = mesh.consensus.find(&mesh.nodes[0].identity).unwrap();
+    let remote = Arc::new(LinkPublic {
+        x25519: node.link.x25519,
+        kem: node.link.kem.clone(),
+    });
+    let ask = |mesh: &mut Mesh, number: usize, request| {
+        let mut sent = None;
+        let now_ns = mesh.now_ns;
+        let handshaker = &mut mesh.nodes[number].handshaker;
+        handshaker.handle(request, now_ns, &mut |_, mail| {
+            if let Mail::Send { datagram, .. } = mail {
+                sent = Some(*datagram);
+            }
+            true
+        });
+        sent.unwrap()
+    };
+    let connect = Request::Connect {
+        worker: 0,
+        link: 900,
+        remote,
+        destination: address(0, 0),
+    };
+    let bare = ask(&mut mesh, 1, connect);
+    let cookie = ask(&mut mesh, 0, from_at(address(1, 0), bare));
+    let shown = ask(&mut mesh, 1, from_at(address(0, 0), cookie));
+
+    let now_ns = mesh.now_ns;
+    let handshaker = &mut mesh.nodes[0].handshaker;
+    let mut accepted = BTreeMap::new();
+    let mut post = accepting(&mut accepted);
+    for (source, datagram) in junk {
+        handshaker.handle(from_at(source, datagram), now_ns, &mut post);
+    }
+    let alice = (alice.endpoint.address(), alice.initiation);
+    for (source, datagram) in [alice, (address(1, 0), shown)] {
+        handshaker.handle(from_at(source, datagram), now_ns, &mut post);
+    }
+    assert_eq!(handshaker.counters().over_rate, 0);
+    for _ in 0..3 {
+        handshaker.serve(now_ns, &mut post);
+    }
+    drop(post);
+    assert!(accepted.contains_key(&alice.0), "{accepted:?}");
+    assert!(accepted.contains_key(&address(1, 0)), "{accepted:?}");
 }

@@ -2,7 +2,7 @@
 
 use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
 use link::Kind;
-use mixnode::handshake::QUEUE_REQUESTS;
+use mixnode::handshake::{QUEUE_BARE, QUEUE_REQUESTS, QUEUE_STRANGERS};
 use mixnode::path::mail::{Mail, STRAYS_MAX};
 use mixnode::path::reason::Reason;
 
@@ -140,23 +140,47 @@ fn queues_of_all_clients_together_have_their_part_of_the_pool_and_no_more() {
 }
 
 #[test]
-fn a_full_handshake_queue_drops_initiations() {
+fn a_full_handshake_queue_drops_what_costs_its_sender_least() {
     let mut mesh = Mesh::new(&shape(), 3);
-    let mut client = Client::new(&mut mesh, 1, 0);
-    client.initiate(&mut mesh);
-    let mut initiation = [0; 1_232];
-    initiation[0] = 1;
-    for _ in 0..QUEUE_REQUESTS + 20 {
-        client.endpoint.send(address(0, 0), &initiation);
+    let client = Client::new(&mut mesh, 1, 0);
+    let node = mesh.network.open(address(1, 7), 16).unwrap();
+    let message = |kind: u8, mac2: u8| {
+        let mut datagram = [0; 1_232];
+        (datagram[0], datagram[1_231]) = (kind, mac2);
+        datagram
+    };
+    // The handshaker does not run meanwhile. Each kind comes twenty times more than there is room for.
+    let (bare, with_mac2, response) = (message(1, 0), message(1, 1), message(2, 0));
+    let rounds = [
+        (&client.endpoint, bare, QUEUE_BARE),
+        (&client.endpoint, with_mac2, QUEUE_STRANGERS - QUEUE_BARE),
+        (&node, bare, 10),
+        (
+            &client.endpoint,
+            response,
+            QUEUE_REQUESTS - QUEUE_STRANGERS - 10,
+        ),
+    ];
+    let mut dropped = 0;
+    for (number, (from, datagram, room)) in rounds.into_iter().enumerate() {
+        // A node of the consensus is let in while anything is.
+        let more = if number == 2 { 0 } else { 20 };
+        for _ in 0..room + more {
+            from.send(address(0, 0), &datagram);
+        }
+        mesh.now_ns += 2 * MS;
+        mesh.network.advance(mesh.now_ns, |_| ());
+        let unix_ms = mesh.unix_ms();
+        for _ in 0..10 {
+            mesh.nodes[0].workers[0].turn(mesh.now_ns, unix_ms);
+        }
+        dropped += more as u64;
+        assert_eq!(
+            mesh.counters(0).rejected(Reason::HandshakeQueueFull),
+            dropped
+        );
     }
-    // The handshaker does not run meanwhile.
-    mesh.now_ns += 2 * MS;
-    mesh.network.advance(mesh.now_ns, |_| ());
-    let unix_ms = mesh.unix_ms();
-    for _ in 0..10 {
-        mesh.nodes[0].workers[0].turn(mesh.now_ns, unix_ms);
-    }
-    assert_eq!(mesh.counters(0).rejected(Reason::HandshakeQueueFull), 21);
+    assert_eq!(mesh.nodes[0].requests.len(), QUEUE_REQUESTS);
     assert!(mesh.counters(0).is_conserved());
 }
 
@@ -302,7 +326,7 @@ fn an_epoch_letter_of_no_use_changes_nothing() {
     let letter = Mail::ClientAt {
         destination: tag,
         worker: 9,
-        attachment: 5,
+        order: 5,
     };
     assert!(mesh.nodes[0].mailboxes[0].post(letter));
     mesh.run(MS);

@@ -3,6 +3,7 @@
 mod addresses;
 mod clients;
 mod epochs;
+mod full;
 mod handshakes;
 mod limits;
 mod mesh;

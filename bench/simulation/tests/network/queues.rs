@@ -1,7 +1,11 @@
 //! More limits, reached on purpose: tables of sessions and clients, mailboxes, rings, and what one turn takes.
 
+use std::sync::Arc;
+
 use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
 use link::Kind;
+use link::control::Control;
+use mixnode::handshake::Members;
 use mixnode::path::clients::{Clients, Whereabouts};
 use mixnode::path::mail::{MAILBOX_LETTERS, Mail, STRAYS_MAX};
 use mixnode::path::reason::Reason;
@@ -13,7 +17,7 @@ fn idle_letter() -> Mail {
     Mail::ClientAt {
         destination: [8; 16],
         worker: 0,
-        attachment: 0,
+        order: 0,
     }
 }
 
@@ -25,7 +29,7 @@ fn a_full_gateway_attaches_no_further_client_and_serves_those_it_has() {
     let mut clients: Vec<Client> = (1..=3)
         .map(|number| attached(&mut mesh, number, 0, 50))
         .collect();
-    assert_eq!(mesh.counters(0).rejected(Reason::Control), 1);
+    assert_eq!(mesh.counters(0).clients_refused, 1);
     assert_eq!(mesh.counters(0).clients, 2);
     for tag in [clients[0].tag(), clients[2].tag()] {
         let packet = mesh.packet_for(tag, (0, 0), 1_000, &[1; 896]);
@@ -34,7 +38,9 @@ fn a_full_gateway_attaches_no_further_client_and_serves_those_it_has() {
     mesh.run(SECOND);
     assert_eq!(mesh.counters(0).rejected(Reason::NoClient), 1);
     assert_eq!(clients[0].deliveries().len(), 1);
-    assert!(clients[2].receive().is_empty(), "no stream either");
+    let told = clients[2].receive();
+    assert_eq!(told.len(), 1, "no stream either");
+    assert_eq!(Control::decode(&told[0].1), Ok(Control::Full));
 }
 
 #[test]
@@ -186,7 +192,7 @@ fn a_port_that_takes_nothing_holds_frames_back_and_loses_none() {
 
 #[test]
 fn clients_on_other_workers_are_remembered_in_a_bounded_table() {
-    let mut clients = Clients::new(2, 4);
+    let mut clients = Clients::new(2, 4, Arc::new(Members::new(true)));
     let tag = |number: u64| {
         let mut tag = [0; 16];
         tag[..8].copy_from_slice(&number.to_le_bytes());

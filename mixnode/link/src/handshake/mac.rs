@@ -53,6 +53,12 @@ pub fn first_mac(initiation: &[u8; DATAGRAM_BYTES]) -> [u8; MAC_BYTES] {
     read(initiation, MAC1_OFFSET)
 }
 
+/// Whether an initiation shows no cookie at all.
+#[must_use]
+pub fn is_bare(initiation: &[u8; DATAGRAM_BYTES]) -> bool {
+    initiation[MAC2_OFFSET..] == [0; MAC_BYTES]
+}
+
 /// Over everything before it, the first mac included.
 pub(super) fn mac2(cookie: &Cookie, datagram: &[u8; DATAGRAM_BYTES]) -> [u8; MAC_BYTES] {
     let key = Zeroizing::new(blake3::derive_key(MAC2_CONTEXT, &cookie.0));
@@ -92,7 +98,7 @@ impl CookieJar {
     ) -> bool {
         self.refresh(now_ns, rng);
         // Who has no cookie yet says so: no mac is computed for it.
-        datagram[MAC2_OFFSET..] != [0; MAC_BYTES]
+        !is_bare(datagram)
             && self.secrets.iter().any(|secret| {
                 mac2(&cookie(secret, source), datagram)
                     .ct_eq(&datagram[MAC2_OFFSET..])

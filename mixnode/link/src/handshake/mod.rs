@@ -8,7 +8,7 @@ mod noise;
 mod responder;
 
 pub use initiator::Initiator;
-pub use mac::{COOKIE_LIFETIME_NS, Cookie, first_mac};
+pub use mac::{COOKIE_LIFETIME_NS, Cookie, first_mac, is_bare};
 pub use responder::{Arrival, Responder, Response};
 
 use zeroize::Zeroizing;

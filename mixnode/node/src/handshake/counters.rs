@@ -13,6 +13,8 @@ pub struct HandshakeCounters {
     pub cookies: u64,
     /// Initiations by who does not know whom it talks to: their first mac does not hold.
     pub bad_mac1: u64,
+    /// Initiations with a right cookie that gave way in a full queue: their source, or its network, had the most there.
+    pub over_rate: u64,
     /// Initiations with a right cookie that are not authentic or break the format.
     pub forged: u64,
     /// Authentic initiations of keys that no consensus lists, at a node that answers its members only.
@@ -32,13 +34,14 @@ pub struct HandshakeCounters {
 
 impl HandshakeCounters {
     /// Every counter, by the name that the metric gives it.
-    pub fn named(&self) -> [(&'static str, u64); 12] {
+    pub fn named(&self) -> [(&'static str, u64); 13] {
         [
             ("accepted", self.accepted),
             ("connected", self.connected),
             ("initiation", self.initiations),
             ("cookie", self.cookies),
             ("bad_mac1", self.bad_mac1),
+            ("over_rate", self.over_rate),
             ("forged", self.forged),
             ("stranger", self.strangers),
             ("duplicate", self.duplicates),
@@ -51,6 +54,11 @@ impl HandshakeCounters {
 
     /// Messages refused, for whatever reason.
     pub fn refused(&self) -> u64 {
-        self.bad_mac1 + self.forged + self.strangers + self.duplicates + self.unasked
+        self.bad_mac1
+            + self.over_rate
+            + self.forged
+            + self.strangers
+            + self.duplicates
+            + self.unasked
     }
 }

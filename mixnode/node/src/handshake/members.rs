@@ -1,22 +1,46 @@
-//! Whose handshakes are answered: those of the nodes that a consensus in force lists, and at a gateway strangers' too.
+//! Whose handshakes are answered: those of the nodes that a consensus in force lists, and at a gateway strangers' too; and
+//! who waits in which queue for it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::fair::Class;
 use crate::keys::epoch::EpochState;
 
-/// Static keys of one epoch's nodes, sorted.
+/// Static keys and addresses of one epoch's nodes, sorted.
 #[derive(Clone)]
 struct Listed {
     epoch: u32,
     keys: Arc<[[u8; 32]]>,
+    addresses: Arc<[IpAddr]>,
+}
+
+impl Listed {
+    fn of(state: &EpochState) -> Listed {
+        let nodes = state.consensus().nodes();
+        let mut keys: Vec<_> = nodes.iter().map(|node| node.link.x25519).collect();
+        keys.sort_unstable();
+        let addresses = nodes.iter().flat_map(|node| &node.addresses);
+        let mut addresses: Vec<_> = addresses.map(|address| address.ip()).collect();
+        addresses.sort_unstable();
+        Listed {
+            epoch: state.epoch(),
+            keys: keys.into(),
+            addresses: addresses.into(),
+        }
+    }
 }
 
 /// What the workers know of the consensus and the handshaker asks. Holds no epoch's state: their keys die on time.
 pub struct Members {
     strangers: bool,
     epochs: ArcSwap<Vec<Listed>>,
+    /// Where the attached clients of all workers are, and how many at each: one that attaches to another worker counts
+    /// twice for a moment. Touched when one comes, moves or goes, and for an initiation with its cookie.
+    clients: Mutex<HashMap<SocketAddr, u32>>,
 }
 
 impl Members {
@@ -25,34 +49,22 @@ impl Members {
         Members {
             strangers,
             epochs: ArcSwap::default(),
+            clients: Mutex::default(),
         }
     }
 
     /// Takes an epoch up: its nodes are members until two epochs later. Each worker tells of it; the first one counts.
     pub fn learn(&self, state: &EpochState) {
         let epoch = state.epoch();
-        let mut keys = Vec::new();
+        let mut told = None;
         self.epochs.rcu(|known| {
             if known.iter().any(|listed| listed.epoch == epoch) {
                 return Arc::clone(known);
             }
-            if keys.is_empty() {
-                keys.extend(
-                    state
-                        .consensus()
-                        .nodes()
-                        .iter()
-                        .map(|node| node.link.x25519),
-                );
-                keys.sort_unstable();
-            }
+            let listed = told.get_or_insert_with(|| Listed::of(state));
             let newest = known.iter().map(|listed| listed.epoch).max();
             let newest = newest.unwrap_or(epoch).max(epoch);
-            let listed = Listed {
-                epoch,
-                keys: keys.as_slice().into(),
-            };
-            let all = known.iter().cloned().chain([listed]);
+            let all = known.iter().chain([&*listed]).cloned();
             let in_force = |listed: &Listed| listed.epoch.saturating_add(2) >= newest;
             Arc::new(all.filter(in_force).collect())
         });
@@ -63,6 +75,45 @@ impl Members {
         let epochs = self.epochs.load();
         let mut epochs = epochs.iter();
         epochs.any(|listed| listed.keys.binary_search(key).is_ok())
+    }
+
+    /// Whether a node of an epoch in force has this address.
+    pub fn is_at(&self, address: &IpAddr) -> bool {
+        let epochs = self.epochs.load();
+        let mut epochs = epochs.iter();
+        epochs.any(|listed| listed.addresses.binary_search(address).is_ok())
+    }
+
+    /// In whose queue an initiation waits that comes from this address, as its cookie has shown.
+    pub fn class_of(&self, source: &SocketAddr) -> Class {
+        if self.is_at(&source.ip()) {
+            Class::Member
+        } else if self.clients().contains_key(source) {
+            Class::Client
+        } else {
+            Class::Stranger
+        }
+    }
+
+    /// An attached client has proved this address.
+    pub fn client_at(&self, address: SocketAddr) {
+        *self.clients().entry(address).or_default() += 1;
+    }
+
+    /// An attached client has gone from this address.
+    pub fn client_gone(&self, address: SocketAddr) {
+        let mut clients = self.clients();
+        if let Some(count) = clients.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&address);
+            }
+        }
+    }
+
+    /// Who panics while it holds this leaves nothing half done.
+    fn clients(&self) -> MutexGuard<'_, HashMap<SocketAddr, u32>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether strangers are answered.

@@ -1,11 +1,12 @@
 //! Handshakes: answers neighbours and clients, opens sessions to next hops, retries.
 //!
-//! Nothing is computed or kept for an initiation before it shows the cookie of its source; everyone gets one. Then it is
-//! known whose it is: strangers are answered by gateways alone. [`Handshaker`] has no thread, clock or socket: requests,
-//! time and randomness come in, [`Mail`] for workers goes out. [`thread`] runs it beside the workers; a simulator polls
-//! it instead.
+//! Nothing is computed or kept for an initiation before it shows the cookie of its source; everyone gets one. What shows it
+//! waits in a queue that is fair between sources ([`fair`]), and only when its turn comes it is known whose it is: strangers
+//! are answered by gateways alone. [`Handshaker`] has no thread, clock or socket: requests, time and randomness come in,
+//! [`Mail`] for workers goes out. [`thread`] runs it beside the workers; a simulator polls it instead.
 
 mod counters;
+pub mod fair;
 mod members;
 mod recent;
 pub mod thread;
@@ -23,13 +24,20 @@ use rand_core::CryptoRng;
 
 use crate::loader_link::{Indices, Unfiltered};
 use crate::path::mail::Mail;
+use fair::Queue;
 use recent::Recent;
 
 pub use counters::HandshakeCounters;
 pub use members::Members;
 
-/// Requests that may wait for the handshaker. A full queue drops initiations: their senders try again.
+/// Requests that may wait for the handshaker. A full queue drops datagrams: their senders try again.
 pub const QUEUE_REQUESTS: usize = 256;
+/// While so many wait, initiations without a cookie are dropped: whoever likes sends those, and what costs their senders
+/// more must find room. Nobody waits long behind this: to look at one takes microseconds.
+pub const QUEUE_BARE: usize = QUEUE_REQUESTS / 2;
+/// While so many wait, so are other initiations of strangers: there must be room for answers to what this node asked, and
+/// for what its workers ask.
+pub const QUEUE_STRANGERS: usize = QUEUE_REQUESTS / 4 * 3;
 /// An unanswered initiation is repeated after this, then after twice as long, and so on.
 const RETRY_FIRST_NS: u64 = 500_000_000;
 /// The longest wait between attempts.
@@ -74,6 +82,13 @@ pub enum Request {
     },
 }
 
+/// An initiation with the cookie of its source.
+struct Waiting {
+    worker: u8,
+    source: SocketAddr,
+    datagram: [u8; DATAGRAM_BYTES],
+}
+
 struct Attempt {
     remote: Arc<LinkPublic>,
     destination: SocketAddr,
@@ -90,6 +105,8 @@ pub struct Handshaker<R> {
     keys: LinkKeys,
     responder: Responder,
     members: Arc<Members>,
+    /// Initiations that have shown their cookie.
+    waiting: Queue<Waiting>,
     /// Initiations answered lately.
     answered: Recent,
     /// By worker and link: a fixed order, so that a seed reproduces a run.
@@ -111,6 +128,7 @@ impl<R: CryptoRng> Handshaker<R> {
             responder: Responder::new(keys.clone()),
             keys,
             members,
+            waiting: Queue::default(),
             answered: Recent::default(),
             attempts: BTreeMap::new(),
             by_index: BTreeMap::new(),
@@ -133,7 +151,8 @@ impl<R: CryptoRng> Handshaker<R> {
         self.counters
     }
 
-    /// Serves one request. Answers go to `post` with the worker's number; it says whether the letter was taken.
+    /// Takes one request; initiations that have shown their cookie wait for [`Handshaker::serve`]. Letters go to `post`
+    /// with the worker's number; it says whether the letter was taken.
     pub fn handle(
         &mut self,
         request: Request,
@@ -181,6 +200,19 @@ impl<R: CryptoRng> Handshaker<R> {
         }
     }
 
+    /// Answers one of the initiations that wait; says whether more do.
+    pub fn serve(&mut self, now_ns: u64, post: &mut dyn FnMut(u8, Mail) -> bool) -> bool {
+        if let Some(one) = self.waiting.pop() {
+            self.respond(&one, now_ns, post);
+        }
+        self.is_behind()
+    }
+
+    /// Whether initiations wait for [`Handshaker::serve`].
+    pub fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Repeats what was not answered in time.
     pub fn poll(&mut self, now_ns: u64, post: &mut dyn FnMut(u8, Mail) -> bool) {
         while let Some(link) = self
@@ -210,7 +242,7 @@ impl<R: CryptoRng> Handshaker<R> {
         }
     }
 
-    /// The cheap checks. Who has not shown its cookie gets it, and nothing else happens.
+    /// The cheap checks. Who has not shown its cookie gets it, and nothing else happens; who has waits for its turn.
     fn screen(
         &mut self,
         worker: u8,
@@ -222,7 +254,17 @@ impl<R: CryptoRng> Handshaker<R> {
             Ok(None) if self.answered.contains(&first_mac(datagram)) => {
                 self.counters.duplicates += 1;
             }
-            Ok(None) => self.respond(worker, datagram, arrival, post),
+            Ok(None) => {
+                let source = arrival.source;
+                let class = self.members.class_of(&source);
+                let one = Waiting {
+                    worker,
+                    source,
+                    datagram: *datagram,
+                };
+                let gone = self.waiting.push(class, source.ip(), one);
+                self.counters.over_rate += u64::from(gone.is_some());
+            }
             Ok(Some(reply)) => {
                 self.counters.cookies += 1;
                 let mail = Mail::Send {
@@ -236,13 +278,17 @@ impl<R: CryptoRng> Handshaker<R> {
         }
     }
 
-    fn respond(
-        &mut self,
-        worker: u8,
-        datagram: &[u8; DATAGRAM_BYTES],
-        arrival: &Arrival,
-        post: &mut dyn FnMut(u8, Mail) -> bool,
-    ) {
+    fn respond(&mut self, one: &Waiting, now_ns: u64, post: &mut dyn FnMut(u8, Mail) -> bool) {
+        let Waiting {
+            worker,
+            source,
+            ref datagram,
+        } = *one;
+        if self.answered.contains(&first_mac(datagram)) {
+            self.counters.duplicates += 1;
+            return;
+        }
+        let arrival = Arrival { source, now_ns };
         let index = self.fresh_index(worker);
         let members = &self.members;
         let mut member = false;
@@ -252,7 +298,7 @@ impl<R: CryptoRng> Handshaker<R> {
         };
         let answer = self
             .responder
-            .answer(datagram, arrival, index, welcome, &mut self.rng);
+            .answer(datagram, &arrival, index, welcome, &mut self.rng);
         let (reply, session) = match answer {
             Ok(Response::Accepted { reply, session }) => (reply, session),
             Err(HandshakeError::Unwelcome) => {
@@ -266,7 +312,7 @@ impl<R: CryptoRng> Handshaker<R> {
             }
         };
         // Before the answer: the first frame may follow it at once.
-        if !self.indices.admit(index, arrival.source.ip()) {
+        if !self.indices.admit(index, source.ip()) {
             self.counters.unadmitted += 1;
             return;
         }
@@ -275,7 +321,7 @@ impl<R: CryptoRng> Handshaker<R> {
         let mail = Mail::Accepted {
             session,
             member,
-            source: arrival.source,
+            source,
             reply,
         };
         if !self.deliver(worker, mail, post) {

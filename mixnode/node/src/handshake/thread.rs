@@ -34,15 +34,23 @@ pub fn run<R: CryptoRng>(
     };
     while !stop.load(Ordering::Relaxed) {
         let now_ns = monotonic_ns();
-        let nap = handshaker.deadline_ns().map_or(NAP, |at_ns| {
-            NAP.min(Duration::from_nanos(at_ns.saturating_sub(now_ns)))
-        });
+        let nap = match handshaker.deadline_ns() {
+            _ if handshaker.is_behind() => Duration::ZERO,
+            Some(at_ns) => NAP.min(Duration::from_nanos(at_ns.saturating_sub(now_ns))),
+            None => NAP,
+        };
         match requests.recv_timeout(nap) {
             Ok(request) => handshaker.handle(request, monotonic_ns(), &mut post),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        // All that arrived is looked at, then one of those that may be answered is: so the queue behind the cookie decides
+        // who waits, and not who came first. A full queue's worth, lest a flood keeps everybody waiting.
+        for request in requests.try_iter().take(QUEUE_REQUESTS) {
+            handshaker.handle(request, monotonic_ns(), &mut post);
+        }
         handshaker.poll(monotonic_ns(), &mut post);
+        handshaker.serve(monotonic_ns(), &mut post);
         if let Ok(mut counters) = published.lock() {
             *counters = handshaker.counters();
         }

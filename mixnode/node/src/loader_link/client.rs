@@ -32,6 +32,10 @@ enum Command {
     Forget {
         index: u32,
     },
+    Bind {
+        index: u32,
+        source: IpAddr,
+    },
     Peers(Vec<Peer>),
     Refresh(Vec<IpAddr>),
     Ready {
@@ -85,6 +89,12 @@ impl Loader {
     /// queue loses nothing.
     pub fn refresh(&self, next_hops: Vec<IpAddr>) {
         let _ = self.commands.try_send(Command::Refresh(next_hops));
+    }
+
+    /// Says that who uses `index` has proved to be at `source`: its datagrams are counted there from now on, and those
+    /// from elsewhere as strangers'. A full queue changes nothing. Never waits.
+    pub fn bind(&self, index: u32, source: IpAddr) {
+        let _ = self.commands.try_send(Command::Bind { index, source });
     }
 
     /// Keeps datagrams of `index` out; `false` if the queue is full: try again later. Never waits.
@@ -150,7 +160,7 @@ impl Keeper {
                 source,
                 done,
             } => {
-                // Only a node is known to stay where it is.
+                // Of others it is not known yet whether they are there.
                 let member = self.peers.iter().any(|peer| peer.address == source);
                 let source = member.then_some(source);
                 let request = Request::AddIndex { index, source };
@@ -164,6 +174,7 @@ impl Keeper {
                 }
             }
             Command::Forget { index } => self.forget(index),
+            Command::Bind { index, source } => self.bind(index, source),
             Command::Peers(peers) => {
                 // Kept for a loader that comes back, whatever this one says.
                 self.peers = peers;
@@ -182,6 +193,17 @@ impl Keeper {
                 };
                 let _ = done.send(outcome);
             }
+        }
+    }
+
+    fn bind(&mut self, index: u32, source: IpAddr) {
+        // It may be over already.
+        let Some(known) = self.indices.get_mut(&index) else {
+            return;
+        };
+        if known.replace(source) != Some(source) {
+            let source = Some(source);
+            self.ask(|connection| connection.command(&Request::AddIndex { index, source }));
         }
     }
 

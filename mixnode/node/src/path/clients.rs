@@ -3,15 +3,23 @@
 //! Nothing is kept but bounded queues in memory. Every client gets a Poisson stream of its own: a queued delivery if
 //! there is one, else an answer, else cover, so that the stream tells nothing about what it carries.
 
+mod crowds;
+mod places;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use link::control::CHALLENGE_BYTES;
 use sphinx::DestinationTag;
 
+use crate::handshake::Members;
+use crowds::Crowds;
 use port::pool::Frame;
+
+pub use places::Outcome;
 
 /// Answers queued for one client.
 const ANSWERS_MAX: usize = 16;
@@ -44,10 +52,9 @@ pub struct Client {
     pub destination: DestinationTag,
     /// Its session with this worker.
     pub session: u32,
-    /// [`crate::path::neighbours::Inbound::order`] of that session.
+    /// [`crate::path::neighbours::Inbound::order`] of that session: which of two attachments is the newer, among all
+    /// workers.
     pub order: u64,
-    /// Which of two attachments is the newer, among all workers.
-    pub attachment: u64,
     /// Where its stream goes: an address that it has proved.
     pub address: SocketAddr,
     /// Where its newest authenticated frame came from instead.
@@ -59,6 +66,8 @@ pub struct Client {
     pub rate_pps: u32,
     queue: VecDeque<Frame>,
     answers: ArrayVec<Answer, ANSWERS_MAX>,
+    /// Workers, a bit each, whose mailbox had no room for the letter that says where this client is.
+    untold: u128,
     /// Frames this attachment's stream was started for; an older timer of the slot is stale.
     generation: u32,
 }
@@ -89,6 +98,11 @@ pub struct Clients {
     by_tag: HashMap<DestinationTag, u16>,
     /// Clients attached to other workers: which, how new, and when that was heard.
     elsewhere: HashMap<DestinationTag, (u8, u64, u64)>,
+    crowds: Crowds,
+    /// Told of every client's address: its handshakes wait apart from strangers'.
+    members: Arc<Members>,
+    /// Whether some worker may be [`Client::untold`].
+    untold: bool,
     /// When they are looked through next.
     forget_ns: u64,
     timers: BinaryHeap<Reverse<(u64, u16, u32)>>,
@@ -109,13 +123,16 @@ pub enum Whereabouts {
 }
 
 impl Clients {
-    /// Room for `clients_max` clients with up to `queue_frames` queued deliveries each.
-    pub fn new(clients_max: u16, queue_frames: usize) -> Clients {
+    /// Room for `clients_max` clients with up to `queue_frames` queued deliveries each; `members` learns where they are.
+    pub fn new(clients_max: u16, queue_frames: usize, members: Arc<Members>) -> Clients {
         let count = usize::from(clients_max);
         Clients {
             slots: (0..count).map(|_| None).collect(),
             by_tag: HashMap::with_capacity(count),
             elsewhere: HashMap::new(),
+            crowds: Crowds::default(),
+            members,
+            untold: false,
             forget_ns: 0,
             // Stale timers fire once and go; twice the clients is room for all that can be.
             timers: BinaryHeap::with_capacity(2 * count + 1),
@@ -140,73 +157,17 @@ impl Clients {
         self.queued
     }
 
-    /// Attaches the client with this tag, or moves its attachment to a newer session. Says whether it is attached
-    /// under that session now; not if a newer session of it is, or if the gateway is full. Frames queued stay.
-    pub fn attach(&mut self, destination: DestinationTag, with: Attachment) -> bool {
-        if let Some(slot) = self.by_tag.get(&destination)
-            && let Some(Some(client)) = self.slots.get_mut(usize::from(*slot))
-        {
-            if with.order < client.order {
-                return false;
-            }
-            if with.session != client.session {
-                client.attachment = with.attachment;
-                client.newest_counter = with.counter;
-                // Proved by the session itself.
-                client.address = with.address;
-                client.proving = None;
-            }
-            (client.session, client.order) = (with.session, with.order);
-            (client.rate_pps, client.heard_ns) = (with.rate_pps, with.now_ns);
-            client.answer(Answer::Attached);
-            return true;
-        }
-        let Some(free) = self.slots.iter().position(Option::is_none) else {
-            return false;
-        };
-        let Ok(slot) = u16::try_from(free) else {
-            return false;
-        };
-        self.generation = self.generation.wrapping_add(1);
-        let mut client = Client {
-            destination,
-            session: with.session,
-            order: with.order,
-            attachment: with.attachment,
-            address: with.address,
-            proving: None,
-            challenged_ns: None,
-            newest_counter: with.counter,
-            heard_ns: with.now_ns,
-            rate_pps: with.rate_pps,
-            queue: VecDeque::with_capacity(self.queue_frames),
-            answers: ArrayVec::new(),
-            generation: self.generation,
-        };
-        client.answer(Answer::Attached);
-        if let Some(place) = self.slots.get_mut(free) {
-            *place = Some(client);
-        }
-        self.by_tag.insert(destination, slot);
-        self.elsewhere.remove(&destination);
-        self.timers
-            .push(Reverse((with.now_ns, slot, self.generation)));
-        true
-    }
-
     /// A client attached to another worker. Frees what was queued for an older attachment here, into `freed`. Says whether
     /// that attachment is the newest.
     pub fn moved(
         &mut self,
         destination: DestinationTag,
-        (worker, attachment): (u8, u64),
+        (worker, order): (u8, u64),
         now_ns: u64,
         freed: impl FnMut(Frame),
     ) -> bool {
         if let Some(slot) = self.by_tag.get(&destination).copied() {
-            let newer = self
-                .get(slot)
-                .is_some_and(|client| client.attachment > attachment);
+            let newer = self.get(slot).is_some_and(|client| client.order > order);
             if newer {
                 return false;
             }
@@ -215,14 +176,13 @@ impl Clients {
         let known = self
             .elsewhere
             .get(&destination)
-            .is_some_and(|(_, newest, _)| *newest > attachment);
+            .is_some_and(|(_, newest, _)| *newest > order);
         // Bounded like the clients here: a stale entry only costs a letter to a worker that says no.
         if !known
             && (self.elsewhere.len() < 64 * self.slots.len()
                 || self.elsewhere.contains_key(&destination))
         {
-            self.elsewhere
-                .insert(destination, (worker, attachment, now_ns));
+            self.elsewhere.insert(destination, (worker, order, now_ns));
         }
         !known
     }
@@ -263,6 +223,52 @@ impl Clients {
     pub fn attached(&mut self, destination: &DestinationTag) -> Option<&mut Client> {
         let slot = *self.by_tag.get(destination)?;
         self.slots.get_mut(usize::from(slot))?.as_mut()
+    }
+
+    /// The client with this tag answers a challenge, from `source`; whether that proves the address. Then the stream
+    /// follows.
+    pub fn answered(
+        &mut self,
+        destination: &DestinationTag,
+        nonce: &[u8; CHALLENGE_BYTES],
+        source: SocketAddr,
+    ) -> bool {
+        let Some(client) = self.attached(destination) else {
+            return false;
+        };
+        if !client.proves(nonce, source) {
+            return false;
+        }
+        client.proving = None;
+        let before = std::mem::replace(&mut client.address, source);
+        self.place_of(before, source);
+        true
+    }
+
+    /// Has these workers, a bit each, told where a client is that has just attached here, by [`Clients::tell`].
+    pub fn announce(&mut self, destination: &DestinationTag, workers: u128) {
+        if let Some(client) = self.attached(destination) {
+            client.untold = workers;
+            self.untold = true;
+        }
+    }
+
+    /// Tells other workers of clients that have attached, each until its mailbox took the letter: `post` is given
+    /// the worker, the client and the order of its session.
+    pub fn tell(&mut self, mut post: impl FnMut(u8, DestinationTag, u64) -> bool) {
+        if !self.untold {
+            return;
+        }
+        self.untold = false;
+        for client in self.slots.iter_mut().flatten() {
+            for worker in (0..).take(u128::BITS as usize) {
+                let bit = 1 << worker;
+                if client.untold & bit != 0 && post(worker, client.destination, client.order) {
+                    client.untold &= !bit;
+                }
+            }
+            self.untold |= client.untold != 0;
+        }
     }
 
     /// Queues a delivery, its content already in place.
@@ -335,6 +341,8 @@ impl Clients {
     pub fn detach(&mut self, slot: u16, mut freed: impl FnMut(Frame)) {
         if let Some(client) = self.slots.get_mut(usize::from(slot)).and_then(Option::take) {
             self.by_tag.remove(&client.destination);
+            self.crowds.remove(client.address);
+            self.members.client_gone(client.address);
             self.queued -= client.queue.len();
             client.queue.into_iter().for_each(&mut freed);
         }
@@ -365,10 +373,8 @@ impl Clients {
 pub struct Attachment {
     /// The session it came through.
     pub session: u32,
-    /// Which of two sessions is the newer.
+    /// Which of two sessions is the newer, among all workers.
     pub order: u64,
-    /// Which of two attachments is the newer, among all workers.
-    pub attachment: u64,
     /// Counter of the frame.
     pub counter: u64,
     /// Where the response of that session's handshake went: its first authentic frame has proved it.
@@ -419,18 +425,13 @@ impl Client {
         self.proving.as_ref().map(|proving| proving.address)
     }
 
-    /// The answer to a challenge came from `source`; whether it proves that address. Then the stream follows.
-    pub fn proves(&mut self, nonce: &[u8; CHALLENGE_BYTES], source: SocketAddr) -> bool {
-        let proved = self.proving.as_ref().is_some_and(|proving| {
+    /// Whether the answer to a challenge, which came from `source`, proves that address.
+    fn proves(&self, nonce: &[u8; CHALLENGE_BYTES], source: SocketAddr) -> bool {
+        self.proving.as_ref().is_some_and(|proving| {
             let differing = proving.nonce.iter().zip(nonce);
             let difference = differing.fold(0, |sum, (ours, theirs)| sum | (ours ^ theirs));
             proving.address == source && difference == 0
-        });
-        if proved {
-            self.address = source;
-            self.proving = None;
-        }
-        proved
+        })
     }
 
     /// Owes the client an answer. A repeated question is answered once; says whether there was room.

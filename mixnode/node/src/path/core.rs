@@ -1,6 +1,7 @@
 //! Everything a worker owns but its port: what the stages work on.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -24,6 +25,9 @@ use crate::path::neighbours::{Neighbour, Neighbours, SESSIONS_PER_STRANGER};
 use crate::path::wheel::{TICK_NS, Wheel};
 use port::pool::{Frame, FramePool};
 use port::{BATCH_MAX, DepartingBatch};
+
+/// Sessions of strangers beside those that clients may have.
+const VISITORS_MAX: usize = 64;
 
 /// Sizes and rates of one worker, fixed at start.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +56,19 @@ pub struct Settings {
     pub ipv6: bool,
 }
 
+/// Sessions of strangers at a worker with so many clients: what these may have, and some for who is not attached, so that
+/// a newcomer is heard however many are.
+pub const fn strangers_max(clients_max: u16) -> usize {
+    match clients_max {
+        0 => 0,
+        some => SESSIONS_PER_STRANGER * some as usize + VISITORS_MAX,
+    }
+}
+
 impl Settings {
-    /// Sessions of strangers: what its clients may have. All others are for members of the consensus.
+    /// Sessions of strangers. All others are for members of the consensus.
     pub fn strangers_max(&self) -> usize {
-        SESSIONS_PER_STRANGER * usize::from(self.clients_max)
+        strangers_max(self.clients_max)
     }
 }
 
@@ -68,8 +81,9 @@ pub struct Shared {
     pub handshakes: Sender<Request>,
     /// Whose handshakes it answers.
     pub members: Arc<Members>,
-    /// Numbers attachments of clients, so that of two the newer wins on all workers.
-    pub attachments: Arc<AtomicU64>,
+    /// Numbers sessions as they begin to count, so that of two attachments of a client the newer session's wins on all
+    /// workers.
+    pub orders: Arc<AtomicU64>,
 }
 
 /// Which session seals a frame.
@@ -81,6 +95,8 @@ pub enum Via {
     Session(u32),
     /// The same, to the address that the client has to prove.
     Challenge(u32),
+    /// A session whose client is not attached, to an address that it has proved.
+    Refusal(u32, SocketAddr),
 }
 
 /// A frame on its way out, its content in place, not sealed yet.
@@ -118,6 +134,11 @@ pub struct Core {
     /// Who is told of sessions that are over, if anyone filters by them.
     pub(crate) loader: Option<Loader>,
     pub(crate) clients: Clients,
+    /// Who is to be told that the gateway is full: sessions, and addresses they have proved.
+    pub(crate) refusals: ArrayVec<(u32, SocketAddr), BATCH_MAX>,
+    /// Attach frames that found no place, and clients that gave theirs up.
+    pub(crate) refused: u64,
+    pub(crate) displaced: u64,
     pub(crate) cover: Cover,
     /// Sealed, waiting for the port.
     pub(crate) departing: DepartingBatch,
@@ -164,7 +185,14 @@ impl Core {
             greetings: Vec::new(),
             neighbours: Neighbours::new(settings.sessions_max, settings.strangers_max()),
             loader: None,
-            clients: Clients::new(settings.clients_max, settings.client_queue_frames),
+            clients: Clients::new(
+                settings.clients_max,
+                settings.client_queue_frames,
+                Arc::clone(&shared.members),
+            ),
+            refusals: ArrayVec::new(),
+            refused: 0,
+            displaced: 0,
             cover,
             departing: ArrayVec::new(),
             strayed: 0,

@@ -73,6 +73,10 @@ pub struct Counters {
     pub transmit_dropped: u64,
     /// Datagrams dropped at the socket's door: of another length, or since its buffer was full.
     pub kernel_dropped: u64,
+    /// Attach frames that found no place.
+    pub clients_refused: u64,
+    /// Clients that gave their place up to one of a network with fewer.
+    pub clients_displaced: u64,
     /// Clients attached now.
     pub clients: u64,
     /// Sessions open now, both directions; half-open ones do not count.
@@ -108,6 +112,8 @@ impl Default for Counters {
             loop_returned: 0,
             loop_lost: 0,
             strayed: 0,
+            clients_refused: 0,
+            clients_displaced: 0,
             transmit_failed: 0,
             transmit_dropped: 0,
             kernel_dropped: 0,
@@ -166,6 +172,8 @@ impl Counters {
         self.loop_returned += other.loop_returned;
         self.loop_lost += other.loop_lost;
         self.strayed += other.strayed;
+        self.clients_refused += other.clients_refused;
+        self.clients_displaced += other.clients_displaced;
         self.transmit_failed += other.transmit_failed;
         self.transmit_dropped += other.transmit_dropped;
         self.kernel_dropped += other.kernel_dropped;

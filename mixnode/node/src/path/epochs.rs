@@ -176,6 +176,8 @@ pub struct Link {
 #[derive(Default)]
 pub struct Links {
     slots: Vec<Option<Link>>,
+    /// Numbers of links that are no more, for which the handshaker may still try.
+    dropped: Vec<u16>,
 }
 
 impl Links {
@@ -245,6 +247,8 @@ impl Links {
             .iter()
             .position(Option::is_none)
             .unwrap_or(self.slots.len());
+        // What is asked for under this number takes the place of what was.
+        self.dropped.retain(|number| usize::from(*number) != free);
         match self.slots.get_mut(free) {
             Some(slot) => *slot = Some(link),
             None => self.slots.push(Some(link)),
@@ -254,9 +258,14 @@ impl Links {
 
     fn keep(&mut self, mut used: impl FnMut(u16) -> bool) {
         for (number, slot) in (0..).zip(self.slots.iter_mut()) {
-            if !used(number) {
-                *slot = None;
+            if !used(number) && slot.take().is_some() {
+                self.dropped.push(number);
             }
         }
+    }
+
+    /// Tells of links that are no more, each until that was `taken`.
+    pub fn abandon(&mut self, mut taken: impl FnMut(u16) -> bool) {
+        while self.dropped.pop_if(|number| taken(*number)).is_some() {}
     }
 }

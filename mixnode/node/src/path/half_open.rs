@@ -5,9 +5,11 @@
 //! oldest session of the most crowded prefix gives way: one source, however busy, turns over its own sessions alone.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use link::Session;
+
+use crate::path::prefix::Prefix;
 
 /// Sessions of each ring.
 pub const HALF_OPEN_MAX: usize = 512;
@@ -20,30 +22,6 @@ pub struct HalfOpen {
     pub member: bool,
     /// Where the response went.
     pub answered: SocketAddr,
-}
-
-/// A network of which one host may have all addresses: /24 or /48.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Prefix([u8; 7]);
-
-impl Prefix {
-    fn of(address: SocketAddr) -> Prefix {
-        let mut prefix = [0; 7];
-        match address.ip().to_canonical() {
-            IpAddr::V4(v4) => {
-                let [a, b, c, _] = v4.octets();
-                prefix = [4, a, b, c, 0, 0, 0];
-            }
-            IpAddr::V6(v6) => {
-                let [kind, rest @ ..] = &mut prefix;
-                *kind = 6;
-                for (place, octet) in rest.iter_mut().zip(v6.octets()) {
-                    *place = octet;
-                }
-            }
-        }
-        Prefix(prefix)
-    }
 }
 
 /// The order of one ring.
@@ -135,7 +113,7 @@ impl HalfOpens {
     /// Puts one in; the receiver index of the one that gave way.
     pub fn insert(&mut self, half_open: HalfOpen) -> Option<u32> {
         let index = half_open.session.local_index;
-        let prefix = Prefix::of(half_open.answered);
+        let prefix = Prefix::network(half_open.answered.ip());
         let ring = match half_open.member {
             true => &mut self.members,
             false => &mut self.strangers,

@@ -78,8 +78,8 @@ pub enum Mail {
         destination: DestinationTag,
         /// The worker it attached to.
         worker: u8,
-        /// Which of two attachments is the newer: the larger.
-        attachment: u64,
+        /// Which of two of its sessions is the newer: the larger.
+        order: u64,
     },
     /// An epoch's consensus and keys.
     Epoch(Arc<EpochState>),

@@ -10,6 +10,7 @@ pub mod half_open;
 pub mod ledger;
 pub mod mail;
 pub mod neighbours;
+pub mod prefix;
 pub mod reason;
 pub mod stage;
 pub mod wheel;

@@ -24,7 +24,7 @@ const SESSIONS_PER_MEMBER: usize = 16;
 /// Sessions a stranger may have: the one it uses and the one before. The oldest gives way.
 pub const SESSIONS_PER_STRANGER: usize = 2;
 /// Neighbours of one worker, clients included.
-const NEIGHBOURS_MAX: usize = 16_384;
+const NEIGHBOURS_MAX: usize = 32_768;
 /// Clients that moved to another worker and whose sessions will be ended; further ones keep theirs until they expire.
 const PARTING_MAX: usize = 1_024;
 
@@ -40,7 +40,7 @@ pub struct Inbound {
     pub neighbour: u16,
     /// Under this name the neighbour is reached, should it be a client: derived from the key it proved.
     pub destination: DestinationTag,
-    /// Which of two sessions is the newer: the larger.
+    /// Which of two sessions is the newer: the larger, also of sessions with two workers.
     pub order: u64,
     /// Where the response went: the session's first frame proved it.
     pub answered: SocketAddr,
@@ -123,7 +123,6 @@ pub struct Neighbours {
     free: Vec<u16>,
     by_key: HashMap<[u8; 32], u16>,
     by_destination: HashMap<DestinationTag, u16>,
-    order: u64,
     /// The part that is looked at next.
     expire_part: usize,
     /// The slot where the search for a stranger that gives way goes on.
@@ -156,7 +155,6 @@ impl Neighbours {
                 .collect(),
             by_key: HashMap::with_capacity(slots),
             by_destination: HashMap::with_capacity(slots),
-            order: 0,
             expire_part: 0,
             hand: 0,
             counters: SessionCounters::default(),
@@ -294,14 +292,15 @@ impl Neighbours {
         Ok(())
     }
 
-    /// The first authentic frame of a half-open session has come: from here on it counts. `attached` says who is an
-    /// attached client: those do not give way to others.
+    /// The first authentic frame of a half-open session has come: from here on it counts, with this [`Inbound::order`].
+    /// `attached` says who is an attached client: those do not give way to others.
     ///
     /// # Errors
     /// There is no room, and the session is over; the index names no half-open session.
     pub fn confirm(
         &mut self,
         index: u32,
+        order: u64,
         epochs: &Epochs,
         attached: impl Fn(&DestinationTag) -> bool,
     ) -> Result<(), InstallError> {
@@ -326,12 +325,11 @@ impl Neighbours {
         owner.sessions.push(index);
         self.strangers += usize::from(!member);
         self.counters.confirmed += 1;
-        self.order += 1;
         let inbound = Inbound {
             session,
             neighbour,
             destination,
-            order: self.order,
+            order,
             answered,
             member,
         };

@@ -14,8 +14,8 @@ use crate::path::counters::{Counters, Distributions, FastPath, Published};
 use crate::path::mail::{Mail, Mailbox};
 use crate::path::reason::Reason;
 use crate::path::stage::{
-    OpenedBatch, SealedBatch, UnwrappedBatch, admit, cover, deliver, open, release, route, seal,
-    stream, transmit, unwrap,
+    OpenedBatch, SealedBatch, UnwrappedBatch, admit, control, cover, deliver, open, release, route,
+    seal, stream, transmit, unwrap,
 };
 use port::{Port, ReceivedBatch};
 
@@ -75,6 +75,8 @@ impl<P: Port> Worker<P> {
             loop_returned: loops.returned,
             loop_lost: loops.lost,
             strayed: core.strayed,
+            clients_refused: core.refused,
+            clients_displaced: core.displaced,
             transmit_failed: port.transmit_failed,
             transmit_dropped: port.transmit_dropped,
             kernel_dropped: port.kernel_dropped,
@@ -243,10 +245,10 @@ impl<P: Port> Worker<P> {
             Mail::ClientAt {
                 destination,
                 worker,
-                attachment,
+                order,
             } => {
                 let ledger = &mut core.ledger;
-                let place = (worker, attachment);
+                let place = (worker, order);
                 let moved = core
                     .clients
                     .moved(destination, place, core.now_ns, |frame| {
@@ -305,6 +307,7 @@ impl<P: Port> Worker<P> {
             self.core.ledger.reclaim(&mut self.port);
             let mut outgoing = ArrayVec::new();
             let released = release::release(&mut self.core, &mut outgoing);
+            stream::refuse(&mut self.core, &mut outgoing);
             stream::stream(&mut self.core, &mut outgoing);
             if !self.core.draining {
                 cover::greet(&mut self.core, &mut outgoing);
@@ -365,6 +368,7 @@ impl<P: Port> Worker<P> {
                 .tell_ended(|index| loader.forget(index));
         }
         self.core.clients.forget_moved(self.core.now_ns);
+        control::tell(&mut self.core);
         while let Some(slot) = self.core.clients.silent(self.core.now_ns) {
             self.detach(slot, Reason::ClientGone);
         }
@@ -396,6 +400,11 @@ impl<P: Port> Worker<P> {
     /// Asks for the sessions that are wanted. A full queue is asked again in the next housekeeping.
     fn connect(&mut self) {
         let core = &mut self.core;
+        let (handshakes, worker) = (&core.shared.handshakes, core.settings.number);
+        core.links.abandon(|link| {
+            let request = Request::Abandon { worker, link };
+            handshakes.try_send(request).is_ok()
+        });
         for number in core.links.numbers() {
             let Some(link) = core.links.get_mut(number) else {
                 continue;

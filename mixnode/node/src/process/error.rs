@@ -67,6 +67,21 @@ pub enum NodeError {
         /// Workers.
         workers: u32,
     },
+    /// The program's map can't hold all receiver indices.
+    #[error(
+        "[worker] count: {workers} workers can have {needed} receiver indices in use, and the XDP program on {interface} has \
+         room for {room}: lower it or [gateway] clients_max, or after an upgrade detach the program and attach it anew"
+    )]
+    Indices {
+        /// The interface.
+        interface: String,
+        /// Workers.
+        workers: u8,
+        /// Receiver indices of all of them, at most.
+        needed: u64,
+        /// Receiver indices in the program's map.
+        room: u32,
+    },
     /// Asked to stop before it was up.
     #[error("stopped before it was up")]
     Stopped,
@@ -107,6 +122,7 @@ impl NodeError {
             NodeError::Config(_)
             | NodeError::Cores { .. }
             | NodeError::Queues { .. }
+            | NodeError::Indices { .. }
             | NodeError::Keys(KeyError::Length { .. } | KeyError::Mode { .. }) => exit::CONFIG,
             NodeError::Keys(KeyError::Io { error, .. })
             | NodeError::Metrics { error, .. }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::examine::is_absent;
-use super::{NodeError, system};
+use super::{NodeError, seat, system};
 use crate::keys::epoch::EpochState;
 use crate::loader_link::client::Keeper;
 use crate::loader_link::{Connection, Loader, WorkerMemory};
@@ -49,6 +49,7 @@ impl FastPath {
         let frames = vec![frames; usize::from(config.worker.count.max(1))];
         let connection = connect(&xdp.loader, stop)?;
         let handover = connection.open(address, &frames, xdp.prefer_busy_poll)?;
+        check_room(config, &handover.opened)?;
         let (loader, keeper) = Loader::new(connection, xdp.loader, address);
         let refresh = loader.clone();
         let routes = Routes::start(
@@ -92,6 +93,22 @@ impl FastPath {
             );
         }
     }
+}
+
+/// Whether the program's map has room for every receiver index that this node may have in use: were it full, the node
+/// would answer no handshake of anybody.
+fn check_room(config: &Config, opened: &Opened) -> Result<(), NodeError> {
+    let workers = config.worker.count.max(1);
+    let needed = u64::from(workers) * seat::indices_max(config) as u64;
+    if needed <= u64::from(opened.indices_max) {
+        return Ok(());
+    }
+    Err(NodeError::Indices {
+        interface: opened.interface.clone(),
+        workers,
+        needed,
+        room: opened.indices_max,
+    })
 }
 
 /// Waits for a loader that is not there yet: both may be started at once, in any order.
@@ -150,6 +167,33 @@ pub(super) fn peers<'a>(nodes: impl Iterator<Item = &'a (IpAddr, u32)>) -> Vec<P
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_without_room_for_all_indices_is_refused_at_start_with_what_helps() {
+        let opened = |indices_max| Opened {
+            interface: "eth0".to_owned(),
+            interface_index: 2,
+            mac: [2, 0, 0, 0, 0, 1],
+            mode: Mode::Native,
+            zero_copy: true,
+            queues: Vec::new(),
+            indices_max,
+        };
+        let mut config = Config::default();
+        config.node.role = directory::Role::Gateway;
+        config.gateway.clients_max = 256;
+        config.worker.count = 12;
+        // 4,096 of nodes, two for each client and 64 for who is not attached, two rings of half-open ones.
+        let needed = 12 * (4_096 + 2 * 256 + 64 + 2 * 512);
+        assert!(check_room(&config, &opened(needed)).is_ok());
+        let refused = check_room(&config, &opened(needed - 1)).unwrap_err();
+        assert_eq!(refused.exit_code(), 78);
+        let text = refused.to_string();
+        let says = |part: &str| assert!(text.contains(part), "{text}");
+        says("[worker] count: 12 workers");
+        says(&needed.to_string());
+        says("room for 68351: lower it");
+    }
 
     #[test]
     fn an_address_of_several_nodes_or_epochs_gets_the_highest_rate_once() {

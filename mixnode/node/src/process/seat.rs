@@ -14,8 +14,8 @@ use sphinx::lanes::Lanes;
 use super::unix_ms;
 use crate::assembly::{self, Seat};
 use crate::loader_link::{Loader, WorkerMemory};
-use crate::path::core::Settings;
-use crate::path::neighbours::SESSIONS_PER_STRANGER;
+use crate::path::core::{Settings, strangers_max};
+use crate::path::half_open::HALF_OPEN_MAX;
 use crate::process::config::Config;
 use port::pool::FramePool;
 use port::xsk::Mac;
@@ -24,20 +24,33 @@ use port::{PlainPort, Port, PortParts, Routes, UringPort, XskParts, XskPort, mon
 /// Sessions of one worker beside its clients': neighbours with several workers, old sessions while rekeying.
 const NODE_SESSIONS: usize = 4096;
 
+/// Clients that a worker may have.
+fn clients_max(config: &Config) -> u16 {
+    match config.node.role {
+        Role::Gateway => config.gateway.clients_max,
+        Role::Mix => 0,
+    }
+}
+
+/// Sessions of one worker that count, at most.
+fn sessions_max(config: &Config) -> usize {
+    NODE_SESSIONS + strangers_max(clients_max(config))
+}
+
+/// Receiver indices of one worker in use, at most: of sessions that count, and of half-open ones, members' and
+/// strangers'. Its own attempts take a few of what nodes hardly ever fill.
+pub(super) fn indices_max(config: &Config) -> usize {
+    sessions_max(config) + 2 * HALF_OPEN_MAX
+}
+
 /// The limits of one worker.
 pub(super) fn settings(config: &Config, pool_frames: u32, address: SocketAddr) -> Settings {
-    let gateway = config.node.role == Role::Gateway;
-    let clients_max = if gateway {
-        config.gateway.clients_max
-    } else {
-        0
-    };
     Settings {
         number: 0,
         workers: config.worker.count.max(1),
         pool_frames,
-        sessions_max: NODE_SESSIONS + SESSIONS_PER_STRANGER * usize::from(clients_max),
-        clients_max,
+        sessions_max: sessions_max(config),
+        clients_max: clients_max(config),
         client_queue_frames: config.gateway.queue_frames as usize,
         client_rate_max_pps: config.gateway.rate_max_pps,
         loop_interval_ns: u64::from(config.cover.loop_interval_ms) * 1_000_000,

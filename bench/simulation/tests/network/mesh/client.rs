@@ -35,11 +35,19 @@ impl Client {
         Client::with_keys(mesh, number, gateway, keys)
     }
 
+    /// A client of a new key with this address.
+    pub fn at(mesh: &mut Mesh, gateway: usize, address: SocketAddr) -> Client {
+        let keys = ClientKeys::generate(&mut mesh.rng);
+        Client::with(mesh, gateway, address, keys)
+    }
+
     pub fn with_keys(mesh: &Mesh, number: u8, gateway: usize, keys: ClientKeys) -> Client {
-        let endpoint = mesh
-            .network
-            .open(SocketAddr::from(([192, 168, 0, number], 5_000)), 4_096)
-            .unwrap();
+        let address = SocketAddr::from(([192, 168, 0, number], 5_000));
+        Client::with(mesh, gateway, address, keys)
+    }
+
+    fn with(mesh: &Mesh, gateway: usize, address: SocketAddr, keys: ClientKeys) -> Client {
+        let endpoint = mesh.network.open(address, 4_096).unwrap();
         Client {
             endpoint,
             keys,
@@ -61,6 +69,12 @@ impl Client {
     }
 
     pub fn initiate(&mut self, mesh: &mut Mesh) {
+        self.prepare(mesh);
+        self.endpoint.send(self.destination(), &self.initiation);
+    }
+
+    /// Makes an initiation and does not send it.
+    pub fn prepare(&mut self, mesh: &mut Mesh) {
         let node = mesh
             .consensus
             .find(&mesh.nodes[self.gateway].identity)
@@ -75,7 +89,6 @@ impl Client {
             Initiator::start(&self.keys, &remote, index, cookie, &mut mesh.rng).unwrap();
         self.initiator = Some(initiator);
         self.initiation = datagram;
-        self.endpoint.send(self.destination(), &datagram);
     }
 
     /// Gets the cookie of its address; whether there was one.

@@ -172,6 +172,12 @@ impl Mesh {
         }
     }
 
+    /// Takes a node out: it runs no more, and no later document lists it.
+    pub fn remove(&mut self, number: usize) {
+        let node = self.nodes.remove(number);
+        self.descriptors.remove(&node.identity);
+    }
+
     pub fn index_of(&self, number: usize) -> u16 {
         self.consensus
             .find(&self.nodes[number].identity)

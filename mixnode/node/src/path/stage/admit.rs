@@ -6,7 +6,7 @@ use link::{Datagram, peek};
 use rand::RngExt;
 
 use super::{Sealed, SealedBatch};
-use crate::handshake::{Request, worker_of};
+use crate::handshake::{QUEUE_BARE, QUEUE_STRANGERS, Request, worker_of};
 use crate::path::core::Core;
 use crate::path::mail::{Mailbox, Stray};
 use crate::path::reason::Reason;
@@ -32,7 +32,7 @@ pub fn admit(core: &mut Core, received: &mut ReceivedBatch, sealed: &mut SealedB
                     hand_over(core, frame, source, worker_of(receiver_index));
                 }
             }
-            Ok(_) => handshake(core, frame, source),
+            Ok(message) => handshake(core, frame, source, &message),
             Err(reason) => core.ledger.reject(frame, reason),
         }
     }
@@ -117,15 +117,26 @@ fn hand_over(core: &mut Core, frame: Frame, source: SocketAddr, worker: u8) {
     }
 }
 
-fn handshake(core: &mut Core, frame: Frame, source: SocketAddr) {
+/// Hands a message to the handshaker, if its queue has room for such a one.
+fn handshake(core: &mut Core, frame: Frame, source: SocketAddr, message: &Datagram) {
     let datagram = *core.ledger.datagram(&frame);
+    let waiting = core.shared.handshakes.len();
+    let has_room = match message {
+        Datagram::Initiation { .. } if waiting >= QUEUE_BARE => {
+            let shows_cookie = !link::is_bare(&datagram);
+            let member = || core.shared.members.is_at(&source.ip());
+            (shows_cookie && waiting < QUEUE_STRANGERS) || member()
+        }
+        _ => true,
+    };
     let request = Request::Datagram {
         worker: core.settings.number,
         source,
         datagram,
     };
-    match core.shared.handshakes.try_send(request) {
-        Ok(()) => core.ledger.absorb(frame),
-        Err(_) => core.ledger.reject(frame, Reason::HandshakeQueueFull),
+    if has_room && core.shared.handshakes.try_send(request).is_ok() {
+        core.ledger.absorb(frame);
+    } else {
+        core.ledger.reject(frame, Reason::HandshakeQueueFull);
     }
 }

@@ -1,13 +1,12 @@
 //! Control frames of clients: attach, prove an address, and fetch a consensus. Answers take slots of the client's stream.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 
-use link::control::Control;
+use link::control::{CHALLENGE_BYTES, Control};
 use rand::RngExt;
 use sphinx::DestinationTag;
 
-use crate::path::clients::{Answer, Attachment};
+use crate::path::clients::{Answer, Attachment, Outcome};
 use crate::path::core::{Core, content};
 use crate::path::mail::Mail;
 use crate::path::reason::Reason;
@@ -17,7 +16,7 @@ use port::pool::Frame;
 pub struct From {
     /// Its session.
     pub session: u32,
-    /// Which of two sessions is the newer.
+    /// Which of two sessions is the newer, among all workers.
     pub order: u64,
     /// The neighbour's number.
     pub neighbour: u16,
@@ -46,10 +45,7 @@ pub fn control(core: &mut Core, mut frame: Frame, from: &From) {
             .clients
             .attached(&from.destination)
             .is_some_and(|client| client.answer(Answer::Chunk { epoch, chunk })),
-        Ok(Control::Answer { nonce }) => core
-            .clients
-            .attached(&from.destination)
-            .is_some_and(|client| client.proves(&nonce, from.source)),
+        Ok(Control::Answer { nonce }) => prove(core, from, &nonce),
         Ok(
             Control::Attached { .. }
             | Control::Chunk { .. }
@@ -70,49 +66,86 @@ pub fn control(core: &mut Core, mut frame: Frame, from: &From) {
 fn attach(core: &mut Core, from: &From, rate_pps: u32) -> bool {
     let destination = from.destination;
     let rate_pps = rate_pps.clamp(1, core.settings.client_rate_max_pps.max(1));
-    let known = core
+    let is_new = core
         .clients
         .attached(&destination)
-        .map(|client| (client.session, client.attachment));
-    let attachment = match known {
-        Some((session, attachment)) if session == from.session => attachment,
-        _ => core.shared.attachments.fetch_add(1, Ordering::Relaxed),
+        .is_none_or(|client| client.session != from.session);
+    let with = Attachment {
+        session: from.session,
+        order: from.order,
+        counter: from.counter,
+        address: from.answered,
+        rate_pps,
+        now_ns: core.now_ns,
     };
-    let attached = core.clients.attach(
-        destination,
-        Attachment {
-            session: from.session,
-            order: from.order,
-            attachment,
-            counter: from.counter,
-            address: from.answered,
-            rate_pps,
-            now_ns: core.now_ns,
-        },
-    );
-    if attached {
-        if let Some(client) = core.neighbours.get_mut(from.neighbour) {
-            client.bucket.grant(rate_pps, core.now_ns);
+    let ledger = &mut core.ledger;
+    let freed = |frame| ledger.reject(frame, Reason::ClientGone);
+    match core.clients.attach(destination, with, freed) {
+        Outcome::Older => return false,
+        Outcome::Full => {
+            core.refused += 1;
+            refuse(core, from.session, from.answered);
+            return true;
         }
-        if let Some(client) = core.clients.attached(&destination) {
-            let rng = &mut core.rng;
-            client.heard(from.counter, from.source, core.now_ns, || rng.random());
+        Outcome::InPlaceOf(session, address) => {
+            core.displaced += 1;
+            refuse(core, session, address);
         }
-        announce(core, destination, attachment);
+        Outcome::Attached => {}
     }
-    attached
+    if let Some(client) = core.neighbours.get_mut(from.neighbour) {
+        client.bucket.grant(rate_pps, core.now_ns);
+    }
+    if let Some(client) = core.clients.attached(&destination) {
+        let rng = &mut core.rng;
+        client.heard(from.counter, from.source, core.now_ns, || rng.random());
+    }
+    if is_new {
+        core.clients.announce(&destination, others(core));
+        tell(core);
+    }
+    true
 }
 
-/// Tells the other workers. One that misses it (its mailbox is full) learns with the client's next attach frame;
-/// clients repeat them.
-fn announce(core: &Core, destination: DestinationTag, attachment: u64) {
-    for (number, mailbox) in (0u8..).zip(&core.shared.mailboxes) {
-        if number != core.settings.number {
-            let _ = mailbox.post(Mail::ClientAt {
-                destination,
-                worker: core.settings.number,
-                attachment,
-            });
-        }
+/// The answer to a challenge: whether the client is where it comes from.
+fn prove(core: &mut Core, from: &From, nonce: &[u8; CHALLENGE_BYTES]) -> bool {
+    let clients = &mut core.clients;
+    if !clients.answered(&from.destination, nonce, from.source) {
+        return false;
     }
+    if let Some(loader) = &core.loader
+        && let Some(client) = clients.attached(&from.destination)
+    {
+        loader.bind(client.session, from.source.ip());
+    }
+    true
+}
+
+/// Says that there is no place. Where too many wait to be told, one is not: it asks again.
+fn refuse(core: &mut Core, session: u32, address: SocketAddr) {
+    let _ = core.refusals.try_push((session, address));
+}
+
+/// The other workers of the node, a bit each.
+fn others(core: &Core) -> u128 {
+    let number = core.settings.number;
+    let others = (0..core.settings.workers).filter(|other| *other != number);
+    others.fold(0, |all, other| {
+        all | 1u128.checked_shl(other.into()).unwrap_or(0)
+    })
+}
+
+/// Tells the other workers of clients that have attached here. One whose mailbox is full is told in a later housekeeping.
+pub fn tell(core: &mut Core) {
+    let (mailboxes, worker) = (&core.shared.mailboxes, core.settings.number);
+    core.clients.tell(|other, destination, order| {
+        let letter = Mail::ClientAt {
+            destination,
+            worker,
+            order,
+        };
+        mailboxes
+            .get(usize::from(other))
+            .is_none_or(|mailbox| mailbox.post(letter))
+    });
 }

@@ -1,5 +1,7 @@
 //! Open: the AEAD of the link, a batch at a time. Only a frame whose tag held marks its counter.
 
+use std::sync::atomic::Ordering;
+
 use arrayvec::ArrayVec;
 use link::{Kind, OpenError, OpenJob, Opened as Verdict, open_batch};
 use rand::RngExt;
@@ -65,8 +67,13 @@ fn accept(core: &mut Core, one: Sealed, verdict: Verdict, opened: &mut OpenedBat
     }
     let clients = &core.clients;
     let attached = |destination: &DestinationTag| clients.is_attached(destination);
-    if core.neighbours.session(session).is_none()
-        && let Err(error) = core.neighbours.confirm(session, &core.epochs, attached)
+    let is_new = core.neighbours.session(session).is_none();
+    if is_new
+        && let Err(error) = {
+            let order = core.shared.orders.fetch_add(1, Ordering::Relaxed);
+            let epochs = &core.epochs;
+            core.neighbours.confirm(session, order, epochs, attached)
+        }
     {
         debug_assert_eq!(error, InstallError::Full, "its session was there");
         return core.ledger.reject(frame, Reason::SessionsFull);
@@ -74,6 +81,9 @@ fn accept(core: &mut Core, one: Sealed, verdict: Verdict, opened: &mut OpenedBat
     let Some(inbound) = core.neighbours.session(session) else {
         return core.ledger.reject(frame, Reason::UnknownSession);
     };
+    if is_new && let Some(loader) = &core.loader {
+        loader.bind(session, inbound.answered.ip());
+    }
     let (neighbour, order, destination) = (inbound.neighbour, inbound.order, inbound.destination);
     let answered = inbound.answered;
     if let Some(client) = core.clients.attached(&destination)

@@ -77,6 +77,13 @@ fn number(core: &mut Core, via: Via) -> Option<(u64, SocketAddr)> {
             }
             Some((session.send.next_counter()?, link.address))
         }
+        Via::Refusal(index, address) => {
+            let session = &mut core.neighbours.session_mut(index)?.session;
+            if session.send.expired(now_ns) {
+                return None;
+            }
+            Some((session.send.next_counter()?, address))
+        }
         Via::Session(index) | Via::Challenge(index) => {
             let inbound = core.neighbours.session_mut(index)?;
             if inbound.session.send.expired(now_ns) {
@@ -95,7 +102,7 @@ fn number(core: &mut Core, via: Via) -> Option<(u64, SocketAddr)> {
 fn key<'a>(links: &'a Links, neighbours: &'a Neighbours, via: Via) -> Option<&'a SendKey> {
     match via {
         Via::Link(link) => Some(links.get(link)?.session.as_ref()?.send.key()),
-        Via::Session(index) | Via::Challenge(index) => {
+        Via::Session(index) | Via::Challenge(index) | Via::Refusal(index, _) => {
             Some(neighbours.session(index)?.session.send.key())
         }
     }

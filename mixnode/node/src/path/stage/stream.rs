@@ -8,6 +8,22 @@ use crate::path::core::{Core, Outgoing, OutgoingBatch, Via, content};
 use crate::path::cover::exponential_ns;
 use crate::path::epochs::slot_of;
 
+/// Adds what is said to those for whom there is no place. They have no stream whose slots it could take.
+pub fn refuse(core: &mut Core, outgoing: &mut OutgoingBatch) {
+    while !outgoing.is_full()
+        && let Some((session, address)) = core.refusals.pop()
+    {
+        if let Some(frame) = write_control(core, &Control::Full) {
+            outgoing.push(Outgoing {
+                frame,
+                via: Via::Refusal(session, address),
+                kind: Kind::Control,
+                epoch: slot_of(core.epochs.now()),
+            });
+        }
+    }
+}
+
 /// Adds the frames of due slots to `outgoing`, as far as it has room.
 pub fn stream(core: &mut Core, outgoing: &mut OutgoingBatch) {
     while !outgoing.is_full()

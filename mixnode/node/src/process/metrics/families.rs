@@ -202,7 +202,7 @@ fn handshakes(into: &mut Exposition, handshakes: &HandshakeCounters) {
     let mut family = into.family(
         "mixnode_handshakes_total",
         Kind::Counter,
-        "Handshakes by outcome. cookie: given to who has not shown one; bad_mac1, forged, stranger, duplicate, unasked: refused, someone tries; unusable: the consensus carries a key that is none; undelivered: a worker's mailbox was full; unadmitted: the loader did not let the index in.",
+        "Handshakes by outcome. cookie: given to who has not shown one; over_rate: gave way in a full queue, its source sends more than its turn; bad_mac1, forged, stranger, duplicate, unasked: refused, someone tries; unusable: the consensus carries a key that is none; undelivered: a worker's mailbox was full; unadmitted: the loader did not let the index in.",
     );
     for (outcome, count) in handshakes.named() {
         family.sample(&[("outcome", outcome)], count);
@@ -231,6 +231,16 @@ fn gauges(into: &mut Exposition, counters: &Counters) {
         "Frames that the workers' accounts do not explain. Must be 0. If not, this program has a defect: report it with all of mixnode_*; restart the node before the number comes near mixnode_pool_frames.",
     );
     into.gauge("mixnode_clients", counters.clients, "Clients attached.");
+    into.counter(
+        "mixnode_clients_refused_total",
+        counters.clients_refused,
+        "Attach frames that found no place. Growing: raise [gateway] clients_max, or one network has its part and wants more.",
+    );
+    into.counter(
+        "mixnode_clients_displaced_total",
+        counters.clients_displaced,
+        "Attached clients that gave their place in a full gateway to one of a network with fewer.",
+    );
     into.gauge("mixnode_sessions", counters.sessions, "Sessions open.");
     into.gauge(
         "mixnode_half_open_sessions",
