@@ -4,20 +4,29 @@
 
 use std::io;
 use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 
-use link::{ClientKeys, DATAGRAM_BYTES, Initiator};
+use link::control::Control;
+use link::{ClientKeys, Cookie, DATAGRAM_BYTES, Initiator, Session};
 use port::socket;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx::PACKET_BYTES;
 
+use super::node::Node;
 use crate::scene::place::Place;
-use crate::scene::world::World;
+use crate::scene::world::{self, World};
 
 /// Datagrams of one send.
 const BURST: usize = 16;
 /// Different bursts that are made, and sent over and over.
 const BURSTS: usize = 64;
+/// The same for initiations with a cookie, of which those answered lately are known again.
+const BURSTS_WITH_COOKIE: usize = 256;
+/// Addresses that these come from; each has bursts of its own.
+const SOURCES_WITH_COOKIE: usize = 64;
+/// How long an answer of the node is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Addresses that a flood of handshakes comes from.
 const SOURCES: usize = 200;
 /// Bytes of a datagram of the wrong size.
@@ -38,10 +47,12 @@ pub(super) enum Kind {
     Handshakes,
     BadMac,
     GuessedIndices,
+    Unfinished,
+    OverRate,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 8] = [
+    pub(super) const ALL: [Kind; 10] = [
         Kind::RandomBytes,
         Kind::WrongSize,
         Kind::Replayed,
@@ -50,6 +61,8 @@ impl Kind {
         Kind::Handshakes,
         Kind::BadMac,
         Kind::GuessedIndices,
+        Kind::Unfinished,
+        Kind::OverRate,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -62,6 +75,8 @@ impl Kind {
             Kind::Handshakes => "handshake_flood",
             Kind::BadMac => "bad_mac_from_a_peer",
             Kind::GuessedIndices => "guessed_indices_of_a_peer",
+            Kind::Unfinished => "unfinished_handshakes",
+            Kind::OverRate => "client_over_its_rate",
         }
     }
 }
@@ -69,6 +84,8 @@ impl Kind {
 /// A source of one kind.
 pub(super) struct Junk {
     kind: Kind,
+    /// Of the client that is attached.
+    client: Option<Session>,
     sockets: Vec<UdpSocket>,
     bursts: Vec<Vec<u8>>,
     next: usize,
@@ -79,18 +96,34 @@ impl Junk {
     /// Prepares it. `frames` are honest frames of peer 0 that the node has seen or will see.
     pub(super) fn new(
         kind: Kind,
-        world: &World,
+        world: &mut World,
         place: &Place,
+        node: &Node,
         frames: &[[u8; DATAGRAM_BYTES]],
     ) -> io::Result<Junk> {
         let mut rng = ChaCha20Rng::seed_from_u64(3);
         let mut sockets = Vec::new();
+        let (mut cookies, mut client) = (Vec::new(), None);
+        let mut count = BURSTS;
         let mut bytes = DATAGRAM_BYTES;
         match kind {
             Kind::Handshakes => {
                 for number in 0..SOURCES {
                     sockets.push(place.stranger(number)?);
                 }
+            }
+            Kind::Unfinished => {
+                count = BURSTS_WITH_COOKIE;
+                for number in 0..SOURCES_WITH_COOKIE {
+                    let socket = place.stranger(number)?;
+                    cookies.push(cookie(world, &socket, &mut rng)?);
+                    sockets.push(socket);
+                }
+            }
+            Kind::OverRate => {
+                let socket = place.stranger(0)?;
+                client = Some(attach(world, place, node, &socket)?);
+                sockets.push(socket);
             }
             Kind::RandomBytes => sockets.push(place.stranger(0)?),
             Kind::WrongSize => {
@@ -113,12 +146,12 @@ impl Junk {
             .and_then(|frame| frame.get(INDEX)?.try_into().ok())
             .unwrap_or_default();
         let mut bursts = Vec::new();
-        for number in 0..BURSTS {
+        for number in 0..count {
             let mut burst = vec![0; BURST * bytes];
             rng.fill_bytes(&mut burst);
             for (place, datagram) in burst.chunks_mut(bytes).enumerate() {
                 match kind {
-                    Kind::RandomBytes | Kind::BadMac => {}
+                    Kind::RandomBytes | Kind::BadMac | Kind::OverRate => {}
                     Kind::WrongSize | Kind::UnknownSession => datagram[0] = DATA,
                     Kind::ForgedPeer => {
                         // A counter far from those in use would die before the AEAD.
@@ -138,7 +171,11 @@ impl Junk {
                         datagram.copy_from_slice(frame);
                     }
                     Kind::Handshakes => {
-                        datagram.copy_from_slice(&initiation(world, number, &mut rng)?);
+                        datagram.copy_from_slice(&initiation(world, None, &mut rng)?.1);
+                    }
+                    Kind::Unfinished => {
+                        let cookie = cookies.get(number % SOURCES_WITH_COOKIE);
+                        datagram.copy_from_slice(&initiation(world, cookie, &mut rng)?.1);
                     }
                 }
             }
@@ -146,6 +183,7 @@ impl Junk {
         }
         Ok(Junk {
             kind,
+            client,
             sockets,
             bursts,
             next: 0,
@@ -158,6 +196,13 @@ impl Junk {
         let number = self.next % self.bursts.len();
         let socket = &self.sockets[self.next % self.sockets.len()];
         self.next += 1;
+        if let Some(session) = &mut self.client {
+            let mut packet = [0; PACKET_BYTES];
+            self.rng.fill_bytes(&mut packet);
+            for datagram in self.bursts[number].chunks_mut(DATAGRAM_BYTES) {
+                datagram.copy_from_slice(&world::seal(session, link::Kind::Sphinx, &packet)?);
+            }
+        }
         if self.kind == Kind::BadMac {
             let mut packet = [0; PACKET_BYTES];
             self.rng.fill_bytes(&mut packet[..64]);
@@ -178,11 +223,60 @@ impl Junk {
 /// A sound first message from someone new.
 fn initiation(
     world: &World,
-    number: usize,
+    cookie: Option<&Cookie>,
     rng: &mut ChaCha20Rng,
-) -> io::Result<[u8; DATAGRAM_BYTES]> {
+) -> io::Result<(Initiator, [u8; DATAGRAM_BYTES])> {
     let keys = ClientKeys::generate(rng);
     let remote = world.node_keys().public();
-    let started = Initiator::start(&keys, &remote, number as u32, None, rng);
-    Ok(started.map_err(io::Error::other)?.1)
+    let index = rng.next_u32();
+    Initiator::start(&keys, &remote, index, cookie, rng).map_err(io::Error::other)
+}
+
+/// What comes to a socket that does not block, until something `fits`.
+fn await_answer<T>(
+    socket: &UdpSocket,
+    mut fits: impl FnMut(&[u8; DATAGRAM_BYTES]) -> Option<T>,
+) -> io::Result<T> {
+    let end = Instant::now() + PATIENCE;
+    let mut datagram = [0; DATAGRAM_BYTES];
+    while Instant::now() < end {
+        match socket.recv(&mut datagram) {
+            Ok(_) => {
+                if let Some(answer) = fits(&datagram) {
+                    return Ok(answer);
+                }
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    Err(io::Error::other("the node does not answer a stranger"))
+}
+
+/// The cookie of a socket's address, from the node.
+fn cookie(world: &World, socket: &UdpSocket, rng: &mut ChaCha20Rng) -> io::Result<Cookie> {
+    let (initiator, datagram) = initiation(world, None, rng)?;
+    socket.send(&datagram)?;
+    await_answer(socket, |answer| initiator.read_cookie(answer).ok())
+}
+
+/// A client that is attached, at the lowest rate.
+fn attach(
+    world: &mut World,
+    place: &Place,
+    node: &Node,
+    socket: &UdpSocket,
+) -> io::Result<Session> {
+    let source = socket.local_addr()?;
+    let (mut session, accepted) = world.connect_client(source)?;
+    node.accept(place, accepted, source, false)?;
+    await_answer(socket, |answer| {
+        matches!(link::peek(answer), Ok(link::Datagram::Response { .. })).then_some(())
+    })?;
+    let mut content = [0; PACKET_BYTES];
+    Control::Attach { rate_pps: 1 }.encode(&mut content);
+    socket.send(&world::seal(&mut session, link::Kind::Control, &content)?)?;
+    await_answer(socket, |answer| {
+        matches!(link::peek(answer), Ok(link::Datagram::Data { .. })).then_some(())
+    })?;
+    Ok(session)
 }

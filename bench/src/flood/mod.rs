@@ -266,7 +266,7 @@ impl Flood {
             let junk = match kind {
                 Some(kind) => {
                     let frames = std::mem::take(&mut traffic.frames);
-                    Some(Junk::new(kind, &traffic.world, &place, &frames)?)
+                    Some(Junk::new(kind, &mut traffic.world, &place, &node, &frames)?)
                 }
                 None => None,
             };
@@ -312,7 +312,7 @@ mod tests {
         }
     }
 
-    fn each_kind_dies_at(port: PortName, places: [&[&str]; 8]) {
+    fn each_kind_dies_at(port: PortName, places: [&[&str]; 10]) {
         let flood = flood(port);
         let baseline = flood.phase(None).unwrap();
         assert!(baseline.honest(0..SENDERS).0 > 0);
@@ -347,6 +347,8 @@ mod tests {
                 ],
                 &["sphinx: mac"],
                 &["link: forged", "link: counter", "link: unknown_session"],
+                &["handshake: half-open", "handshake: refused"],
+                &["link: client_rate"],
             ],
         );
     }
@@ -365,6 +367,12 @@ mod tests {
                 &["xdp: handshake_source_rate", "xdp: handshake_rate"],
                 &["sphinx: mac", "xdp: source_rate"],
                 &["xdp: unknown_index", "xdp: stranger_rate"],
+                &[
+                    "xdp: handshake_source_rate",
+                    "xdp: handshake_cookie_rate",
+                    "handshake: half-open",
+                ],
+                &["link: client_rate", "xdp: source_rate"],
             ],
         );
     }

@@ -1,6 +1,7 @@
 //! The node under fire: a production worker and the handshake thread, each on a thread, in real time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mixnode::assembly::{self, Assembly};
 use mixnode::handshake::{self, HandshakeCounters, Handshaker, Request};
+use mixnode::path::core::Settings;
 use mixnode::path::counters::{Counters, Distributions, Published};
 use mixnode::path::mail::{Mail, Mailbox};
 use mixnode::path::worker::Worker;
@@ -19,7 +21,7 @@ use sphinx::lanes::Lanes;
 
 use crate::scene::place::Place;
 use crate::scene::settings;
-use crate::scene::world::{GENESIS_MS, World};
+use crate::scene::world::{Accepted, GENESIS_MS, World};
 
 /// How long sessions may take to be taken up on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,8 +58,12 @@ impl Node {
             requests,
             members,
             seats,
-        } = Assembly::new(vec![event], false)?;
-        let settings = settings(place, &pool);
+        } = Assembly::new(vec![event], true)?;
+        // Junk comes of strangers too, and one of them attaches.
+        let settings = Settings {
+            clients_max: 1,
+            ..settings(place, &pool)
+        };
         let lanes = Lanes::from_env_or_detect();
         let handshaker =
             Handshaker::new(world.node_keys(), members, ChaCha20Rng::from_rng(&mut rng));
@@ -107,13 +113,7 @@ impl Node {
         for number in 0..world.senders.len() {
             let accepted = world.connect_sender(number)?;
             let source = world.senders[number].address;
-            place.admit(accepted.session.local_index, source)?;
-            self.post(Mail::Accepted {
-                session: accepted.session,
-                member: true,
-                source,
-                reply: accepted.reply,
-            })?;
+            self.accept(place, accepted, source, true)?;
         }
         let deadline = Instant::now() + PATIENCE;
         let wanted = (world.senders.len() + place.next_hops.len()) as u64;
@@ -132,6 +132,23 @@ impl Node {
             thread::sleep(Duration::from_millis(2));
         }
         Ok(())
+    }
+
+    /// Gives the node its half of a session with somebody at `source`.
+    pub(super) fn accept(
+        &self,
+        place: &Place,
+        accepted: Accepted,
+        source: SocketAddr,
+        member: bool,
+    ) -> io::Result<()> {
+        place.admit(accepted.session.local_index, source)?;
+        self.post(Mail::Accepted {
+            session: accepted.session,
+            member,
+            source,
+            reply: accepted.reply,
+        })
     }
 
     fn post(&self, mail: Mail) -> io::Result<()> {

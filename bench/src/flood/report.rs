@@ -121,6 +121,8 @@ pub(super) fn deaths(phase: &Phase) -> Vec<(String, u64)> {
     }
     let handshakes = &phase.ended.handshakes;
     deaths.push(("handshake: refused".into(), handshakes.refused()));
+    // Honest sessions are opened without the handshake thread.
+    deaths.push(("handshake: half-open".into(), handshakes.accepted));
     deaths.push((
         "handshake: answered with a cookie".into(),
         handshakes.cookies,

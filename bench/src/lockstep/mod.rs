@@ -170,6 +170,26 @@ fn cases(what: What, network: Network, skipped: &mut Vec<String>) -> io::Result<
         }
     }
     if what == What::Ports {
+        let (place, pool, event) = network.open()?;
+        let port = PlainPort::new(parts(&place, &event)?, &pool)?;
+        cases.push(ports::case(
+            "plain among empty ones",
+            true,
+            place,
+            pool,
+            port,
+        )?);
+        if uring.is_ok() {
+            let (place, pool, event) = network.open()?;
+            let port = UringPort::new(parts(&place, &event)?, &pool)?;
+            cases.push(ports::case(
+                "uring among empty ones",
+                true,
+                place,
+                pool,
+                port,
+            )?);
+        }
         let (place, ..) = network.open()?;
         cases.push(ports::segmented("plain", place)?);
     }
@@ -235,7 +255,7 @@ fn case<P: Port + 'static>(
 ) -> io::Result<Case> {
     match what {
         What::Node => node::case(name, table, place, pool, event, port),
-        What::Ports => ports::case(name, place, pool, port),
+        What::Ports => ports::case(name, false, place, pool, port),
     }
 }
 
@@ -290,7 +310,12 @@ mod tests {
             assert_eq!(node, ["node_uring_vs_plain"]);
             assert_eq!(
                 ports,
-                ["ports_uring_vs_plain", "ports_with_delivery_uring_vs_plain"]
+                [
+                    "plain_receive_among_empty_ones",
+                    "ports_uring_vs_plain",
+                    "ports_with_delivery_uring_vs_plain",
+                    "uring_receive_among_empty_ones",
+                ]
             );
         }
     }

@@ -34,11 +34,14 @@ struct Rig<P: Port> {
     rng: ChaCha20Rng,
     /// A data frame of receiver index 0.
     datagram: [u8; DATAGRAM_BYTES],
+    /// An empty datagram comes before each.
+    among_empty: bool,
 }
 
-/// A case for a port with its packet memory.
+/// A case for a port with its packet memory; the datagrams of a burst may come with as many empty ones.
 pub(super) fn case<P: Port + 'static>(
     name: &str,
+    among_empty: bool,
     place: Place,
     pool: FramePool,
     port: P,
@@ -54,6 +57,7 @@ pub(super) fn case<P: Port + 'static>(
     }]);
     let rig = Rig {
         datagram,
+        among_empty,
         port,
         pool,
         place,
@@ -72,6 +76,9 @@ impl<P: Port> Rig<P> {
     /// Puts a burst before the port.
     fn inject(&mut self) -> io::Result<()> {
         for number in 0..BATCH {
+            if self.among_empty {
+                self.place.send(number, &[])?;
+            }
             self.place.send(number, &self.datagram)?;
         }
         Ok(())

@@ -19,7 +19,7 @@ pub(super) struct Report {
     /// Rounds: measurements of each case.
     runs: usize,
     results: Vec<Row>,
-    /// How many times cheaper the first is than the second.
+    /// How many times cheaper the first is than the second; among empty datagrams, how many times dearer a burst is.
     ratios: BTreeMap<String, Ratio>,
     /// What could not be measured, and why.
     pub(super) skipped: Vec<String>,
@@ -114,7 +114,13 @@ const TOTAL: &str = "receive + transmit";
 
 /// A computed row a port: the sum of its two halves, round by round.
 fn add_totals(samples: &mut Vec<Samples>) {
-    for port in ["plain", "uring", "xsk"] {
+    for port in [
+        "plain",
+        "uring",
+        "xsk",
+        "plain among empty ones",
+        "uring among empty ones",
+    ] {
         let of = |part: &str| {
             let name = format!("{port} {part}");
             samples.iter().position(|row| row.name == name)
@@ -165,6 +171,17 @@ fn ratios(what: What, samples: &[Samples]) -> BTreeMap<String, Ratio> {
                     format!("{prefix}_{fast}_vs_{slow}"),
                     Ratio::of(&slow_ns, &fast_ns),
                 );
+            }
+        }
+    }
+    if what == What::Ports {
+        // Junk that the kernel drops at the socket, one for each datagram: what that makes of a burst's cost.
+        for port in ["plain", "uring"] {
+            let alone = of(port, &["receive"]);
+            let among = of(&format!("{port} among empty ones"), &["receive"]);
+            if let (Some(alone_ns), Some(among_ns)) = (alone, among) {
+                let name = format!("{port}_receive_among_empty_ones");
+                ratios.insert(name, Ratio::of(&among_ns, &alone_ns));
             }
         }
     }

@@ -202,6 +202,18 @@ impl World {
         Ok(accepted)
     }
 
+    /// Opens a session of a client at `address` with the node: its half, and the node's.
+    ///
+    /// # Errors
+    /// Never with the keys made here.
+    pub(crate) fn connect_client(
+        &mut self,
+        address: SocketAddr,
+    ) -> io::Result<(Session, Accepted)> {
+        let keys = LinkKeys::generate(&mut self.rng);
+        self.handshake(&keys, self.keys.clone(), address)
+    }
+
     /// The node's sending session to the next hop with these keys.
     ///
     /// # Errors
@@ -274,19 +286,9 @@ impl World {
         number: usize,
         packet: &[u8; PACKET_BYTES],
     ) -> io::Result<[u8; DATAGRAM_BYTES]> {
-        let mut datagram = [0; DATAGRAM_BYTES];
-        datagram[CONTENT_OFFSET..CONTENT_OFFSET + PACKET_BYTES].copy_from_slice(packet);
         let session = self.senders[number].session.as_mut();
         let session = session.ok_or_else(|| broken("the sender has no session"))?;
-        let counter = session.send.next_counter();
-        seal_batch(&mut [SealJob {
-            session: session.send.key(),
-            counter: counter.ok_or_else(|| broken("the session is spent"))?,
-            kind: Kind::Sphinx,
-            epoch: (EPOCH % 4) as u8,
-            datagram: &mut datagram,
-        }]);
-        Ok(datagram)
+        seal(session, Kind::Sphinx, packet)
     }
 
     /// The packet in a frame that next hop `number` got.
@@ -301,6 +303,28 @@ impl World {
         verdicts.pop()?.ok()?;
         datagram.get(CONTENT_OFFSET..)?.first_chunk().copied()
     }
+}
+
+/// A frame with this content under a session.
+///
+/// # Errors
+/// The session is spent.
+pub(crate) fn seal(
+    session: &mut Session,
+    kind: Kind,
+    content: &[u8; PACKET_BYTES],
+) -> io::Result<[u8; DATAGRAM_BYTES]> {
+    let mut datagram = [0; DATAGRAM_BYTES];
+    datagram[CONTENT_OFFSET..CONTENT_OFFSET + PACKET_BYTES].copy_from_slice(content);
+    let counter = session.send.next_counter();
+    seal_batch(&mut [SealJob {
+        session: session.send.key(),
+        counter: counter.ok_or_else(|| broken("the session is spent"))?,
+        kind,
+        epoch: (EPOCH % 4) as u8,
+        datagram: &mut datagram,
+    }]);
+    Ok(datagram)
 }
 
 /// A packet for the node.

@@ -145,6 +145,29 @@ fn a_carriers_network_gets_a_place_while_half_of_them_are_free() {
 }
 
 #[test]
+fn attack_sessions_that_never_attach_keep_no_newcomer_from_being_heard() {
+    let mut shape = shape();
+    shape.settings.clients_max = 100;
+    shape.settings.sessions_max = 400;
+    let mut mesh = Mesh::new(&shape, 77);
+    // A hundred that are attached, one after the other: they lie side by side.
+    for number in 0..100 {
+        let mut client = from(&mut mesh, number % 4, 1 + number / 4, 5_000);
+        attach(&mut mesh, &mut client);
+    }
+    for number in 0..400_u16 {
+        let mut client = from(&mut mesh, 200, (number % 250) as u8, 6_000 + number);
+        assert!(client.connect(&mut mesh));
+        client.send(&mesh, Kind::Cover, &[0; 1_200]);
+        mesh.run(2 * MS);
+    }
+    let counters = mesh.counters(0);
+    let (clients, unheard) = (counters.clients, counters.rejected(Reason::SessionsFull));
+    println!("{unheard} of 400 were not heard, {clients} clients are attached");
+    assert_eq!((clients, unheard), (100, 0));
+}
+
+#[test]
 fn attack_an_old_session_on_another_worker_takes_no_attachment_back() {
     let mut shape = shape();
     shape.workers = 2;

@@ -7,8 +7,10 @@ use super::{InstallError, Neighbour, Neighbours, SESSIONS_PER_MEMBER, SESSIONS_P
 use crate::path::epochs::{EPOCH_SLOTS, Epochs};
 use crate::path::grant::Bucket;
 
-/// How many strangers are looked at to find one that gives way to a new one.
-const LOOKED_AT: usize = 64;
+/// How many strangers that might give way to a new one are compared.
+const COMPARED: usize = 64;
+/// How many strangers are looked at for that, attached ones too: these may lie side by side by the hundred.
+const LOOKED_AT: usize = 1_024;
 
 impl Neighbours {
     /// Makes room for one more session of `key`: the neighbour's number. Its own oldest gives way first; after that a
@@ -85,7 +87,7 @@ impl Neighbours {
         attached: impl Fn(&DestinationTag) -> bool,
     ) -> bool {
         let count = self.slots.len();
-        let mut looked_at = 0;
+        let (mut looked_at, mut compared) = (0, 0);
         let mut oldest: Option<(u64, u32)> = None;
         for step in 0..count {
             let at = (self.hand + step) % count;
@@ -95,7 +97,7 @@ impl Neighbours {
             let Some(index) = one.sessions.first().filter(|_| !one.member) else {
                 continue;
             };
-            if looked_at == LOOKED_AT {
+            if looked_at == LOOKED_AT || compared == COMPARED {
                 self.hand = at;
                 break;
             }
@@ -103,6 +105,7 @@ impl Neighbours {
             if spared.map(usize::from) == Some(at) || attached(&one.destination) {
                 continue;
             }
+            compared += 1;
             if let Some(inbound) = self.sessions.get(index).filter(|one| !one.member) {
                 let age = (inbound.order, *index);
                 oldest = Some(oldest.map_or(age, |other| other.min(age)));
