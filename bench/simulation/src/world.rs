@@ -205,7 +205,7 @@ impl World {
             transfer,
             size: data.len() as u64,
             hash: *blake3::hash(&data).as_bytes(),
-            name: format!("file of {sender}"),
+            name: format!("file of {sender}").into(),
         };
         let client = self.users[sender].client.as_mut();
         let client = client.ok_or(SimulationError::NoClient(sender))?;

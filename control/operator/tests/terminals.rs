@@ -315,3 +315,65 @@ fn several_files_arrive_once_each_when_the_command_is_killed_in_the_second_and_g
     let left = std::fs::read_dir(network.home("alice").join("sending")).unwrap();
     assert_eq!(left.count(), 0, "the journal is empty at the end");
 }
+
+#[test]
+fn two_users_who_are_up_send_to_each_other_at_once_and_names_that_are_no_text_arrive() {
+    use std::os::unix::ffi::OsStrExt;
+    let network = Network::start(150_000, &["--rate", "200"]);
+    let run = |name: &str, arguments: &[&str]| {
+        let mut command = fog();
+        command
+            .arg("--home")
+            .arg(network.home(name))
+            .args(arguments);
+        command
+    };
+    let up = |name: &str| {
+        let out = network.home(name).join("inbox").display().to_string();
+        let mut terminal = Terminal::open(run(name, &["up", "--out", &out]));
+        terminal.wait_for("your address");
+        terminal
+    };
+    let (mut alice, mut bob) = (up("alice"), up("bob"));
+    let address = run("alice", &["address"]).output().unwrap().stdout;
+    let address = String::from_utf8(address).unwrap();
+    let odd = network
+        .home("")
+        .join(std::ffi::OsStr::from_bytes(b"caf\xe9.txt"));
+    std::fs::write(&odd, [7; 3_000]).unwrap();
+    let mut there = run("alice", &["send", &network.address]);
+    there.arg(&network.file);
+    let mut there = Terminal::open(there);
+    let mut back = run("bob", &["send", address.trim()]);
+    back.arg(&odd);
+    let mut back = Terminal::open(back);
+    bob.wait_for(STARTED);
+    let status = run("alice", &["status", "--json"]).output().unwrap();
+    assert!(status.status.success(), "{status:?}");
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["sending"][0]["name"], "file", "{status}");
+    for sender in [&mut there, &mut back] {
+        let ended = sender.ended();
+        assert!(ended.success(), "{ended}: {}", sender.said());
+        assert!(sender.said().contains("bytes in"), "{}", sender.said());
+    }
+    wait_until("both files", || (alice.done(), bob.done()) == (1, 1));
+    assert!(
+        alice.said().contains("/inbox/caf\\xe9.txt"),
+        "{}",
+        alice.said()
+    );
+    let arrived = network
+        .home("alice")
+        .join("inbox")
+        .join(odd.file_name().unwrap());
+    assert_eq!(std::fs::read(arrived).unwrap(), [7; 3_000]);
+    let sent = std::fs::read(&network.file).unwrap();
+    assert!(std::fs::read(network.home("bob/inbox/file")).unwrap() == sent);
+    for (name, terminal) in [("alice", &mut alice), ("bob", &mut bob)] {
+        assert!(run(name, &["down"]).status().unwrap().success());
+        assert_eq!(terminal.ended().code(), Some(0));
+        let left = std::fs::read_dir(network.home(name).join("sending")).unwrap();
+        assert_eq!(left.count(), 0, "the journal is empty at the end");
+    }
+}

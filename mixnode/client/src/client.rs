@@ -186,9 +186,14 @@ impl Client {
         carrier.receive(&mut services, now_ns, datagram);
     }
 
-    /// Forgets a transfer that is over.
-    pub fn forget(&mut self, transfer: &TransferId) {
-        self.transfers.forget(transfer);
+    /// Sends nothing more of a transfer, and forgets it.
+    pub fn withdraw(&mut self, transfer: &TransferId) {
+        self.transfers.withdraw(transfer);
+    }
+
+    /// The files that are arriving, each with the number of its chunks that are here.
+    pub fn receiving(&self) -> impl Iterator<Item = (&Manifest, u32)> {
+        self.transfers.receiving()
     }
 
     /// Why a transfer failed, if it did.

@@ -32,7 +32,7 @@ pub use address::{Address, AddressError};
 pub use carrier::{Documents, Stats};
 pub use client::{Client, Config};
 pub use event::Event;
-pub use face::{Pace, run};
+pub use face::{Pace, control, run};
 pub use histogram::Latency;
 pub use identity::{IDENTITY_BYTES, Identity};
 pub use store::{DiskStorage, Finish, MemoryStorage, Source, Standing, Storage, home};

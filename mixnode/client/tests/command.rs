@@ -1,71 +1,14 @@
 //! The command as its user meets it: words, exit codes, files.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use authority::Authority;
-use directory::{Bootstrap, Descriptor, EpochKey, Identity, LinkKey, Parameters, Role};
-use link::LinkKeys;
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
+mod joined;
 
-fn fog(home: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_fog"))
-        .arg("--home")
-        .arg(home)
-        .args(arguments)
-        .output()
-        .expect("it runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A network file with one gateway that nobody runs.
-fn write_network(path: &Path) {
-    write_network_of(path, 0);
-}
-
-fn write_network_of(path: &Path, epoch: u32) {
-    let rng = &mut ChaCha20Rng::seed_from_u64(1);
-    let parameters = Parameters {
-        genesis_unix_ms: 1_700_000_000_000,
-        epoch_ms: 60_000,
-        mean_delay_us: 20_000,
-        client_rate_pps: 100,
-        layers: 1,
-    };
-    let authority = Authority::new(Identity::generate(rng), parameters).unwrap();
-    let link = LinkKeys::generate(rng).public();
-    let gateway = Descriptor {
-        identity: Identity::generate(rng).public(),
-        role: Role::Gateway,
-        operator: "operator".to_owned(),
-        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
-        link: LinkKey {
-            x25519: link.x25519,
-            kem: link.kem,
-        },
-        epoch_keys: vec![EpochKey {
-            epoch,
-            public_key: [9; 32],
-        }],
-        capacity_pps: 10,
-        vrf_key: [1; 32],
-        vrf_proof: None,
-        published_unix_ms: 1,
-    };
-    let bootstrap = Bootstrap {
-        authorities: authority.authorities().unwrap(),
-        consensus: authority.sign(epoch, [gateway]).unwrap(),
-    };
-    bootstrap.write(path).unwrap();
-}
+use joined::{Joined, fog, signal, text, write_network, write_network_of};
 
 #[test]
 fn the_version_names_the_commit() {
@@ -133,51 +76,6 @@ fn init_makes_private_keys_once_and_address_repeats_the_address() {
             assert_eq!(mode, 0o400, "{name}");
         }
     }
-}
-
-/// A store in a network whose gateway nobody runs, and a command on it.
-struct Joined {
-    folder: tempfile::TempDir,
-    address: String,
-}
-
-impl Joined {
-    fn new() -> Joined {
-        let folder = tempfile::tempdir().unwrap();
-        let network = folder.path().join("network");
-        write_network(&network);
-        let home = folder.path().join("home");
-        let output = fog(&home, &["init", "--network", network.to_str().unwrap()]);
-        Joined {
-            address: text(&output.stdout).trim().to_owned(),
-            folder,
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        // Whoever runs the tests may do so under nohup, and what is ignored is inherited.
-        let mut command = Command::new("env");
-        command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_fog")]);
-        command.arg("--home").arg(self.path("home")).args(arguments);
-        command.stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn send(&self, file: &Path, more: &[&str]) -> Command {
-        let mut command = self.command(&["send", &self.address]);
-        command.arg(file).args(more);
-        command
-    }
-}
-
-fn signal(child: &Child, signal: rustix::process::Signal) {
-    let id = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
-    rustix::process::kill_process(id, signal).unwrap();
 }
 
 #[test]

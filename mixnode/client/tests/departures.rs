@@ -192,7 +192,7 @@ impl Outside {
                 transfer,
                 size: size as u64,
                 hash: *blake3::hash(&data).as_bytes(),
-                name: "file".to_owned(),
+                name: "file".into(),
             };
             client.send(address, manifest, Box::new(data), None);
         }
@@ -277,7 +277,7 @@ fn compare(blocks: usize, span: Duration, margin: f64) {
             let disk = DiskStorage::new(&home.path().join("receiving"), &out, 1 << 30).unwrap();
             let storage = Box::new(SlowDisk { disk, slow });
             let options = run::Options::default();
-            run::receive_into(&home, storage, &options, &stop, &mut |_| {}).unwrap();
+            run::receive_into(&home, &out, storage, &options, &stop, &mut |_| {}).unwrap();
         })
     };
     // This thread computes for a whole network: the ear goes first.

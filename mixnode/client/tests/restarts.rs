@@ -91,7 +91,7 @@ fn comes_back(first: (u64, u64), absence: u64, part: f64, sends: bool) -> Option
         transfer: [6; 16],
         size: data.len() as u64,
         hash: *blake3::hash(&data).as_bytes(),
-        name: "file".to_owned(),
+        name: "file".into(),
     };
     if sends {
         client.send(other.address(), manifest, Box::new(data), None);
@@ -193,7 +193,7 @@ fn a_client_that_returns_into_an_epoch_without_a_document_sends_with_the_one_bef
         transfer: [6; 16],
         size: data.len() as u64,
         hash: *blake3::hash(&data).as_bytes(),
-        name: "file".to_owned(),
+        name: "file".into(),
     };
     one.send(homes[1].address(), manifest, Box::new(data), None);
     let sender = network.join(one);

@@ -64,7 +64,7 @@ fn file(bytes: usize, seed: u64) -> (Manifest, Vec<u8>) {
         transfer,
         size: bytes as u64,
         hash: *blake3::hash(&data).as_bytes(),
-        name: "file.bin".to_owned(),
+        name: "file.bin".into(),
     };
     (manifest, data)
 }

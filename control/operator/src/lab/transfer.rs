@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use directory::store::hex;
 use fog::home::{Home, HomeError};
 use fog::run::{self, ReceiveEvent, ReceiveSummary, RunError, SendEvent, SendSummary};
-use fog::{Address, Latency, Phase, Received};
+use fog::{Address, Phase, Received};
 
 use super::network::{Network, system_rng};
 use super::options::Options;
@@ -209,7 +209,7 @@ impl Parties {
             let _ = match event {
                 ReceiveEvent::Ready(_) => say.send(Said::Ready),
                 ReceiveEvent::Received(Received::Done { place, .. }) => {
-                    say.send(Said::Done(PathBuf::from(place)))
+                    say.send(Said::Done(place.clone()))
                 }
                 ReceiveEvent::Received(_) | ReceiveEvent::Waiting(_) => Ok(()),
             };
@@ -272,7 +272,12 @@ impl Parties {
             retransmitted: sent.retransmitted,
             duration_s,
             goodput_bytes_s: sent.bytes as f64 / duration_s.max(1e-9),
-            round_trip_ms: quantiles(&sent.round_trip),
+            round_trip_ms: sent
+                .round_trip_ms
+                .map_or_else(Quantiles::default, |trip| Quantiles {
+                    p50: trip.p50,
+                    p99: trip.p99,
+                }),
             identical: sent_hash == received_hash,
             xdp: None,
         };
@@ -302,13 +307,6 @@ fn ready(hear: &mpsc::Receiver<Said>, stop: &AtomicBool) -> bool {
         }
     }
     false
-}
-
-fn quantiles(latency: &Latency) -> Quantiles {
-    Quantiles {
-        p50: latency.quantile_ms(0.5),
-        p99: latency.quantile_ms(0.99),
-    }
 }
 
 fn hash(path: &Path) -> Result<[u8; 32], Failure> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 /// A wait is told when it has lasted so long: everything in order takes less.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A recipient that has not answered for so long is told of, or longer where delays are.
@@ -13,7 +15,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 const SILENT_FRAMES: f64 = 20.0;
 
 /// What nothing moves without.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Wait {
     /// Datagrams can't leave this machine.
     Network {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 use fog::home::{Home, HomeError};
 use fog::run::{self, Options, ReceiveEvent, RunError, SendEvent};
-use fog::{Address, Received};
+use fog::{Address, Received, control};
 use program::signals::{self, Stop};
 use serde_json::json;
 use tracing::level_filters::LevelFilter;
@@ -59,7 +59,17 @@ enum Command {
     },
     /// Prints the address to give to others
     Address,
-    /// Receives files until interrupted
+    /// Receives files until it is stopped, and sends those that fog send hands over
+    Up {
+        /// Where files go
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Stops a running fog up or fog recv
+    Down,
+    /// Says how a running fog up or fog recv stands
+    Status,
+    /// Receives files until interrupted; meanwhile sends those that fog send hands over
     Recv {
         /// Where files go
         #[arg(long, value_name = "DIR")]
@@ -190,7 +200,7 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// 64 wrong usage, 71 the system, 75 the time that was given is over, 77 permission, 78 a store or network file that is
+/// 64 wrong usage, 69 no fog runs, 71 the system, 75 the time that was given is over or the running fog is busy, 77 permission, 78 a store or network file that is
 /// no use, 1 the transfer; 128 and the signal for an interrupted one.
 fn exit_code(error: &RunError, stop: &Stop) -> u8 {
     let io = |error: &io::Error, otherwise| match error.kind() {
@@ -209,8 +219,9 @@ fn exit_code(error: &RunError, stop: &Stop) -> u8 {
         RunError::File { error, .. } => io(error, 64),
         RunError::Socket(error) | RunError::Output(error) => io(error, 71),
         RunError::Random(_) => 71,
-        RunError::TimedOut { .. } => 75,
-        RunError::Stopped => stop.exit_code(),
+        RunError::NotRunning { .. } => 69,
+        RunError::TimedOut { .. } | RunError::Busy { .. } => 75,
+        RunError::Stopped | RunError::GoesOn => stop.exit_code(),
         RunError::Transfer(_) => 1,
     }
 }
@@ -239,6 +250,17 @@ fn start(arguments: Arguments, screen: &mut Screen, stop: &Stop) -> Result<(), E
             count,
             timeout,
         } => receive(&home, &out, (count, timeout), screen, stop),
+        Command::Up { out } => receive(&home, &out, (None, None), screen, stop),
+        Command::Down => {
+            control::stop(&home)?;
+            screen.event(&json!({ "event": "stopped" }));
+            screen.note("it has stopped");
+            Ok(())
+        }
+        Command::Status => {
+            screen::show_status(screen, &control::status(&home)?);
+            Ok(())
+        }
         Command::Send {
             address,
             files,
@@ -301,7 +323,12 @@ fn send(
         };
         let mut sending = Sending::new(screen, paths::shown(Path::new(&item.name)));
         let mut tell = |event: &SendEvent| sending.show(event);
-        let summary = run::send_file(home, address, path, &options, &mut tell, stop.flag())?;
+        let summary = run::send_file(home, address, path, &options, &mut tell, stop.flag());
+        if summary.is_err() && sent.len() + 1 < items.len() {
+            let left = items.len() - sent.len() - 1;
+            sending.note(&format!("{left} of {} files were not begun", items.len()));
+        }
+        let summary = summary?;
         sending.sent(&summary);
         sent.push(summary.transfer);
     }

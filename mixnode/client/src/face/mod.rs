@@ -1,11 +1,14 @@
 //! The client on a real socket, clock and disk. The command `fog` itself is beside this, a program of its own.
 
+pub mod control;
 mod departing;
 mod lookout;
 mod pace;
 pub mod run;
+mod send;
 mod session;
 mod source;
+mod transit;
 mod wait;
 
 pub use pace::Pace;

@@ -1,5 +1,5 @@
-//! Sending one file and receiving files, on a real socket, clock and disk: a thread that sends in the slots
-//! (`departing`), and this one for all that takes time.
+//! Running a client on a real socket, clock and disk: a thread that sends in the slots (`departing`), and this one for
+//! all that takes time. Here is what a run can be told, and receiving; sending is in `send`.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
 use sphinx::Generator;
 
 use crate::address::Address;
 use crate::event::Event;
-use crate::histogram::Latency;
-use crate::store::home::{Home, HomeError, Journal};
+use crate::store::home::{Home, HomeError};
 use crate::store::{DiskStorage, Storage};
-use crate::transfer::{Failure, Manifest, Phase, Received, TransferId};
+use crate::transfer::{Failure, Phase, Received, TransferId};
 
+use super::control::Control;
+use super::lookout::Lookout;
 pub use super::lookout::Wait;
-use super::lookout::{Lookout, unix_s};
+pub use super::send::{forget, send_file};
 use super::session::Session;
-use super::source::measure;
 pub use super::source::open as open_source;
 
 /// How to run.
@@ -58,7 +59,8 @@ impl Default for Options {
 }
 
 /// How far a transfer is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Progress {
     /// Its phase.
     pub phase: Phase,
@@ -72,6 +74,19 @@ pub struct Progress {
     pub loss: f64,
 }
 
+impl Progress {
+    /// Bytes acknowledged.
+    pub fn bytes(&self) -> u64 {
+        part(self.size, self.chunks, self.total)
+    }
+}
+
+/// Bytes of `size` that so many of all chunks are.
+pub fn part(size: u64, chunks: u32, total: u32) -> u64 {
+    let share = u128::from(chunks) * u128::from(size) / u128::from(total.max(1));
+    u64::try_from(share).unwrap_or(size)
+}
+
 /// What a sender tells while it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SendEvent {
@@ -83,8 +98,19 @@ pub enum SendEvent {
     Waiting(Option<Wait>),
 }
 
+/// Half of what was measured was not longer than the one, all but a hundredth than the other: milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantiles {
+    /// The median.
+    pub p50: f64,
+    /// The 99th percentile.
+    pub p99: f64,
+}
+
 /// What became of a file that was sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SendSummary {
     /// The transfer.
     pub transfer: TransferId,
@@ -100,8 +126,9 @@ pub struct SendSummary {
     pub loss: f64,
     /// From the first slot to the recipient's word that it has the whole file.
     pub duration: Duration,
-    /// Packet out, answer back; the recipient's wait for more packets to answer together is part of it.
-    pub round_trip: Latency,
+    /// Packet out, answer back; the recipient's wait for more packets to answer together is part of it. None without
+    /// an answer that tells.
+    pub round_trip_ms: Option<Quantiles>,
 }
 
 /// What a running recipient tells.
@@ -148,6 +175,21 @@ pub enum RunError {
     /// The transfer failed.
     #[error(transparent)]
     Transfer(Failure),
+    /// Asked to stop; whoever runs on the home sends the file on.
+    #[error("no longer waited for: the fog that runs here sends the file on (see fog status)")]
+    GoesOn,
+    /// Nobody runs on the home.
+    #[error("no fog is running on {}: fog up starts one", home.display())]
+    NotRunning {
+        /// The home.
+        home: PathBuf,
+    },
+    /// Whoever runs on the home can't take this now.
+    #[error("{why}")]
+    Busy {
+        /// Why.
+        why: String,
+    },
     /// Asked to stop before the end.
     #[error("stopped before the file was acknowledged: the same command goes on where it stopped")]
     Stopped,
@@ -175,128 +217,8 @@ pub fn system_rng() -> Result<Generator, RunError> {
     Ok(Generator::from_seed(*seed))
 }
 
-/// Sends one file and returns when its recipient has it whole. Killed and called again with the same address and
-/// file, it goes on where it was.
-///
-/// # Errors
-/// See [`RunError`].
-pub fn send_file(
-    home: &Path,
-    address: &Address,
-    file: &Path,
-    options: &Options,
-    tell: &mut dyn FnMut(&SendEvent),
-    stop: &AtomicBool,
-) -> Result<SendSummary, RunError> {
-    let began = Instant::now();
-    let unreadable = |error| RunError::File {
-        path: file.to_owned(),
-        error,
-    };
-    let (source, total) = open_source(file).map_err(unreadable)?;
-    let home = Home::open(home)?;
-    let mut rng = system_rng()?;
-    let mut hashed = |done| tell(&SendEvent::Hashing(done, total));
-    let measured = measure(source, stop, &mut hashed).map_err(unreadable)?;
-    let source = measured.ok_or(RunError::Stopped)?;
-    let (size, hash) = source.measured();
-    let mut journal = Journal {
-        transfer: [0; 16],
-        address: address.to_string(),
-        file: file.canonicalize().map_err(unreadable)?,
-        hash,
-    };
-    rng.fill_bytes(&mut journal.transfer);
-    let journal = home.find_journal(&journal).unwrap_or(journal);
-    home.save_journal(&journal).map_err(|error| HomeError::Io {
-        path: home.path().to_owned(),
-        error,
-    })?;
-    let transfer = journal.transfer;
-    let own = || file.file_name().unwrap_or_default().to_owned();
-    let name = options.name.clone().unwrap_or_else(own);
-    let manifest = Manifest {
-        transfer,
-        size,
-        hash,
-        name: name.to_string_lossy().into_owned(),
-    };
-    let key = home.cached_key(&address.kem_hash);
-    let storage = home.no_files().map_err(|error| HomeError::Io {
-        path: home.path().to_owned(),
-        error,
-    })?;
-    let mut session = Session::start(&home, options, Box::new(storage), rng)?;
-    let started = Instant::now();
-    session
-        .client
-        .send(*address, manifest, Box::new(source), key);
-    let (mut ended, mut lookout) = (None, Lookout::default());
-    // The last answer of the recipient: none yet, and none since the start.
-    let (mut answered, mut acknowledged) = ((None, Instant::now()), 0);
-    while ended.is_none() {
-        if stop.load(Ordering::Relaxed) {
-            return Err(RunError::Stopped);
-        }
-        if let Some(after) = options.timeout.filter(|after| began.elapsed() >= *after) {
-            let wait = lookout.told().cloned();
-            return Err(RunError::TimedOut { after, wait });
-        }
-        let awaited = (answered.0, answered.1.elapsed());
-        if let Some(said) = lookout.look(began.elapsed(), &session.seen(Some(awaited))) {
-            tell(&SendEvent::Waiting(said));
-        }
-        session.turn(&home, &mut |event| match event {
-            Event::Key { .. } => answered = (Some(unix_s()), Instant::now()),
-            Event::Sending {
-                phase,
-                chunks,
-                total,
-                loss,
-                ..
-            } => {
-                if chunks > acknowledged || matches!(phase, Phase::Sending | Phase::Paused) {
-                    answered = (Some(unix_s()), Instant::now());
-                    acknowledged = chunks;
-                }
-                tell(&SendEvent::Progress(Progress {
-                    phase: phase.clone(),
-                    chunks,
-                    total,
-                    size,
-                    loss,
-                }));
-                ended = match phase {
-                    Phase::Complete => Some(Ok(())),
-                    Phase::Failed(failure) => Some(Err(failure)),
-                    _ => None,
-                };
-            }
-            _ => {}
-        })?;
-    }
-    if !options.keeps_journal || !matches!(ended, Some(Ok(()))) {
-        home.remove_journal(&transfer);
-    }
-    if let Some(Err(failure)) = ended {
-        return Err(RunError::Transfer(failure));
-    }
-    Ok(session.summary(&transfer, (size, hash), started.elapsed()))
-}
-
-/// Takes what was sent out of the journal.
-///
-/// # Errors
-/// See [`RunError`].
-pub fn forget(home: &Path, transfers: &[TransferId]) -> Result<(), RunError> {
-    let home = Home::read(home)?;
-    transfers
-        .iter()
-        .for_each(|transfer| home.remove_journal(transfer));
-    Ok(())
-}
-
-/// Receives files into `out` until asked to stop.
+/// Receives files into `out` until asked to stop, and takes what other commands of this user ask: see
+/// [`control`](super::control).
 ///
 /// # Errors
 /// See [`RunError`].
@@ -315,38 +237,54 @@ pub fn receive(
             error,
         }
     })?;
-    receive_into(&home, Box::new(storage), options, stop, on_event)
+    let out = storage.out().to_owned();
+    receive_into(&home, &out, Box::new(storage), options, stop, on_event)
 }
 
-/// Receives files into `storage` until asked to stop.
+/// The same with a storage that keeps the files in `out`.
 ///
 /// # Errors
 /// See [`RunError`].
 pub fn receive_into(
     home: &Home,
+    out: &Path,
     storage: Box<dyn Storage>,
     options: &Options,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&ReceiveEvent),
 ) -> Result<ReceiveSummary, RunError> {
+    let mut control = Control::open(home, out);
     let mut session = Session::start(home, options, storage, system_rng()?)?;
     let (mut files, mut lookout, began) = (0, Lookout::default(), Instant::now());
+    let mut happened = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         if let Some(after) = options.timeout.filter(|after| began.elapsed() >= *after) {
             let wait = lookout.told().cloned();
             return Err(RunError::TimedOut { after, wait });
         }
-        if let Some(said) = lookout.look(began.elapsed(), &session.seen(None)) {
+        let seen = session.seen();
+        if let Some(said) = lookout.look(began.elapsed(), &seen) {
             on_event(&ReceiveEvent::Waiting(said));
         }
-        session.turn(home, &mut |event| match event {
+        session.turn(home, &control.sources(), &mut |event| match event {
             Event::Attached { .. } => on_event(&ReceiveEvent::Ready(home.address())),
             Event::Received(received) => {
                 files += u64::from(matches!(received, Received::Done { .. }));
                 on_event(&ReceiveEvent::Received(received));
             }
+            Event::Sending { .. } | Event::Key { .. } => happened.push(event),
             _ => {}
         })?;
+        let asked = control.turn(
+            home,
+            &mut session.client,
+            (&seen, lookout.told()),
+            &happened,
+        );
+        happened.clear();
+        if asked.is_break() {
+            break;
+        }
     }
     Ok(ReceiveSummary { files })
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use link::DATAGRAM_BYTES;
@@ -11,13 +11,13 @@ use sphinx::Generator;
 
 use super::departing::{Departing, nanoseconds};
 use super::lookout::Seen;
-use super::run::{Options, RunError, SendSummary};
+use super::run::{Options, RunError};
 use crate::client::{Client, Config};
 use crate::event::Event;
 use crate::identity::Identity;
 use crate::store::Storage;
 use crate::store::home::Home;
-use crate::transfer::{Received, TransferId};
+use crate::transfer::Received;
 
 /// The longest wait for a datagram, so that a request to stop is seen.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -95,16 +95,20 @@ impl Session {
         nanoseconds(self.started)
     }
 
-    /// Waits for a datagram or a slot that has passed, makes what the next ones need, hands out what happened.
+    /// Waits for a datagram, a slot that has passed, or something to read from `others`; makes what the next slots
+    /// need, hands out what happened.
     pub(super) fn turn(
         &mut self,
         home: &Home,
+        others: &[BorrowedFd<'_>],
         on_event: &mut dyn FnMut(Event),
     ) -> Result<(), RunError> {
         let wait_ns = self.client.deadline().saturating_sub(self.now_ns());
         let wait = Duration::from_nanos(wait_ns).min(WAIT_MAX);
-        let sources = [self.socket.as_fd(), self.departing.wake()];
-        let [arrived, departed] = super::wait::readable(sources, wait);
+        let own = [self.socket.as_fd(), self.departing.wake()];
+        let ready = super::wait::readable(&[&own, others].concat(), wait);
+        let is_ready = |place: usize| ready.get(place).is_some_and(|ready| *ready);
+        let (arrived, departed) = (is_ready(0), is_ready(1));
         if departed {
             self.departing.woken();
         }
@@ -163,8 +167,8 @@ impl Session {
         }
     }
 
-    /// How everything stands now; `recipient`: whose answer is awaited, see [`Seen`].
-    pub(super) fn seen(&self, recipient: Option<(Option<u64>, Duration)>) -> Seen {
+    /// How everything stands now; no answer of a recipient is awaited.
+    pub(super) fn seen(&self) -> Seen {
         let (documents, unix_ms) = (self.client.documents(), unix_ms());
         let node = documents.find(&self.gateway, unix_ms);
         let short = directory::store::hex(self.gateway.get(..4).unwrap_or_default());
@@ -183,35 +187,12 @@ impl Session {
             heard: self.heard.map(|at| at.elapsed()),
             rate_pps: self.rate_pps,
             mean_delay: Duration::from_micros(documents.parameters().mean_delay_us.into()),
-            recipient,
+            recipient: None,
         }
     }
 
     fn drops(&mut self) -> bool {
         self.loss > 0.0 && (self.dice.next_u64() >> 11) as f64 / ((1u64 << 53) as f64) < self.loss
-    }
-
-    pub(super) fn summary(
-        &self,
-        transfer: &TransferId,
-        (bytes, hash): (u64, [u8; 32]),
-        duration: Duration,
-    ) -> SendSummary {
-        let stats = self
-            .client
-            .transfer_stats(transfer)
-            .cloned()
-            .unwrap_or_default();
-        SendSummary {
-            transfer: *transfer,
-            bytes,
-            hash,
-            packets: stats.packets,
-            retransmitted: stats.retransmitted,
-            loss: stats.loss,
-            duration,
-            round_trip: stats.round_trip,
-        }
     }
 }
 

@@ -32,7 +32,8 @@ pub fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, found.len()))
 }
 
-fn regular(found: &Metadata) -> io::Result<()> {
+/// Refuses what is no regular file.
+pub(super) fn regular(found: &Metadata) -> io::Result<()> {
     let kind = found.file_type();
     let what = if kind.is_file() {
         return Ok(());

@@ -11,8 +11,10 @@
 //! repeats the rest and no step twice; a step that fails takes back the ones before it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -38,7 +40,8 @@ const PRUNED_EVERY: Duration = Duration::from_secs(86_400);
 struct Record {
     size: u64,
     hash: [u8; 32],
-    name: String,
+    #[serde(with = "super::paths")]
+    name: PathBuf,
     #[serde(with = "super::paths")]
     out: PathBuf,
     generation: u32,
@@ -96,6 +99,11 @@ impl DiskStorage {
         };
         storage.prune(SystemTime::now());
         Ok(storage)
+    }
+
+    /// Where files go.
+    pub(crate) fn out(&self) -> &Path {
+        &self.out
     }
 
     fn record_path(&self, transfer: &TransferId) -> PathBuf {
@@ -189,7 +197,7 @@ impl DiskStorage {
             return self.start_over(transfer);
         }
         let place = self.deliver(transfer)?;
-        Ok(Finish::Done(place.display().to_string()))
+        Ok(Finish::Done(place))
     }
 
     fn deliver(&mut self, transfer: &TransferId) -> io::Result<PathBuf> {
@@ -218,11 +226,10 @@ impl DiskStorage {
     /// What went wrong, with file and folder.
     fn named(&self, transfer: &TransferId, error: &io::Error) -> io::Error {
         let record = self.open.get(transfer).map(|open| &open.record);
-        let (name, out) = record.map_or(("", &self.out), |record| (&record.name, &record.out));
-        let text = format!(
-            "{name:?} can't be stored in {}: {error}; its sender waits",
-            out.display()
-        );
+        let name = record.map_or(Path::new(""), |record| &record.name);
+        let out = record.map_or(&self.out, |record| &record.out);
+        let [name, out] = [name, out].map(|path| program::visible(path.as_os_str().as_bytes()));
+        let text = format!("\"{name}\" can't be stored in {out}: {error}; its sender waits");
         io::Error::new(error.kind(), text)
     }
 }
@@ -270,7 +277,7 @@ impl Storage for DiskStorage {
         let mut record = saved.unwrap_or_else(|| Record {
             size: manifest.size,
             hash: manifest.hash,
-            name: names::sanitise(&manifest.name),
+            name: OsString::from_vec(names::sanitise(&manifest.name)).into(),
             out: self.out.clone(),
             generation: 0,
             place: None,

@@ -11,12 +11,14 @@
 //! receiving/<transfer>  what arrives: see `disk`
 //! receiving/used        marks of what was taken once: see `used`
 //! lock                  held by the running client
+//! control               the socket at which it takes what other commands ask: see `face::control`
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use directory::store::open_regular;
 use directory::{Authorities, Bootstrap, Consensus, SignedConsensus};
@@ -31,6 +33,10 @@ use crate::address::Address;
 use crate::carrier::{DOCUMENTS_MAX, Documents};
 use crate::identity::{IDENTITY_BYTES, Identity, KEM_KEY_BYTES};
 use crate::transfer::TransferId;
+
+/// How often the lock is tried, and how long in between.
+const LOCK_TRIES: u32 = 10;
+const LOCK_STEP: Duration = Duration::from_millis(20);
 
 /// Why the store is no use.
 #[derive(Debug, thiserror::Error)]
@@ -338,11 +344,16 @@ fn lock(home: &Path) -> Result<File, HomeError> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
     let file = at(&path, options.open(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(HomeError::Locked(home.to_owned())),
-        Err(TryLockError::Error(error)) => Err(HomeError::Io { path, error }),
+    for tries in 0.. {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // One that has just said its last word has not let go yet.
+            Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => std::thread::sleep(LOCK_STEP),
+            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::Error(error)) => return Err(HomeError::Io { path, error }),
+        }
     }
+    Err(HomeError::Locked(home.to_owned()))
 }
 
 fn create_key(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {

@@ -3,13 +3,13 @@
 mod disk;
 pub mod home;
 pub(crate) mod names;
-mod paths;
+pub(crate) mod paths;
 mod source;
 mod storage;
 mod used;
 
 pub use disk::DiskStorage;
-pub(crate) use source::SentFile;
+pub(crate) use source::{SentFile, Stamp};
 pub(crate) use storage::NoFiles;
 pub use storage::{Finish, MemoryStorage, Source, Standing, Storage};
 pub(crate) use used::UsedFiles;

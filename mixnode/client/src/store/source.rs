@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::time::SystemTime;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use serde::{Deserialize, Serialize};
 
 use super::storage::Source;
 use crate::transfer::Manifest;
@@ -15,7 +16,28 @@ pub(crate) struct SentFile {
     file: File,
     size: u64,
     hash: [u8; 32],
-    seen: Option<(u64, SystemTime)>,
+    seen: Option<Stamp>,
+}
+
+/// By what a change of a file is noticed without reading it: bytes, and the time of the last change, seconds and
+/// nanoseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stamp {
+    bytes: u64,
+    modified_s: i64,
+    modified_ns: i64,
+}
+
+impl Stamp {
+    fn of(file: &File) -> io::Result<Self> {
+        let found = file.metadata()?;
+        Ok(Self {
+            bytes: found.len(),
+            modified_s: found.mtime(),
+            modified_ns: found.mtime_nsec(),
+        })
+    }
 }
 
 impl SentFile {
@@ -25,7 +47,7 @@ impl SentFile {
         go_on: &mut dyn FnMut(u64) -> bool,
     ) -> io::Result<Option<Self>> {
         // Before it is read, so that a change while it is read is noticed, too.
-        let seen = Some(stamp(&file)?);
+        let seen = Some(Stamp::of(&file)?);
         let measured = measure(&file, go_on)?;
         Ok(measured.map(|(size, hash)| Self {
             file,
@@ -35,6 +57,30 @@ impl SentFile {
         }))
     }
 
+    /// A file that another process of the user has measured: its size and hash, and what it was like then.
+    pub(crate) fn measured_before(
+        file: File,
+        (size, hash): (u64, [u8; 32]),
+        seen: Option<Stamp>,
+    ) -> Self {
+        Self {
+            file,
+            size,
+            hash,
+            seen,
+        }
+    }
+
+    /// The file itself.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What it was like when it was measured, and since then not found changed.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.seen
+    }
+
     /// Bytes and BLAKE3.
     pub(crate) fn measured(&self) -> (u64, [u8; 32]) {
         (self.size, self.hash)
@@ -42,7 +88,7 @@ impl SentFile {
 
     /// Whether it is what it was, by looking at all of it if anything about it is new.
     fn is_unchanged(&mut self) -> io::Result<bool> {
-        let now = stamp(&self.file)?;
+        let now = Stamp::of(&self.file)?;
         if self.seen == Some(now) {
             return Ok(true);
         }
@@ -64,11 +110,6 @@ impl Source for SentFile {
     fn is(&mut self, manifest: &Manifest) -> io::Result<bool> {
         Ok(measure(&self.file, &mut |_| true)? == Some((manifest.size, manifest.hash)))
     }
-}
-
-fn stamp(file: &File) -> io::Result<(u64, SystemTime)> {
-    let found = file.metadata()?;
-    Ok((found.len(), found.modified()?))
 }
 
 fn measure(file: &File, go_on: &mut dyn FnMut(u64) -> bool) -> io::Result<Option<(u64, [u8; 32])>> {
@@ -94,7 +135,7 @@ fn measure(file: &File, go_on: &mut dyn FnMut(u64) -> bool) -> io::Result<Option
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use std::path::Path;
 
@@ -140,7 +181,7 @@ mod tests {
             transfer: [0; 16],
             size,
             hash,
-            name: String::new(),
+            name: Vec::new(),
         };
         assert!(sent.is(&manifest).unwrap());
         let file = File::options().write(true).open(&path).unwrap();

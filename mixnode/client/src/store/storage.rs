@@ -1,7 +1,10 @@
 //! Where received files go, as the client's core sees it; in memory for simulations, on disk in `disk`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use super::used::UsedFiles;
 use crate::transfer::{CHUNK_BYTES, Manifest, TransferId};
@@ -29,8 +32,8 @@ pub enum Standing {
 pub enum Finish {
     /// Call again: hashing a large file is done in steps, so that no slot is missed.
     Pending,
-    /// Verified and in its place; the text says where.
-    Done(String),
+    /// Verified and in its place, which is this.
+    Done(PathBuf),
     /// The bytes are not those of the manifest. The transfer starts over with this generation.
     Mismatch(u32),
 }
@@ -195,9 +198,9 @@ impl Storage for MemoryStorage {
             self.open.insert(*transfer, (manifest, bytes, present));
             return Ok(Finish::Mismatch(1));
         }
-        let name = manifest.name.clone();
+        let name = OsString::from_vec(manifest.name.clone());
         self.delivered.push((manifest, bytes));
-        Ok(Finish::Done(name))
+        Ok(Finish::Done(name.into()))
     }
 
     fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {

@@ -40,7 +40,7 @@ impl Exchange {
             transfer: [1; 16],
             size: data.len() as u64,
             hash: *blake3::hash(&data).as_bytes(),
-            name: "file".to_owned(),
+            name: "file".into(),
         };
         let key = Some(Box::new(*bob.kem_public()));
         let address = bob.address([2; 32], &mailbox);

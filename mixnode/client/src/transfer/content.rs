@@ -45,8 +45,8 @@ pub struct Manifest {
     pub size: u64,
     /// BLAKE3 of the file.
     pub hash: [u8; 32],
-    /// The sender's name for it: not to be trusted.
-    pub name: String,
+    /// The sender's name for it: bytes, mostly UTF-8, not to be trusted.
+    pub name: Vec<u8>,
 }
 
 impl Manifest {
@@ -61,7 +61,7 @@ impl Manifest {
     }
 
     /// The name as it travels: a long one is cut before its extension.
-    fn wire_name(&self) -> String {
+    fn wire_name(&self) -> Vec<u8> {
         names::cut(&self.name, NAME_BYTES_MAX)
     }
 
@@ -72,7 +72,7 @@ impl Manifest {
         put.bytes(&self.size.to_le_bytes());
         put.bytes(&self.hash);
         put.bytes(&[name.len() as u8]);
-        put.bytes(name.as_bytes());
+        put.bytes(&name);
     }
 }
 
@@ -140,12 +140,12 @@ pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<Vec<Field>> 
                 has_manifest = true;
                 let (transfer, size, hash) = (take.array()?, take.u64()?, take.array()?);
                 let [length] = take.array()?;
-                let name = core::str::from_utf8(take.slice(usize::from(length))?).ok()?;
+                let name = take.slice(usize::from(length))?;
                 fields.push(Field::Manifest(Manifest {
                     transfer,
                     size,
                     hash,
-                    name: name.to_owned(),
+                    name: name.to_vec(),
                 }));
             }
             Some([CHUNK]) => {
@@ -286,7 +286,7 @@ mod tests {
                 transfer: [1; 16],
                 size: 12,
                 hash: [2; 32],
-                name: "ä".repeat(60),
+                name: "ä".repeat(60).into(),
             }),
             Field::Surb(Box::new([3; SURB_BYTES])),
             Field::Surb(Box::new([4; SURB_BYTES])),
@@ -304,6 +304,30 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_no_text_travels_byte_for_byte() {
+        let manifest = Manifest {
+            transfer: [1; 16],
+            size: 5,
+            hash: [2; 32],
+            name: b"caf\xe9/\xff".to_vec(),
+        };
+        let mut content = [0; CONTENT_BYTES];
+        write_content(&[Field::Manifest(manifest.clone())], &mut content);
+        // The vector of the specification's layout.
+        let mut expected = vec![1];
+        expected.extend([1; 16]);
+        expected.extend([5, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([2; 32]);
+        expected.extend(b"\x06caf\xe9/\xff");
+        expected.resize(CONTENT_BYTES, 0);
+        assert_eq!(content[..], expected);
+        assert_eq!(
+            read_content(&content),
+            Some(vec![Field::Manifest(manifest)])
+        );
+    }
+
+    #[test]
     fn bytes_behind_the_last_field_must_be_zero() {
         let mut content = [0; CONTENT_BYTES];
         write_content(&[], &mut content);
@@ -318,7 +342,7 @@ mod tests {
                 transfer: [number; 16],
                 size: 12,
                 hash: [2; 32],
-                name: String::new(),
+                name: Vec::new(),
             })
         };
         let mut content = [0; CONTENT_BYTES];

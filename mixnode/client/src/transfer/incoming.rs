@@ -5,6 +5,7 @@
 //! killed and started again never lacks what it acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 
 use sphinx::{BODY_BYTES, Surb};
 
@@ -68,7 +69,7 @@ pub enum Received {
         /// The manifest.
         manifest: Manifest,
         /// Where it is.
-        place: String,
+        place: PathBuf,
     },
     /// A file can't be stored, or can again: told once a change. Its sender is told to wait.
     Storage(String),
@@ -148,6 +149,14 @@ impl Incoming {
             answer_delay_ns: (u64::from(mean_delay_us) * 2_000).max(10_000_000),
             events: VecDeque::new(),
         }
+    }
+
+    /// The files that are arriving, each with the number of its chunks that are here.
+    pub(crate) fn open_files(&self) -> impl Iterator<Item = (&Manifest, u32)> {
+        self.files.values().filter_map(|file| match file {
+            File::Open(open) => Some((&open.manifest, open.chunks.count())),
+            File::Complete | File::Refused => None,
+        })
     }
 
     /// Time passes: takes a step towards delivering each file that is whole.

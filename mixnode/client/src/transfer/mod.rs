@@ -91,12 +91,15 @@ impl Transfers {
         self.outgoing.get(transfer)
     }
 
-    /// Forgets a transfer that is over.
-    pub(crate) fn forget(&mut self, transfer: &TransferId) {
-        if self.outgoing.get(transfer).is_some_and(Outgoing::is_over) {
-            self.outgoing.remove(transfer);
-            self.reported.remove(transfer);
-        }
+    /// Sends nothing more of a transfer, and forgets it.
+    pub(crate) fn withdraw(&mut self, transfer: &TransferId) {
+        self.outgoing.remove(transfer);
+        self.reported.remove(transfer);
+    }
+
+    /// The files that are arriving, each with the number of its chunks that are here.
+    pub(crate) fn receiving(&self) -> impl Iterator<Item = (&Manifest, u32)> {
+        self.incoming.open_files()
     }
 
     /// Tells of a transfer whose phase or progress has changed.

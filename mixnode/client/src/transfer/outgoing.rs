@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
 use sphinx::{BODY_BYTES, SURB_BYTES};
 
 use super::content::{
@@ -77,7 +78,8 @@ impl Purpose {
 pub(crate) type SurbMaker<'a> = &'a mut dyn FnMut(Purpose, usize) -> Option<Vec<[u8; SURB_BYTES]>>;
 
 /// Where a transfer stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// The recipient's ML-KEM key is being fetched.
     FetchingKey,
@@ -94,7 +96,8 @@ pub enum Phase {
 }
 
 /// Why a transfer failed for good.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
 pub enum Failure {
     /// The key that came back is not the one the address names.
     #[error("the recipient's ML-KEM key does not have the hash that the address names")]

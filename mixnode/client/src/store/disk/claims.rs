@@ -1,7 +1,9 @@
 //! How a received file takes a name that nobody has.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::Record;
@@ -21,9 +23,9 @@ pub(super) fn claim(
     {
         return Ok(place.clone());
     }
-    let first = names::place(&record.out, &record.name)?;
-    let name = first.file_name().unwrap_or_default().to_string_lossy();
-    let place_of = |number| first.with_file_name(names::suffixed(&name, number));
+    let first = names::place(&record.out, record.name.as_os_str().as_bytes())?;
+    let name = first.file_name().unwrap_or_default().as_bytes();
+    let place_of = |number| first.with_file_name(OsStr::from_bytes(&names::suffixed(name, number)));
     let taken = |number| fs::symlink_metadata(place_of(number)).is_ok();
     let free = free_number(taken).ok_or(io::ErrorKind::AlreadyExists)?;
     // Others may take names meanwhile.

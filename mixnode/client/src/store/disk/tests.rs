@@ -1,5 +1,7 @@
 //! Delivery, kills, hostile names, and disks that fail.
 
+use std::ffi::OsStr;
+
 use super::claims::free_number;
 use super::pruning::{KEPT, UNFINISHED_MAX};
 use super::*;
@@ -12,7 +14,7 @@ fn manifest(name: &str, bytes: &[u8]) -> Manifest {
             .unwrap(),
         size: bytes.len() as u64,
         hash: *blake3::hash(bytes).as_bytes(),
-        name: name.to_owned(),
+        name: name.into(),
     }
 }
 
@@ -47,7 +49,7 @@ fn an_existing_file_is_never_overwritten() {
     let Finish::Done(place) = finish(&mut storage, &manifest) else {
         panic!("not delivered");
     };
-    assert!(place.ends_with("a (2).txt"), "{place}");
+    assert!(place.ends_with("a (2).txt"), "{place:?}");
     assert_eq!(fs::read(home.path().join("out/a.txt")).unwrap(), b"mine");
     assert_eq!(fs::read(place).unwrap(), b"theirs");
 }
@@ -357,4 +359,28 @@ fn a_folder_whose_name_is_no_text_takes_files_and_goes_on_after_a_kill() {
     assert_eq!(present, [0]);
     assert!(matches!(finish(&mut second, &manifest), Finish::Done(_)));
     assert_eq!(fs::read(out.join("a.txt")).unwrap(), b"theirs");
+}
+
+#[test]
+fn a_file_whose_name_is_no_text_is_stored_under_its_very_bytes_and_survives_a_kill() {
+    let home = tempfile::tempdir().unwrap();
+    let mut manifest = manifest("", b"theirs");
+    manifest.name = b"caf\xe9.txt".to_vec();
+    let named = |name: &'static [u8]| home.path().join("out").join(OsStr::from_bytes(name));
+    let mut first = storage(home.path());
+    fs::write(named(b"caf\xe9.txt"), "mine").unwrap();
+    first.open(&manifest).unwrap();
+    write_all(&mut first, &manifest, b"theirs");
+    first.flush(&manifest.transfer).unwrap();
+    drop(first);
+    let mut second = storage(home.path());
+    second.open(&manifest).unwrap();
+    let error = second.named(&manifest.transfer, &io::ErrorKind::StorageFull.into());
+    assert!(
+        error.to_string().starts_with("\"caf\\xe9.txt\" can't"),
+        "{error}"
+    );
+    let place = named(b"caf\xe9 (1).txt");
+    assert_eq!(finish(&mut second, &manifest), Finish::Done(place.clone()));
+    assert_eq!(fs::read(place).unwrap(), b"theirs");
 }

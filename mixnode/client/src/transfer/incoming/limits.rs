@@ -93,7 +93,7 @@ fn manifest(number: u32, size: u64) -> Manifest {
         transfer,
         size,
         hash: [0; 32],
-        name: String::new(),
+        name: Vec::new(),
     }
 }
 

@@ -48,9 +48,10 @@ impl Trouble {
         now_ns: u64,
     ) -> Option<String> {
         match tried {
-            Ok(_) => trouble
-                .take()
-                .map(|_| format!("{:?}: it can be stored again, going on", manifest.name)),
+            Ok(_) => trouble.take().map(|_| {
+                let name = program::visible(&manifest.name);
+                format!("\"{name}\": it can be stored again, going on")
+            }),
             Err(error) => Self::strike(trouble, error, now_ns),
         }
     }

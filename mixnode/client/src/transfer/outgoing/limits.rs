@@ -17,7 +17,7 @@ fn outgoing(chunks: u32, rng: &mut ChaCha20Rng) -> Outgoing {
         transfer: [1; 16],
         size: data.len() as u64,
         hash: [0; 32],
-        name: String::new(),
+        name: Vec::new(),
     };
     let key = Some(Box::new(*bob.kem_public()));
     let address = bob.address([2; 32], &mailbox);

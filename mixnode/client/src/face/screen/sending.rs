@@ -1,0 +1,137 @@
+//! A file on its way out, for the user.
+
+use std::time::Instant;
+
+use fog::run::{Progress, SendEvent, SendSummary};
+use fog::{Pace, Phase};
+use serde_json::json;
+
+use super::{Screen, counted, progress_line, size};
+
+/// From this share of lost packets on, the user is told.
+const LOSS_TOLD: f64 = 0.1;
+
+/// A file on its way out.
+pub struct Sending<'a> {
+    screen: &'a mut Screen,
+    name: String,
+    pace: Pace,
+    began: Instant,
+    phase: Option<Phase>,
+    /// It was told that the recipient has no room, when so many bytes were there.
+    is_paused: bool,
+    paused_at: u64,
+}
+
+impl<'a> Sending<'a> {
+    pub fn new(screen: &'a mut Screen, name: String) -> Self {
+        Self {
+            screen,
+            name,
+            pace: Pace::default(),
+            began: Instant::now(),
+            phase: None,
+            is_paused: false,
+            paused_at: 0,
+        }
+    }
+
+    pub fn show(&mut self, event: &SendEvent) {
+        tracing::debug!(?event);
+        match event {
+            SendEvent::Hashing(done, total) => {
+                let text = format!(
+                    "hashing: {} of {}  {}",
+                    size(*done),
+                    size(*total),
+                    self.name
+                );
+                self.screen.draw(&text);
+                self.screen.event(
+                    &json!({ "event": "hashing", "name": self.name, "bytes": done, "size": total }),
+                );
+            }
+            SendEvent::Waiting(wait) => self.screen.waiting(wait.as_ref()),
+            SendEvent::Progress(progress) => self.progress(progress),
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        let bytes = progress.bytes();
+        let now = self.began.elapsed();
+        self.pace.add(now, bytes);
+        let phase = phase_word(&progress.phase);
+        let is_new = self.phase.as_ref() != Some(&progress.phase);
+        self.phase = Some(progress.phase.clone());
+        self.screen.event(&json!({
+            "event": "progress", "name": self.name, "phase": phase, "bytes": bytes,
+            "size": progress.size, "lost_percent": (progress.loss * 100.0).round(),
+        }));
+        let mut text = match progress.phase {
+            Phase::FetchingKey => format!("asking for the recipient's key  {}", self.name),
+            Phase::Waiting if bytes == 0 => format!("waiting for the recipient  {}", self.name),
+            Phase::Paused => format!("paused: no room at the recipient  {}", self.name),
+            Phase::Failed(_) => return,
+            _ => progress_line(&self.name, bytes, progress.size, &self.pace, now),
+        };
+        text.push_str(&loss_words(progress));
+        // Once until it goes on: a recipient without room is asked again and again.
+        if bytes != self.paused_at {
+            (self.is_paused, self.paused_at) = (false, bytes);
+        }
+        if progress.phase == Phase::Paused && !std::mem::replace(&mut self.is_paused, true) {
+            self.screen.note(&format!("fog: {text}"));
+        }
+        if is_new && self.screen.is_terminal {
+            self.screen.next = None;
+        }
+        self.screen.draw(&text);
+    }
+
+    /// Says something beside it.
+    pub fn note(&mut self, text: &str) {
+        self.screen.note(&format!("fog: {text}"));
+    }
+
+    /// What became of it.
+    pub fn sent(self, summary: &SendSummary) {
+        let mut text = format!(
+            "{}: {} in {:.1} s: {}, {} sent again",
+            self.name,
+            counted(summary.bytes, "byte"),
+            summary.duration.as_secs_f64(),
+            counted(summary.packets, "packet"),
+            counted(summary.retransmitted, "chunk"),
+        );
+        if let Some(trip) = &summary.round_trip_ms {
+            let (p50, p99) = (trip.p50, trip.p99);
+            text.push_str(&format!(", round trip p50 {p50:.0} ms, p99 {p99:.0} ms"));
+        }
+        self.screen.result(&text);
+        self.screen.event(&json!({
+            "event": "sent", "name": self.name, "bytes": summary.bytes, "packets": summary.packets,
+            "sent_again": summary.retransmitted, "seconds": summary.duration.as_secs_f64(),
+        }));
+    }
+}
+
+/// A phase in a word for programs.
+pub(super) fn phase_word(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::FetchingKey => "key",
+        Phase::Waiting => "waiting",
+        Phase::Sending => "sending",
+        Phase::Paused => "paused",
+        Phase::Complete => "done",
+        Phase::Failed(_) => "failed",
+    }
+}
+
+/// That packets get lost, where it is worth telling.
+pub(super) fn loss_words(progress: &Progress) -> String {
+    let lost = progress.loss * 100.0;
+    if progress.loss < LOSS_TOLD {
+        return String::new();
+    }
+    format!("  {lost:.0} % of packets are lost")
+}

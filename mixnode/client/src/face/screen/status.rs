@@ -1,0 +1,78 @@
+//! How a `fog` that runs stands, for the user.
+
+use fog::Phase;
+use fog::control::{Item, Status};
+use fog::run::Wait;
+use serde_json::{Value, json};
+
+use super::sending::{loss_words, phase_word};
+use super::{Screen, size};
+
+/// Shows it.
+pub fn show(screen: &mut Screen, status: &Status) {
+    let out = crate::paths::shown(&status.out);
+    screen.event(&json!({
+        "event": "status", "process": status.process, "since": status.since_unix_s, "out": out,
+        "address": status.address, "attached": status.is_attached, "waiting": words(status.waiting.as_ref()),
+        "receiving": status.receiving.iter().map(object).collect::<Vec<_>>(),
+        "sending": status.sending.iter().map(object).collect::<Vec<_>>(),
+    }));
+    let at = status.since_unix_s;
+    screen.result(&format!(
+        "running since {:02}:{:02}:{:02} UTC as process {}, receiving into {out}",
+        at / 3_600 % 24,
+        at / 60 % 60,
+        at % 60,
+        status.process
+    ));
+    let standing = match &status.waiting {
+        Some(wait) => format!("waiting: {wait}"),
+        None if status.is_attached => "attached to its gateway".to_owned(),
+        None => "attaching to its gateway".to_owned(),
+    };
+    screen.result(&standing);
+    for item in &status.receiving {
+        screen.result(&format!("receiving {}", line(item)));
+    }
+    for item in &status.sending {
+        screen.result(&format!("sending   {}", line(item)));
+        // What holds up everything was said above.
+        if let Some(wait @ Wait::Recipient { .. }) = &item.waiting {
+            screen.result(&format!("          waiting: {wait}"));
+        }
+    }
+}
+
+fn line(item: &Item) -> String {
+    let share = item.bytes as f64 / item.size.max(1) as f64;
+    let done = if item.size == 0 { 0.0 } else { share * 100.0 };
+    let how = match item.progress.as_ref().map(|progress| &progress.phase) {
+        Some(Phase::FetchingKey) => "  asking for the recipient's key",
+        Some(Phase::Paused) => "  paused: no room at the recipient",
+        _ => "",
+    };
+    let lost = item.progress.as_ref().map(loss_words).unwrap_or_default();
+    format!(
+        "{done:>3.0} %  {} of {}{how}{lost}  {}",
+        size(item.bytes),
+        size(item.size),
+        item.name
+    )
+}
+
+fn object(item: &Item) -> Value {
+    let mut object = json!({ "name": item.name, "bytes": item.bytes, "size": item.size });
+    if let Some(progress) = &item.progress {
+        object["phase"] = phase_word(&progress.phase).into();
+        object["lost_percent"] = (progress.loss * 100.0).round().into();
+        object["waiting"] = words(item.waiting.as_ref());
+    }
+    object
+}
+
+fn words(wait: Option<&Wait>) -> Value {
+    wait.map_or(
+        Value::Null,
+        |wait| json!({ "for": wait.name(), "text": wait.to_string() }),
+    )
+}
