@@ -2,7 +2,9 @@
 
 use std::io;
 
-use directory::{ConsensusError, DecodeError, VerifyError};
+use authority::AloneError;
+use directory::VerifyError;
+use directory::authority_set::SetError;
 use mixnode::path::counters::Counters;
 
 /// Why a simulation can't be built or can't go on.
@@ -13,10 +15,10 @@ pub enum SimulationError {
     System(#[from] io::Error),
     /// The plan's parameters are none of a network.
     #[error("the plan makes no network: {0}")]
-    Parameters(#[from] DecodeError),
+    Parameters(#[from] SetError),
     /// The nodes make no consensus.
     #[error("the nodes make no consensus: {0}")]
-    Consensus(#[from] ConsensusError),
+    Consensus(#[from] AloneError),
     /// A document that the authority signed is refused.
     #[error("the authority's own document is refused: {0}")]
     Document(#[from] VerifyError),

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
-use directory::{Identity, LinkKey, Role};
+use directory::vrf::VrfSecret;
+use directory::{Chain, Identity, LinkKey, Role};
 use link::LinkKeys;
 use mixnode::assembly::Assembly;
 use mixnode::handshake::{Handshaker, Request};
@@ -39,6 +40,7 @@ pub struct Place {
     /// One a worker; the first is published.
     pub addresses: Vec<SocketAddr>,
     identity: [u8; 32],
+    vrf: [u8; 32],
     link: LinkKeys,
 }
 
@@ -55,6 +57,7 @@ impl Place {
             operator,
             addresses,
             identity: *Identity::generate(rng).to_bytes(),
+            vrf: *Identity::generate(rng).to_bytes(),
             link: LinkKeys::generate(rng),
         }
     }
@@ -88,12 +91,13 @@ pub struct Node<P: Port> {
 }
 
 impl Node<SimPort> {
-    /// Starts a node on the simulated network; `settings` count for each of its workers.
+    /// Starts a node of the network with this `chain` of authorities on the simulated wires; `settings` count for each of its workers.
     ///
     /// # Errors
     /// As for [`Node::start`]; somebody has one of its addresses.
     pub fn simulated(
         place: &Place,
+        chain: &Chain,
         settings: &Settings,
         max_pps: u32,
         network: &Network,
@@ -102,7 +106,14 @@ impl Node<SimPort> {
         let open = |address, event, pool: &FramePool| {
             Ok(SimPort::new(network.open(address, INBOX)?, event, pool))
         };
-        Node::start(place, settings, max_pps, network.now_ns(), rng, open)
+        Node::start(
+            (place, chain),
+            settings,
+            max_pps,
+            network.now_ns(),
+            rng,
+            open,
+        )
     }
 }
 
@@ -112,7 +123,7 @@ impl<P: Port> Node<P> {
     /// # Errors
     /// There is no memory or descriptor for it, or `open` failed.
     pub fn start(
-        place: &Place,
+        (place, chain): (&Place, &Chain),
         settings: &Settings,
         max_pps: u32,
         now_ns: u64,
@@ -159,17 +170,19 @@ impl<P: Port> Node<P> {
                 kem: public.kem,
             },
             capacity_pps: 1_000,
-            vrf_key: place.identity(),
         };
         let identity = Identity::from_bytes(&place.identity);
+        let vrf = VrfSecret::from_bytes(&place.vrf);
+        let mut follower = Follower::new(identity, vrf, profile, max_pps);
+        follower.join(chain.clone());
         Ok(Node {
             role: place.role,
-            identity: identity.public(),
+            identity: place.identity(),
             workers,
             mailboxes,
             handshaker: Handshaker::new(place.link.clone(), members, ChaCha20Rng::from_rng(rng)),
             requests,
-            follower: Follower::new(identity, profile, max_pps),
+            follower,
             rng: ChaCha20Rng::from_rng(rng),
             slept_ns: 0,
         })

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use directory::{Authorities, Consensus};
+use directory::{Chain, Consensus};
 use fog::{
     Address, Client, Config, Event, Failure, Finish, Identity, Manifest, MemoryStorage, Phase,
     Standing, Storage, TransferId,
@@ -158,7 +158,7 @@ impl User {
     pub(crate) fn start(
         &mut self,
         gateway: [u8; 32],
-        authorities: Authorities,
+        authorities: Chain,
         consensus: Consensus,
         now_ns: u64,
     ) {

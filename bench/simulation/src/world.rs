@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use authority::Authority;
-use directory::{Consensus, Descriptor, Identity, Parameters, Role, SignedConsensus};
+use directory::{Consensus, Held, Identity, Parameters, Role, SignedConsensus, SignedDescriptor};
 use fog::Manifest;
 use mixnode::path::counters::Counters;
 use port::SimPort;
@@ -52,7 +52,7 @@ pub struct World {
     files: BTreeMap<usize, (Manifest, Vec<u8>)>,
     authority: Authority,
     documents: BTreeMap<u32, SignedConsensus>,
-    descriptors: BTreeMap<[u8; 32], Descriptor>,
+    descriptors: BTreeMap<[u8; 32], SignedDescriptor>,
     acts: VecDeque<(u64, Act)>,
     rng: ChaCha20Rng,
     agenda: BinaryHeap<Reverse<(u64, usize)>>,
@@ -91,11 +91,13 @@ impl World {
                 Place::new(role(node), operator, vec![address], &mut rng)
             })
             .collect();
+        let authority = Authority::found(Identity::generate(&mut rng), parameters)?;
         let nodes = places
             .iter()
             .map(|place| {
                 let (settings, max_pps) = (plan.settings(), plan.max_pps());
-                Node::simulated(place, &settings, max_pps, &network, &mut rng).map(Some)
+                let chain = authority.chain();
+                Node::simulated(place, chain, &settings, max_pps, &network, &mut rng).map(Some)
             })
             .collect::<io::Result<_>>()?;
         let mut world = World {
@@ -106,7 +108,7 @@ impl World {
             now_ns: 0,
             places,
             files: BTreeMap::new(),
-            authority: Authority::new(Identity::generate(&mut rng), parameters)?,
+            authority,
             documents: BTreeMap::new(),
             descriptors: BTreeMap::new(),
             acts: VecDeque::new(),
@@ -216,7 +218,7 @@ impl World {
 
     fn start_user(&mut self, number: usize) -> Result<(), SimulationError> {
         let gateway = self.places[self.users[number].gateway].identity();
-        let authorities = self.authority.authorities()?;
+        let authorities = self.authority.chain().clone();
         let consensus = self.consensus_now()?;
         self.users[number].start(gateway, authorities, consensus, self.now_ns);
         self.wake_at(self.plan.nodes() + number, self.now_ns);
@@ -268,8 +270,7 @@ impl World {
     }
 
     fn verify(&self, document: &SignedConsensus) -> Result<Consensus, SimulationError> {
-        let authorities = self.authority.authorities()?;
-        Ok(document.verify(&authorities, None)?)
+        Ok(document.verify(self.authority.chain(), &Held::default())?)
     }
 
     /// Signs the document of `epoch` from what nodes published, and gives it to those that live.
@@ -281,8 +282,10 @@ impl World {
                 self.descriptors.insert(descriptor.identity, descriptor);
             }
         }
-        let descriptors = self.descriptors.values().cloned();
-        let document = self.authority.sign(epoch, descriptors)?;
+        let descriptors: Vec<_> = self.descriptors.values().cloned().collect();
+        let before = self.documents.range(..epoch).next_back();
+        let before = before.map(|(_, before)| self.verify(before)).transpose()?;
+        let document = self.authority.make(before.as_ref(), epoch, &descriptors)?;
         self.documents.insert(epoch, document);
         for number in 0..self.nodes.len() {
             self.take_up(number, epoch)?;
@@ -324,8 +327,9 @@ impl World {
             Fault::Restart(number) => {
                 let (place, settings) = (&self.places[number], self.plan.settings());
                 let max_pps = self.plan.max_pps();
-                let node =
-                    Node::simulated(place, &settings, max_pps, &self.network, &mut self.rng)?;
+                let chain = self.authority.chain();
+                let (network, rng) = (&self.network, &mut self.rng);
+                let node = Node::simulated(place, chain, &settings, max_pps, network, rng)?;
                 self.nodes[number] = Some(node);
                 let now = self.authority.parameters().epoch_at(self.unix_ms());
                 let known: Vec<u32> = self.documents.range(now..).map(|(of, _)| *of).collect();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use authority::Authority;
 use counting::allocations_of;
-use directory::{Consensus, Identity, Parameters, Role, SignedConsensus};
+use directory::{Consensus, Held, Identity, Parameters, Role, SignedConsensus};
 use fog::{Client, Config, MemoryStorage};
 use link::{ClientKeys, DATAGRAM_BYTES};
 use mixnode::path::core::Settings;
@@ -102,13 +102,14 @@ impl<P: Port> Three<P> {
             client_rate_pps: 400,
             layers: 1,
         };
-        let authority = Authority::new(Identity::generate(rng), parameters).unwrap();
+        let authority = Authority::found(Identity::generate(rng), parameters).unwrap();
         let mut nodes: Vec<Node<P>> = [Role::Gateway, Role::Mix]
             .into_iter()
             .zip(addresses)
             .map(|(role, address)| {
                 let place = Place::new(role, role.to_string(), vec![address], rng);
-                Node::start(&place, &settings(), 1_000, now_ns, rng, &open).unwrap()
+                let seat = (&place, authority.chain());
+                Node::start(seat, &settings(), 1_000, now_ns, rng, &open).unwrap()
             })
             .collect();
         let descriptors: Vec<_> = nodes
@@ -118,9 +119,10 @@ impl<P: Port> Three<P> {
                 node.follower.describe(clocks, &mut node.rng)
             })
             .collect();
-        let document: SignedConsensus = authority.sign(0, descriptors).unwrap();
-        let authorities = authority.authorities().unwrap();
-        let consensus: Consensus = document.verify(&authorities, None).unwrap();
+        let document: SignedConsensus = authority.make(None, 0, &descriptors).unwrap();
+        let authorities = authority.chain().clone();
+        let verified = document.verify(&authorities, &Held::default());
+        let consensus: Consensus = verified.unwrap();
         for node in &mut nodes {
             let encoded = document.encode();
             let clocks = node.clocks(now_ns, GENESIS_MS);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use directory::{Consensus, Descriptor, EpochKey, LinkKey, Parameters, Role};
+use directory::{Consensus, Head, LinkKey, Parameters, Record, Role};
 use link::{
     Arrival, CONTENT_OFFSET, DATAGRAM_BYTES, Initiator, Kind, LinkKeys, LinkPublic, OpenJob,
     Responder, Response, SealJob, Session, open_batch, seal_batch,
@@ -95,7 +95,7 @@ impl World {
         let public_key = *secret.public_key();
         let keys = LinkKeys::generate(&mut rng);
         // Identities are numbers, so that the order in the document is that of this list.
-        let mut described = vec![(1, descriptor(0, Role::Mix, node, &keys, public_key))];
+        let mut described = vec![record((0, 1), Role::Mix, node, &keys, public_key)];
         let mut neighbour = |address: SocketAddr, role, layer| {
             let (keys, secret) = (
                 LinkKeys::generate(&mut rng),
@@ -103,7 +103,7 @@ impl World {
             );
             let index = described.len() as u16;
             let public_key = *secret.public_key();
-            described.push((layer, descriptor(index, role, address, &keys, public_key)));
+            described.push(record((index, layer), role, address, &keys, public_key));
             Neighbour {
                 address,
                 index,
@@ -120,7 +120,7 @@ impl World {
             .iter()
             .map(|address| neighbour(*address, Role::Mix, 2))
             .collect();
-        let consensus = Consensus::new(parameters, EPOCH, [0; 32], described).map_err(broken)?;
+        let consensus = Consensus::new(Head::bare(parameters, EPOCH), described).map_err(broken)?;
         let state = EpochState::new(
             consensus,
             Vec::new(),
@@ -341,15 +341,16 @@ fn identity(number: u16) -> [u8; 32] {
     identity
 }
 
-fn descriptor(
-    number: u16,
+fn record(
+    (number, layer): (u16, u8),
     role: Role,
     address: SocketAddr,
     keys: &LinkKeys,
     public_key: [u8; 32],
-) -> Descriptor {
+) -> Record {
     let public = keys.public();
-    Descriptor {
+    Record {
+        layer,
         identity: identity(number),
         role,
         operator: format!("operator {number}"),
@@ -358,13 +359,11 @@ fn descriptor(
             x25519: public.x25519,
             kem: public.kem,
         },
-        epoch_keys: vec![EpochKey {
-            epoch: EPOCH,
-            public_key,
-        }],
-        capacity_pps: 1_000,
+        epoch_key: public_key,
+        weight: 1_000,
         vrf_key: [0; 32],
+        vrf_since: EPOCH,
+        flags: 0,
         vrf_proof: None,
-        published_unix_ms: GENESIS_MS,
     }
 }

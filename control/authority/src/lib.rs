@@ -1,9 +1,7 @@
-//! An authority: collects descriptors, deals mixes to layers, signs one document an epoch.
+//! An authority: votes about the nodes of the next epoch, agrees with the others, makes the document. No I/O, no clock.
 //!
-//! With one authority the beacon is a keyed hash of the epoch, which it could choose by choosing its
-//! key; commit-reveal among several takes its place later. Mixes are ordered by a hash of beacon and
-//! identity; a node can grind its identity against beacons it can foresee, which the verifiable random
-//! function (RFC 9381) will end. The document's types are final for both.
+//! [`ballot`] makes a vote of what nodes say of themselves, [`relay`] brings the same votes to all, [`tally`] counts them
+//! and [`document`] makes the document of them. An authority that is alone is the same with a set of one.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -16,6 +14,10 @@
     )
 )]
 
+pub mod admission;
+pub mod ballot;
+mod claims;
+pub mod document;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 #[allow(clippy::panic)] // An oracle speaks by panicking.
@@ -25,189 +27,105 @@ pub mod tally;
 pub mod vote;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
-use directory::{
-    Authorities, Consensus, ConsensusError, DecodeError, Descriptor, Identity, NODES_MAX,
-    Parameters, Role, SignedConsensus,
-};
+use directory::authority_set::{AuthoritySet, Member, SetError, SignedSet};
+use directory::{Chain, Consensus, Identity, Parameters, SignedConsensus, SignedDescriptor};
 
-const BEACON_CONTEXT: &str = "fogmix authority beacon v1";
-const DEAL_CONTEXT: &str = "fogmix layer dealing order v1";
+use admission::Admission;
+use ballot::Ballot;
+use document::DocumentError;
+use relay::{Relay, RelayError};
+use vote::{Vote, VoteError};
 
-/// A node weighs at most so many medians of its role.
-pub const CAPACITY_MEDIANS: u32 = 4;
+/// Where the authority of a laboratory says it is: nobody asks.
+const NOWHERE: &str = "http://localhost";
 
-/// A signing authority of a network.
+/// The only authority of a network, which admits everyone: that of a laboratory.
 #[derive(Debug)]
 pub struct Authority {
     key: Identity,
-    parameters: Parameters,
+    chain: Chain,
+}
+
+/// Why the only authority makes no document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AloneError {
+    /// Its vote is none.
+    #[error(transparent)]
+    Vote(#[from] VoteError),
+    /// Its vote does not count.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// Its vote makes no document.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
 }
 
 impl Authority {
-    /// An authority with `key` for a network with `parameters`.
+    /// Founds a network whose only authority has `key`.
     ///
     /// # Errors
     /// A parameter out of its bounds.
-    pub fn new(key: Identity, parameters: Parameters) -> Result<Self, DecodeError> {
-        parameters.check()?;
-        Ok(Self { key, parameters })
+    pub fn found(key: Identity, parameters: Parameters) -> Result<Self, SetError> {
+        let mut founding = SignedSet::propose(AuthoritySet {
+            network: [0; 16],
+            generation: 0,
+            first_epoch: 0,
+            parameters: Some(parameters),
+            members: vec![Member {
+                key: key.public(),
+                url: NOWHERE.to_owned(),
+            }],
+        })?;
+        founding.sign(&key);
+        let chain = Chain::found(founding)?;
+        Ok(Self { key, chain })
+    }
+
+    /// The network, as its nodes and clients know it.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
     }
 
     /// The network's parameters.
     pub fn parameters(&self) -> &Parameters {
-        &self.parameters
+        self.chain.parameters()
     }
 
-    /// This authority alone, as clients and nodes know it.
+    /// Makes and signs the document of `epoch` that follows `previous`, of those descriptors that have a key for it. It
+    /// votes, relays its vote to nobody, and counts.
     ///
     /// # Errors
-    /// Never with one key; the type's constructor checks.
-    pub fn authorities(&self) -> Result<Authorities, DecodeError> {
-        Authorities::new(vec![self.key.public()])
-    }
-
-    /// The beacon of `epoch`: the same whenever this authority is asked, so that a restart can't make
-    /// two documents for one epoch differ in their dealing.
-    pub fn beacon(&self, epoch: u32) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_derive_key(BEACON_CONTEXT);
-        hasher.update(self.key.to_bytes().as_slice());
-        hasher.update(&epoch.to_be_bytes());
-        *hasher.finalize().as_bytes()
-    }
-
-    /// Makes and signs the document of `epoch` from those descriptors that have a key for it, without a document
-    /// before it. See [`Authority::sign_after`].
-    ///
-    /// # Errors
-    /// As for [`Authority::sign_after`].
-    pub fn sign(
+    /// See [`AloneError`]; nodes that break a rule are left out and are no error.
+    pub fn make(
         &self,
+        previous: Option<&Consensus>,
         epoch: u32,
-        descriptors: impl IntoIterator<Item = Descriptor>,
-    ) -> Result<SignedConsensus, ConsensusError> {
-        self.sign_after(None, epoch, descriptors)
-    }
-
-    /// Makes and signs the document of `epoch` from those descriptors that have a key for it. Of two
-    /// with one identity the later published counts. A descriptor is believed no more than it has to be: a
-    /// link key, VRF key or address belongs to one identity, the one that has it in the document
-    /// `before`; of two that are new to it neither gets in. And nobody's capacity counts for more than
-    /// [`CAPACITY_MEDIANS`] times the median of its role.
-    ///
-    /// # Errors
-    /// The nodes break a rule; more than the limit of them are left out, not refused.
-    pub fn sign_after(
-        &self,
-        before: Option<&Consensus>,
-        epoch: u32,
-        descriptors: impl IntoIterator<Item = Descriptor>,
-    ) -> Result<SignedConsensus, ConsensusError> {
-        let mut newest: BTreeMap<[u8; 32], Descriptor> = BTreeMap::new();
-        for mut descriptor in descriptors {
-            if descriptor.key_at(epoch).is_none() {
-                continue;
-            }
-            descriptor
-                .epoch_keys
-                .retain(|key| key.epoch == epoch || Some(key.epoch) == epoch.checked_add(1));
-            match newest.get(&descriptor.identity) {
-                Some(held) if held.published_unix_ms >= descriptor.published_unix_ms => {}
-                _ => {
-                    newest.insert(descriptor.identity, descriptor);
-                }
-            }
-        }
-        refuse_duplicates(&mut newest, before);
-        cap_capacities(&mut newest);
-        let beacon = self.beacon(epoch);
-        let layers = deal(&newest, &beacon, self.parameters.layers);
-        let nodes = newest
-            .into_values()
-            .take(NODES_MAX)
-            .map(|descriptor| {
-                let layer = layers.get(&descriptor.identity).copied().unwrap_or(0);
-                (layer, descriptor)
-            })
+        descriptors: &[SignedDescriptor],
+    ) -> Result<SignedConsensus, AloneError> {
+        let ballot = Ballot {
+            chain: &self.chain,
+            previous,
+            epoch,
+            admission: &Admission::Open,
+            descriptors,
+        };
+        let set = self.chain.at(epoch).ok_or(DocumentError::NoSet(epoch))?;
+        let authorities = set.authorities().map_err(VoteError::from)?;
+        let network = *self.chain.network();
+        let mut relay = Relay::new(authorities, network, set.generation, epoch);
+        relay.begin(ballot.vote(&self.key)?, &self.key)?;
+        let votes: Vec<Vote> = relay
+            .finish()
+            .votes
+            .iter()
+            .map(|signed| signed.vote().clone())
             .collect();
-        let consensus = Consensus::new(self.parameters, epoch, beacon, nodes)?;
+        let by_digest: BTreeMap<_, _> = descriptors
+            .iter()
+            .map(|one| (one.digest(), one.descriptor()))
+            .collect();
+        let consensus = document::make(&self.chain, previous, epoch, &votes, &by_digest)?;
         Ok(SignedConsensus::sign(&consensus, &self.key))
     }
-}
-
-/// What belongs to one node alone.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Claim {
-    Link([u8; 32]),
-    Vrf([u8; 32]),
-    Address(SocketAddr),
-}
-
-fn claims(node: &Descriptor) -> impl Iterator<Item = Claim> {
-    let addresses = node.addresses.iter().copied().map(Claim::Address);
-    [Claim::Link(node.link.x25519), Claim::Vrf(node.vrf_key)]
-        .into_iter()
-        .chain(addresses)
-}
-
-/// Takes out who claims what is another's. Whose link key somebody else names would be silenced: packets for both go to
-/// the one that the last of them says.
-fn refuse_duplicates(nodes: &mut BTreeMap<[u8; 32], Descriptor>, before: Option<&Consensus>) {
-    let mut owners: BTreeMap<Claim, [u8; 32]> = BTreeMap::new();
-    for node in before.into_iter().flat_map(Consensus::nodes) {
-        owners.extend(claims(node).map(|claim| (claim, node.identity)));
-    }
-    let mut claimants: BTreeMap<Claim, u32> = BTreeMap::new();
-    for claim in nodes.values().flat_map(claims) {
-        *claimants.entry(claim).or_default() += 1;
-    }
-    nodes.retain(|identity, node| {
-        claims(node).all(|claim| match owners.get(&claim) {
-            Some(owner) => owner == identity,
-            None => claimants.get(&claim).is_none_or(|count| *count == 1),
-        })
-    });
-}
-
-/// Holds every capacity below a multiple of its role's median, of two middle ones the lower.
-fn cap_capacities(nodes: &mut BTreeMap<[u8; 32], Descriptor>) {
-    for role in [Role::Mix, Role::Gateway] {
-        let of_role = nodes.values().filter(|node| node.role == role);
-        let mut capacities: Vec<u32> = of_role.map(|node| node.capacity_pps).collect();
-        capacities.sort_unstable();
-        let middle = capacities.len().saturating_sub(1) / 2;
-        let Some(median) = capacities.get(middle) else {
-            continue;
-        };
-        let most = median.saturating_mul(CAPACITY_MEDIANS);
-        for node in nodes.values_mut().filter(|node| node.role == role) {
-            node.capacity_pps = node.capacity_pps.min(most);
-        }
-    }
-}
-
-/// Mixes in order of a hash under the beacon, dealt to the layers in turn.
-fn deal(
-    nodes: &BTreeMap<[u8; 32], Descriptor>,
-    beacon: &[u8; 32],
-    layers: u8,
-) -> BTreeMap<[u8; 32], u8> {
-    let mut mixes: Vec<([u8; 32], [u8; 32])> = nodes
-        .values()
-        .take(NODES_MAX)
-        .filter(|node| node.role == Role::Mix)
-        .map(|node| {
-            let mut hasher = blake3::Hasher::new_derive_key(DEAL_CONTEXT);
-            hasher.update(beacon);
-            hasher.update(&node.identity);
-            (*hasher.finalize().as_bytes(), node.identity)
-        })
-        .collect();
-    mixes.sort_unstable();
-    mixes
-        .into_iter()
-        .zip((1..=layers).cycle())
-        .map(|((_, identity), layer)| (identity, layer))
-        .collect()
 }

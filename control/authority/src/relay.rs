@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use directory::signatures::Signatures;
 use directory::wire::{DecodeError, Reader};
 use directory::{AUTHORITIES_MAX, Authorities, Identity, verify_signature};
 
@@ -27,8 +28,8 @@ const CONTEXT: &[u8; 32] = b"fogmix relayed vote, version 1\0\0";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayedVote {
     vote: SignedVote,
-    /// (authority, signature), ascending; all of them verify.
-    signatures: Vec<([u8; 32], [u8; 64])>,
+    /// All of them verify.
+    signatures: Signatures,
 }
 
 /// Why a relayed vote is not taken.
@@ -79,7 +80,7 @@ impl RelayedVote {
         }
         let (vote, signatures) = split(bytes).map_err(VoteError::from)?;
         let digest = *blake3::hash(vote).as_bytes();
-        let holds = |(authority, signature): &([u8; 32], [u8; 64])| {
+        let holds = |(authority, signature): (&[u8; 32], &[u8; 64])| {
             authorities.keys().binary_search(authority).is_ok()
                 && verify_signature(authority, CONTEXT, &digest, signature)
         };
@@ -98,45 +99,30 @@ impl RelayedVote {
     }
 
     fn countersigned(mut self, key: &Identity) -> RelayedVote {
-        let author = key.public();
-        if let Err(at) = self.signatures.binary_search_by(|(a, _)| a.cmp(&author)) {
-            let signature = key.sign(CONTEXT, &self.vote.digest());
-            self.signatures.insert(at, (author, signature));
-        }
+        let signature = key.sign(CONTEXT, &self.vote.digest());
+        self.signatures.insert(key.public(), signature);
         self
     }
 }
 
-/// A vote's bytes and the signatures of those who passed it on.
-pub(crate) type Parts<'a> = (&'a [u8], Vec<([u8; 32], [u8; 64])>);
-
-pub(crate) fn encode_parts(vote: &[u8], signatures: &[([u8; 32], [u8; 64])]) -> Vec<u8> {
+pub(crate) fn encode_parts(vote: &[u8], signatures: &Signatures) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(9 + vote.len() + signatures.len() * 96);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&u32::try_from(vote.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend_from_slice(vote);
-    bytes.push(u8::try_from(signatures.len()).unwrap_or(u8::MAX));
-    for (authority, signature) in signatures {
-        bytes.extend_from_slice(authority);
-        bytes.extend_from_slice(signature);
-    }
+    signatures.encode(&mut bytes);
     bytes
 }
 
-pub(crate) fn split(bytes: &[u8]) -> Result<Parts<'_>, DecodeError> {
+/// A vote's bytes and the signatures of those who passed it on.
+pub(crate) fn split(bytes: &[u8]) -> Result<(&[u8], Signatures), DecodeError> {
     let mut reader = Reader::new(bytes);
     reader.magic(MAGIC)?;
     let length = usize::try_from(reader.u32()?).map_err(|_| DecodeError::Truncated)?;
     let vote = reader.take(length)?;
-    let count = reader.count(1, AUTHORITIES_MAX, "relay signature count")?;
-    let signatures: Vec<_> = (0..count)
-        .map(|_| Ok((reader.array()?, reader.array()?)))
-        .collect::<Result<_, DecodeError>>()?;
+    let signatures = Signatures::decode(&mut reader, 1, AUTHORITIES_MAX)?;
     reader.finish()?;
-    match signatures.is_sorted_by(|(a, _): &([u8; 32], _), (b, _)| a < b) {
-        true => Ok((vote, signatures)),
-        false => Err(DecodeError::Field("relay signature order")),
-    }
+    Ok((vote, signatures))
 }
 
 /// What one authority makes of the votes of an epoch.
@@ -176,7 +162,7 @@ impl Relay {
     /// # Errors
     /// It is not of this set, network and epoch.
     pub fn begin(&mut self, vote: SignedVote, key: &Identity) -> Result<RelayedVote, RelayError> {
-        let signatures = Vec::new();
+        let signatures = Signatures::default();
         let own = RelayedVote { vote, signatures }.countersigned(key);
         self.take(1, own.clone(), key)?;
         Ok(own)
@@ -211,11 +197,7 @@ impl Relay {
             return Err(RelayError::Over);
         }
         let signatures = relayed.signatures.len();
-        if !relayed
-            .signatures
-            .iter()
-            .any(|(authority, _)| *authority == vote.authority)
-        {
+        if !relayed.signatures.contains(&vote.authority) {
             return Err(RelayError::Author);
         }
         if signatures < usize::from(round) {

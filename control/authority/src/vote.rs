@@ -4,13 +4,11 @@
 //! document 32 | parameters 25 | commitment 32 | reveal flag 1 + 32 | node count 2 | each (identity 32 | digest 32 |
 //! flags 1 | weight 4), ascending by identity | signature 64`, the signature over a context and everything before it.
 
-use directory::wire::{DecodeError, Reader};
-use directory::{Identity, NODES_MAX, Parameters, verify_signature};
+use directory::wire::{DecodeError, Reader, put_optional};
+use directory::{
+    AuthorError, Authorship, FLAG_LEAVING, FLAG_PAUSED, Identity, NODES_MAX, Parameters,
+};
 
-/// The node is on its way out: it keeps its place in the list and carries nothing.
-pub const FLAG_LEAVING: u8 = 1;
-/// The authority's operator has paused the node.
-pub const FLAG_PAUSED: u8 = 2;
 /// Bytes of a node in a vote.
 const ENTRY_BYTES: usize = 32 + 32 + 1 + 4;
 /// Bytes of a vote that lists nobody and reveals something.
@@ -18,8 +16,12 @@ const BARE_BYTES: usize = 4 + 32 + 16 + 2 + 1 + 4 + 32 + 25 + 32 + 33 + 2 + 64;
 /// Largest vote.
 pub const VOTE_BYTES_MAX: usize = BARE_BYTES + NODES_MAX * ENTRY_BYTES;
 
-const MAGIC: &[u8; 4] = b"FXV1";
-const CONTEXT: &[u8; 32] = b"fogmix vote, version 1\0\0\0\0\0\0\0\0\0\0";
+const AUTHORSHIP: Authorship = Authorship {
+    magic: b"FXV1",
+    context: b"fogmix vote, version 1\0\0\0\0\0\0\0\0\0\0",
+    key_offset: 4,
+    bytes_max: VOTE_BYTES_MAX,
+};
 
 /// A node that a vote lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,15 @@ pub enum VoteError {
     Author,
 }
 
+impl From<AuthorError> for VoteError {
+    fn from(error: AuthorError) -> Self {
+        match error {
+            AuthorError::Decode(error) => Self::Decode(error),
+            AuthorError::Signature => Self::Signature,
+        }
+    }
+}
+
 impl Vote {
     /// Encodes and signs.
     ///
@@ -89,18 +100,20 @@ impl Vote {
         if key.public() != self.authority {
             return Err(VoteError::Author);
         }
-        let mut bytes = self.encode();
+        let bytes = self.encode();
         // The decoder is the one place that knows the bounds.
         if Vote::decode(&bytes)? != self {
             return Err(DecodeError::Field("vote").into());
         }
-        bytes.extend_from_slice(&key.sign(CONTEXT, &bytes));
-        Ok(SignedVote { vote: self, bytes })
+        Ok(SignedVote {
+            bytes: AUTHORSHIP.sign(bytes, key),
+            vote: self,
+        })
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BARE_BYTES + self.nodes.len() * ENTRY_BYTES);
-        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(AUTHORSHIP.magic);
         bytes.extend_from_slice(&self.authority);
         bytes.extend_from_slice(&self.network);
         bytes.extend_from_slice(&self.generation.to_be_bytes());
@@ -109,8 +122,7 @@ impl Vote {
         bytes.extend_from_slice(&self.previous);
         self.parameters.encode(&mut bytes);
         bytes.extend_from_slice(&self.commit);
-        bytes.push(u8::from(self.reveal.is_some()));
-        bytes.extend(self.reveal.iter().flatten());
+        put_optional(&mut bytes, self.reveal.as_ref().map(<[u8; 32]>::as_slice));
         let count = u16::try_from(self.nodes.len()).unwrap_or(u16::MAX);
         bytes.extend_from_slice(&count.to_be_bytes());
         for node in &self.nodes {
@@ -124,17 +136,13 @@ impl Vote {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Vote, DecodeError> {
         let mut reader = Reader::new(bytes);
-        reader.magic(MAGIC)?;
+        reader.magic(AUTHORSHIP.magic)?;
         let (authority, network) = (reader.array()?, reader.array()?);
         let (generation, method, epoch) = (reader.u16()?, reader.u8()?, reader.u32()?);
         let previous = reader.array()?;
         let parameters = Parameters::decode(&mut reader)?;
         let commit = reader.array()?;
-        let reveal = match reader.u8()? {
-            0 => None,
-            1 => Some(reader.array()?),
-            _ => return Err(DecodeError::Field("reveal flag")),
-        };
+        let reveal = reader.optional("reveal flag")?;
         let count = usize::from(reader.u16()?);
         if count > NODES_MAX {
             return Err(DecodeError::Field("node count"));
@@ -184,18 +192,7 @@ impl SignedVote {
     /// # Errors
     /// The first check that fails.
     pub fn verify(bytes: &[u8]) -> Result<SignedVote, VoteError> {
-        if bytes.len() > VOTE_BYTES_MAX {
-            let limit_bytes = VOTE_BYTES_MAX;
-            return Err(DecodeError::TooLarge { limit_bytes }.into());
-        }
-        let (message, signature) = bytes
-            .split_last_chunk::<64>()
-            .ok_or(DecodeError::Truncated)?;
-        let mut reader = Reader::new(message);
-        reader.magic(MAGIC)?;
-        if !verify_signature(&reader.array()?, CONTEXT, message, signature) {
-            return Err(VoteError::Signature);
-        }
+        let message = AUTHORSHIP.open(bytes)?;
         Ok(SignedVote {
             vote: Vote::decode(message)?,
             bytes: bytes.to_vec(),

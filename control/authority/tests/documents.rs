@@ -1,50 +1,55 @@
-//! Documents: one encoding, nothing accepted that was not signed, nothing old.
+//! Documents: one encoding, nothing accepted that was not signed, nothing old, nothing that does not follow.
 
 mod network;
 
 use authority::Authority;
 use directory::{
-    Authorities, Bootstrap, Consensus, ConsensusError, Descriptor, DescriptorError, Identity, Role,
-    SignedConsensus, VerifyError,
+    Bootstrap, BootstrapError, Consensus, ConsensusError, ConsensusSignature, Descriptor,
+    DescriptorError, FLAG_PAUSED, Head, Held, Identity, Previous, Record, Role, SignedConsensus,
+    SignedDescriptor, WAITING,
 };
-use network::{PARAMETERS, authority, consensus, node, nodes};
+use network::{Member, PARAMETERS, authority, consensus, document, node, nodes};
 use proptest::prelude::*;
+
+fn verify(signed: &SignedConsensus) -> Result<Consensus, directory::VerifyError> {
+    signed.verify(authority().chain(), &Held::default())
+}
 
 #[test]
 fn a_descriptor_survives_signing_and_verification() {
-    let (identity, mut descriptor) = node(3, Role::Mix);
-    descriptor
-        .addresses
-        .push("[2001:db8::1]:9000".parse().unwrap());
-    descriptor.vrf_proof = Some([9; 80]);
-    let bytes = descriptor.sign(&identity).unwrap();
-    assert!(bytes.len() <= directory::DESCRIPTOR_BYTES_MAX);
-    assert_eq!(Descriptor::verify(&bytes).unwrap(), descriptor);
+    let mut member = node(3, Role::Mix);
+    member.addresses.push("[2001:db8::1]:9000".parse().unwrap());
+    let signed = member.signed(4, &Previous::default());
+    assert!(signed.bytes().len() <= directory::DESCRIPTOR_BYTES_MAX);
+    let read = SignedDescriptor::verify(signed.bytes()).unwrap();
+    assert_eq!(read, signed);
+    assert!(read.key_at(4).is_some() && read.key_at(5).is_some() && read.key_at(6).is_none());
 }
 
 #[test]
 fn a_descriptor_altered_in_any_bit_is_refused() {
-    let (identity, descriptor) = node(3, Role::Mix);
-    let mut bytes = descriptor.sign(&identity).unwrap();
+    let signed = node(3, Role::Mix).signed(0, &Previous::default());
+    let mut bytes = signed.bytes().to_vec();
     for position in 0..bytes.len() {
         let bit = 1 << (position % 8);
         bytes[position] ^= bit;
-        assert!(Descriptor::verify(&bytes).is_err(), "byte {position}");
+        assert!(SignedDescriptor::verify(&bytes).is_err(), "byte {position}");
         bytes[position] ^= bit;
     }
-    assert!(Descriptor::verify(&bytes).is_ok());
+    assert!(SignedDescriptor::verify(&bytes).is_ok());
 }
 
 #[test]
 fn a_descriptor_of_another_identity_or_out_of_bounds_is_not_signed() {
-    let (identity, descriptor) = node(1, Role::Mix);
-    let (other, _) = node(2, Role::Mix);
-    assert_eq!(descriptor.sign(&other), Err(DescriptorError::Identity));
+    let member = node(1, Role::Mix);
+    let other = node(2, Role::Mix);
+    let forged = member.descriptor.clone().sign(&other.identity);
+    assert_eq!(forged, Err(DescriptorError::Identity));
     let refused = |change: fn(&mut Descriptor)| {
-        let mut changed = descriptor.clone();
+        let mut changed = member.descriptor.clone();
         change(&mut changed);
         assert!(matches!(
-            changed.sign(&identity),
+            changed.sign(&member.identity),
             Err(DescriptorError::Decode(_))
         ));
     };
@@ -58,17 +63,36 @@ fn a_descriptor_of_another_identity_or_out_of_bounds_is_not_signed() {
     refused(|d| d.addresses = vec!["[::ffff:10.9.9.9]:1".parse().unwrap()]);
     refused(|d| d.epoch_keys.clear());
     refused(|d| d.epoch_keys.reverse());
+    refused(|d| d.epoch_keys[1].epoch += 1);
     refused(|d| d.capacity_pps = 0);
+    refused(|d| d.flags = FLAG_PAUSED);
+}
+
+#[test]
+fn a_descriptor_that_offers_services_is_refused_until_there_are_some() {
+    let member = node(1, Role::Mix);
+    let mut bytes = member.descriptor.clone().sign(&member.identity).unwrap();
+    let mut forged = bytes.bytes().to_vec();
+    let flag = forged.len() - 64 - 8 - 1;
+    assert_eq!(forged[flag], 0);
+    forged[flag] = 1;
+    forged.truncate(forged.len() - 64);
+    let context = b"fogmix descriptor, version 2\0\0\0\0";
+    let signature = member.identity.sign(context, &forged);
+    forged.extend_from_slice(&signature);
+    let refused = Err(directory::DecodeError::Field("services flag").into());
+    assert_eq!(SignedDescriptor::verify(&forged), refused);
+    bytes = SignedDescriptor::verify(bytes.bytes()).unwrap();
+    assert_eq!(bytes.flags, 0);
 }
 
 #[test]
 fn a_consensus_survives_signing_and_verification() {
-    let authority = authority();
-    let keys = authority.authorities().unwrap();
-    let signed = authority.sign(1, nodes(2, 6)).unwrap();
+    let (signed, consensus) = document(None, 1, &nodes(2, 6));
     let again = SignedConsensus::decode(&signed.encode()).unwrap();
     assert_eq!(again, signed);
-    let consensus = again.verify(&keys, Some(0)).unwrap();
+    assert_eq!(verify(&again).unwrap(), consensus);
+    assert_eq!(signed.digest(), *consensus.digest());
     assert_eq!(consensus.epoch(), 1);
     assert_eq!(consensus.nodes().len(), 8);
     assert_eq!(consensus.gateways().count(), 2);
@@ -78,20 +102,17 @@ fn a_consensus_survives_signing_and_verification() {
     for (position, node) in consensus.nodes().iter().enumerate() {
         assert_eq!(usize::from(node.index), position);
         assert_eq!(consensus.find(&node.identity).unwrap().index, node.index);
-        let epochs: Vec<_> = node.epoch_keys.iter().map(|key| key.epoch).collect();
-        assert_eq!(epochs, [1, 2]);
+        assert_eq!(node.vrf_proof.is_some(), node.role == Role::Mix);
     }
 }
 
 #[test]
 fn a_consensus_altered_in_any_byte_is_refused() {
-    let authority = authority();
-    let keys = authority.authorities().unwrap();
-    let bytes = authority.sign(0, nodes(1, 1)).unwrap().encode();
+    let bytes = document(None, 0, &nodes(1, 1)).0.encode();
     for position in 0..bytes.len() {
         let mut altered = bytes.clone();
         altered[position] ^= 0x40;
-        let verified = SignedConsensus::decode(&altered).map(|signed| signed.verify(&keys, None));
+        let verified = SignedConsensus::decode(&altered).map(|signed| verify(&signed));
         assert!(!matches!(verified, Ok(Ok(_))), "byte {position}");
     }
     for length in (0..bytes.len()).step_by(7) {
@@ -101,94 +122,73 @@ fn a_consensus_altered_in_any_byte_is_refused() {
 }
 
 #[test]
-fn an_old_or_rolled_back_consensus_is_refused() {
-    let authority = authority();
-    let keys = authority.authorities().unwrap();
-    let signed = authority.sign(1, nodes(1, 3)).unwrap();
-    assert!(signed.verify(&keys, None).is_ok());
-    assert!(signed.verify(&keys, Some(0)).is_ok());
-    for have in [1, 2] {
-        let refusal = VerifyError::RolledBack { epoch: 1, have };
-        assert_eq!(signed.verify(&keys, Some(have)), Err(refusal));
+fn a_signature_travels_alone_and_counts_for_its_epoch_and_digest_only() {
+    let key = Identity::from_bytes(&[7; 32]);
+    let (signed, consensus) = document(None, 1, &nodes(1, 3));
+    let network = consensus.head().network;
+    let alone = ConsensusSignature::sign(&consensus, &key);
+    let bytes = alone.encode();
+    assert_eq!(bytes.len(), directory::SIGNATURE_BYTES);
+    assert_eq!(ConsensusSignature::decode(&bytes), Ok(alone));
+    assert!(alone.holds(&network));
+    assert!(!alone.holds(&[9; 16]));
+    let other_epoch = ConsensusSignature { epoch: 2, ..alone };
+    assert!(!other_epoch.holds(&network));
+    assert_eq!(
+        SignedConsensus::gathered(&consensus, [&alone, &other_epoch]),
+        signed
+    );
+    for length in 0..bytes.len() {
+        assert!(ConsensusSignature::decode(&bytes[..length]).is_err());
     }
 }
 
 #[test]
-fn a_majority_of_authorities_must_sign() {
-    let keys: Vec<_> = (0..3).map(|n| Identity::from_bytes(&[n; 32])).collect();
-    let all = Authorities::new(keys.iter().map(Identity::public).collect()).unwrap();
-    let document = consensus(nodes(1, 3));
-    let mut signed = SignedConsensus::sign(&document, &keys[0]);
-    assert_eq!(
-        signed.verify(&all, None),
-        Err(VerifyError::Signatures {
-            valid: 1,
-            quorum: 2
-        })
-    );
-    // A stranger's signature, and the same one twice, add nothing.
-    let stranger = SignedConsensus::sign(&document, &Identity::from_bytes(&[99; 32]));
-    assert!(signed.merge(&stranger));
-    assert!(signed.merge(&signed.clone()));
-    assert!(signed.verify(&all, None).is_err());
-    assert!(signed.merge(&SignedConsensus::sign(&document, &keys[2])));
-    assert_eq!(signed.verify(&all, None), Ok(document));
-}
-
-#[test]
 fn nodes_out_of_place_make_no_consensus() {
-    let descriptor = |number, role| {
-        let mut descriptor = node(number, role).1;
-        descriptor.epoch_keys.truncate(2);
-        descriptor
+    let record = |number, role, layer| {
+        let mut record = Record::new(&node(number, role), 0).unwrap();
+        record.layer = layer;
+        record
     };
-    let make = |nodes| Consensus::new(PARAMETERS, 0, [0; 32], nodes);
-    let mix = descriptor(1, Role::Mix);
-    let gateway = descriptor(2, Role::Gateway);
-    assert_eq!(make(vec![(0, mix.clone())]), Err(ConsensusError::Layer));
-    assert_eq!(make(vec![(4, mix.clone())]), Err(ConsensusError::Layer));
-    assert_eq!(make(vec![(1, gateway)]), Err(ConsensusError::Layer));
-    let twice = vec![(1, mix.clone()), (2, mix.clone())];
-    assert_eq!(make(twice), Err(ConsensusError::Order));
-    let mut keyless = mix;
-    keyless.epoch_keys.remove(0);
-    assert_eq!(make(vec![(1, keyless)]), Err(ConsensusError::Keys));
+    let make = |records| Consensus::new(Head::bare(PARAMETERS, 0), records);
+    for (number, role, layer) in [(1, Role::Mix, 0), (1, Role::Mix, 4), (2, Role::Gateway, 1)] {
+        let made = make(vec![record(number, role, layer)]);
+        assert_eq!(made, Err(ConsensusError::Role));
+    }
+    let mix = record(1, Role::Mix, 1);
+    assert_eq!(
+        make(vec![mix.clone(), mix.clone()]),
+        Err(ConsensusError::Order)
+    );
+    assert!(make(vec![record(1, Role::Mix, WAITING)]).is_ok());
+    assert!(
+        Record::new(&node(1, Role::Mix), 2).is_none(),
+        "no key of that epoch"
+    );
+    let mut head = Head::bare(PARAMETERS, 4);
+    head.previous = Previous {
+        epoch: 4,
+        digest: [1; 32],
+        beacon: [0; 32],
+    };
+    let refused = Consensus::new(head, Vec::new());
+    assert_eq!(refused, Err(ConsensusError::Predecessor));
 }
 
 #[test]
 fn the_later_descriptor_of_a_node_counts_and_one_without_the_epochs_key_sits_out() {
-    let mut nodes = nodes(1, 3);
-    let mut newer = nodes[1].clone();
+    let members = nodes(1, 3);
+    let mut newer = members[1].clone();
     newer.published_unix_ms += 1;
     newer.capacity_pps = 77;
-    nodes.insert(0, newer.clone());
-    nodes[3].epoch_keys.remove(0);
-    let gone = nodes[3].identity;
-    let consensus = consensus(nodes);
+    let first = Previous::default();
+    let mut signed: Vec<_> = members.iter().map(|one| one.signed(0, &first)).collect();
+    signed.insert(0, newer.signed(0, &first));
+    signed[4] = members[3].signed(1, &first);
+    let consensus = verify(&authority().make(None, 0, &signed).unwrap()).unwrap();
     assert_eq!(consensus.nodes().len(), 3);
-    assert_eq!(consensus.find(&newer.identity).unwrap().capacity_pps, 77);
-    assert!(consensus.find(&gone).is_none());
-}
-
-#[test]
-fn mixes_are_dealt_evenly_and_differently_each_epoch() {
-    let authority = authority();
-    let keys = authority.authorities().unwrap();
-    let layers = |epoch| {
-        let document = authority
-            .sign(epoch, nodes(2, 30))
-            .unwrap()
-            .verify(&keys, None)
-            .unwrap();
-        assert!((1..=3).all(|layer| document.layer(layer).count() == 10));
-        document
-            .nodes()
-            .iter()
-            .map(|node| node.layer)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(layers(0), layers(0));
-    assert_ne!(layers(0), layers(1));
+    assert_eq!(consensus.find(&newer.identity.public()).unwrap().weight, 77);
+    assert!(consensus.find(&members[3].identity.public()).is_none());
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn epochs_start_and_end_where_arithmetic_says() {
 #[test]
 fn a_packet_may_only_move_to_the_next_layer() {
     let consensus = consensus(nodes(2, 6));
-    for from in 0..=5u8 {
+    for from in (0..=5u8).chain([WAITING]) {
         for node in consensus.nodes() {
             let next = [1, 2, 3, 0].get(usize::from(from));
             assert_eq!(
@@ -223,6 +223,7 @@ fn a_packet_may_only_move_to_the_next_layer() {
         }
         assert!(!consensus.may_forward(from, 8));
     }
+    assert_eq!(consensus.next_layer(WAITING), WAITING);
 }
 
 #[test]
@@ -230,21 +231,33 @@ fn a_bootstrap_file_round_trips_and_verifies() {
     let folder = tempfile::tempdir().unwrap();
     let authority = authority();
     let bootstrap = Bootstrap {
-        authorities: authority.authorities().unwrap(),
-        consensus: authority.sign(0, nodes(1, 3)).unwrap(),
+        chain: authority.chain().clone(),
+        consensus: Some(document(None, 0, &nodes(1, 3)).0),
     };
     let path = folder.path().join("network");
     bootstrap.write(&path).unwrap();
     let read = Bootstrap::read(&path).unwrap();
     assert_eq!(read, bootstrap);
     assert_eq!(read.verify().unwrap().nodes().len(), 4);
-    // Another authority's key in the file: nothing verifies.
-    let stranger = Authority::new(Identity::from_bytes(&[8; 32]), PARAMETERS).unwrap();
+    read.check_network(authority.chain()).unwrap();
+    // Another authority's chain in the file: nothing verifies.
+    let stranger = Authority::found(Identity::from_bytes(&[8; 32]), PARAMETERS).unwrap();
     let forged = Bootstrap {
-        authorities: stranger.authorities().unwrap(),
-        ..bootstrap
+        chain: stranger.chain().clone(),
+        ..bootstrap.clone()
     };
     assert!(forged.verify().is_err());
+    let other = forged.check_network(authority.chain());
+    assert_eq!(other, Err(BootstrapError::OtherNetwork));
+    // Of a network that is being founded: a chain and no document.
+    let founding = Bootstrap {
+        consensus: None,
+        ..bootstrap
+    };
+    let bytes = founding.encode();
+    assert_eq!(Bootstrap::decode(&bytes), Ok(founding.clone()));
+    assert_eq!(founding.verify(), Err(BootstrapError::Founding));
+    assert!(Bootstrap::decode(&[bytes, vec![0]].concat()).is_err());
 }
 
 /// Reproducible seeds for the fuzz target: `cargo test -p authority --test documents -- --ignored corpus`.
@@ -257,50 +270,53 @@ fn write_the_fuzz_corpus() {
     );
     let write =
         |name: &str, bytes: &[u8]| std::fs::write(format!("{folder}/{name}"), bytes).unwrap();
-    let authority = authority();
     let mut members = nodes(1, 2);
     members[0]
         .addresses
         .push("[2001:db8::1]:9000".parse().unwrap());
-    members[1].vrf_proof = Some([3; 80]);
-    let signed = authority.sign(0, members).unwrap();
-    let authorities = authority.authorities().unwrap();
-    write(
-        "consensus",
-        &signed.verify(&authorities, None).unwrap().encode(),
-    );
+    let (signed, consensus) = document(None, 0, &members);
+    write("consensus", &consensus.encode());
     write("signed-consensus", &signed.encode());
-    let (identity, descriptor) = node(1, Role::Mix);
-    let bytes = descriptor.sign(&identity).unwrap();
-    write("descriptor", &bytes);
-    write("descriptor-fields", &bytes[4..bytes.len() - 64]);
-    let consensus = authority.sign(0, nodes(1, 0)).unwrap();
+    let bytes = members[1].signed(0, &Previous::default());
+    write("descriptor", bytes.bytes());
     write(
-        "bootstrap",
-        &Bootstrap {
-            authorities,
-            consensus,
-        }
-        .encode(),
+        "descriptor-unsigned",
+        &bytes.bytes()[..bytes.bytes().len() - 64],
     );
+    let key = Identity::from_bytes(&[7; 32]);
+    write(
+        "signature",
+        &ConsensusSignature::sign(&consensus, &key).encode(),
+    );
+    let chain = authority().chain().clone();
+    let founding = Bootstrap {
+        chain: chain.clone(),
+        consensus: None,
+    };
+    write("bootstrap-founding", &founding.encode());
+    let bootstrap = Bootstrap {
+        chain,
+        consensus: Some(document(None, 0, &nodes(1, 0)).0),
+    };
+    write("bootstrap", &bootstrap.encode());
 }
 
 proptest! {
     #[test]
-    fn no_decoder_panics_on_arbitrary_bytes(bytes: Vec<u8>, kind in 0usize..4) {
-        let magic: &[u8] = [b"FXD1", b"FXC1", b"FXS1", b"FXB1"][kind];
+    fn no_decoder_panics_on_arbitrary_bytes(bytes: Vec<u8>, kind in 0usize..5) {
+        let magic: &[u8] = [b"FXD2", b"FXC2", b"FXS2", b"FXB2", b"FXG1"][kind];
         let bytes = [magic, &bytes].concat();
-        let _ = Descriptor::verify(&bytes);
+        let _ = SignedDescriptor::verify(&bytes);
         let _ = Bootstrap::decode(&bytes);
+        let _ = ConsensusSignature::decode(&bytes);
         if let Ok(signed) = SignedConsensus::decode(&bytes) {
-            let _ = signed.verify(&authority().authorities().unwrap(), None);
+            let _ = verify(&signed);
         }
     }
 }
 
 #[test]
 fn a_descriptor_that_names_another_nodes_link_key_address_or_vrf_key_silences_nobody() {
-    let authority = authority();
     let honest = nodes(2, 6);
     let before = consensus(honest.clone());
     type Take = fn(&mut Descriptor, &Descriptor);
@@ -309,32 +325,27 @@ fn a_descriptor_that_names_another_nodes_link_key_address_or_vrf_key_silences_no
         |thief, victim| thief.addresses = victim.addresses.clone(),
         |thief, victim| thief.vrf_key = victim.vrf_key,
     ];
-    let signed = |before: Option<&Consensus>, descriptors: Vec<Descriptor>| {
-        let signed = authority.sign_after(before, 0, descriptors).unwrap();
-        signed
-            .verify(&authority.authorities().unwrap(), None)
-            .unwrap()
-    };
+    let made = |before: Option<&Consensus>, members: &[Member]| document(before, 1, members).1;
     for take in takes {
         let victim = &honest[3];
-        let (_, mut thief) = node(90, Role::Mix);
+        let mut thief = node(90, Role::Mix);
         take(&mut thief, victim);
-        let mut descriptors = honest.clone();
-        descriptors.push(thief.clone());
+        let mut members = honest.clone();
+        members.push(thief.clone());
+        let victim = victim.identity.public();
+        let thief = thief.identity.public();
         // Who has it keeps it, also while it does not publish.
-        let document = signed(Some(&before), descriptors.clone());
-        assert!(document.find(&victim.identity).is_some());
-        assert!(document.find(&thief.identity).is_none());
+        let document = made(Some(&before), &members);
+        assert!(document.find(&victim).is_some());
+        assert!(document.find(&thief).is_none());
         assert_eq!(document.nodes().len(), honest.len());
-        let absent = descriptors
-            .iter()
-            .filter(|node| node.identity != victim.identity);
-        let document = signed(Some(&before), absent.cloned().collect());
-        assert!(document.find(&thief.identity).is_none());
+        let absent = members.iter().filter(|one| one.identity.public() != victim);
+        let absent: Vec<Member> = absent.cloned().collect();
+        assert!(made(Some(&before), &absent).find(&thief).is_none());
         // Of two that are new neither gets in.
-        let document = signed(None, descriptors);
-        assert!(document.find(&victim.identity).is_none());
-        assert!(document.find(&thief.identity).is_none());
+        let document = made(None, &members);
+        assert!(document.find(&victim).is_none());
+        assert!(document.find(&thief).is_none());
         assert_eq!(document.nodes().len(), honest.len() - 1);
     }
 }
@@ -343,15 +354,12 @@ fn a_descriptor_that_names_another_nodes_link_key_address_or_vrf_key_silences_no
 fn a_document_with_one_link_key_twice_is_none() {
     let mut twice = nodes(1, 3);
     twice[1].link = twice[2].link.clone();
-    let mut placed: Vec<_> = twice
-        .into_iter()
-        .map(|mut node| {
-            node.epoch_keys.truncate(2);
-            (u8::from(node.role == Role::Mix), node)
-        })
+    let mut records: Vec<_> = twice
+        .iter()
+        .map(|one| Record::new(one, 0).unwrap())
         .collect();
-    placed.sort_unstable_by_key(|(_, node)| node.identity);
-    let refused = Consensus::new(PARAMETERS, 0, [0; 32], placed);
+    records.sort_unstable_by_key(|record| record.identity);
+    let refused = Consensus::new(Head::bare(PARAMETERS, 0), records);
     assert_eq!(refused, Err(ConsensusError::Duplicate));
 }
 
@@ -363,8 +371,8 @@ fn a_capacity_of_four_billion_weighs_four_medians() {
     }
     let consensus = consensus(boasting);
     // Gateways 1,000 and 4,294,967,295: the lower median is 1,000.
-    let most = consensus.nodes().iter().map(|node| node.capacity_pps).max();
+    let most = consensus.nodes().iter().map(|node| node.weight).max();
     assert_eq!(most, Some(4_000));
-    let layer: u32 = consensus.layer(1).map(|node| node.capacity_pps).sum();
+    let layer: u32 = consensus.layer(1).map(|node| node.weight).sum();
     assert!(layer <= 3 * 4_000);
 }

@@ -4,7 +4,9 @@ mod network;
 
 use std::collections::BTreeMap;
 
-use directory::{Consensus, Path, PathError, Role, loop_path, pick_gateway, select_path};
+use directory::{
+    Consensus, Head, Path, PathError, Record, Role, loop_path, pick_gateway, select_path,
+};
 use network::{PARAMETERS, consensus, node, nodes, rng};
 use proptest::prelude::*;
 
@@ -63,7 +65,7 @@ proptest! {
             members.iter_mut().zip(ports).zip(operators.iter().zip(&prefixes))
         {
             member.operator = format!("operator-{operator}");
-            let last = member.identity[0].max(1);
+            let last = member.descriptor.identity[0].max(1);
             member.addresses = vec![([10, 0, *prefix, last], port).into()];
         }
         let consensus = consensus(members);
@@ -79,7 +81,7 @@ proptest! {
                         prop_assert_eq!((path[0].node, path[4].node), (*entry, *exit));
                         for hop in &path {
                             let node = consensus.node(hop.node).unwrap();
-                            prop_assert_eq!(node.key_at(0), Some(&hop.public_key));
+                            prop_assert_eq!(node.epoch_key, hop.public_key);
                         }
                         assert_allowed(&consensus, &path);
                     }
@@ -119,9 +121,9 @@ fn mixes_are_selected_in_proportion_to_their_capacity() {
         }
     }
     for layer in 1..=3 {
-        let total: u32 = consensus.layer(layer).map(|node| node.capacity_pps).sum();
+        let total: u32 = consensus.layer(layer).map(|node| node.weight).sum();
         for node in consensus.layer(layer) {
-            let share = f64::from(node.capacity_pps) / f64::from(total);
+            let share = f64::from(node.weight) / f64::from(total);
             let expected = share * f64::from(draws);
             let deviation = (expected * (1.0 - share)).sqrt();
             // Five standard deviations, and the seed is fixed.
@@ -181,9 +183,9 @@ fn a_network_without_an_allowed_path_says_why() {
 
 #[test]
 fn a_single_gateway_may_be_both_ends_and_gateways_may_share_an_operator() {
-    let mut members: Vec<_> = (0..2).map(|n| node(n, Role::Gateway).1).collect();
+    let mut members: Vec<_> = (0..2).map(|n| node(n, Role::Gateway)).collect();
     members[1].operator = members[0].operator.clone();
-    members.extend((2..8).map(|n| node(n, Role::Mix).1));
+    members.extend((2..8).map(|n| node(n, Role::Mix)));
     let consensus = consensus(members);
     let ends: Vec<u16> = consensus.gateways().map(|node| node.index).collect();
     assert!(select_path(&consensus, &mut rng(5), ends[0], ends[1]).is_ok());
@@ -198,12 +200,13 @@ fn ten_operators() -> Consensus {
         .enumerate()
         .map(|(number, mut node)| {
             node.operator = format!("operator-{}", number % 10);
-            node.epoch_keys.truncate(2);
-            (u8::try_from(number / 10).unwrap(), node)
+            let mut record = Record::new(&node, 0).unwrap();
+            record.layer = u8::try_from(number / 10).unwrap();
+            record
         })
         .collect();
-    places.sort_unstable_by_key(|(_, node)| node.identity);
-    Consensus::new(PARAMETERS, 0, [1; 32], places).unwrap()
+    places.sort_unstable_by_key(|node| node.identity);
+    Consensus::new(Head::bare(PARAMETERS, 0), places).unwrap()
 }
 
 /// Pearson's statistic for the independence of two things that were counted together.

@@ -9,15 +9,19 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use directory::Role;
 use directory::store::{Store, hex};
-use network::{authority, node};
+use directory::{Previous, Role, SignedDescriptor};
+use network::{document, node};
+
+fn signed(number: u16) -> SignedDescriptor {
+    node(number, Role::Mix).signed(0, &Previous::default())
+}
 
 #[test]
 fn documents_long_over_leave_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::create(folder.path()).unwrap();
-    let document = authority().sign(0, []).unwrap();
+    let (document, _) = document(None, 0, &[]);
     for epoch in 0..20 {
         store.publish_consensus(epoch, &document).unwrap();
     }
@@ -37,8 +41,8 @@ fn files_that_do_not_verify_are_passed_over() {
     let store = Store::create(folder.path()).unwrap();
     assert!(store.read_authorities().unwrap().is_none());
     assert!(store.latest().unwrap().is_none());
-    let (identity, descriptor) = node(1, Role::Mix);
-    store.publish_descriptor(&descriptor, &identity).unwrap();
+    let descriptor = signed(1);
+    store.publish_descriptor(&descriptor).unwrap();
     let descriptors = folder.path().join("descriptors");
     let name = hex(&descriptor.identity);
     fs::write(descriptors.join("junk"), b"junk").unwrap();
@@ -67,16 +71,16 @@ fn at_once<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
 fn a_pipe_among_the_descriptors_does_not_hang_the_authority() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::create(folder.path()).unwrap();
-    let (identity, descriptor) = node(1, Role::Mix);
-    store.publish_descriptor(&descriptor, &identity).unwrap();
+    let descriptor = signed(1);
+    store.publish_descriptor(&descriptor).unwrap();
     let descriptors = folder.path().join("descriptors");
     pipe(&descriptors.join("0".repeat(64)));
     std::os::unix::fs::symlink("/dev/zero", descriptors.join("1".repeat(64))).unwrap();
     let elsewhere = folder.path().join("elsewhere");
     fs::rename(descriptors.join(hex(&descriptor.identity)), &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, descriptors.join(hex(&descriptor.identity))).unwrap();
-    let (other_identity, other) = node(2, Role::Mix);
-    store.publish_descriptor(&other, &other_identity).unwrap();
+    let other = signed(2);
+    store.publish_descriptor(&other).unwrap();
     let reader = store.clone();
     let found = at_once(move || reader.read_descriptors()).unwrap();
     assert_eq!(found, [other], "no link is followed either");
@@ -87,7 +91,7 @@ fn a_pipe_in_place_of_a_document_is_an_error_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::create(folder.path()).unwrap();
     pipe(&folder.path().join("consensus/5"));
-    pipe(&folder.path().join("authority.pub"));
+    pipe(&folder.path().join("authorities"));
     let reader = store.clone();
     assert!(at_once(move || reader.read_consensus(5)).is_err());
     assert!(at_once(move || store.read_authorities()).is_err());

@@ -1,8 +1,8 @@
 //! Votes and how they are passed on: every honest authority ends with the same ones, whatever a minority does.
 
 use authority::relay::{Outcome, ROUNDS, Relay, RelayError, RelayedVote};
-use authority::vote::{Entry, FLAG_PAUSED, SignedVote, Vote, VoteError};
-use directory::{Authorities, Identity, Parameters};
+use authority::vote::{Entry, SignedVote, Vote, VoteError};
+use directory::{Authorities, FLAG_PAUSED, Identity, Parameters};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 

@@ -7,6 +7,7 @@
 
 use crate::epoch::Parameters;
 use crate::identity::{self, Identity};
+use crate::signatures::Signatures;
 use crate::signed::{AUTHORITIES_MAX, Authorities};
 use crate::wire::{DecodeError, Reader};
 
@@ -19,6 +20,8 @@ const SIGNATURES_MAX: usize = 2 * AUTHORITIES_MAX;
 /// Largest encoded and signed set.
 pub const SET_BYTES_MAX: usize =
     4 + 16 + 2 + 4 + 25 + 1 + AUTHORITIES_MAX * (33 + URL_BYTES_MAX) + 1 + SIGNATURES_MAX * 96;
+/// Largest encoded chain.
+pub const CHAIN_BYTES_MAX: usize = 2 + GENERATIONS_MAX * (2 + SET_BYTES_MAX);
 
 const MAGIC: &[u8; 4] = b"FXA1";
 const CONTEXT: &[u8; 32] = b"fogmix authority set, version 1\0";
@@ -54,7 +57,7 @@ pub struct SignedSet {
     set: AuthoritySet,
     /// What is signed.
     bytes: Vec<u8>,
-    signatures: Vec<([u8; 32], [u8; 64])>,
+    signatures: Signatures,
 }
 
 /// Why a set is refused.
@@ -196,17 +199,14 @@ impl SignedSet {
         Ok(SignedSet {
             set,
             bytes,
-            signatures: Vec::new(),
+            signatures: Signatures::default(),
         })
     }
 
-    /// Adds a signature, in place of an earlier one of the same key.
+    /// Adds a signature.
     pub fn sign(&mut self, authority: &Identity) {
-        let (key, signature) = (authority.public(), authority.sign(CONTEXT, &self.bytes));
-        match self.signatures.binary_search_by(|(a, _)| a.cmp(&key)) {
-            Ok(_) => {}
-            Err(at) => self.signatures.insert(at, (key, signature)),
-        }
+        let signature = authority.sign(CONTEXT, &self.bytes);
+        self.signatures.insert(authority.public(), signature);
     }
 
     /// What it says.
@@ -217,11 +217,7 @@ impl SignedSet {
     /// Encodes set and signatures.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
-        bytes.push(u8::try_from(self.signatures.len()).unwrap_or(u8::MAX));
-        for (key, signature) in &self.signatures {
-            bytes.extend_from_slice(key);
-            bytes.extend_from_slice(signature);
-        }
+        self.signatures.encode(&mut bytes);
         bytes
     }
 
@@ -236,14 +232,8 @@ impl SignedSet {
         }
         let mut reader = Reader::new(bytes);
         let set = AuthoritySet::decode(&mut reader)?;
-        let count = reader.count(0, SIGNATURES_MAX, "signature count")?;
-        let signatures: Vec<_> = (0..count)
-            .map(|_| Ok((reader.array()?, reader.array()?)))
-            .collect::<Result<_, DecodeError>>()?;
+        let signatures = Signatures::decode(&mut reader, 0, SIGNATURES_MAX)?;
         reader.finish()?;
-        if !signatures.is_sorted_by(|(a, _): &([u8; 32], _), (b, _)| a < b) {
-            return Err(DecodeError::Field("signature order"));
-        }
         Ok(SignedSet {
             bytes: set.encode(),
             set,
@@ -253,10 +243,11 @@ impl SignedSet {
 
     /// Who signed. A signature that does not verify spoils the set, so that a set has one encoding for all readers.
     fn signers(&self) -> Result<impl Iterator<Item = &[u8; 32]>, SetError> {
-        let holds = |(key, signature): &([u8; 32], [u8; 64])| {
+        let mut all = self.signatures.iter();
+        let holds = |(key, signature): (&[u8; 32], &[u8; 64])| {
             identity::verify(key, CONTEXT, &self.bytes, signature)
         };
-        match self.signatures.iter().all(holds) {
+        match all.all(holds) {
             true => Ok(self.signatures.iter().map(|(key, _)| key)),
             false => Err(SetError::Signature),
         }
@@ -324,6 +315,19 @@ impl Chain {
     pub fn at(&self, epoch: u32) -> Option<&AuthoritySet> {
         let begun = |signed: &&SignedSet| signed.set.first_epoch <= epoch;
         self.sets.iter().rev().find(begun).map(SignedSet::set)
+    }
+
+    /// Whether it begins with all sets of `held`: the same network, and nothing forgotten.
+    pub fn continues(&self, held: &Chain) -> bool {
+        let own = self.sets.iter().map(|set| &set.bytes);
+        let mut both = own.zip(held.sets.iter().map(|set| &set.bytes));
+        self.sets.len() >= held.sets.len() && both.all(|(own, held)| own == held)
+    }
+
+    /// A set by its generation.
+    pub fn generation(&self, generation: u16) -> Option<&AuthoritySet> {
+        let signed = self.sets.get(usize::from(generation));
+        signed.map(SignedSet::set)
     }
 
     /// Takes the next set up. One that is held already is no error and changes nothing.
@@ -403,11 +407,18 @@ impl Chain {
     /// # Errors
     /// The first rule that a set breaks.
     pub fn decode(bytes: &[u8]) -> Result<Chain, SetError> {
-        let limit_bytes = 2 + GENERATIONS_MAX * (2 + SET_BYTES_MAX);
+        let limit_bytes = CHAIN_BYTES_MAX;
         if bytes.len() > limit_bytes {
             return Err(DecodeError::TooLarge { limit_bytes }.into());
         }
         let mut reader = Reader::new(bytes);
+        let chain = Chain::read(&mut reader)?;
+        reader.finish()?;
+        Ok(chain)
+    }
+
+    /// The same from the front of a longer document.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Chain, SetError> {
         let count = reader.u16()?;
         let mut next = || -> Result<SignedSet, SetError> {
             let length = usize::from(reader.u16()?);
@@ -424,7 +435,6 @@ impl Chain {
             }
             chain.extend(set)?;
         }
-        reader.finish()?;
         Ok(chain)
     }
 }

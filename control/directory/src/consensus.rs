@@ -1,57 +1,63 @@
 //! The one document of an epoch: parameters, beacon, and every node with its place.
 //!
-//! Encoding: `"FXC1" | parameters 25 | epoch 4 | beacon 32 | node count 2 | each node (layer 1 |
-//! descriptor fields)`. Nodes are in ascending order of identity, so an index is a position and no node
-//! appears twice.
+//! Encoding: `"FXC2" | network id 16 | generation 2 | method 1 | parameters 25 | epoch 4 | previous epoch 4 | previous
+//! digest 32 | previous beacon 32 | beacon 32 | authority count 1 | each (commit flag 1 + 32 | reveal flag 1 + 32 |
+//! excluded until 4), in the order of the set | node count 2 | records`, each record `layer 1 | identity 32 | role 1 |
+//! operator length 1 + ASCII | addresses count 1 + each | link X25519 32 | link ML-KEM-768 1184 | epoch key 32 | weight 4
+//! | VRF key 32 | VRF since 4 | flags 1 | proof flag 1 + 80 | services flag 1, 0`. Nodes are in ascending order of
+//! identity, so an index is a position and no node appears twice.
 
+use core::cmp::Ordering;
 use core::ops::Deref;
 
-use crate::descriptor::{Descriptor, Role};
+use crate::beacon::{beacon, commit};
+use crate::descriptor::Role;
 use crate::epoch::Parameters;
+use crate::head::{EPOCH_OFFSET, HEAD_BYTES_MAX, Head, MAGIC, Previous};
+use crate::layers::{deal, output};
+use crate::record::{RECORD_BYTES_MAX, Record, WAITING};
+use crate::signed::Authorities;
 use crate::wire::{DecodeError, Reader};
 
 /// Most nodes of a network; bounds the document.
 pub const NODES_MAX: usize = 2_048;
-pub(crate) const MAGIC: &[u8; 4] = b"FXC1";
+/// Largest consensus without signatures.
+pub(crate) const DOCUMENT_BYTES_MAX: usize = HEAD_BYTES_MAX + NODES_MAX * RECORD_BYTES_MAX;
 
-/// A node's descriptor with its place in the epoch. Dereferences to the [`Descriptor`]; the epoch keys
-/// are those of the consensus' epoch and, if known, the next.
+/// A record with its index. Dereferences to the [`Record`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Position in the consensus: what routing blocks name.
     pub index: u16,
-    /// 0 for gateways, 1 to the number of layers for mixes.
-    pub layer: u8,
-    /// What the node said of itself.
-    pub descriptor: Descriptor,
+    /// What the document says of it.
+    pub record: Record,
 }
 
 impl Deref for Node {
-    type Target = Descriptor;
-    fn deref(&self) -> &Descriptor {
-        &self.descriptor
+    type Target = Record;
+    fn deref(&self) -> &Record {
+        &self.record
     }
 }
 
-/// Nodes of one layer with cumulative capacity, for weighted picks.
+/// Nodes of one layer with cumulative weight, for weighted picks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Layer {
     pub(crate) members: Vec<u16>,
-    /// `cumulative[i]` is the summed capacity of `members[..=i]`.
+    /// `cumulative[i]` is the summed weight of `members[..=i]`.
     pub(crate) cumulative: Vec<u64>,
 }
 
-/// A verified document. Immutable once made, so that the layer tables always fit the nodes.
+/// A document. Immutable once made, so that the layer tables always fit the nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consensus {
-    parameters: Parameters,
-    epoch: u32,
-    beacon: [u8; 32],
+    head: Head,
     nodes: Vec<Node>,
     layers: Vec<Layer>,
+    digest: [u8; 32],
 }
 
-/// Why nodes do not make a consensus.
+/// Why a consensus is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConsensusError {
     /// A parameter or a node's field is out of its bounds.
@@ -66,82 +72,205 @@ pub enum ConsensusError {
     /// Two nodes name one link key.
     #[error("two nodes have one link key")]
     Duplicate,
-    /// A gateway in a layer, or a mix in none.
+    /// A gateway in a layer, a mix in none, or a layer that does not exist.
     #[error("a node's layer does not fit its role")]
-    Layer,
-    /// A node has no key for this epoch, or keys of epochs that are not its business.
-    #[error("a node's epoch keys are not those of this epoch and the next")]
-    Keys,
+    Role,
+    /// It names a predecessor of its own epoch or a later one.
+    #[error("it names a predecessor that is not before it")]
+    Predecessor,
+    /// It does not speak of every authority of its set.
+    #[error("it does not speak of every authority of its set")]
+    Parts,
+    /// The beacon does not follow from the reveals.
+    #[error("the beacon does not follow from what was revealed")]
+    Beacon,
+    /// A node's proof is not valid, or a gateway carries one.
+    #[error("the VRF proof of node {0} is not valid")]
+    Proof(u16),
+    /// A node is not in the layer that follows from the proofs.
+    #[error("node {0} is not in the layer that it was dealt to")]
+    Layer(u16),
+    /// A node's key is said to be listed since an epoch that has not been.
+    #[error("the VRF key of node {0} is not listed since when the document says")]
+    Since(u16),
+    /// A value is revealed that the document before holds no commitment to.
+    #[error("a revealed value was not committed to")]
+    Reveal,
 }
 
 impl Consensus {
-    /// Puts nodes (layer, descriptor), ascending by identity, into a document.
+    /// Puts records, ascending by identity, into a document. What follows from the proofs and the authorities' set is
+    /// for [`Consensus::recompute`] to check.
     ///
     /// # Errors
-    /// The first rule the nodes break.
-    pub fn new(
-        parameters: Parameters,
-        epoch: u32,
-        beacon: [u8; 32],
-        nodes: Vec<(u8, Descriptor)>,
-    ) -> Result<Self, ConsensusError> {
-        parameters.check()?;
-        if nodes.len() > NODES_MAX {
+    /// The first rule of form the records break.
+    pub fn new(head: Head, records: Vec<Record>) -> Result<Self, ConsensusError> {
+        head.parameters.check()?;
+        if !head.is_first() && head.previous.epoch >= head.epoch {
+            return Err(ConsensusError::Predecessor);
+        }
+        if records.len() > NODES_MAX {
             return Err(ConsensusError::TooMany);
         }
-        if !nodes.is_sorted_by(|(_, a), (_, b)| a.identity < b.identity) {
+        if !records.is_sorted_by(|a, b| a.identity < b.identity) {
             return Err(ConsensusError::Order);
         }
         // Frames to either would be for whom a table remembers last.
         let mut link_keys: Vec<&[u8; 32]> =
-            nodes.iter().map(|(_, node)| &node.link.x25519).collect();
+            records.iter().map(|record| &record.link.x25519).collect();
         link_keys.sort_unstable();
         if !link_keys.is_sorted_by(|a, b| a < b) {
             return Err(ConsensusError::Duplicate);
         }
-        let mut layers = vec![Layer::default(); usize::from(parameters.layers) + 1];
-        let mut placed = Vec::with_capacity(nodes.len());
-        for (index, (layer, descriptor)) in (0u16..).zip(nodes) {
-            if (layer == 0) != (descriptor.role == Role::Gateway) {
-                return Err(ConsensusError::Layer);
+        let mut layers = vec![Layer::default(); usize::from(head.parameters.layers) + 1];
+        let mut nodes = Vec::with_capacity(records.len());
+        for (index, record) in (0u16..).zip(records) {
+            if record.layer != WAITING {
+                if (record.layer == 0) != (record.role == Role::Gateway) {
+                    return Err(ConsensusError::Role);
+                }
+                let table = layers
+                    .get_mut(usize::from(record.layer))
+                    .ok_or(ConsensusError::Role)?;
+                let before = table.cumulative.last().copied().unwrap_or(0);
+                table.members.push(index);
+                table.cumulative.push(before + u64::from(record.weight));
             }
-            check_keys(&descriptor, epoch)?;
-            let table = layers
-                .get_mut(usize::from(layer))
-                .ok_or(ConsensusError::Layer)?;
-            let before = table.cumulative.last().copied().unwrap_or(0);
-            table.members.push(index);
-            table
-                .cumulative
-                .push(before + u64::from(descriptor.capacity_pps));
-            placed.push(Node {
-                index,
-                layer,
-                descriptor,
-            });
+            nodes.push(Node { index, record });
         }
-        Ok(Self {
-            parameters,
-            epoch,
-            beacon,
-            nodes: placed,
+        let mut consensus = Self {
+            head,
+            nodes,
             layers,
-        })
+            digest: [0; 32],
+        };
+        consensus.digest = *blake3::hash(&consensus.encode()).as_bytes();
+        Ok(consensus)
+    }
+
+    /// The document of these records with every node in the layer that follows from its proof; proofs that are not valid
+    /// are left out.
+    ///
+    /// # Errors
+    /// As [`Consensus::new`].
+    pub fn dealt(head: Head, mut records: Vec<Record>) -> Result<Self, ConsensusError> {
+        let outputs: Vec<_> = records.iter().map(|record| output(&head, record)).collect();
+        let layers = deal(&head, &records, &outputs);
+        for ((record, layer), output) in records.iter_mut().zip(layers).zip(&outputs) {
+            record.layer = layer;
+            record.vrf_proof = record.vrf_proof.filter(|_| output.is_some());
+        }
+        Self::new(head, records)
+    }
+
+    /// Checks what everyone can compute again: beacon, proofs, layers. `authorities` are those of its set.
+    ///
+    /// # Errors
+    /// The first thing that is not as it follows from the rest.
+    pub fn recompute(&self, authorities: &Authorities) -> Result<(), ConsensusError> {
+        let head = &self.head;
+        if head.parts.len() != authorities.keys().len() {
+            return Err(ConsensusError::Parts);
+        }
+        let reveals: Vec<_> = authorities
+            .keys()
+            .iter()
+            .zip(&head.parts)
+            .filter_map(|(authority, part)| Some((*authority, part.reveal?)))
+            .collect();
+        if beacon(&head.network, head.epoch, &head.previous.beacon, &reveals) != head.beacon {
+            return Err(ConsensusError::Beacon);
+        }
+        let mut outputs = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let output = output(head, node);
+            if output.is_none() && node.vrf_proof.is_some() {
+                return Err(ConsensusError::Proof(node.index));
+            }
+            if node.vrf_since > head.epoch {
+                return Err(ConsensusError::Since(node.index));
+            }
+            outputs.push(output);
+        }
+        let records: Vec<&Record> = self.nodes.iter().map(|node| &node.record).collect();
+        let layers = deal(head, &records, &outputs);
+        let mut placed = self.nodes.iter().zip(layers);
+        match placed.find(|(node, layer)| node.layer != *layer) {
+            Some((node, _)) => Err(ConsensusError::Layer(node.index)),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks it against the document that it names as the one before: every reveal opens a commitment that stands
+    /// there, and keys are listed since when both say. `sets` are the authorities of this one and of the one before.
+    ///
+    /// # Errors
+    /// The first thing that does not follow.
+    pub fn follows(
+        &self,
+        before: &Consensus,
+        sets: [&Authorities; 2],
+    ) -> Result<(), ConsensusError> {
+        let [own, old] = sets.map(Authorities::keys);
+        for (authority, part) in own.iter().zip(&self.head.parts) {
+            let Some(reveal) = part.reveal else {
+                continue;
+            };
+            let mut parts = old.iter().zip(&before.head.parts);
+            let held = parts.find(|(key, _)| *key == authority);
+            let committed = held.and_then(|(_, part)| part.commit);
+            if committed != Some(commit(authority, before.epoch(), &reveal)) {
+                return Err(ConsensusError::Reveal);
+            }
+        }
+        let wrong = |node: &&Node| {
+            node.vrf_since != before.vrf_since(&node.identity, &node.vrf_key, self.epoch())
+        };
+        match self.nodes.iter().find(wrong) {
+            Some(node) => Err(ConsensusError::Since(node.index)),
+            None => Ok(()),
+        }
+    }
+
+    /// Since when the document of `epoch`, which follows this one, says that a key is listed.
+    pub fn vrf_since(&self, identity: &[u8; 32], vrf_key: &[u8; 32], epoch: u32) -> u32 {
+        self.find(identity)
+            .filter(|node| node.vrf_key == *vrf_key)
+            .map_or(epoch, |node| node.vrf_since)
+    }
+
+    /// All but the nodes.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// BLAKE3 of the bytes that authorities sign: what the next document names.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// What the document after this one says of it.
+    pub fn as_previous(&self) -> Previous {
+        Previous {
+            epoch: self.epoch(),
+            digest: self.digest,
+            beacon: self.head.beacon,
+        }
     }
 
     /// The network's parameters.
     pub fn parameters(&self) -> &Parameters {
-        &self.parameters
+        &self.head.parameters
     }
 
     /// The epoch this document is for.
     pub fn epoch(&self) -> u32 {
-        self.epoch
+        self.head.epoch
     }
 
     /// The epoch's public randomness.
     pub fn beacon(&self) -> &[u8; 32] {
-        &self.beacon
+        &self.head.beacon
     }
 
     /// All nodes, each at its index.
@@ -181,19 +310,19 @@ impl Consensus {
         self.layers.get(usize::from(layer))
     }
 
-    /// The layer after `layer`: gateways → 1 → … → last → gateways.
+    /// The layer after `layer`: gateways → 1 → … → last → gateways; after [`WAITING`] comes nothing.
     pub fn next_layer(&self, layer: u8) -> u8 {
-        if layer < self.parameters.layers {
-            layer + 1
-        } else {
-            0
+        match layer.cmp(&self.head.parameters.layers) {
+            Ordering::Less => layer + 1,
+            Ordering::Equal => 0,
+            Ordering::Greater => WAITING,
         }
     }
 
     /// Whether a node of `from_layer` may send to node `to`: the layer graph, in which a packet only
     /// moves to the next layer.
     pub fn may_forward(&self, from_layer: u8, to: u16) -> bool {
-        from_layer <= self.parameters.layers
+        from_layer <= self.head.parameters.layers
             && self
                 .node(to)
                 .is_some_and(|node| node.layer == self.next_layer(from_layer))
@@ -201,61 +330,54 @@ impl Consensus {
 
     /// The epoch that `unix_ms` falls in.
     pub fn epoch_at(&self, unix_ms: u64) -> u32 {
-        self.parameters.epoch_at(unix_ms)
+        self.head.parameters.epoch_at(unix_ms)
     }
 
     /// First millisecond of this document's epoch.
     pub fn starts_ms(&self) -> u64 {
-        self.parameters.epoch_starts_ms(self.epoch)
+        self.head.parameters.epoch_starts_ms(self.head.epoch)
     }
 
     /// First millisecond after this document's epoch.
     pub fn ends_ms(&self) -> u64 {
-        self.parameters.epoch_ends_ms(self.epoch)
+        self.head.parameters.epoch_ends_ms(self.head.epoch)
     }
 
     /// The canonical bytes that authorities sign.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(128 + self.nodes.len() * 1_600);
-        bytes.extend_from_slice(MAGIC);
-        self.parameters.encode(&mut bytes);
-        bytes.extend_from_slice(&self.epoch.to_be_bytes());
-        bytes.extend_from_slice(&self.beacon);
+        let mut bytes = Vec::with_capacity(HEAD_BYTES_MAX + self.nodes.len() * RECORD_BYTES_MAX);
+        self.head.encode(&mut bytes);
         let count = u16::try_from(self.nodes.len()).unwrap_or(u16::MAX);
         bytes.extend_from_slice(&count.to_be_bytes());
         for node in &self.nodes {
-            bytes.push(node.layer);
-            node.descriptor.encode(&mut bytes);
+            node.record.encode(&mut bytes);
         }
         bytes
+    }
+
+    /// The epoch that encoded bytes claim, before anything else of them is looked at.
+    pub(crate) fn peek_epoch(bytes: &[u8]) -> Result<u32, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        reader.clone().magic(MAGIC)?;
+        reader.take(EPOCH_OFFSET)?;
+        reader.u32()
     }
 
     /// Decodes the canonical bytes. Callers go through [`crate::SignedConsensus::verify`], which checks
     /// size and signatures first.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ConsensusError> {
         let mut reader = Reader::new(bytes);
-        reader.magic(MAGIC)?;
-        let parameters = Parameters::decode(&mut reader)?;
-        let epoch = reader.u32()?;
-        let beacon = reader.array()?;
+        let head = Head::decode(&mut reader)?;
         let count = usize::from(reader.u16()?);
         if count > NODES_MAX {
             return Err(ConsensusError::TooMany);
         }
         // Grows with what is really there, not with what the count claims.
-        let mut nodes = Vec::new();
+        let mut records = Vec::new();
         for _ in 0..count {
-            nodes.push((reader.u8()?, Descriptor::decode(&mut reader)?));
+            records.push(Record::decode(&mut reader)?);
         }
         reader.finish()?;
-        Self::new(parameters, epoch, beacon, nodes)
-    }
-}
-
-fn check_keys(descriptor: &Descriptor, epoch: u32) -> Result<(), ConsensusError> {
-    match descriptor.epoch_keys.as_slice() {
-        [now] if now.epoch == epoch => Ok(()),
-        [now, next] if now.epoch == epoch && Some(next.epoch) == epoch.checked_add(1) => Ok(()),
-        _ => Err(ConsensusError::Keys),
+        Self::new(head, records)
     }
 }

@@ -1,40 +1,45 @@
 //! What a node says of itself, signed with its identity key.
 //!
-//! Encoding: `"FXD1" | identity 32 | body | signature 64`, the signature over a context and everything
-//! before it. The body is `role 1 | operator length 1 + ASCII | addresses count 1 + each (family 1 | ip
-//! 4 or 16 | port 2) | link X25519 32 | link ML-KEM-768 1184 | epoch keys count 1 + each (epoch 4 | key
-//! 32), ascending | capacity 4 | VRF key 32 | VRF proof flag 1 + 80 | published 8`.
+//! Encoding: `"FXD2" | network id 16 | identity 32 | body | signature 64`, the signature over a context and everything
+//! before it. The body is `role 1 | operator length 1 + ASCII | addresses count 1 + each (family 1 | ip 4 or 16 | port
+//! 2) | link X25519 32 | link ML-KEM-768 1184 | epoch keys count 1 + each (epoch 4 | key 32), of epochs that follow each
+//! other | capacity 4 | VRF key 32 | VRF proof flag 1 + 80 | flags 1 | services flag 1, 0 | published 8`.
 
+use core::ops::Deref;
 use std::net::SocketAddr;
 
-use crate::identity::{self, Identity};
-use crate::wire::{DecodeError, Reader, put_address};
+use crate::identity::{AuthorError, Authorship, Identity};
+use crate::wire::{DecodeError, Reader, put_address, put_count, put_optional};
 
 /// Longest operator name in bytes.
 pub const OPERATOR_BYTES_MAX: usize = 64;
 /// Most addresses a node announces: one IPv4, one IPv6.
 pub const ADDRESSES_MAX: usize = 2;
-/// Most epoch keys a descriptor carries.
-pub const EPOCH_KEYS_MAX: usize = 4;
+/// Most epoch keys a descriptor carries: of the epoch that it is meant for and the one after.
+pub const EPOCH_KEYS_MAX: usize = 2;
 /// Bytes of an ML-KEM-768 encapsulation key (FIPS 203).
 pub const KEM_KEY_BYTES: usize = 1_184;
 /// Bytes of an ECVRF-EDWARDS25519 proof (RFC 9381).
 pub const VRF_PROOF_BYTES: usize = 80;
-const BODY_BYTES_MAX: usize = 1
-    + (1 + OPERATOR_BYTES_MAX)
-    + (1 + ADDRESSES_MAX * 19)
-    + 32
-    + KEM_KEY_BYTES
-    + (1 + EPOCH_KEYS_MAX * 36)
-    + 4
-    + 32
-    + (1 + VRF_PROOF_BYTES)
-    + 8;
+/// Role, operator, addresses and link keys.
+pub(crate) const WHO_BYTES_MAX: usize =
+    1 + (1 + OPERATOR_BYTES_MAX) + (1 + ADDRESSES_MAX * 19) + 32 + KEM_KEY_BYTES;
+const BODY_BYTES_MAX: usize =
+    WHO_BYTES_MAX + (1 + EPOCH_KEYS_MAX * 36) + 4 + 32 + (1 + VRF_PROOF_BYTES) + 1 + 1 + 8;
 /// Largest encoded and signed descriptor.
-pub const DESCRIPTOR_BYTES_MAX: usize = 4 + 32 + BODY_BYTES_MAX + 64;
+pub const DESCRIPTOR_BYTES_MAX: usize = 4 + 16 + 32 + BODY_BYTES_MAX + 64;
 
-const MAGIC: &[u8; 4] = b"FXD1";
-const CONTEXT: &[u8; 32] = b"fogmix descriptor, version 1\0\0\0\0";
+/// The node is on its way out: it keeps its place in the list and carries nothing.
+pub const FLAG_LEAVING: u8 = 1;
+/// The authorities' operators have paused the node. Never in a descriptor.
+pub const FLAG_PAUSED: u8 = 2;
+
+const AUTHORSHIP: Authorship = Authorship {
+    magic: b"FXD2",
+    context: b"fogmix descriptor, version 2\0\0\0\0",
+    key_offset: 4 + 16,
+    bytes_max: DESCRIPTOR_BYTES_MAX,
+};
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +88,8 @@ pub struct EpochKey {
 /// A node's self-description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
+    /// Which network it means to be in.
+    pub network: [u8; 16],
     /// Ed25519 identity key: the node's name.
     pub identity: [u8; 32],
     /// Mix or gateway.
@@ -93,16 +100,32 @@ pub struct Descriptor {
     pub addresses: Vec<SocketAddr>,
     /// Keys of the link handshake.
     pub link: LinkKey,
-    /// Sphinx keys of up to four epochs, ascending.
+    /// Sphinx keys: of the epoch whose document it is meant for, and optionally of the one after.
     pub epoch_keys: Vec<EpochKey>,
-    /// What the node can forward, packets a second; its weight in path selection.
+    /// What the node can forward, packets a second; not 0.
     pub capacity_pps: u32,
-    /// Key of the verifiable random function that will order the dealing.
+    /// Key of the verifiable random function that orders the dealing.
     pub vrf_key: [u8; 32],
-    /// Proof on the beacon, once the network asks for one.
+    /// Its proof over [`crate::beacon::layer_input`] for the first epoch key's epoch.
     pub vrf_proof: Option<[u8; VRF_PROOF_BYTES]>,
+    /// [`FLAG_LEAVING`], no other bit.
+    pub flags: u8,
     /// When the node wrote this, milliseconds since the Unix epoch; the newest counts.
     pub published_unix_ms: u64,
+}
+
+/// A descriptor as its node signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedDescriptor {
+    descriptor: Descriptor,
+    bytes: Vec<u8>,
+}
+
+impl Deref for SignedDescriptor {
+    type Target = Descriptor;
+    fn deref(&self) -> &Descriptor {
+        &self.descriptor
+    }
 }
 
 /// Why a descriptor is refused.
@@ -119,6 +142,15 @@ pub enum DescriptorError {
     Identity,
 }
 
+impl From<AuthorError> for DescriptorError {
+    fn from(error: AuthorError) -> Self {
+        match error {
+            AuthorError::Decode(error) => Self::Decode(error),
+            AuthorError::Signature => Self::Signature,
+        }
+    }
+}
+
 impl Descriptor {
     /// The Sphinx public key for `epoch`.
     pub fn key_at(&self, epoch: u32) -> Option<&[u8; 32]> {
@@ -128,116 +160,174 @@ impl Descriptor {
             .map(|key| &key.public_key)
     }
 
+    /// Whether it was made for the document of `epoch`: its proof is over that one's beacon.
+    pub fn is_for(&self, epoch: u32) -> bool {
+        self.epoch_keys
+            .first()
+            .is_some_and(|key| key.epoch == epoch)
+    }
+
     /// Encodes and signs.
     ///
     /// # Errors
     /// A field out of its bounds, or `identity` is not this descriptor's.
-    pub fn sign(&self, identity: &Identity) -> Result<Vec<u8>, DescriptorError> {
+    pub fn sign(self, identity: &Identity) -> Result<SignedDescriptor, DescriptorError> {
         if identity.public() != self.identity {
             return Err(DescriptorError::Identity);
         }
-        let mut bytes = Vec::with_capacity(DESCRIPTOR_BYTES_MAX);
-        bytes.extend_from_slice(MAGIC);
-        self.encode(&mut bytes);
+        let bytes = self.encode();
         // The decoder is the one place that knows the bounds.
-        let mut reader = Reader::new(&bytes);
-        reader.magic(MAGIC)?;
-        Self::decode(&mut reader)?;
-        reader.finish()?;
-        let signature = identity.sign(CONTEXT, &bytes);
-        bytes.extend_from_slice(&signature);
-        Ok(bytes)
+        if Self::decode(&bytes)? != self {
+            return Err(DecodeError::Field("descriptor").into());
+        }
+        Ok(SignedDescriptor {
+            bytes: AUTHORSHIP.sign(bytes, identity),
+            descriptor: self,
+        })
     }
 
-    /// Verifies and decodes what [`Descriptor::sign`] wrote: size, then signature, then fields.
-    ///
-    /// # Errors
-    /// The first check that fails.
-    pub fn verify(bytes: &[u8]) -> Result<Self, DescriptorError> {
-        if bytes.len() > DESCRIPTOR_BYTES_MAX {
-            let limit_bytes = DESCRIPTOR_BYTES_MAX;
-            return Err(DecodeError::TooLarge { limit_bytes }.into());
-        }
-        let (message, signature) = bytes
-            .split_last_chunk::<64>()
-            .ok_or(DecodeError::Truncated)?;
-        let mut reader = Reader::new(message);
-        reader.magic(MAGIC)?;
-        let identity = reader.clone().array::<32>()?;
-        if !identity::verify(&identity, CONTEXT, message, signature) {
-            return Err(DescriptorError::Signature);
-        }
-        let descriptor = Self::decode(&mut reader)?;
-        reader.finish()?;
-        Ok(descriptor)
-    }
-
-    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(DESCRIPTOR_BYTES_MAX);
+        bytes.extend_from_slice(AUTHORSHIP.magic);
+        bytes.extend_from_slice(&self.network);
         bytes.extend_from_slice(&self.identity);
-        bytes.push(match self.role {
-            Role::Mix => 1,
-            Role::Gateway => 2,
-        });
-        put_count(bytes, self.operator.len());
-        bytes.extend_from_slice(self.operator.as_bytes());
-        put_count(bytes, self.addresses.len());
-        for address in &self.addresses {
-            put_address(bytes, address);
-        }
-        bytes.extend_from_slice(&self.link.x25519);
-        bytes.extend_from_slice(self.link.kem.as_slice());
-        put_count(bytes, self.epoch_keys.len());
+        put_who(
+            &mut bytes,
+            self.role,
+            &self.operator,
+            &self.addresses,
+            &self.link,
+        );
+        put_count(&mut bytes, self.epoch_keys.len());
         for key in &self.epoch_keys {
             bytes.extend_from_slice(&key.epoch.to_be_bytes());
             bytes.extend_from_slice(&key.public_key);
         }
         bytes.extend_from_slice(&self.capacity_pps.to_be_bytes());
         bytes.extend_from_slice(&self.vrf_key);
-        bytes.push(u8::from(self.vrf_proof.is_some()));
-        bytes.extend_from_slice(self.vrf_proof.as_ref().map_or(&[], <[u8; 80]>::as_slice));
+        put_optional(
+            &mut bytes,
+            self.vrf_proof.as_ref().map(<[u8; 80]>::as_slice),
+        );
+        bytes.push(self.flags);
+        put_no_services(&mut bytes);
         bytes.extend_from_slice(&self.published_unix_ms.to_be_bytes());
+        bytes
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let identity = reader.array()?;
-        let role = match reader.u8()? {
-            1 => Role::Mix,
-            2 => Role::Gateway,
-            _ => return Err(DecodeError::Field("role")),
-        };
-        let operator = decode_operator(reader)?;
-        let addresses = decode_addresses(reader)?;
-        let x25519 = reader.array()?;
-        let kem = Box::new(reader.array()?);
-        let epoch_keys = decode_epoch_keys(reader)?;
+    pub(crate) fn decode(message: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(message);
+        reader.magic(AUTHORSHIP.magic)?;
+        let (network, identity) = (reader.array()?, reader.array()?);
+        let (role, operator, addresses, link) = read_who(&mut reader)?;
+        let epoch_keys = decode_epoch_keys(&mut reader)?;
         let capacity_pps = reader.u32()?;
         if capacity_pps == 0 {
             return Err(DecodeError::Field("capacity"));
         }
         let vrf_key = reader.array()?;
-        let vrf_proof = match reader.u8()? {
-            0 => None,
-            1 => Some(reader.array()?),
-            _ => return Err(DecodeError::Field("VRF proof flag")),
-        };
+        let vrf_proof = reader.optional("VRF proof flag")?;
+        let flags = reader.u8()?;
+        if flags & !FLAG_LEAVING != 0 {
+            return Err(DecodeError::Field("flags"));
+        }
+        read_no_services(&mut reader)?;
+        let published_unix_ms = reader.u64()?;
+        reader.finish()?;
         Ok(Self {
+            network,
             identity,
             role,
             operator,
             addresses,
-            link: LinkKey { x25519, kem },
+            link,
             epoch_keys,
             capacity_pps,
             vrf_key,
             vrf_proof,
-            published_unix_ms: reader.u64()?,
+            flags,
+            published_unix_ms,
         })
     }
 }
 
-/// A count over 255 is written as 255, which no decoder accepts: signing such a value fails.
-fn put_count(bytes: &mut Vec<u8>, count: usize) {
-    bytes.push(u8::try_from(count).unwrap_or(u8::MAX));
+impl SignedDescriptor {
+    /// Verifies and decodes what [`Descriptor::sign`] made: size, then signature, then fields.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn verify(bytes: &[u8]) -> Result<Self, DescriptorError> {
+        let message = AUTHORSHIP.open(bytes)?;
+        Ok(Self {
+            descriptor: Descriptor::decode(message)?,
+            bytes: bytes.to_vec(),
+        })
+    }
+
+    /// What it says.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// As it travels.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// BLAKE3 of its bytes, signature included: what votes name.
+    pub fn digest(&self) -> [u8; 32] {
+        *blake3::hash(&self.bytes).as_bytes()
+    }
+}
+
+pub(crate) fn put_who(
+    bytes: &mut Vec<u8>,
+    role: Role,
+    operator: &str,
+    addresses: &[SocketAddr],
+    link: &LinkKey,
+) {
+    bytes.push(match role {
+        Role::Mix => 1,
+        Role::Gateway => 2,
+    });
+    put_count(bytes, operator.len());
+    bytes.extend_from_slice(operator.as_bytes());
+    put_count(bytes, addresses.len());
+    for address in addresses {
+        put_address(bytes, address);
+    }
+    bytes.extend_from_slice(&link.x25519);
+    bytes.extend_from_slice(link.kem.as_slice());
+}
+
+/// Who a node is, beside its identity.
+type Who = (Role, String, Vec<SocketAddr>, LinkKey);
+
+pub(crate) fn read_who(reader: &mut Reader<'_>) -> Result<Who, DecodeError> {
+    let role = match reader.u8()? {
+        1 => Role::Mix,
+        2 => Role::Gateway,
+        _ => return Err(DecodeError::Field("role")),
+    };
+    let operator = decode_operator(reader)?;
+    let addresses = decode_addresses(reader)?;
+    let x25519 = reader.array()?;
+    let kem = Box::new(reader.array()?);
+    Ok((role, operator, addresses, LinkKey { x25519, kem }))
+}
+
+/// No node offers a service yet: the flag's place is kept, and it is 0.
+pub(crate) fn put_no_services(bytes: &mut Vec<u8>) {
+    bytes.push(0);
+}
+
+pub(crate) fn read_no_services(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    const WHAT: &str = "services flag";
+    match reader.flag(WHAT)? {
+        false => Ok(()),
+        true => Err(DecodeError::Field(WHAT)),
+    }
 }
 
 fn decode_operator(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
@@ -275,9 +365,10 @@ fn decode_epoch_keys(reader: &mut Reader<'_>) -> Result<Vec<EpochKey>, DecodeErr
             })
         })
         .collect::<Result<_, DecodeError>>()?;
-    if keys.is_sorted_by(|a, b| a.epoch < b.epoch) {
-        Ok(keys)
-    } else {
-        Err(DecodeError::Field(WHAT))
+    match keys.as_slice() {
+        [first, second] if first.epoch.checked_add(1) != Some(second.epoch) => {
+            Err(DecodeError::Field(WHAT))
+        }
+        _ => Ok(keys),
     }
 }

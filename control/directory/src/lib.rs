@@ -28,23 +28,34 @@ mod epoch;
 #[doc(hidden)]
 #[allow(clippy::panic)] // An oracle speaks by panicking.
 pub mod fuzz;
+mod head;
 mod identity;
+pub mod layers;
 mod path;
+mod record;
+pub mod signatures;
 mod signed;
 pub mod store;
 pub mod vrf;
 pub mod wire;
 
-pub use bootstrap::Bootstrap;
+pub use authority_set::Chain;
+pub use bootstrap::{BOOTSTRAP_BYTES_MAX, Bootstrap, BootstrapError};
 pub use consensus::{Consensus, ConsensusError, NODES_MAX, Node};
 pub use descriptor::{
     ADDRESSES_MAX, DESCRIPTOR_BYTES_MAX, Descriptor, DescriptorError, EPOCH_KEYS_MAX, EpochKey,
-    KEM_KEY_BYTES, LinkKey, OPERATOR_BYTES_MAX, Role, VRF_PROOF_BYTES,
+    FLAG_LEAVING, FLAG_PAUSED, KEM_KEY_BYTES, LinkKey, OPERATOR_BYTES_MAX, Role, SignedDescriptor,
+    VRF_PROOF_BYTES,
 };
 pub use epoch::{DELAY_CAP_MEANS, LAYERS_MAX, Parameters};
-pub use identity::{Identity, verify as verify_signature};
+pub use head::{Head, Part, Previous};
+pub use identity::{AuthorError, Authorship, Identity, verify as verify_signature};
 pub use path::{Path, PathError, loop_path, pick_gateway, sample_delay_us, select_path};
-pub use signed::{AUTHORITIES_MAX, Authorities, CONSENSUS_BYTES_MAX, SignedConsensus, VerifyError};
+pub use record::{RECORD_BYTES_MAX, Record, WAITING};
+pub use signed::{
+    AUTHORITIES_MAX, Authorities, CONSENSUS_BYTES_MAX, ConsensusSignature, Held, SIGNATURE_BYTES,
+    SignedConsensus, VerifyError,
+};
 pub use wire::DecodeError;
 
 /// What every binary prints for `--version`: the version of the release and the git commit it was

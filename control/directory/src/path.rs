@@ -1,4 +1,4 @@
-//! Path selection: at random, weighted by capacity, under the constraints that keep two hops of one
+//! Path selection: at random, weighted, under the constraints that keep two hops of one
 //! path from belonging together.
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +9,7 @@ use sphinx::{HOPS_MAX, PathHop};
 
 use crate::consensus::{Consensus, Node};
 use crate::epoch::DELAY_CAP_MEANS;
+use crate::record::WAITING;
 
 /// The hops of a packet, first to last.
 pub type Path = ArrayVec<PathHop, HOPS_MAX>;
@@ -25,8 +26,8 @@ pub enum PathError {
     /// An end of the path is no gateway of this consensus.
     #[error("node {0} is not a gateway in this epoch")]
     NotGateway(u16),
-    /// The node a loop starts at is not in this consensus.
-    #[error("node {0} is not in this epoch")]
+    /// The node a loop starts at is not in this consensus, or waits.
+    #[error("node {0} carries nothing in this epoch")]
     Unknown(u16),
     /// A layer has no node.
     #[error("layer {0} has no node")]
@@ -100,7 +101,10 @@ pub fn loop_path<R: CryptoRng + ?Sized>(
     rng: &mut R,
     from: u16,
 ) -> Result<Path, PathError> {
-    let own = consensus.node(from).ok_or(PathError::Unknown(from))?;
+    let own = consensus
+        .node(from)
+        .filter(|node| node.layer != WAITING)
+        .ok_or(PathError::Unknown(from))?;
     for _ in 0..ATTEMPTS_MAX {
         let mut nodes: ArrayVec<&Node, HOPS_MAX> = ArrayVec::new();
         let mut layer = consensus.next_layer(own.layer);
@@ -116,7 +120,7 @@ pub fn loop_path<R: CryptoRng + ?Sized>(
     Err(PathError::Constraints)
 }
 
-/// A gateway at random, weighted by capacity.
+/// A gateway at random, by weight.
 ///
 /// # Errors
 /// [`PathError::EmptyLayer`] where there is none.
@@ -142,7 +146,7 @@ pub fn sample_delay_us<R: CryptoRng + ?Sized>(mean_us: u32, rng: &mut R) -> u32 
     }
 }
 
-/// A node of `layer`, with probability proportional to its capacity.
+/// A node of `layer`, with probability proportional to its weight.
 fn pick<'a, R: CryptoRng + ?Sized>(
     consensus: &'a Consensus,
     rng: &mut R,
@@ -219,17 +223,14 @@ fn with_delays<R: CryptoRng + ?Sized>(consensus: &Consensus, rng: &mut R, nodes:
     nodes
         .iter()
         .enumerate()
-        .filter_map(|(position, node)| {
-            Some(PathHop {
-                // Every node of a consensus has a key for its epoch: checked when it was made.
-                public_key: *node.key_at(consensus.epoch())?,
-                node: node.index,
-                delay_us: if position == last {
-                    0
-                } else {
-                    sample_delay_us(mean_us, rng)
-                },
-            })
+        .map(|(position, node)| PathHop {
+            public_key: node.epoch_key,
+            node: node.index,
+            delay_us: if position == last {
+                0
+            } else {
+                sample_delay_us(mean_us, rng)
+            },
         })
         .collect()
 }

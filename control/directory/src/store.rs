@@ -1,5 +1,5 @@
 //! A folder through which nodes and authorities exchange documents, every write an atomic rename:
-//! `authority.pub`, `descriptors/<hex identity>`, `consensus/<epoch>`.
+//! `authorities`, `descriptors/<hex identity>`, `consensus/<epoch>`.
 //!
 //! Readers trust nothing in it: descriptors are verified here, consensus documents by their reader.
 
@@ -9,11 +9,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::authority_set::{CHAIN_BYTES_MAX, Chain};
 use crate::consensus::NODES_MAX;
-use crate::descriptor::{DESCRIPTOR_BYTES_MAX, Descriptor, DescriptorError};
-use crate::identity::Identity;
-use crate::signed::{AUTHORITIES_MAX, Authorities, CONSENSUS_BYTES_MAX, SignedConsensus};
-use crate::wire::Reader;
+use crate::descriptor::{DESCRIPTOR_BYTES_MAX, SignedDescriptor};
+use crate::signed::{CONSENSUS_BYTES_MAX, SignedConsensus};
 
 /// Epochs whose documents stay in the folder: the current and the previous, in which packets are still
 /// accepted, the next, and a few more for clients that were away.
@@ -62,48 +61,33 @@ impl Store {
         root.join("descriptors")
     }
 
-    /// Writes the authorities' public keys.
+    /// Writes the chain of authority sets.
     ///
     /// # Errors
     /// The file system's.
-    pub fn publish_authorities(&self, authorities: &Authorities) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        authorities.encode(&mut bytes);
-        write_atomic(&self.root.join("authority.pub"), &bytes)
+    pub fn publish_authorities(&self, chain: &Chain) -> io::Result<()> {
+        write_atomic(&self.root.join("authorities"), &chain.encode())
     }
 
-    /// The authorities' public keys; none before they are written.
+    /// The chain of authority sets, encoded: it is for the reader to decode when it has changed. None before it is
+    /// written.
     ///
     /// # Errors
-    /// The file can't be read, or holds no keys (`InvalidData`).
-    pub fn read_authorities(&self) -> io::Result<Option<Authorities>> {
-        let path = self.root.join("authority.pub");
-        let Some(bytes) = present(read_bounded(&path, 1 + AUTHORITIES_MAX * 32))? else {
-            return Ok(None);
-        };
-        let mut reader = Reader::new(&bytes);
-        let authorities = Authorities::decode(&mut reader)
-            .and_then(|keys| reader.finish().map(|()| keys))
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(Some(authorities))
+    /// The file can't be read, or is too large for one (`InvalidData`).
+    pub fn read_authorities(&self) -> io::Result<Option<Vec<u8>>> {
+        present(read_bounded(
+            &self.root.join("authorities"),
+            CHAIN_BYTES_MAX,
+        ))
     }
 
-    /// Signs and writes a node's descriptor in place of its previous one.
+    /// Writes a node's descriptor in place of its previous one.
     ///
     /// # Errors
-    /// The descriptor is out of bounds (`InvalidInput`), or the file system's.
-    pub fn publish_descriptor(
-        &self,
-        descriptor: &Descriptor,
-        identity: &Identity,
-    ) -> io::Result<()> {
-        let bytes = descriptor
-            .sign(identity)
-            .map_err(|error: DescriptorError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        write_atomic(
-            &self.descriptors_path().join(hex(&descriptor.identity)),
-            &bytes,
-        )
+    /// The file system's.
+    pub fn publish_descriptor(&self, descriptor: &SignedDescriptor) -> io::Result<()> {
+        let path = self.descriptors_path().join(hex(&descriptor.identity));
+        write_atomic(&path, descriptor.bytes())
     }
 
     /// All valid descriptors, ascending by identity. Files that do not verify, or that are not named by
@@ -111,7 +95,7 @@ impl Store {
     ///
     /// # Errors
     /// The folder can't be listed.
-    pub fn read_descriptors(&self) -> io::Result<Vec<Descriptor>> {
+    pub fn read_descriptors(&self) -> io::Result<Vec<SignedDescriptor>> {
         let Some(entries) = present(fs::read_dir(self.root.join("descriptors")))? else {
             return Ok(Vec::new());
         };
@@ -121,7 +105,7 @@ impl Store {
             let Ok(bytes) = read_bounded(&entry.path(), DESCRIPTOR_BYTES_MAX) else {
                 continue;
             };
-            if let Ok(descriptor) = Descriptor::verify(&bytes)
+            if let Ok(descriptor) = SignedDescriptor::verify(&bytes)
                 && entry.file_name() == hex(&descriptor.identity).as_str()
             {
                 descriptors.push(descriptor);
@@ -172,7 +156,11 @@ impl Store {
             .map(|document| (epoch, document)))
     }
 
-    fn epochs(&self) -> io::Result<Vec<u32>> {
+    /// The epochs that there is a document of, in no order.
+    ///
+    /// # Errors
+    /// The folder can't be listed.
+    pub fn epochs(&self) -> io::Result<Vec<u32>> {
         let Some(entries) = present(fs::read_dir(self.root.join("consensus")))? else {
             return Ok(Vec::new());
         };

@@ -126,6 +126,29 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A flag of one byte, 0 or 1; `what` names it.
+    ///
+    /// # Errors
+    /// Any other byte.
+    pub fn flag(&mut self, what: &'static str) -> Result<bool, DecodeError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(DecodeError::Field(what)),
+        }
+    }
+
+    /// A flag, and if it is set `N` bytes.
+    ///
+    /// # Errors
+    /// The flag is neither 0 nor 1, or bytes are missing.
+    pub fn optional<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<Option<[u8; N]>, DecodeError> {
+        self.flag(what)?.then(|| self.array()).transpose()
+    }
+
     /// A socket address.
     ///
     /// # Errors
@@ -166,6 +189,17 @@ impl<'a> Reader<'a> {
             Err(DecodeError::Trailing)
         }
     }
+}
+
+/// Appends what [`Reader::optional`] reads.
+pub fn put_optional(bytes: &mut Vec<u8>, value: Option<&[u8]>) {
+    bytes.push(u8::from(value.is_some()));
+    bytes.extend_from_slice(value.unwrap_or_default());
+}
+
+/// A count over 255 is written as 255, which no decoder accepts: signing such a value fails.
+pub(crate) fn put_count(bytes: &mut Vec<u8>, count: usize) {
+    bytes.push(u8::try_from(count).unwrap_or(u8::MAX));
 }
 
 pub(crate) fn put_address(bytes: &mut Vec<u8>, address: &SocketAddr) {

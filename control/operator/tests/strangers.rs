@@ -46,7 +46,7 @@ impl Gateway {
             address: gateway.addresses[0],
             keys: Arc::new(LinkPublic {
                 x25519: gateway.link.x25519,
-                kem: gateway.link.kem,
+                kem: gateway.link.kem.clone(),
             }),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use directory::Authorities;
+use directory::Chain;
 use link::{ClientKeys, DATAGRAM_BYTES};
 use sphinx::Generator;
 
@@ -25,7 +25,7 @@ pub struct Config {
     /// Ed25519 identity of the gateway.
     pub gateway: [u8; 32],
     /// Whose consensus to believe.
-    pub authorities: Authorities,
+    pub authorities: Chain,
     /// Slots a second, 0.001 at least; the network's rate if `None`.
     pub rate_pps: Option<f64>,
     /// Share of slots for loop cover, 0 to 1.

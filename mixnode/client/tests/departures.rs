@@ -257,8 +257,8 @@ fn compare(blocks: usize, span: Duration, margin: f64) {
     pin(1);
     let mut outside = Outside::new();
     let bootstrap = Bootstrap {
-        authorities: outside.network.authorities(),
-        consensus: outside.network.document(0),
+        chain: outside.network.authorities(),
+        consensus: Some(outside.network.document(0)),
     };
     let file = folder.path().join("network");
     bootstrap.write(&file).unwrap();

@@ -26,8 +26,8 @@ fn epoch_ms(epoch: u64, part: f64) -> u64 {
 fn init(network: &mut Network, folder: &Path, gateway: usize) {
     let epoch = network.authority.parameters().epoch_at(network.unix_ms());
     let bootstrap = Bootstrap {
-        authorities: network.authorities(),
-        consensus: network.document(epoch),
+        chain: network.authorities(),
+        consensus: Some(network.document(epoch)),
     };
     let file = folder.with_extension("network");
     bootstrap.write(&file).unwrap();

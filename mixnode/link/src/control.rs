@@ -17,7 +17,7 @@ const HEAD_BYTES: usize = 16;
 /// Bytes of a consensus that one chunk frame carries.
 pub const CHUNK_BYTES: usize = FRAME_BYTES - HEAD_BYTES;
 /// Longest document that is fetched in chunks: the longest signed consensus, which whoever fetches one checks.
-pub const DOCUMENT_BYTES_MAX: usize = 3_464_192;
+pub const DOCUMENT_BYTES_MAX: usize = 3_091_428;
 /// Random bytes of a challenge.
 pub const CHALLENGE_BYTES: usize = 8;
 /// As an epoch in a fetch: the newest the gateway has.

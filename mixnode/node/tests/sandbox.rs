@@ -20,7 +20,7 @@ use sandbox::probes::{self, Outcome, REFUSED};
 fn in_a_child(child: &str) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("descriptors")).unwrap();
-    std::fs::write(folder.path().join("authority.pub"), "known").unwrap();
+    std::fs::write(folder.path().join("authorities"), "known").unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", child, "--ignored", "--nocapture"])
         .env("SANDBOX_FOLDER", folder.path())
@@ -64,10 +64,7 @@ fn confined(folder: &Path) -> Confinement {
 /// What the folder still allows, and the rest of the file system does not.
 fn files_are_the_folders_alone(folder: &Path) {
     use std::io::ErrorKind::PermissionDenied;
-    assert_eq!(
-        std::fs::read(folder.join("authority.pub")).unwrap(),
-        b"known"
-    );
+    assert_eq!(std::fs::read(folder.join("authorities")).unwrap(), b"known");
     let (new, placed) = (
         folder.join("descriptors/.new"),
         folder.join("descriptors/me"),
@@ -83,7 +80,7 @@ fn files_are_the_folders_alone(folder: &Path) {
         (std::fs::read_dir("/").map(drop), "listing elsewhere"),
         (std::fs::read("/proc/self/maps").map(drop), "reading /proc"),
         (
-            std::fs::write(folder.join("authority.pub"), "forged"),
+            std::fs::write(folder.join("authorities"), "forged"),
             "writing what is to be read",
         ),
         (
@@ -161,10 +158,7 @@ fn child_sealed() {
         // What a node does all the time still works.
         std::thread::sleep(std::time::Duration::from_millis(1));
         drop(vec![1u8; 64 << 20]);
-        assert_eq!(
-            std::fs::read(folder.join("authority.pub")).unwrap(),
-            b"known"
-        );
+        assert_eq!(std::fs::read(folder.join("authorities")).unwrap(), b"known");
         assert_eq!(probes::unix_socket(), REFUSED);
     });
 }

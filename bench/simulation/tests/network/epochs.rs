@@ -186,7 +186,7 @@ fn the_hosts_own_clocks_decide_as_the_simulated_ones_do() {
     };
     let keys = |node: &mut simulation::Node<port::SimPort>, ahead_ms| {
         let published = node.follower.describe(clocks(ahead_ms), &mut node.rng);
-        published.map(|descriptor| descriptor.epoch_keys)
+        published.map(|descriptor| descriptor.epoch_keys.clone())
     };
     let before = keys(node, 0).unwrap();
     let ahead = keys(node, 3_000_000).unwrap();
@@ -199,9 +199,8 @@ fn an_error_after_a_document_was_taken_up_does_not_lose_its_epoch() {
     let mut mesh = Mesh::new(&thirty_two_seconds(), 46);
     let folder = std::env::temp_dir().join(format!("fogmix-follower-{}", std::process::id()));
     let store = directory::store::Store::create(&folder).unwrap();
-    let authorities = mesh.authority.authorities().unwrap();
-    store.publish_authorities(&authorities).unwrap();
-    let document = mesh.authority.sign(1, []).unwrap();
+    store.publish_authorities(mesh.authority.chain()).unwrap();
+    let document = mesh.authority.make(Some(&mesh.consensus), 1, &[]).unwrap();
     store.publish_consensus(1, &document).unwrap();
     std::fs::write(folder.join("consensus/2"), b"junk").unwrap();
     run_to(&mut mesh, 40 * SECOND);

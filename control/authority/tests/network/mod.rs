@@ -1,8 +1,15 @@
 //! Networks of made-up nodes for the tests.
 #![allow(dead_code)] // Each test file uses its part.
 
+use std::ops::{Deref, DerefMut};
+
 use authority::Authority;
-use directory::{Consensus, Descriptor, EpochKey, Identity, LinkKey, Parameters, Role};
+use directory::beacon::layer_input;
+use directory::vrf::VrfSecret;
+use directory::{
+    Consensus, Descriptor, EpochKey, Held, Identity, LinkKey, Parameters, Previous, Role,
+    SignedConsensus, SignedDescriptor,
+};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -18,8 +25,64 @@ pub fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
 }
 
-/// Node `number`, its own operator in its own /24, with keys of epochs 0 to 2.
-pub fn node(number: u16, role: Role) -> (Identity, Descriptor) {
+/// A node with its secrets. Dereferences to its descriptor.
+pub struct Member {
+    pub identity: Identity,
+    pub descriptor: Descriptor,
+}
+
+impl Deref for Member {
+    type Target = Descriptor;
+    fn deref(&self) -> &Descriptor {
+        &self.descriptor
+    }
+}
+
+impl DerefMut for Member {
+    fn deref_mut(&mut self) -> &mut Descriptor {
+        &mut self.descriptor
+    }
+}
+
+impl Clone for Member {
+    fn clone(&self) -> Self {
+        Member {
+            identity: Identity::from_bytes(&self.identity.to_bytes()),
+            descriptor: self.descriptor.clone(),
+        }
+    }
+}
+
+impl Member {
+    /// Its VRF key, made of its identity's seed.
+    pub fn vrf(&self) -> VrfSecret {
+        let mut seed = self.identity.to_bytes();
+        seed[0] ^= 1;
+        VrfSecret::from_bytes(&seed)
+    }
+
+    /// What it says of itself towards the document of `epoch` that follows `previous`; a mix proves.
+    pub fn signed(&self, epoch: u32, previous: &Previous) -> SignedDescriptor {
+        let mut descriptor = self.descriptor.clone();
+        let input = layer_input(&descriptor.network, epoch, &previous.beacon);
+        if descriptor.role == Role::Mix {
+            descriptor.vrf_proof = Some(self.vrf().prove(&input).unwrap());
+        }
+        descriptor.epoch_keys = keys(&descriptor.identity, epoch);
+        descriptor.sign(&self.identity).unwrap()
+    }
+}
+
+fn keys(identity: &[u8; 32], epoch: u32) -> Vec<EpochKey> {
+    let key = |epoch: u32| EpochKey {
+        epoch,
+        public_key: directory::beacon::commit(identity, epoch, &[0; 32]),
+    };
+    vec![key(epoch), key(epoch + 1)]
+}
+
+/// Node `number`, its own operator in its own /24.
+pub fn node(number: u16, role: Role) -> Member {
     let mut rng = rng(1_000 + u64::from(number));
     let identity = Identity::generate(&mut rng);
     let mut key = || {
@@ -29,6 +92,7 @@ pub fn node(number: u16, role: Role) -> (Identity, Descriptor) {
     };
     let [high, low] = number.to_be_bytes();
     let descriptor = Descriptor {
+        network: *authority().chain().network(),
         identity: identity.public(),
         role,
         operator: format!("operator-{number}"),
@@ -37,22 +101,23 @@ pub fn node(number: u16, role: Role) -> (Identity, Descriptor) {
             x25519: key(),
             kem: Box::new([u8::try_from(number % 256).unwrap(); 1_184]),
         },
-        epoch_keys: (0..3)
-            .map(|epoch| EpochKey {
-                epoch,
-                public_key: key(),
-            })
-            .collect(),
+        epoch_keys: keys(&identity.public(), 0),
         capacity_pps: 1_000,
-        vrf_key: key(),
+        vrf_key: [0; 32],
         vrf_proof: None,
+        flags: 0,
         published_unix_ms: 5,
     };
-    (identity, descriptor)
+    let mut member = Member {
+        identity,
+        descriptor,
+    };
+    member.vrf_key = member.vrf().public();
+    member
 }
 
 /// `gateways` gateways, then `mixes` mixes.
-pub fn nodes(gateways: u16, mixes: u16) -> Vec<Descriptor> {
+pub fn nodes(gateways: u16, mixes: u16) -> Vec<Member> {
     (0..gateways + mixes)
         .map(|number| {
             let role = if number < gateways {
@@ -60,20 +125,38 @@ pub fn nodes(gateways: u16, mixes: u16) -> Vec<Descriptor> {
             } else {
                 Role::Mix
             };
-            node(number, role).1
+            node(number, role)
         })
         .collect()
 }
 
 pub fn authority() -> Authority {
-    Authority::new(Identity::from_bytes(&[7; 32]), PARAMETERS).unwrap()
+    Authority::found(Identity::from_bytes(&[7; 32]), PARAMETERS).unwrap()
 }
 
-pub fn consensus(descriptors: Vec<Descriptor>) -> Consensus {
+/// The document of `epoch` with these members.
+pub fn document(
+    previous: Option<&Consensus>,
+    epoch: u32,
+    members: &[Member],
+) -> (SignedConsensus, Consensus) {
     let authority = authority();
-    authority
-        .sign(0, descriptors)
-        .unwrap()
-        .verify(&authority.authorities().unwrap(), None)
-        .unwrap()
+    let before = previous.map_or_else(Previous::default, Consensus::as_previous);
+    let signed: Vec<_> = members
+        .iter()
+        .map(|one| one.signed(epoch, &before))
+        .collect();
+    let document = authority.make(previous, epoch, &signed).unwrap();
+    let held: Vec<&Consensus> = previous.into_iter().collect();
+    let held = Held {
+        documents: &held,
+        ..Held::default()
+    };
+    let consensus = document.verify(authority.chain(), &held).unwrap();
+    (document, consensus)
+}
+
+/// A network's first document.
+pub fn consensus(members: Vec<Member>) -> Consensus {
+    document(None, 0, &members).1
 }

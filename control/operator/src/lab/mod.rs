@@ -201,9 +201,6 @@ struct Lab<'a> {
 
 impl Lab<'_> {
     fn run(mut self) -> Result<Option<Outcome>, Failure> {
-        while !self.network.has_begun() && !self.stopped() {
-            thread::sleep(Duration::from_millis(10));
-        }
         if self.stopped() {
             return self.interrupted();
         }

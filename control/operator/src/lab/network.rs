@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use authority::Authority;
 use directory::store::{Store, hex};
-use directory::{Bootstrap, Consensus, Identity, Role};
+use directory::{Bootstrap, Consensus, Held, Identity, Role};
 use port::{Exclusive, PortKind, Resolved};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -20,8 +20,6 @@ use super::options::Options;
 use control::exit::{self, Failure};
 use program::signals::Stop;
 
-/// From the start of the lab to the start of epoch 1: time for the nodes to write their descriptors.
-const HEAD_START: Duration = Duration::from_millis(1_500);
 /// How long nodes may take to appear on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -116,8 +114,7 @@ pub fn system_rng() -> Result<ChaCha20Rng, Failure> {
 impl Network {
     /// Makes a network of its own in `folder`, with its own authority, in place of an earlier lab's.
     ///
-    /// Epoch 0 is over in a moment and has no nodes; its document tells the starting nodes the
-    /// network's parameters. Epoch 1 is the first with packets.
+    /// Its epochs begin now.
     ///
     /// # Errors
     /// The file system's.
@@ -126,15 +123,12 @@ impl Network {
             folder.claim(part)?;
         }
         let root = folder.root();
-        let first_ms = unix_ms() + u64::try_from(HEAD_START.as_millis()).unwrap_or(0);
         let key = Identity::generate(&mut system_rng()?);
         let bad = |error: &dyn std::error::Error| Failure::new(exit::USAGE, error.to_string());
         let authority =
-            Authority::new(key, options.parameters(first_ms)).map_err(|error| bad(&error))?;
+            Authority::found(key, options.parameters(unix_ms())).map_err(|error| bad(&error))?;
         let store = Store::create(&root.join("directory"))?;
-        store.publish_authorities(&authority.authorities().map_err(|error| bad(&error))?)?;
-        let empty = authority.sign(0, []).map_err(|error| bad(&error))?;
-        store.publish_consensus(0, &empty)?;
+        store.publish_authorities(authority.chain())?;
         for (number, role) in options.nodes() {
             let folder = root.join("nodes").join(number.to_string());
             fs::create_dir_all(folder.join("state"))?;
@@ -186,16 +180,16 @@ impl Network {
                     return Err(node.failure(status));
                 }
             }
-            let epoch = self.authority.parameters().epoch_at(unix_ms()).max(1);
+            let epoch = self.authority.parameters().epoch_at(unix_ms());
             let descriptors = self.store.read_descriptors()?;
             let present = descriptors
                 .iter()
-                .filter(|descriptor| descriptor.key_at(epoch).is_some())
+                .filter(|descriptor| descriptor.is_for(epoch))
                 .count();
             if present == nodes.len() {
                 let document = self
                     .authority
-                    .sign(epoch, descriptors)
+                    .make(None, epoch, &descriptors)
                     .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
                 self.store.publish_consensus(epoch, &document)?;
                 return self.refresh(epoch);
@@ -207,11 +201,6 @@ impl Network {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
-    }
-
-    /// Whether epoch 1 has begun, so that packets may flow.
-    pub fn has_begun(&self) -> bool {
-        unix_ms() >= self.authority.parameters().epoch_starts_ms(1)
     }
 
     /// The authority's housekeeping; call it several times an epoch.
@@ -235,19 +224,15 @@ impl Network {
     fn refresh(&mut self, epoch: u32) -> Result<(), Failure> {
         let software =
             |error: &dyn std::error::Error| Failure::new(exit::SOFTWARE, error.to_string());
-        let authorities = self
-            .authority
-            .authorities()
-            .map_err(|error| software(&error))?;
         let Some(consensus) = self.store.read_consensus(epoch)? else {
             return Ok(());
         };
         let held = consensus
-            .verify(&authorities, None)
+            .verify(self.authority.chain(), &Held::default())
             .map_err(|error| software(&error))?;
         let bootstrap = Bootstrap {
-            authorities,
-            consensus,
+            chain: self.authority.chain().clone(),
+            consensus: Some(consensus),
         };
         bootstrap.write(&self.bootstrap_path())?;
         self.current = Some(held);

@@ -101,12 +101,11 @@ impl Options {
         if self.ipv6 { 32 } else { 16 }
     }
 
-    /// The network's parameters with epoch 1 starting at `first_epoch_unix_ms`.
-    pub fn parameters(&self, first_epoch_unix_ms: u64) -> Parameters {
-        let epoch_ms = u64::try_from(self.epoch.as_millis()).unwrap_or(u64::MAX);
+    /// The network's parameters with epoch 0 starting at `genesis_unix_ms`.
+    pub fn parameters(&self, genesis_unix_ms: u64) -> Parameters {
         Parameters {
-            genesis_unix_ms: first_epoch_unix_ms.saturating_sub(epoch_ms),
-            epoch_ms,
+            genesis_unix_ms,
+            epoch_ms: u64::try_from(self.epoch.as_millis()).unwrap_or(u64::MAX),
             mean_delay_us: u32::try_from(self.mean_delay.as_micros()).unwrap_or(u32::MAX),
             client_rate_pps: self.rate,
             layers: self.layers,

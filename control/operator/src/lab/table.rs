@@ -164,6 +164,7 @@ pub fn nodes(screen: &Screen, rows: &[Row]) -> String {
     for row in rows {
         let layer = match row.layer {
             Some(0) => "edge".to_owned(),
+            Some(directory::WAITING) => "waits".to_owned(),
             Some(layer) => layer.to_string(),
             None => "-".to_owned(),
         };

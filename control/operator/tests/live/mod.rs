@@ -22,8 +22,6 @@ use rand_chacha::rand_core::SeedableRng;
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Roles of the nodes numbered from 1.
 pub const ROLES: [&str; 3] = ["gateway", "mix", "mix"];
-/// Time from the start to the first epoch with packets.
-const HEAD_START_MS: u64 = 1_500;
 
 /// Folder and authority.
 pub struct Network {
@@ -41,20 +39,15 @@ impl Network {
         let root = folder.path();
         let mut rng = ChaCha20Rng::seed_from_u64(unix_ms());
         let parameters = Parameters {
-            genesis_unix_ms: unix_ms() + HEAD_START_MS - epoch_ms,
+            genesis_unix_ms: unix_ms(),
             epoch_ms,
             mean_delay_us: 1_000,
             client_rate_pps: 10,
             layers: 2,
         };
-        let authority = Authority::new(Identity::generate(&mut rng), parameters).unwrap();
+        let authority = Authority::found(Identity::generate(&mut rng), parameters).unwrap();
         let store = Store::create(&root.join("directory")).unwrap();
-        store
-            .publish_authorities(&authority.authorities().unwrap())
-            .unwrap();
-        // Of an epoch without nodes: tells those that start the parameters.
-        let empty = authority.sign(0, []).unwrap();
-        store.publish_consensus(0, &empty).unwrap();
+        store.publish_authorities(authority.chain()).unwrap();
         // Where any user may run it. Copied by another process: a descriptor that writes to it, inherited by what some
         // other test starts meanwhile, would keep it from being run.
         let program = root.join("mixnode");
@@ -115,11 +108,11 @@ impl Network {
     pub fn open(&self, nodes: &mut [Node]) {
         let until = Instant::now() + PATIENCE;
         loop {
-            let epoch = self.authority.parameters().epoch_at(unix_ms()).max(1);
+            let epoch = self.authority.parameters().epoch_at(unix_ms());
             let descriptors = self.store.read_descriptors().unwrap();
-            let ready = descriptors.iter().filter(|one| one.key_at(epoch).is_some());
+            let ready = descriptors.iter().filter(|one| one.is_for(epoch));
             if ready.count() == nodes.len() {
-                let document = self.authority.sign(epoch, descriptors).unwrap();
+                let document = self.authority.make(None, epoch, &descriptors).unwrap();
                 self.store.publish_consensus(epoch, &document).unwrap();
                 return;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use directory::{Consensus, Node, Parameters};
+use directory::{Chain, Consensus, Held, Node, Parameters, SignedConsensus};
 use rand_core::CryptoRng;
 
 /// Documents kept: the next epoch's, this one's, and those before whose reply blocks may still travel.
@@ -39,6 +39,24 @@ impl Documents {
         while self.by_epoch.len() > DOCUMENTS_MAX {
             self.by_epoch.pop_first();
         }
+    }
+
+    /// The document of `epoch` in these bytes, if they are one that `authorities` signed, that is right in all that can
+    /// be computed again, and that does not contradict those held.
+    pub(crate) fn verify(
+        &self,
+        document: &[u8],
+        epoch: u32,
+        authorities: &Chain,
+    ) -> Option<Consensus> {
+        let documents: Vec<&Consensus> = self.by_epoch.values().collect();
+        let held = Held {
+            documents: &documents,
+            ..Held::default()
+        };
+        let signed = SignedConsensus::decode(document).ok()?;
+        let consensus = signed.verify(authorities, &held).ok()?;
+        (consensus.epoch() == epoch).then_some(consensus)
     }
 
     /// The highest epoch of which there is one.
@@ -120,8 +138,7 @@ impl Documents {
 
 #[cfg(test)]
 mod tests {
-    use authority::Authority;
-    use directory::{Descriptor, EpochKey, LinkKey, Role};
+    use directory::{Head, LinkKey, Record, Role};
     use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
@@ -139,7 +156,7 @@ mod tests {
 
     /// A document in which nobody is.
     fn consensus(epoch: u32) -> Consensus {
-        Consensus::new(PARAMETERS, epoch, [0; 32], Vec::new()).unwrap()
+        Consensus::new(Head::bare(PARAMETERS, epoch), Vec::new()).unwrap()
     }
 
     fn documents(epochs: &[u32]) -> Documents {
@@ -203,11 +220,10 @@ mod tests {
     fn a_node_is_where_the_document_of_the_nearest_epoch_says_that_names_it() {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let identity = directory::Identity::generate(&mut rng);
-        let authority = directory::Identity::generate(&mut rng);
-        let authority = Authority::new(authority, PARAMETERS).unwrap();
         let link = link::LinkKeys::generate(&mut rng).public();
         let named_in = |epoch: u32| {
-            let node = Descriptor {
+            let node = Record {
+                layer: 0,
                 identity: identity.public(),
                 role: Role::Gateway,
                 operator: "operator".to_owned(),
@@ -216,18 +232,14 @@ mod tests {
                     x25519: link.x25519,
                     kem: link.kem.clone(),
                 },
-                epoch_keys: vec![EpochKey {
-                    epoch,
-                    public_key: [9; 32],
-                }],
-                capacity_pps: 1,
+                epoch_key: [9; 32],
+                weight: 1,
                 vrf_key: [1; 32],
+                vrf_since: epoch,
+                flags: 0,
                 vrf_proof: None,
-                published_unix_ms: 1,
             };
-            let signed = authority.sign(epoch, [node]).unwrap();
-            let authorities = authority.authorities().unwrap();
-            signed.verify(&authorities, None).unwrap()
+            Consensus::new(Head::bare(PARAMETERS, epoch), vec![node]).unwrap()
         };
         for (held, nearest) in [(&[2, 3][..], 3), (&[9, 3], 9), (&[8, 2], 8), (&[6, 8], 6)] {
             let mut documents = Documents::from(consensus(7));

@@ -1,6 +1,5 @@
 //! Fetching a consensus from the gateway by the number of its epoch, a part at a time, in ordinary slots.
 
-use directory::SignedConsensus;
 use link::control::{Assembly, Control};
 
 use super::attachment::Frame;
@@ -112,10 +111,7 @@ impl Carrier {
         let document = self.fetch.assembly.as_ref().and_then(Assembly::finish);
         let Some(document) = document else { return };
         self.fetch = Fetch::default();
-        let consensus = SignedConsensus::decode(&document)
-            .ok()
-            .and_then(|signed| signed.verify(&self.authorities, None).ok())
-            .filter(|consensus| consensus.epoch() == epoch);
+        let consensus = self.documents.verify(&document, epoch, &self.authorities);
         // A gateway that sends a forged document, or one of another epoch, is asked again; nothing else can be done
         // about it.
         if let Some(consensus) = consensus {

@@ -8,7 +8,6 @@
 
 use std::net::SocketAddr;
 
-use directory::SignedConsensus;
 use link::control::{Assembly, Control};
 use link::{ClientKeys, DATAGRAM_BYTES, SendSession};
 
@@ -219,10 +218,7 @@ impl Carrier {
         let Some(document) = asking.assembly.as_ref().and_then(Assembly::finish) else {
             return;
         };
-        let consensus = SignedConsensus::decode(&document)
-            .ok()
-            .and_then(|signed| signed.verify(&self.authorities, None).ok())
-            .filter(|consensus| consensus.epoch() == epoch);
+        let consensus = self.documents.verify(&document, epoch, &self.authorities);
         match consensus {
             Some(consensus) => {
                 self.documents.insert(consensus);

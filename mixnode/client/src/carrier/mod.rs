@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use directory::{Authorities, Consensus};
+use directory::{Chain, Consensus};
 use link::control::Control;
 use link::{ClientKeys, DATAGRAM_BYTES};
 use rand_core::{Rng, SeedableRng};
@@ -68,7 +68,7 @@ pub(crate) struct Settings {
     /// Ed25519 identity of the gateway.
     pub(crate) gateway: [u8; 32],
     /// Whose consensus to believe.
-    pub(crate) authorities: Authorities,
+    pub(crate) authorities: Chain,
     /// Slots a second.
     pub(crate) rate_pps: f64,
     /// Share of slots for loop cover, 0 to 1.
@@ -107,7 +107,7 @@ impl Supplies {
 /// The link, and what fills its slots.
 pub(crate) struct Carrier {
     place: Place,
-    authorities: Authorities,
+    authorities: Chain,
     loop_share: f64,
     rate_pps: f64,
     rng: Generator,

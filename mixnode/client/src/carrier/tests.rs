@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use authority::Authority;
-use directory::{Descriptor, EpochKey, LinkKey, Parameters, Role};
+use directory::{Consensus, Head, LinkKey, Parameters, Record, Role};
 use link::LinkKeys;
 use sphinx::{EpochSecret, Surb};
 
@@ -72,15 +72,13 @@ impl Service for Chatter {
 /// The documents of epochs 0 and 1, and the identities of two gateways.
 fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2]) {
     let authority = directory::Identity::generate(rng);
-    let authority = Authority::new(authority, PARAMETERS).unwrap();
-    let nodes: Vec<Descriptor> = (0..8)
+    let authority = Authority::found(authority, PARAMETERS).unwrap();
+    let mut nodes: Vec<Record> = (0..8)
         .map(|node| {
             let link = LinkKeys::generate(rng).public();
-            let keys = [0, 1].map(|epoch| EpochKey {
-                epoch,
-                public_key: *EpochSecret::generate(rng).public_key(),
-            });
-            Descriptor {
+            Record {
+                // Two gateways, two mixes a layer.
+                layer: node / 2,
                 identity: directory::Identity::generate(rng).public(),
                 role: if node < 2 { Role::Gateway } else { Role::Mix },
                 operator: format!("operator-{node}"),
@@ -89,20 +87,18 @@ fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2]) {
                     x25519: link.x25519,
                     kem: link.kem,
                 },
-                epoch_keys: keys.to_vec(),
-                capacity_pps: 1_000,
+                epoch_key: *EpochSecret::generate(rng).public_key(),
+                weight: 1_000,
                 vrf_key: [node; 32],
+                vrf_since: 0,
+                flags: 0,
                 vrf_proof: None,
-                published_unix_ms: 1,
             }
         })
         .collect();
     let gateways = [nodes[0].identity, nodes[1].identity];
-    let authorities = authority.authorities().unwrap();
-    let consensus = |epoch| {
-        let signed = authority.sign(epoch, nodes.clone()).unwrap();
-        signed.verify(&authorities, None).unwrap()
-    };
+    nodes.sort_unstable_by_key(|node| node.identity);
+    let consensus = |epoch| Consensus::new(Head::bare(PARAMETERS, epoch), nodes.clone()).unwrap();
     let mut documents = Documents::from(consensus(0));
     documents.insert(consensus(1));
     (authority, documents, gateways)
@@ -115,7 +111,7 @@ fn services_take_turns_with_letters_and_answers_leave_them_every_second_slot() {
     let settings = Settings {
         mailbox: ClientKeys::generate(&mut rng),
         gateway: gateways[0],
-        authorities: authority.authorities().unwrap(),
+        authorities: authority.chain().clone(),
         rate_pps: 100.0,
         loop_share: 0.0,
     };

@@ -4,7 +4,7 @@
 //! identity.key          end-to-end keys, mode 0400
 //! mailbox-<gateway>.key one mailbox key a gateway, mode 0400
 //! gateway               the chosen gateway's identity
-//! network               authorities, and the consensus that the network was joined with
+//! network               the chain of authorities, and the consensus that the network was joined with
 //! consensus/<epoch>     verified documents of the last few epochs, the next one's among them
 //! keys/<hash>           recipients' ML-KEM keys that were fetched and checked
 //! sending/<transfer>    what is being sent
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directory::store::open_regular;
-use directory::{Authorities, Bootstrap, Consensus, SignedConsensus};
+use directory::{Bootstrap, Chain, Consensus, Held, SignedConsensus};
 use link::ClientKeys;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ pub struct Home {
     /// The gateway's identity.
     pub gateway: [u8; 32],
     /// Whose consensus to believe.
-    pub authorities: Authorities,
+    pub authorities: Chain,
     /// The documents that it holds.
     pub documents: Documents,
     _lock: Option<File>,
@@ -160,20 +160,18 @@ impl Home {
         create_key(&mailbox_path(path, &gateway), &fresh()[..32])?;
         let network = path.join("network");
         let known = Bootstrap::read(&network).ok();
-        match known.filter(|known| known.authorities == bootstrap.authorities) {
+        match known.filter(|known| bootstrap.check_network(&known.chain).is_ok()) {
             // Of the same network nothing is forgotten: an old file does not roll it back.
             Some(known) => {
-                if let Ok(consensus) = known.verify() {
-                    at(
-                        path,
-                        save(path, consensus.epoch(), &known.consensus.encode()),
-                    )?;
+                if let (Ok(consensus), Some(document)) = (known.verify(), &known.consensus) {
+                    at(path, save(path, consensus.epoch(), &document.encode()))?;
                 }
             }
             None => forget_all(path)?,
         }
-        let document = bootstrap.consensus.encode();
-        at(path, save(path, consensus.epoch(), &document))?;
+        if let Some(document) = &bootstrap.consensus {
+            at(path, save(path, consensus.epoch(), &document.encode()))?;
+        }
         at(&network, write_atomic(&network, &bootstrap.encode(), 0o600))?;
         let chosen = path.join("gateway");
         at(&chosen, write_atomic(&chosen, &gateway, 0o600))?;
@@ -213,7 +211,7 @@ impl Home {
             reason: error.to_string(),
         })?;
         let mut documents = Documents::from(joined);
-        for consensus in stored_consensuses(path, &bootstrap.authorities) {
+        for consensus in stored_consensuses(path, &bootstrap.chain) {
             documents.insert(consensus);
         }
         Ok(Self {
@@ -221,7 +219,7 @@ impl Home {
             identity,
             mailbox,
             gateway,
-            authorities: bootstrap.authorities,
+            authorities: bootstrap.chain,
             documents,
             _lock: None,
         })
@@ -317,11 +315,11 @@ fn stored_epochs(home: &Path) -> Vec<u32> {
 }
 
 /// The stored documents that verify: what is broken can be fetched again.
-fn stored_consensuses(home: &Path, authorities: &Authorities) -> Vec<Consensus> {
+fn stored_consensuses(home: &Path, authorities: &Chain) -> Vec<Consensus> {
     let read = |epoch: u32| {
         let bytes = fs::read(home.join("consensus").join(epoch.to_string())).ok()?;
         let document = SignedConsensus::decode(&bytes).ok()?;
-        let consensus = document.verify(authorities, None).ok()?;
+        let consensus = document.verify(authorities, &Held::default()).ok()?;
         (consensus.epoch() == epoch).then_some(consensus)
     };
     stored_epochs(home).into_iter().filter_map(read).collect()

@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
 use authority::Authority;
+use directory::beacon::layer_input;
+use directory::vrf::VrfSecret;
 use directory::{
-    Authorities, Consensus, Descriptor, EpochKey, Identity as NodeIdentity, LinkKey, Parameters,
-    Role, SignedConsensus,
+    Chain, Consensus, Descriptor, EpochKey, Held, Identity as NodeIdentity, LinkKey, Parameters,
+    Previous, Role, SignedConsensus,
 };
 use fog::{Client, Event};
 use link::{DATAGRAM_BYTES, Kind, LinkKeys, Responder, Session};
@@ -84,6 +86,8 @@ pub struct Network {
     pub now_ns: u64,
     pub authority: Authority,
     pub descriptors: Vec<Descriptor>,
+    /// Of each descriptor the keys that sign and prove.
+    owners: Vec<(NodeIdentity, VrfSecret)>,
     pub seats: Vec<Seat>,
     /// Identities of mixes that swallow everything.
     pub dead: Vec<[u8; 32]>,
@@ -120,11 +124,12 @@ impl Network {
             client_rate_pps: conditions.rate_pps,
             layers: 3,
         };
-        let authority = Authority::new(NodeIdentity::generate(&mut rng), parameters).unwrap();
+        let authority = Authority::found(NodeIdentity::generate(&mut rng), parameters).unwrap();
         let mut network = Self {
             now_ns: 1,
             authority,
             descriptors: Vec::new(),
+            owners: Vec::new(),
             seats: Vec::new(),
             dead: Vec::new(),
             initiations: 0,
@@ -151,12 +156,18 @@ impl Network {
     }
 
     fn add_node(&mut self, node: u8) {
-        let identity = NodeIdentity::generate(&mut self.rng).public();
+        let (owner, vrf) = (
+            NodeIdentity::generate(&mut self.rng),
+            VrfSecret::generate(&mut self.rng),
+        );
+        let (identity, vrf_key) = (owner.public(), vrf.public());
+        self.owners.push((owner, vrf));
         let link = LinkKeys::generate(&mut self.rng);
         let public = link.public();
         let epoch_keys = vec![];
         let role = if node < 2 { Role::Gateway } else { Role::Mix };
         self.descriptors.push(Descriptor {
+            network: *self.authority.chain().network(),
             identity,
             role,
             operator: format!("operator-{node}"),
@@ -167,8 +178,9 @@ impl Network {
             },
             epoch_keys,
             capacity_pps: 1_000,
-            vrf_key: [node; 32],
+            vrf_key,
             vrf_proof: None,
+            flags: 0,
             published_unix_ms: self.conditions.genesis_ms,
         });
         if role == Role::Gateway {
@@ -197,8 +209,8 @@ impl Network {
         gateway.attached.clear();
     }
 
-    pub fn authorities(&self) -> Authorities {
-        self.authority.authorities().unwrap()
+    pub fn authorities(&self) -> Chain {
+        self.authority.chain().clone()
     }
 
     pub fn unix_ms(&self) -> u64 {
@@ -215,8 +227,16 @@ impl Network {
         if let Some(known) = self.consensuses.get(&epoch) {
             return known.clone();
         }
-        let mut descriptors = self.descriptors.clone();
-        for descriptor in &mut descriptors {
+        // It follows the newest that was made before, if that is of an earlier epoch.
+        let before = self.consensuses.range(..epoch).next_back();
+        let before = before.map(|(_, (consensus, _))| consensus.clone());
+        let previous = before
+            .as_ref()
+            .map_or_else(Previous::default, Consensus::as_previous);
+        let input = layer_input(self.authority.chain().network(), epoch, &previous.beacon);
+        let mut signed = Vec::new();
+        for (descriptor, (owner, vrf)) in self.descriptors.iter().zip(&self.owners) {
+            let mut descriptor = descriptor.clone();
             for epoch in [epoch, epoch + 1] {
                 let key = (descriptor.identity, epoch);
                 let rng = &mut self.rng;
@@ -229,9 +249,16 @@ impl Network {
                     public_key: *secret.public_key(),
                 });
             }
+            if descriptor.role == Role::Mix {
+                descriptor.vrf_proof = Some(vrf.prove(&input).unwrap());
+            }
+            signed.push(descriptor.sign(owner).unwrap());
         }
-        let signed: SignedConsensus = self.authority.sign(epoch, descriptors).unwrap();
-        let consensus = signed.verify(&self.authorities(), None).unwrap();
+        let made = self.authority.make(before.as_ref(), epoch, &signed);
+        let signed: SignedConsensus = made.unwrap();
+        let consensus = signed
+            .verify(self.authority.chain(), &Held::default())
+            .unwrap();
         self.consensuses
             .insert(epoch, (consensus.clone(), signed.encode()));
         (consensus, signed.encode())

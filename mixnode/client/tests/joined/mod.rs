@@ -38,10 +38,12 @@ pub fn write_network_of(path: &Path, epoch: u32) {
         client_rate_pps: 100,
         layers: 1,
     };
-    let authority = Authority::new(Identity::generate(rng), parameters).unwrap();
+    let authority = Authority::found(Identity::generate(rng), parameters).unwrap();
     let link = LinkKeys::generate(rng).public();
+    let identity = Identity::generate(rng);
     let gateway = Descriptor {
-        identity: Identity::generate(rng).public(),
+        network: *authority.chain().network(),
+        identity: identity.public(),
         role: Role::Gateway,
         operator: "operator".to_owned(),
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
@@ -56,11 +58,13 @@ pub fn write_network_of(path: &Path, epoch: u32) {
         capacity_pps: 10,
         vrf_key: [1; 32],
         vrf_proof: None,
+        flags: 0,
         published_unix_ms: 1,
     };
+    let gateway = gateway.sign(&identity).unwrap();
     let bootstrap = Bootstrap {
-        authorities: authority.authorities().unwrap(),
-        consensus: authority.sign(epoch, [gateway]).unwrap(),
+        chain: authority.chain().clone(),
+        consensus: Some(authority.make(None, epoch, &[gateway]).unwrap()),
     };
     bootstrap.write(path).unwrap();
 }

@@ -12,8 +12,7 @@ use sphinx::EpochSecret;
 
 use crate::keys::replay::{ReplayTable, tags_for};
 
-/// Keys are made for the current epoch and this many after it, so that a consensus made during an epoch has those
-/// of the next two.
+/// Keys are made for the current epoch and this many after it: a descriptor names those of the next two.
 const KEYS_AHEAD: u32 = 2;
 
 /// Epochs whose keys are held at once. A clock that is set to and fro makes keys that nobody asked for; none is made
@@ -95,10 +94,10 @@ impl KeyRing {
         self.secrets.remove(&epoch);
     }
 
-    /// The public halves from `epoch` on, as a descriptor lists them.
+    /// The public halves of `epoch` and the one after, as a descriptor lists them.
     pub fn public(&self, epoch: u32) -> Vec<EpochKey> {
         self.secrets
-            .range(epoch..=epoch.saturating_add(KEYS_AHEAD))
+            .range(epoch..=epoch.saturating_add(1))
             .map(|(of, held)| EpochKey {
                 epoch: *of,
                 public_key: *held.secret.public_key(),
@@ -143,8 +142,8 @@ pub struct EpochState {
 
 impl EpochState {
     /// Puts together what is in force for the consensus' epoch. `document` is the signed, encoded consensus that
-    /// clients fetch. A node that the consensus does not list, or lists with a key that is not in `keys` (made
-    /// before a restart), sits the epoch out.
+    /// clients fetch. A node that the consensus does not list, lets wait, or lists with a key that is not in `keys`
+    /// (made before a restart), sits the epoch out.
     ///
     /// # Errors
     /// If there is no memory for the replay table.
@@ -158,7 +157,9 @@ impl EpochState {
     ) -> io::Result<EpochState> {
         let epoch = consensus.epoch();
         let own = match (consensus.find(identity), keys.secret(epoch)) {
-            (Some(node), Some(secret)) if node.key_at(epoch) == Some(secret.public_key()) => {
+            (Some(node), Some(secret))
+                if node.layer != directory::WAITING && node.epoch_key == *secret.public_key() =>
+            {
                 let mut replay_secret = zeroize::Zeroizing::new([0; 16]);
                 rng.fill_bytes(&mut *replay_secret);
                 let tags = tags_for(max_pps, key_life_ms(consensus.parameters()));
@@ -243,19 +244,21 @@ impl EpochState {
         self.by_link_key.get(link_key).copied()
     }
 
-    /// What the node with this static link key brings of its layer's traffic, in thousandths; 0 for a client.
+    /// What the node with this static link key brings of its layer's traffic, in thousandths; 0 for a client and for who
+    /// carries nothing.
     pub fn layer_permille(&self, link_key: &[u8; 32]) -> u32 {
         let node = self.node_of(link_key);
-        let Some(node) = node.and_then(|index| self.consensus.node(index)) else {
+        let node = node.and_then(|index| self.consensus.node(index));
+        let Some(node) = node.filter(|node| node.layer != directory::WAITING) else {
             return 0;
         };
         let layer = self.consensus.layer(node.layer);
-        let sum: u64 = layer.map(|other| u64::from(other.capacity_pps)).sum();
-        let permille = u64::from(node.capacity_pps) * 1_000 / sum.max(1);
+        let sum: u64 = layer.map(|other| u64::from(other.weight)).sum();
+        let permille = u64::from(node.weight) * 1_000 / sum.max(1);
         u32::try_from(permille).unwrap_or(1_000)
     }
 
-    /// Layer of the neighbour with this static link key; `None` for a client.
+    /// Layer of the neighbour with this static link key, [`directory::WAITING`] for one that carries nothing; `None` for a client.
     pub fn layer_of(&self, link_key: &[u8; 32]) -> Option<u8> {
         self.consensus
             .node(self.node_of(link_key)?)

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use directory::Identity;
 use directory::store::open_regular;
+use directory::vrf::VrfSecret;
 use link::{LINK_KEYS_BYTES, LinkKeys};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
@@ -74,8 +75,8 @@ pub struct NodeKeys {
     pub identity: Identity,
     /// Both static keys of the links.
     pub link: LinkKeys,
-    /// Public key of the verifiable random function.
-    pub vrf_public: [u8; 32],
+    /// Key of the verifiable random function: proves the node's place.
+    pub vrf: VrfSecret,
 }
 
 /// Checks what is there without making anything: key files must be whole and private, the folder usable.
@@ -141,8 +142,7 @@ pub fn load_or_create<R: CryptoRng>(state_dir: &Path, rng: &mut R) -> Result<Nod
     Ok(NodeKeys {
         identity: Identity::from_bytes(&array(&identity)),
         link: LinkKeys::from_bytes(&link_bytes),
-        // RFC 9381's edwards25519 suites derive keys as Ed25519 does.
-        vrf_public: Identity::from_bytes(&array(&vrf)).public(),
+        vrf: VrfSecret::from_bytes(&array(&vrf)),
     })
 }
 
@@ -219,6 +219,7 @@ mod tests {
         let again = load_or_create(&state, &mut rng(2)).unwrap();
         assert_eq!(first.identity.public(), again.identity.public());
         assert_eq!(first.link.public(), again.link.public());
+        assert_eq!(first.vrf.public(), again.vrf.public());
         for entry in fs::read_dir(&state).unwrap() {
             assert_eq!(entry.unwrap().metadata().unwrap().mode() & 0o777, 0o400);
         }

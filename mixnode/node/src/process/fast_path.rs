@@ -136,7 +136,7 @@ pub(super) fn nodes(state: &EpochState, own: SocketAddr) -> Vec<(IpAddr, u32)> {
     let consensus = state.consensus();
     let nodes = consensus.nodes().iter().flat_map(|node| {
         let addresses = node.addresses.iter();
-        addresses.map(|address| (*address, node.capacity_pps))
+        addresses.map(|address| (*address, node.weight))
     });
     nodes
         .filter(|(address, _)| address.is_ipv6() == own.is_ipv6() && *address != own)

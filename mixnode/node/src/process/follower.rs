@@ -5,9 +5,12 @@
 use std::io;
 use std::sync::{Arc, Weak};
 
+use directory::beacon::layer_input;
 use directory::store::Store;
+use directory::vrf::VrfSecret;
 use directory::{
-    Authorities, Consensus, Descriptor, Identity, LinkKey, Parameters, Role, SignedConsensus,
+    Chain, Consensus, Descriptor, Held, Identity, LinkKey, Parameters, Previous, Role,
+    SignedConsensus, SignedDescriptor,
 };
 use rand_core::CryptoRng;
 
@@ -26,9 +29,10 @@ pub struct Profile {
     pub link: LinkKey,
     /// Share of the traffic.
     pub capacity_pps: u32,
-    /// Public key of the verifiable random function.
-    pub vrf_key: [u8; 32],
 }
+
+/// Documents that a new one is held against: the one in force, the one before it, the one to come.
+const DOCUMENTS_MAX: usize = 3;
 
 /// How long an epoch that is in force stays so, in time since boot: reckoned once, when its document was taken up.
 struct Life {
@@ -43,58 +47,89 @@ struct Life {
 /// A node's place in the directory.
 pub struct Follower {
     identity: Identity,
+    vrf: VrfSecret,
     profile: Profile,
     max_pps: u32,
     keys: KeyRing,
+    /// The network, and its encoding as it was read.
+    chain: Option<Chain>,
+    chain_bytes: Vec<u8>,
+    /// As the document says that was taken up last; before there is one those of the network's founding.
     parameters: Option<Parameters>,
-    /// Newest epoch whose document was taken up: older ones are refused from then on.
-    newest: Option<u32>,
-    /// Epoch the descriptor was last published in.
-    published: Option<u32>,
+    /// The newest documents that were taken up, ascending. Older ones than the newest are refused.
+    documents: Vec<Consensus>,
+    /// The epoch that the last descriptor was meant for, and the beacon that it proved over.
+    published: Option<(u32, [u8; 32])>,
     /// Epochs in force or still to come.
     lives: Vec<Life>,
 }
 
 impl Follower {
     /// A follower that knows nothing of the network yet.
-    pub fn new(identity: Identity, profile: Profile, max_pps: u32) -> Follower {
+    pub fn new(identity: Identity, vrf: VrfSecret, profile: Profile, max_pps: u32) -> Follower {
         Follower {
             identity,
+            vrf,
             profile,
             max_pps,
             keys: KeyRing::default(),
+            chain: None,
+            chain_bytes: Vec::new(),
             parameters: None,
-            newest: None,
+            documents: Vec::new(),
             published: None,
             lives: Vec::new(),
         }
     }
 
-    /// The network's parameters, once a document was seen.
+    /// Learns which network it is in, and who signs there.
+    pub fn join(&mut self, chain: Chain) {
+        self.parameters.get_or_insert(*chain.parameters());
+        self.chain = Some(chain);
+    }
+
+    /// The network's parameters, once it is known.
     pub fn parameters(&self) -> Option<&Parameters> {
         self.parameters.as_ref()
     }
 
-    /// The epoch of `unix_ms`; 0 as long as no document tells the network's beginning.
+    /// The epoch of `unix_ms`; 0 as long as the network's beginning is not known.
     pub fn epoch_at(&self, unix_ms: u64) -> u32 {
         self.parameters
             .map_or(0, |parameters| parameters.epoch_at(unix_ms))
     }
 
-    /// Makes missing epoch keys. A descriptor to publish, if there are new ones.
+    /// Makes missing epoch keys. A descriptor to publish, if there is something new to say: keys, the epoch it is meant
+    /// for, or the document whose beacon decides the node's place there. None before the network is known.
     pub fn describe<R: CryptoRng + ?Sized>(
         &mut self,
         clocks: Clocks,
         rng: &mut R,
-    ) -> Option<Descriptor> {
-        let epoch = self.epoch_at(clocks.unix_ms);
-        let parameters = self.parameters.as_ref();
-        let fresh = self.keys.advance(epoch, parameters, clocks, rng);
-        if !fresh && self.published == Some(epoch) {
+    ) -> Option<SignedDescriptor> {
+        let chain = self.chain.as_ref()?;
+        let now = self.epoch_at(clocks.unix_ms);
+        let fresh = self
+            .keys
+            .advance(now, self.parameters.as_ref(), clocks, rng);
+        // An authority that is alone makes a document of now too where there is none.
+        let alone = chain.at(now).is_some_and(|set| set.members.len() == 1);
+        let epoch = match alone && self.newest().is_none_or(|newest| newest < now) {
+            true => now,
+            false => now.checked_add(1)?,
+        };
+        let network = *chain.network();
+        let earlier = self.documents.iter().rev().find(|one| one.epoch() < epoch);
+        let before = earlier.map_or_else(Previous::default, Consensus::as_previous);
+        if !fresh && self.published == Some((epoch, before.beacon)) {
             return None;
         }
-        self.published = Some(epoch);
-        Some(Descriptor {
+        let input = layer_input(&network, epoch, &before.beacon);
+        let proof = match self.profile.role {
+            Role::Mix => self.vrf.prove(&input).ok(),
+            Role::Gateway => None,
+        };
+        let descriptor = Descriptor {
+            network,
             identity: self.identity.public(),
             role: self.profile.role,
             operator: self.profile.operator.clone(),
@@ -102,16 +137,31 @@ impl Follower {
             link: self.profile.link.clone(),
             epoch_keys: self.keys.public(epoch),
             capacity_pps: self.profile.capacity_pps,
-            vrf_key: self.profile.vrf_key,
-            vrf_proof: None,
+            vrf_key: self.vrf.public(),
+            vrf_proof: proof,
+            flags: 0,
             published_unix_ms: clocks.unix_ms,
-        })
+        };
+        match descriptor.sign(&self.identity) {
+            Ok(signed) => {
+                self.published = Some((epoch, before.beacon));
+                Some(signed)
+            }
+            Err(error) => {
+                tracing::error!(%error, "can't describe this node");
+                None
+            }
+        }
+    }
+
+    fn newest(&self) -> Option<u32> {
+        self.documents.last().map(Consensus::epoch)
     }
 
     /// Epochs whose documents are wanted now, oldest first: the current one and the next.
     pub fn wanted(&self, unix_ms: u64) -> impl Iterator<Item = u32> + use<> {
         let now = self.epoch_at(unix_ms);
-        let newest = self.newest;
+        let newest = self.newest();
         [Some(now), now.checked_add(1)]
             .into_iter()
             .flatten()
@@ -130,6 +180,7 @@ impl Follower {
         rng: &mut R,
     ) -> io::Result<Arc<EpochState>> {
         let (epoch, parameters) = (consensus.epoch(), *consensus.parameters());
+        let kept = consensus.clone();
         let state = Arc::new(EpochState::new(
             consensus,
             document,
@@ -139,7 +190,11 @@ impl Follower {
             rng,
         )?);
         self.parameters = Some(parameters);
-        self.newest = self.newest.max(Some(epoch));
+        let place = self.documents.partition_point(|one| one.epoch() < epoch);
+        self.documents.insert(place, kept);
+        if self.documents.len() > DOCUMENTS_MAX {
+            self.documents.remove(0);
+        }
         let over_ms = parameters.epoch_ends_ms(epoch);
         self.lives.push(Life {
             epoch,
@@ -154,7 +209,7 @@ impl Follower {
     /// the old one is on its way any more, without it at the end of the epoch after. To be called all the time.
     pub fn end_epochs(&mut self, boot_ns: u64) {
         self.keys.expire(boot_ns);
-        let (newest, keys) = (self.newest, &mut self.keys);
+        let (newest, keys) = (self.newest(), &mut self.keys);
         self.lives.retain(|life| {
             let newer = newest.is_some_and(|newest| newest > life.epoch);
             let over = boot_ns >= life.ends_ns || (newer && boot_ns >= life.refused_ns);
@@ -168,7 +223,7 @@ impl Follower {
         });
     }
 
-    /// One round over a store: learns the parameters, publishes the descriptor when it is due, ends what is over and
+    /// One round over a store: learns the network, publishes the descriptor when it is due, ends what is over and
     /// returns the epochs to put in force. What can't be read or verified is reported and tried again in the next
     /// round.
     ///
@@ -181,18 +236,9 @@ impl Follower {
         rng: &mut R,
     ) -> io::Result<Vec<Arc<EpochState>>> {
         self.end_epochs(clocks.boot_ns);
-        let authorities = store.read_authorities()?;
-        if let Some(authorities) = &authorities
-            && self.parameters.is_none()
-            && let Some((_, document)) = store.latest()?
-        {
-            match document.verify(authorities, None) {
-                Ok(consensus) => self.parameters = Some(*consensus.parameters()),
-                Err(error) => tracing::warn!(%error, "refused a consensus"),
-            }
-        }
+        self.read_chain(store)?;
         let published = match self.describe(clocks, rng) {
-            Some(descriptor) => store.publish_descriptor(&descriptor, &self.identity),
+            Some(descriptor) => store.publish_descriptor(&descriptor),
             None => Ok(()),
         };
         if published.is_err() {
@@ -202,10 +248,7 @@ impl Follower {
         let mut outcome = published;
         let mut states = Vec::new();
         for epoch in self.wanted(clocks.unix_ms) {
-            let Some(authorities) = &authorities else {
-                break;
-            };
-            match self.take_from(store, authorities, epoch, clocks, rng) {
+            match self.take_from(store, epoch, clocks, rng) {
                 Ok(state) => states.extend(state),
                 Err(error) => outcome = Err(error),
             }
@@ -217,10 +260,30 @@ impl Follower {
         }
     }
 
+    /// Takes up the chain of authority sets if it has changed; one that is of another network, or that says less than
+    /// what is known, is refused.
+    fn read_chain(&mut self, store: &Store) -> io::Result<()> {
+        let Some(bytes) = store.read_authorities()? else {
+            return Ok(());
+        };
+        if bytes == self.chain_bytes {
+            return Ok(());
+        }
+        match Chain::decode(&bytes) {
+            Ok(chain) if self.chain.as_ref().is_none_or(|held| chain.continues(held)) => {
+                self.join(chain);
+            }
+            Ok(_) => tracing::warn!("refused authorities of another network, or older ones"),
+            Err(error) => tracing::warn!(%error, "refused the authorities"),
+        }
+        // Looked at once, whatever it is.
+        self.chain_bytes = bytes;
+        Ok(())
+    }
+
     fn take_from<R: CryptoRng + ?Sized>(
         &mut self,
         store: &Store,
-        authorities: &Authorities,
         epoch: u32,
         clocks: Clocks,
         rng: &mut R,
@@ -228,7 +291,7 @@ impl Follower {
         let Some(document) = store.read_consensus(epoch)? else {
             return Ok(None);
         };
-        match verify(&document, authorities, epoch) {
+        match self.verify(&document, epoch, clocks.unix_ms) {
             Ok(consensus) => self
                 .take_up(consensus, document.encode(), clocks, rng)
                 .map(Some),
@@ -238,19 +301,28 @@ impl Follower {
             }
         }
     }
-}
 
-fn verify(
-    document: &SignedConsensus,
-    authorities: &Authorities,
-    epoch: u32,
-) -> Result<Consensus, String> {
-    let consensus = document
-        .verify(authorities, None)
-        .map_err(|error| error.to_string())?;
-    if consensus.epoch() == epoch {
-        Ok(consensus)
-    } else {
-        Err(format!("it is the one of epoch {}", consensus.epoch()))
+    fn verify(
+        &self,
+        document: &SignedConsensus,
+        epoch: u32,
+        unix_ms: u64,
+    ) -> Result<Consensus, String> {
+        let Some(chain) = &self.chain else {
+            return Err("whose signatures count is not known yet".to_owned());
+        };
+        let documents: Vec<&Consensus> = self.documents.iter().collect();
+        let held = Held {
+            documents: &documents,
+            newer_than: self.newest(),
+            now: Some(self.epoch_at(unix_ms)),
+        };
+        let consensus = document
+            .verify(chain, &held)
+            .map_err(|error| error.to_string())?;
+        match consensus.epoch() == epoch {
+            true => Ok(consensus),
+            false => Err(format!("it is the one of epoch {}", consensus.epoch())),
+        }
     }
 }

@@ -162,9 +162,8 @@ impl Node {
             addresses: vec![exclusive.address()],
             link: link_key(&keys.link),
             capacity_pps: config.node.capacity_pps,
-            vrf_key: keys.vrf_public,
         };
-        let follower = Follower::new(keys.identity, profile, config.worker.max_pps);
+        let follower = Follower::new(keys.identity, keys.vrf, profile, config.worker.max_pps);
         let opened = Opened::open(&config, exclusive, resolved, keys.link)?;
         let mode = config.sandbox.mode;
         if mode != sandbox::Mode::Off {

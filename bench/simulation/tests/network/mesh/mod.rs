@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use authority::Authority;
-use directory::{Consensus, Descriptor, Identity, Parameters, Path, Role, SignedConsensus};
+use directory::{
+    Consensus, Head, Held, Identity, Parameters, Path, Role, SignedConsensus, SignedDescriptor,
+};
 use mixnode::path::core::Settings;
 use mixnode::path::counters::Counters;
 use port::SimPort;
@@ -70,7 +72,8 @@ pub struct Mesh {
     pub nodes: Vec<Node<SimPort>>,
     pub authority: Authority,
     pub consensus: Consensus,
-    descriptors: BTreeMap<[u8; 32], Descriptor>,
+    /// By node and the epoch they are meant for.
+    descriptors: BTreeMap<([u8; 32], u32), SignedDescriptor>,
     pub rng: ChaCha20Rng,
     pub now_ns: u64,
     /// How far the wall clock is ahead.
@@ -92,7 +95,7 @@ impl Mesh {
             client_rate_pps: 100,
             layers: shape.layers,
         };
-        let authority = Authority::new(Identity::generate(&mut rng), parameters).unwrap();
+        let authority = Authority::found(Identity::generate(&mut rng), parameters).unwrap();
         let gateways = (0..shape.gateways).map(|_| Role::Gateway);
         let roles = gateways.chain((0..shape.mixes * usize::from(shape.layers)).map(|_| Role::Mix));
         let nodes: Vec<Node<SimPort>> = roles
@@ -101,11 +104,13 @@ impl Mesh {
                 let addresses = (0..shape.workers).map(|worker| address(number, worker));
                 let operator = format!("operator {number}");
                 let place = Place::new(role, operator, addresses.collect(), &mut rng);
-                Node::simulated(&place, &shape.settings, shape.max_pps, &network, &mut rng).unwrap()
+                let chain = authority.chain();
+                let (settings, max_pps) = (&shape.settings, shape.max_pps);
+                Node::simulated(&place, chain, settings, max_pps, &network, &mut rng).unwrap()
             })
             .collect();
         let mut mesh = Mesh {
-            consensus: Consensus::new(parameters, 0, [0; 32], Vec::new()).unwrap(),
+            consensus: Consensus::new(Head::bare(parameters, 0), Vec::new()).unwrap(),
             descriptors: BTreeMap::new(),
             network,
             nodes,
@@ -129,13 +134,20 @@ impl Mesh {
         for node in &mut self.nodes {
             let clocks = node.clocks(now_ns, unix_ms);
             if let Some(descriptor) = node.follower.describe(clocks, &mut node.rng) {
-                self.descriptors.insert(descriptor.identity, descriptor);
+                let of = descriptor.epoch_keys[0].epoch;
+                self.descriptors
+                    .insert((descriptor.identity, of), descriptor);
             }
         }
-        let descriptors = self.descriptors.values().cloned();
-        let document: SignedConsensus = self.authority.sign(epoch, descriptors).unwrap();
+        let meant = self.descriptors.values().filter(|one| one.is_for(epoch));
+        let descriptors: Vec<_> = meant.cloned().collect();
+        // That of no nodes, which there is before the first, is none.
+        let known = Some(&self.consensus).filter(|known| !known.nodes().is_empty());
+        let before = known.filter(|known| known.epoch() < epoch);
+        let made = self.authority.make(before, epoch, &descriptors);
+        let document: SignedConsensus = made.unwrap();
         let consensus = document
-            .verify(&self.authority.authorities().unwrap(), None)
+            .verify(self.authority.chain(), &Held::default())
             .unwrap();
         for node in &mut self.nodes {
             let clocks = node.clocks(now_ns, unix_ms);
@@ -175,7 +187,8 @@ impl Mesh {
     /// Takes a node out: it runs no more, and no later document lists it.
     pub fn remove(&mut self, number: usize) {
         let node = self.nodes.remove(number);
-        self.descriptors.remove(&node.identity);
+        self.descriptors
+            .retain(|(identity, _), _| *identity != node.identity);
     }
 
     pub fn index_of(&self, number: usize) -> u16 {

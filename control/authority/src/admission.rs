@@ -1,0 +1,91 @@
+//! Whom an authority lists: its allow-list, or in a laboratory whoever comes.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use directory::{Descriptor, Role};
+
+/// Where everyone is admitted, so many nodes share a /24 or /48 at most.
+pub const OPEN_PREFIX_NODES_MAX: usize = 4;
+
+/// What the allow-list says of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The role that was agreed on.
+    pub role: Role,
+    /// Who runs it.
+    pub operator: String,
+    /// It weighs no more than this, packets a second.
+    pub weight_max: u32,
+    /// It is listed and carries nothing.
+    pub paused: bool,
+}
+
+/// Whom an authority lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Everyone, [`OPEN_PREFIX_NODES_MAX`] a prefix: for laboratories.
+    Open,
+    /// These identities.
+    List(BTreeMap<[u8; 32], Admitted>),
+}
+
+/// Why a descriptor is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not on the allow-list.
+    #[error("unknown-node")]
+    Unknown,
+    /// It says another role or operator than the allow-list.
+    #[error("admission")]
+    Admission,
+    /// Of another network.
+    #[error("network")]
+    Network,
+    /// Without a key for the epoch that is being decided.
+    #[error("epoch")]
+    Epoch,
+}
+
+impl Admission {
+    /// Whether this node may be in the document of `epoch`. Who it is can be asked before any signature is checked.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(
+        &self,
+        descriptor: &Descriptor,
+        network: &[u8; 16],
+        epoch: u32,
+    ) -> Result<(), Refusal> {
+        if let Admission::List(list) = self {
+            let admitted = list.get(&descriptor.identity).ok_or(Refusal::Unknown)?;
+            if (admitted.role, &admitted.operator) != (descriptor.role, &descriptor.operator) {
+                return Err(Refusal::Admission);
+            }
+        }
+        if descriptor.network != *network {
+            return Err(Refusal::Network);
+        }
+        match descriptor.key_at(epoch) {
+            Some(_) => Ok(()),
+            None => Err(Refusal::Epoch),
+        }
+    }
+
+    /// What the list says of a node; nothing where everyone is admitted.
+    pub(crate) fn of(&self, identity: &[u8; 32]) -> Option<&Admitted> {
+        match self {
+            Admission::Open => None,
+            Admission::List(list) => list.get(identity),
+        }
+    }
+}
+
+/// The prefix that counts as one neighbourhood: a /24 or a /48.
+pub(crate) fn prefix(address: IpAddr) -> (bool, u128) {
+    match address {
+        IpAddr::V4(ip) => (false, u128::from(ip.to_bits() >> 8)),
+        IpAddr::V6(ip) => (true, ip.to_bits() >> 80),
+    }
+}
