@@ -1,6 +1,6 @@
 //! What is simulated: how many of what, for how long, and what goes wrong.
 
-use mixnode::path::core::Settings;
+use mixnode::path::core::{Settings, strangers_max};
 use port::sim::Conditions;
 
 /// What is simulated.
@@ -63,8 +63,8 @@ impl Plan {
             number: 0,
             workers: 1,
             pool_frames: 512,
-            // Two for a client; a node's is kept for 15 minutes, and one is opened with each document.
-            sessions_max: 2 * clients + 16 * self.nodes(),
+            // Beside strangers': a node's is kept for 15 minutes, and one is opened with each document.
+            sessions_max: strangers_max(clients as u16) + 16 * self.nodes(),
             clients_max: clients as u16,
             client_queue_frames: 64,
             client_rate_max_pps: 1_000,

@@ -76,7 +76,7 @@ fn settings() -> Settings {
         number: 0,
         workers: 1,
         pool_frames: 512,
-        sessions_max: 64,
+        sessions_max: 256,
         clients_max: 8,
         client_queue_frames: 64,
         client_rate_max_pps: 1_000,

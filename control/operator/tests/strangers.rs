@@ -289,7 +289,7 @@ struct Scene {
     nodes: Vec<Node>,
     metrics: Vec<SocketAddr>,
     gateway: Gateway,
-    newcomers: u8,
+    newcomers: u16,
 }
 
 impl Scene {
@@ -328,7 +328,8 @@ impl Scene {
     fn newcomer(&mut self, patience: Duration) -> bool {
         self.newcomers += 1;
         self.network.turn();
-        let mut one = Stranger::at([127, 77, self.newcomers, 1], &self.gateway);
+        let [high, low] = self.newcomers.to_be_bytes();
+        let mut one = Stranger::at([127, 77 + high, low, 1], &self.gateway);
         let keys = ClientKeys::generate(&mut one.rng);
         let end = Instant::now() + patience;
         let session = one.connect(&keys, end);

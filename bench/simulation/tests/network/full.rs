@@ -108,6 +108,29 @@ fn in_a_full_gateway_the_latest_of_the_largest_network_gives_way_and_is_told() {
 }
 
 #[test]
+fn who_gave_its_place_up_has_no_grant_any_more() {
+    let mut mesh = Mesh::new(&shape(), 78);
+    let mut crowd: Vec<Client> = (0..32)
+        .map(|number| from(&mut mesh, number % 2, 1 + number / 2, 5_000))
+        .collect();
+    for client in &mut crowd {
+        attach(&mut mesh, client);
+    }
+    let mut newcomer = from(&mut mesh, 9, 1, 5_000);
+    attach(&mut mesh, &mut newcomer);
+    let told = crowd.iter_mut().position(|one| heard(one).1 == 1);
+    let displaced = &mut crowd[told.unwrap()];
+    // Two seconds at the rate that it had.
+    for _ in 0..100 {
+        displaced.send(&mesh, Kind::Cover, &[0; 1_200]);
+        mesh.run(20 * MS);
+    }
+    let over = mesh.counters(0).rejected(Reason::ClientRate);
+    println!("{over} of 100 frames were more than it may send");
+    assert!(over > 35);
+}
+
+#[test]
 fn who_finds_no_place_is_told_once_a_question_and_gets_one_when_there_is() {
     let mut mesh = Mesh::new(&shape(), 72);
     // From everywhere: nobody has more than another.

@@ -11,6 +11,9 @@ use super::{HandshakeCounters, Handshaker, QUEUE_REQUESTS, Request};
 use crate::path::mail::Mailbox;
 use port::monotonic_ns;
 
+/// Requests that are looked at between two answers. To look at so many takes about as long as to answer one, so that no
+/// flood of either kind has more than half of this thread.
+const LOOKED_AT: usize = 64;
 /// Longest sleep, so that a stop is noticed.
 const NAP: Duration = Duration::from_millis(100);
 
@@ -44,9 +47,9 @@ pub fn run<R: CryptoRng>(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        // All that arrived is looked at, then one of those that may be answered is: so the queue behind the cookie decides
-        // who waits, and not who came first. A full queue's worth, lest a flood keeps everybody waiting.
-        for request in requests.try_iter().take(QUEUE_REQUESTS) {
+        // What arrived is looked at before one of those that may be answered is: so the queue behind the cookie decides
+        // who waits, and not who came first.
+        for request in requests.try_iter().take(LOOKED_AT) {
             handshaker.handle(request, monotonic_ns(), &mut post);
         }
         handshaker.poll(monotonic_ns(), &mut post);

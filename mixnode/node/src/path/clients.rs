@@ -245,29 +245,25 @@ impl Clients {
         true
     }
 
-    /// Has these workers, a bit each, told where a client is that has just attached here, by [`Clients::tell`].
-    pub fn announce(&mut self, destination: &DestinationTag, workers: u128) {
+    /// Tells these workers, a bit each, where a client is that has just attached here: `post` is given the worker, the
+    /// client and the order of its session, and says whether the mailbox took the letter.
+    pub fn announce(
+        &mut self,
+        destination: &DestinationTag,
+        workers: u128,
+        post: impl FnMut(u8, DestinationTag, u64) -> bool,
+    ) {
         if let Some(client) = self.attached(destination) {
             client.untold = workers;
-            self.untold = true;
+            self.untold |= !client.tell(post);
         }
     }
 
-    /// Tells other workers of clients that have attached, each until its mailbox took the letter: `post` is given
-    /// the worker, the client and the order of its session.
+    /// Tells workers whose mailbox had no room before.
     pub fn tell(&mut self, mut post: impl FnMut(u8, DestinationTag, u64) -> bool) {
-        if !self.untold {
-            return;
-        }
-        self.untold = false;
-        for client in self.slots.iter_mut().flatten() {
-            for worker in (0..).take(u128::BITS as usize) {
-                let bit = 1 << worker;
-                if client.untold & bit != 0 && post(worker, client.destination, client.order) {
-                    client.untold &= !bit;
-                }
-            }
-            self.untold |= client.untold != 0;
+        if self.untold {
+            let clients = self.slots.iter_mut().flatten();
+            self.untold = clients.fold(false, |untold, client| !client.tell(&mut post) | untold);
         }
     }
 
@@ -432,6 +428,21 @@ impl Client {
             let difference = differing.fold(0, |sum, (ours, theirs)| sum | (ours ^ theirs));
             proving.address == source && difference == 0
         })
+    }
+
+    /// Tells those who are untold; whether nobody is any more.
+    fn tell(&mut self, mut post: impl FnMut(u8, DestinationTag, u64) -> bool) -> bool {
+        let mut left = self.untold;
+        while left != 0 {
+            let lowest = left & left.wrapping_neg();
+            left &= !lowest;
+            // A bit's number in 128.
+            let worker = lowest.trailing_zeros() as u8;
+            if post(worker, self.destination, self.order) {
+                self.untold &= !lowest;
+            }
+        }
+        self.untold == 0
     }
 
     /// Owes the client an answer. A repeated question is answered once; says whether there was room.

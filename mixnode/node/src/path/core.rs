@@ -249,6 +249,16 @@ impl Core {
         self.neighbours.learn(&self.epochs);
     }
 
+    /// The client of this session is attached no more: what was granted to it ends.
+    pub(crate) fn revoke(&mut self, session: u32) {
+        let inbound = self.neighbours.session(session);
+        if let Some(number) = inbound.map(|inbound| inbound.neighbour)
+            && let Some(client) = self.neighbours.get_mut(number)
+        {
+            client.bucket.revoke(self.now_ns);
+        }
+    }
+
     /// How long a loop packet may take before it counts as lost: every hop's longest delay and two seconds.
     pub fn loop_patience_ns(&self) -> u64 {
         sphinx::HOPS_MAX as u64 * u64::from(self.delay_max_us) * 1_000 + 2_000_000_000

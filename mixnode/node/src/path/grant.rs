@@ -95,6 +95,11 @@ impl Bucket {
         self.rate_pps = rate_pps.max(UNGRANTED_PPS);
     }
 
+    /// From now on tokens come as before there was a grant.
+    pub fn revoke(&mut self, now_ns: u64) {
+        self.grant(UNGRANTED_PPS, now_ns);
+    }
+
     /// The granted rate, packets a second.
     pub fn rate_pps(&self) -> u32 {
         self.rate_pps

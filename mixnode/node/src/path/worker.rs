@@ -391,6 +391,9 @@ impl<P: Port> Worker<P> {
     }
 
     fn detach(&mut self, slot: u16, reason: Reason) {
+        if let Some(session) = self.core.clients.get(slot).map(|client| client.session) {
+            self.core.revoke(session);
+        }
         let ledger = &mut self.core.ledger;
         self.core
             .clients

@@ -7,7 +7,7 @@ use rand::RngExt;
 use sphinx::DestinationTag;
 
 use crate::path::clients::{Answer, Attachment, Outcome};
-use crate::path::core::{Core, content};
+use crate::path::core::{Core, Shared, content};
 use crate::path::mail::Mail;
 use crate::path::reason::Reason;
 use port::pool::Frame;
@@ -89,6 +89,7 @@ fn attach(core: &mut Core, from: &From, rate_pps: u32) -> bool {
         }
         Outcome::InPlaceOf(session, address) => {
             core.displaced += 1;
+            core.revoke(session);
             refuse(core, session, address);
         }
         Outcome::Attached => {}
@@ -101,8 +102,9 @@ fn attach(core: &mut Core, from: &From, rate_pps: u32) -> bool {
         client.heard(from.counter, from.source, core.now_ns, || rng.random());
     }
     if is_new {
-        core.clients.announce(&destination, others(core));
-        tell(core);
+        let workers = others(core);
+        let post = letters(&core.shared, core.settings.number);
+        core.clients.announce(&destination, workers, post);
     }
     true
 }
@@ -135,17 +137,21 @@ fn others(core: &Core) -> u128 {
     })
 }
 
-/// Tells the other workers of clients that have attached here. One whose mailbox is full is told in a later housekeeping.
-pub fn tell(core: &mut Core) {
-    let (mailboxes, worker) = (&core.shared.mailboxes, core.settings.number);
-    core.clients.tell(|other, destination, order| {
+/// Puts a letter about a client of this worker into another's mailbox; whether it was taken.
+fn letters(shared: &Shared, worker: u8) -> impl FnMut(u8, DestinationTag, u64) -> bool {
+    move |other, destination, order| {
         let letter = Mail::ClientAt {
             destination,
             worker,
             order,
         };
-        mailboxes
-            .get(usize::from(other))
-            .is_none_or(|mailbox| mailbox.post(letter))
-    });
+        let mailbox = shared.mailboxes.get(usize::from(other));
+        mailbox.is_none_or(|mailbox| mailbox.post(letter))
+    }
+}
+
+/// Tells the other workers of clients that attached here while their mailbox was full.
+pub fn tell(core: &mut Core) {
+    let post = letters(&core.shared, core.settings.number);
+    core.clients.tell(post);
 }
