@@ -1,5 +1,5 @@
-//! What every program of the tree does alike towards those who run it: words that may find no reader, logs, signals,
-//! limits of the process.
+//! What every program of the tree does alike towards those who run it: words that may find no reader, configuration,
+//! logs, signals, limits of the process.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -13,6 +13,7 @@
     )
 )]
 
+pub mod config;
 pub mod limits;
 pub mod log;
 pub mod signals;

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::Config;
-use super::load::{ConfigError, line_of};
+use super::load::ConfigError;
 use crate::keys::files;
 use directory::store::Store;
 use port::PortKind;
@@ -19,14 +19,8 @@ type Key = (&'static str, &'static str);
 /// # Errors
 /// The first value out of its limits.
 pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError> {
-    let error = |(section, key): Key, problem: String, remedy: &str| ConfigError {
-        file: file.to_owned(),
-        line: line_of(text, section, key),
-        problem: format!(
-            "[{section}] {key}{}{problem}",
-            if key.is_empty() { "" } else { ": " }
-        ),
-        remedy: remedy.to_owned(),
+    let error = |key: Key, problem: String, remedy: &str| {
+        ConfigError::of((file, text), key, &problem, remedy)
     };
     let range = |key: Key, value: u64, low: u64, high: u64| {
         if (low..=high).contains(&value) {
@@ -239,11 +233,8 @@ fn unreachable_by_others(address: SocketAddr) -> Option<(&'static str, &'static 
 /// # Errors
 /// The first thing that is missing or unreadable.
 pub fn check_host(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError> {
-    let error = |(section, key): Key, problem: String, remedy: String| ConfigError {
-        file: file.to_owned(),
-        line: line_of(text, section, key),
-        problem: format!("[{section}] {key}: {problem}"),
-        remedy,
+    let error = |key: Key, problem: String, remedy: String| {
+        ConfigError::of((file, text), key, &problem, &remedy)
     };
     let folder = &config.network.directory;
     std::fs::read_dir(folder).map_err(|reason| {
