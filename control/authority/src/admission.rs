@@ -73,6 +73,11 @@ impl Admission {
         }
     }
 
+    /// Whether this identity may be listed at all: to be asked before a signature is checked.
+    pub fn knows(&self, identity: &[u8; 32]) -> bool {
+        *self == Admission::Open || self.of(identity).is_some()
+    }
+
     /// What the list says of a node; nothing where everyone is admitted.
     pub(crate) fn of(&self, identity: &[u8; 32]) -> Option<&Admitted> {
         match self {
@@ -83,7 +88,7 @@ impl Admission {
 }
 
 /// The prefix that counts as one neighbourhood: a /24 or a /48.
-pub(crate) fn prefix(address: IpAddr) -> (bool, u128) {
+pub fn prefix(address: IpAddr) -> (bool, u128) {
     match address {
         IpAddr::V4(ip) => (false, u128::from(ip.to_bits() >> 8)),
         IpAddr::V6(ip) => (true, ip.to_bits() >> 80),

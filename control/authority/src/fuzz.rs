@@ -1,10 +1,11 @@
 //! The oracle that the fuzz target and the stable replay of its corpus share. Not part of the API.
 
 use crate::relay;
+use crate::round::listing::Listing;
 use crate::vote::Vote;
 
-/// Feeds `bytes` to the decoders of votes and relayed votes, past their signatures. Whatever decodes must encode to the
-/// very same bytes. Says how many decoders took them.
+/// Feeds `bytes` to the decoders of votes, relayed votes and lists of descriptors, past their signatures. Whatever
+/// decodes must encode to the very same bytes. Says how many decoders took them.
 ///
 /// # Panics
 /// A decoder accepted bytes that its encoder does not write.
@@ -14,6 +15,7 @@ pub fn check_votes(bytes: &[u8]) -> usize {
     encodings.extend(
         relay::split(bytes).map(|(vote, signatures)| relay::encode_parts(vote, &signatures)),
     );
+    encodings.extend(Listing::decode(bytes).map(|listing| listing.encode()));
     for encoding in &encodings {
         assert!(encoding == bytes, "a vote has two encodings");
     }

@@ -1,7 +1,7 @@
 //! An authority: votes about the nodes of the next epoch, agrees with the others, makes the document. No I/O, no clock.
 //!
 //! [`ballot`] makes a vote of what nodes say of themselves, [`relay`] brings the same votes to all, [`tally`] counts them
-//! and [`document`] makes the document of them. An authority that is alone is the same with a set of one.
+//! and [`document`] makes the document of them; [`round`] says when all of that happens. An authority that is alone is the same with a set of one.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -16,6 +16,7 @@
 
 pub mod admission;
 pub mod ballot;
+pub mod book;
 mod claims;
 pub mod document;
 #[cfg(any(test, feature = "fuzz"))]
@@ -23,6 +24,7 @@ pub mod document;
 #[allow(clippy::panic)] // An oracle speaks by panicking.
 pub mod fuzz;
 pub mod relay;
+pub mod round;
 pub mod tally;
 pub mod vote;
 

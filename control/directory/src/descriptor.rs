@@ -264,6 +264,13 @@ impl SignedDescriptor {
         })
     }
 
+    /// Whose descriptor bytes claim to be, before anything is verified.
+    pub fn claimed_identity(bytes: &[u8]) -> Option<[u8; 32]> {
+        let at = AUTHORSHIP.key_offset;
+        let key = bytes.get(at..at.checked_add(32)?)?;
+        key.try_into().ok()
+    }
+
     /// What it says.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor

@@ -204,8 +204,11 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads a whole file that must not exceed `limit_bytes`.
-pub(crate) fn read_bounded(path: &Path, limit_bytes: usize) -> io::Result<Vec<u8>> {
+/// Reads a whole regular file that must not exceed `limit_bytes`.
+///
+/// # Errors
+/// The file system's; `InvalidData` for a larger one.
+pub fn read_bounded(path: &Path, limit_bytes: usize) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(limit_bytes).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     open_regular(path)?
@@ -219,7 +222,10 @@ pub(crate) fn read_bounded(path: &Path, limit_bytes: usize) -> io::Result<Vec<u8
 }
 
 /// Writes a file so that readers see the old content or the new, never a part.
-pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// The file system's.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static SEQUENCE: AtomicU64 = AtomicU64::new(0);
     let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     // A leading dot and no digit first: no reader takes it for a document.
@@ -243,4 +249,19 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Reads what [`hex`] wrote, in either case.
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    let mut bytes = [0; N];
+    let (pairs, rest) = digits.as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        *byte = u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?;
+    }
+    Some(bytes)
 }

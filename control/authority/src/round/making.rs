@@ -1,0 +1,473 @@
+//! The making of one document.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use directory::store::hex;
+use directory::{
+    Authorities, Consensus, ConsensusSignature, Held, SignedConsensus, SignedDescriptor,
+    VerifyError,
+};
+
+use super::{Action, COUNT, Message, News, Record, Refusal, Rounds, SENT, VOTE, round_ms};
+use crate::ballot::Ballot;
+use crate::document;
+use crate::relay::{Outcome, Relay};
+use crate::vote::{SignedVote, Vote};
+
+/// A document that was verified, with its signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newest {
+    /// What it says.
+    pub consensus: Consensus,
+    /// As it travels.
+    pub signed: SignedConsensus,
+}
+
+/// Where the making of a document stands.
+#[derive(Debug)]
+pub(super) struct Making {
+    pub(super) epoch: u32,
+    pub(super) authorities: Authorities,
+    generation: u16,
+    /// This machine ran before the votes: one that did not signs nothing.
+    whole: bool,
+    /// How many of the epoch's steps are taken.
+    pub(super) steps: usize,
+    /// From the first moment that votes are taken to the count.
+    pub(super) relay: Option<Relay>,
+    /// The votes that count, once the rounds are over and there are enough of them.
+    votes: Option<Vec<Vote>>,
+    /// Descriptors that are listed and not here yet, and those that came.
+    lacking: BTreeSet<[u8; 32]>,
+    fetched: BTreeMap<[u8; 32], SignedDescriptor>,
+    /// What was computed here.
+    ours: Option<Consensus>,
+    /// By author the first two over different digests.
+    signatures: BTreeMap<[u8; 32], Vec<ConsensusSignature>>,
+    published: bool,
+    /// A lone authority that failed waits until then.
+    again_ms: u64,
+}
+
+impl Making {
+    pub(super) fn new(epoch: u32, authorities: Authorities, generation: u16, whole: bool) -> Self {
+        Making {
+            epoch,
+            authorities,
+            generation,
+            whole,
+            steps: 0,
+            relay: None,
+            votes: None,
+            lacking: BTreeSet::new(),
+            fetched: BTreeMap::new(),
+            ours: None,
+            signatures: BTreeMap::new(),
+            published: false,
+            again_ms: 0,
+        }
+    }
+
+    /// Takes votes from here on.
+    pub(super) fn open(&mut self, network: [u8; 16]) {
+        let authorities = self.authorities.clone();
+        self.relay = Some(Relay::new(
+            authorities,
+            network,
+            self.generation,
+            self.epoch,
+        ));
+    }
+}
+
+impl Rounds {
+    /// This authority's vote about the document of `epoch`.
+    fn own_vote(&self, epoch: u32) -> Result<SignedVote, String> {
+        let descriptors: Vec<SignedDescriptor> = self.book.of_epoch(epoch).cloned().collect();
+        let ballot = Ballot {
+            chain: &self.chain,
+            previous: self.newest.as_ref().map(|newest| &newest.consensus),
+            epoch,
+            admission: &self.admission,
+            descriptors: &descriptors,
+        };
+        ballot.vote(&self.key).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn vote(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        let parameters = *self.parameters();
+        let median_ms = self.offsets.median_ms();
+        let Some(making) = &self.making else {
+            return;
+        };
+        let epoch = making.epoch;
+        let sat_out = |why: String| Action::Tell(News::SatOut { epoch, why });
+        if making
+            .authorities
+            .keys()
+            .binary_search(&self.key.public())
+            .is_err()
+        {
+            return;
+        }
+        if !making.whole {
+            actions.push(sat_out(
+                "this process began in the middle of the rounds".to_owned(),
+            ));
+            return;
+        }
+        if median_ms.unsigned_abs() > round_ms(&parameters) / 4 {
+            let why =
+                format!("the others' clocks are {median_ms} ms ahead of this one: set it (NTP)");
+            actions.push(sat_out(why));
+            return;
+        }
+        let start_ms = parameters.epoch_starts_ms(epoch.saturating_sub(1));
+        let voted = self.own_vote(epoch).and_then(|vote| {
+            let relay = self
+                .making
+                .as_mut()
+                .and_then(|making| making.relay.as_mut());
+            let relay = relay.ok_or("votes are not taken yet")?;
+            let own = relay
+                .begin(vote, &self.key)
+                .map_err(|error| error.to_string())?;
+            Ok(own.encode())
+        });
+        debug_assert!(now_ms >= start_ms + VOTE * round_ms(&parameters));
+        match voted {
+            Ok(vote) => actions.push(Action::Send {
+                message: Message::Vote(vote),
+                until_ms: start_ms + COUNT * round_ms(&parameters),
+                every_ms: round_ms(&parameters) / 4,
+            }),
+            Err(why) => actions.push(sat_out(why)),
+        }
+    }
+
+    pub(super) fn count(&mut self, actions: &mut Vec<Action>) {
+        let Some(relay) = self.making.as_mut().and_then(|making| making.relay.take()) else {
+            return;
+        };
+        let Outcome { votes, evidence } = relay.finish();
+        let epoch = self.making.as_ref().map_or(0, |making| making.epoch);
+        for [one, other] in evidence {
+            let author = one.vote().authority;
+            let two = [one.bytes().to_vec(), other.bytes().to_vec()];
+            shown(epoch, author, "votes", two, actions);
+        }
+        let votes = votes.iter().map(|vote| vote.vote().clone()).collect();
+        self.count_votes(votes, actions);
+    }
+
+    fn count_votes(&mut self, votes: Vec<Vote>, actions: &mut Vec<Action>) {
+        let previous = self.newest.as_ref().map(|newest| &newest.consensus);
+        let Some(making) = &mut self.making else {
+            return;
+        };
+        let epoch = making.epoch;
+        let listed = match document::count(&self.chain, previous, epoch, &votes) {
+            Ok(tally) => tally.nodes,
+            Err(error) => {
+                let why = error.to_string();
+                actions.push(Action::Tell(News::NoDocument { epoch, why }));
+                return;
+            }
+        };
+        if listed.is_empty() {
+            let why = "no quorum lists any node".to_owned();
+            actions.push(Action::Tell(News::NoDocument { epoch, why }));
+            return;
+        }
+        for entry in &listed {
+            match self.book.by_digest(&entry.digest) {
+                Some(held) => {
+                    making.fetched.insert(entry.digest, held.clone());
+                }
+                None => {
+                    making.lacking.insert(entry.digest);
+                }
+            }
+        }
+        making.votes = Some(votes);
+        actions.extend(making.lacking.iter().map(|digest| Action::Fetch {
+            from: None,
+            digest: *digest,
+        }));
+        self.compute_if_whole(actions);
+    }
+
+    /// Whether a listed descriptor is waited for.
+    pub(super) fn wants(&self, digest: &[u8; 32]) -> bool {
+        let making = self.making.as_ref();
+        making.is_some_and(|making| making.lacking.contains(digest))
+    }
+
+    /// A listed descriptor: a quorum vouches for it, its signature is its node's.
+    pub(super) fn fetched(&mut self, digest: [u8; 32], bytes: &[u8]) -> Result<(), Refusal> {
+        let descriptor = SignedDescriptor::verify(bytes).map_err(|_| Refusal::Signature)?;
+        if let Some(making) = &mut self.making {
+            making.lacking.remove(&digest);
+            making.fetched.insert(digest, descriptor);
+        }
+        Ok(())
+    }
+
+    pub(super) fn compute_if_whole(&mut self, actions: &mut Vec<Action>) {
+        let previous = self.newest.as_ref().map(|newest| &newest.consensus);
+        let Some(making) = &mut self.making else {
+            return;
+        };
+        if !making.lacking.is_empty() || making.ours.is_some() {
+            return;
+        }
+        let Some(votes) = &making.votes else {
+            return;
+        };
+        let epoch = making.epoch;
+        let descriptors = making.fetched.iter();
+        let descriptors = descriptors.map(|(digest, one)| (*digest, one.descriptor()));
+        let descriptors = descriptors.collect();
+        let consensus = match document::make(&self.chain, previous, epoch, votes, &descriptors) {
+            Ok(consensus) => consensus,
+            Err(error) => {
+                let why = error.to_string();
+                actions.push(Action::Tell(News::NoDocument { epoch, why }));
+                return;
+            }
+        };
+        let digest = *consensus.digest();
+        making.ours = Some(consensus);
+        let signs = making.whole && making.authorities.keys().contains(&self.key.public());
+        match self.record {
+            Some(record) if record.epoch >= epoch && record.digest != digest => {
+                let why = format!(
+                    "document {} was signed here before for epoch {}",
+                    hex(&record.digest),
+                    record.epoch
+                );
+                actions.push(Action::Tell(News::NoDocument { epoch, why }));
+            }
+            _ if signs => actions.push(Action::Record(Record { epoch, digest })),
+            _ => {}
+        }
+        self.publish_if_signed(actions);
+    }
+
+    /// The digest stands on the disk: now it is signed.
+    pub fn recorded(&mut self, record: Record) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self
+            .record
+            .is_some_and(|held| held.epoch >= record.epoch && held != record)
+        {
+            return actions;
+        }
+        self.record = Some(record);
+        let parameters = *self.parameters();
+        let Some(making) = &mut self.making else {
+            return actions;
+        };
+        let Some(ours) = making
+            .ours
+            .as_ref()
+            .filter(|ours| ours.digest() == &record.digest)
+        else {
+            return actions;
+        };
+        let own = ConsensusSignature::sign(ours, &self.key);
+        making.signatures.insert(own.authority, vec![own]);
+        let start_ms = parameters.epoch_starts_ms(making.epoch.saturating_sub(1));
+        if making.authorities.keys().len() > 1 {
+            actions.push(Action::Send {
+                message: Message::Signature(own.encode()),
+                until_ms: start_ms + SENT * round_ms(&parameters),
+                every_ms: round_ms(&parameters) / 4,
+            });
+        }
+        self.publish_if_signed(&mut actions);
+        actions
+    }
+
+    /// Another authority's signature, `FXG1`.
+    ///
+    /// # Errors
+    /// It does not count.
+    pub fn signature(&mut self, bytes: &[u8]) -> Result<Vec<Action>, Refusal> {
+        let one = ConsensusSignature::decode(bytes).map_err(|_| Refusal::Malformed)?;
+        let parameters = *self.parameters();
+        let network = *self.chain.network();
+        let making = self.making.as_mut().ok_or(Refusal::Epoch)?;
+        if one.epoch != making.epoch {
+            return Err(Refusal::Epoch);
+        }
+        let keys = making.authorities.keys();
+        if keys.binary_search(&one.authority).is_err() || !one.holds(&network) {
+            return Err(Refusal::Signature);
+        }
+        let mut actions = Vec::new();
+        let held = making.signatures.entry(one.authority).or_default();
+        if held.len() >= 2 || held.iter().any(|held| held.digest == one.digest) {
+            return Ok(actions);
+        }
+        held.push(one);
+        let start_ms = parameters.epoch_starts_ms(making.epoch.saturating_sub(1));
+        let pass_on = |bytes: &[u8]| Action::Send {
+            message: Message::Signature(bytes.to_vec()),
+            until_ms: start_ms + SENT * round_ms(&parameters),
+            every_ms: round_ms(&parameters) / 4,
+        };
+        if let [first, second] = held.as_slice() {
+            let two = [first.encode(), second.encode()];
+            actions.push(pass_on(bytes));
+            shown(one.epoch, one.authority, "documents", two, &mut actions);
+        } else if let Some(ours) = &making.ours
+            && *ours.digest() != one.digest
+        {
+            actions.push(pass_on(bytes));
+            actions.push(Action::Tell(News::OtherDigest {
+                epoch: one.epoch,
+                author: hex(&one.authority),
+                theirs: hex(&one.digest),
+                ours: hex(ours.digest()),
+            }));
+        }
+        self.publish_if_signed(&mut actions);
+        Ok(actions)
+    }
+
+    fn publish_if_signed(&mut self, actions: &mut Vec<Action>) {
+        let Some(making) = &mut self.making else {
+            return;
+        };
+        let Some(ours) = making.ours.as_ref().filter(|_| !making.published) else {
+            return;
+        };
+        // Of who signed two documents none counts.
+        let valid = making
+            .signatures
+            .values()
+            .filter_map(|signed| match signed.as_slice() {
+                [one] if one.digest == *ours.digest() => Some(one),
+                _ => None,
+            });
+        let valid: Vec<&ConsensusSignature> = valid.collect();
+        if valid.len() < making.authorities.quorum() {
+            return;
+        }
+        let signed = SignedConsensus::gathered(ours, valid.iter().copied());
+        making.published = true;
+        actions.push(Action::Tell(News::Published {
+            epoch: making.epoch,
+            signatures: valid.len(),
+            nodes: ours.nodes().len(),
+        }));
+        let consensus = ours.clone();
+        self.hold(Newest { consensus, signed }, actions);
+    }
+
+    fn hold(&mut self, newest: Newest, actions: &mut Vec<Action>) {
+        actions.push(Action::Publish {
+            epoch: newest.consensus.epoch(),
+            document: newest.signed.encode(),
+        });
+        self.newest = Some(newest);
+    }
+
+    /// Another authority's newest document: taken over if it is newer than what is held here.
+    ///
+    /// # Errors
+    /// It breaks a rule.
+    pub fn document(&mut self, bytes: &[u8], now_ms: u64) -> Result<Vec<Action>, Refusal> {
+        let signed = SignedConsensus::decode(bytes).map_err(|_| Refusal::Malformed)?;
+        let held: Vec<&Consensus> = self.newest.iter().map(|held| &held.consensus).collect();
+        if self
+            .newest
+            .as_ref()
+            .is_some_and(|held| held.signed.digest() == signed.digest())
+        {
+            return Ok(Vec::new());
+        }
+        let newest = self.newest.as_ref().map(|held| held.consensus.epoch());
+        let context = Held {
+            documents: &held,
+            newer_than: newest,
+            now: Some(self.parameters().epoch_at(now_ms)),
+        };
+        let consensus = match signed.verify(&self.chain, &context) {
+            Ok(consensus) => consensus,
+            Err(VerifyError::RolledBack { .. }) => return Ok(Vec::new()),
+            Err(_) => return Err(Refusal::Document),
+        };
+        let epoch = consensus.epoch();
+        let mut actions = vec![Action::Tell(News::TakenOver(epoch))];
+        if let Some(making) = self.making.as_mut().filter(|making| making.epoch <= epoch) {
+            making.published = true;
+        }
+        self.hold(Newest { consensus, signed }, &mut actions);
+        Ok(actions)
+    }
+
+    /// What is still missing when the time for fetching is over: no document from here.
+    pub(super) fn give_up(&mut self, actions: &mut Vec<Action>) {
+        let Some(making) = &mut self.making else {
+            return;
+        };
+        if making.lacking.is_empty() {
+            return;
+        }
+        let (epoch, missing) = (making.epoch, making.lacking.len());
+        let why = format!("{missing} listed descriptors could be had from nobody");
+        making.lacking.clear();
+        making.votes = None;
+        actions.push(Action::Tell(News::NoDocument { epoch, why }));
+    }
+
+    /// Which document a lone authority makes at `now_ms`: of this epoch if there is none, and from the time of votes on of
+    /// the next; none before somebody could be listed in it.
+    pub(super) fn due_alone(&self, now_ms: u64) -> Option<u32> {
+        let parameters = self.parameters();
+        let now = parameters.epoch_at(now_ms);
+        let from_ms = parameters.epoch_starts_ms(now) + VOTE * round_ms(parameters);
+        let next = now.checked_add(1).filter(|_| now_ms >= from_ms);
+        let held = self.newest.as_ref().map(|held| held.consensus.epoch());
+        let mut missing = [Some(now), next]
+            .into_iter()
+            .flatten()
+            .filter(|epoch| held.is_none_or(|held| held < *epoch));
+        missing.find(|epoch| self.book.of_epoch(*epoch).next().is_some())
+    }
+
+    /// Makes a lone authority's document; where it fails, again a round later.
+    pub(super) fn make_alone(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        let again_ms = now_ms + round_ms(self.parameters());
+        let Some(making) = self
+            .making
+            .as_mut()
+            .filter(|making| making.ours.is_none() && making.again_ms <= now_ms)
+        else {
+            return;
+        };
+        making.again_ms = again_ms;
+        let epoch = making.epoch;
+        match self.own_vote(epoch) {
+            Ok(vote) => self.count_votes(vec![vote.vote().clone()], actions),
+            Err(why) => actions.push(Action::Tell(News::SatOut { epoch, why })),
+        }
+    }
+}
+
+fn shown(
+    epoch: u32,
+    author: [u8; 32],
+    what: &'static str,
+    two: [Vec<u8>; 2],
+    actions: &mut Vec<Action>,
+) {
+    actions.push(Action::Tell(News::Equivocation {
+        epoch,
+        author: hex(&author),
+        what,
+    }));
+    actions.push(Action::Evidence { epoch, author, two });
+}

@@ -1,0 +1,390 @@
+//! An authority's work through an epoch: what to pull, send, relay, count, sign and publish, and when.
+//!
+//! A state machine without a clock, disk or network. Whoever runs it calls [`Rounds::advance`] all the time and hands in
+//! what comes; every call answers with what is to be done, in order. An epoch e has 32 rounds of R = E / 32, and the
+//! document of e + 1 is made in it:
+//!
+//! | at (x R) | what |
+//! |---|---|
+//! | 10, 15 | ask the others for the time |
+//! | 12, 14 | pull descriptors and a newer document from the others |
+//! | 16 | vote, unless this clock is off |
+//! | 16 - 19 | relay votes: [`crate::relay`] |
+//! | 19 - 20 | count, fetch listed descriptors that are missing, compute; record the digest, then sign it |
+//! | - 31 | merge signatures, publish at the quorum; whoever has no document asks the others |
+//!
+//! A lone authority waits for nobody: it makes the document of this epoch if there is none, and from 16 R on the next.
+
+mod action;
+mod clock;
+pub(crate) mod listing;
+mod making;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use directory::authority_set::{Chain, SetError};
+use directory::{Authorities, Identity, Parameters};
+
+use crate::admission::{Admission, Refusal as Unlisted};
+use crate::book::{Book, DescriptorRefusal, Hour, rank};
+use crate::relay::{Relay, RelayedVote};
+pub use action::{Action, Message, News, Record, Refusal};
+use clock::Offsets;
+pub use listing::LISTING_BYTES_MAX;
+use listing::Listing;
+use making::Making;
+pub use making::Newest;
+
+/// Rounds of an epoch.
+const ROUNDS_EPOCH: u64 = 32;
+/// What comes up to here gets into the next document.
+const UPLOADED: u64 = 12;
+/// Votes are taken from here on.
+const EARLY: u64 = 15;
+const VOTE: u64 = 16;
+const COUNT: u64 = 19;
+/// Signatures are sent until here.
+const SENT: u64 = 31;
+
+/// What falls due in an epoch, at which round.
+const STEPS: &[(u64, Step)] = &[
+    (10, Step::AskTime),
+    (12, Step::Pull),
+    (14, Step::Pull),
+    (EARLY, Step::Open),
+    (VOTE, Step::Vote),
+    (COUNT, Step::Count),
+    (20, Step::GiveUp),
+    (22, Step::Missing),
+    (26, Step::Missing),
+    (30, Step::Missing),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    AskTime,
+    Pull,
+    Open,
+    Vote,
+    Count,
+    GiveUp,
+    Missing,
+}
+
+/// An authority through the epochs.
+#[derive(Debug)]
+pub struct Rounds {
+    key: Identity,
+    chain: Chain,
+    admission: Admission,
+    book: Book,
+    /// The newest document held; none before a network's first.
+    newest: Option<Newest>,
+    record: Option<Record>,
+    offsets: Offsets,
+    /// When this machine began.
+    since_ms: u64,
+    making: Option<Making>,
+}
+
+impl Rounds {
+    /// An authority that begins at `now_ms` with the newest document it holds and what it signed last.
+    pub fn new(
+        key: Identity,
+        chain: Chain,
+        admission: Admission,
+        newest: Option<Newest>,
+        record: Option<Record>,
+        now_ms: u64,
+    ) -> Rounds {
+        Rounds {
+            key,
+            chain,
+            admission,
+            book: Book::default(),
+            newest,
+            record,
+            offsets: Offsets::default(),
+            since_ms: now_ms,
+            making: None,
+        }
+    }
+
+    /// The network's parameters.
+    pub fn parameters(&self) -> &Parameters {
+        self.chain.parameters()
+    }
+
+    /// Who the authorities are and were.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The descriptors held.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// The newest document held.
+    pub fn newest(&self) -> Option<&Newest> {
+        self.newest.as_ref()
+    }
+
+    /// Puts another list of admitted nodes in force.
+    pub fn admit(&mut self, admission: Admission) {
+        self.admission = admission;
+    }
+
+    /// Takes further authority sets up.
+    ///
+    /// # Errors
+    /// The chain is of another network, or has another set of a generation that is held.
+    pub fn follow(&mut self, chain: Chain) -> Result<(), SetError> {
+        for set in chain.sets() {
+            self.chain.extend(set.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Others that this authority talks to about the document that is made now: key and URL.
+    pub fn peers(&self, now_ms: u64) -> Vec<([u8; 32], String)> {
+        let target = self.parameters().epoch_at(now_ms).saturating_add(1);
+        let own = self.key.public();
+        let set = self.chain.at(target);
+        set.into_iter()
+            .flat_map(|set| &set.members)
+            .filter(|member| member.key != own)
+            .map(|member| (member.key, member.url.clone()))
+            .collect()
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, now_ms: u64) -> Vec<Action> {
+        let parameters = *self.parameters();
+        let mut actions = Vec::new();
+        if now_ms < parameters.genesis_unix_ms {
+            return actions;
+        }
+        let now = parameters.epoch_at(now_ms);
+        let start_ms = parameters.epoch_starts_ms(now);
+        let next = now.saturating_add(1);
+        let alone = self.is_alone_at(next);
+        let target = match alone.then(|| self.due_alone(now_ms)) {
+            Some(Some(due)) => due,
+            _ => next,
+        };
+        if self
+            .making
+            .as_ref()
+            .is_none_or(|making| making.epoch != target)
+        {
+            self.book.forget(now, &self.admission);
+            let Some((authorities, generation)) = self.authorities_at(target) else {
+                return actions;
+            };
+            let whole = alone || self.since_ms < start_ms + VOTE * round_ms(&parameters);
+            self.making = Some(Making::new(target, authorities, generation, whole));
+        }
+        if alone {
+            if self.due_alone(now_ms) == Some(target) {
+                self.make_alone(now_ms, &mut actions);
+            }
+            return actions;
+        }
+        while let Some(step) = self.due(now_ms - start_ms, &parameters) {
+            self.take_step(step, now_ms, &mut actions);
+        }
+        actions
+    }
+
+    fn due(&mut self, elapsed_ms: u64, parameters: &Parameters) -> Option<Step> {
+        let making = self.making.as_mut()?;
+        let (at, step) = STEPS.get(making.steps)?;
+        if elapsed_ms < at * round_ms(parameters) {
+            return None;
+        }
+        making.steps += 1;
+        Some(*step)
+    }
+
+    fn take_step(&mut self, step: Step, now_ms: u64, actions: &mut Vec<Action>) {
+        let Some(epoch) = self.making.as_ref().map(|making| making.epoch) else {
+            return;
+        };
+        match step {
+            Step::AskTime => {
+                self.offsets = Offsets::default();
+                actions.push(Action::AskTime);
+            }
+            Step::Pull => {
+                actions.push(Action::PullDocument);
+                actions.push(Action::PullDescriptors(epoch));
+            }
+            Step::Open => {
+                let network = *self.chain.network();
+                if let Some(making) = &mut self.making {
+                    making.open(network);
+                }
+                self.offsets = Offsets::default();
+                actions.push(Action::AskTime);
+            }
+            Step::Vote => self.vote(now_ms, actions),
+            Step::Count => self.count(actions),
+            Step::GiveUp => self.give_up(actions),
+            Step::Missing => {
+                if self
+                    .newest
+                    .as_ref()
+                    .is_none_or(|held| held.consensus.epoch() < epoch)
+                {
+                    actions.push(Action::PullDocument);
+                }
+            }
+        }
+    }
+
+    /// The set that signs the document of `epoch`, and its generation.
+    fn authorities_at(&self, epoch: u32) -> Option<(Authorities, u16)> {
+        let set = self.chain.at(epoch)?;
+        Some((set.authorities().ok()?, set.generation))
+    }
+
+    fn is_alone_at(&self, epoch: u32) -> bool {
+        let set = self.chain.at(epoch);
+        set.is_some_and(
+            |set| matches!(set.members.as_slice(), [one] if one.key == self.key.public()),
+        )
+    }
+
+    /// A descriptor that its node uploaded, or that another authority sent.
+    ///
+    /// # Errors
+    /// It is not taken.
+    pub fn descriptor(&mut self, bytes: &[u8], now_ms: u64) -> Result<Vec<Action>, Refusal> {
+        let mut actions = Vec::new();
+        let digest = *blake3::hash(bytes).as_bytes();
+        if self.wants(&digest) {
+            self.fetched(digest, bytes)?;
+            self.compute_if_whole(&mut actions);
+            return Ok(actions);
+        }
+        self.enter(bytes, now_ms, UPLOADED)?;
+        Ok(actions)
+    }
+
+    /// A descriptor that was asked for after another authority listed it: it came in time there.
+    ///
+    /// # Errors
+    /// It is not taken.
+    pub fn pulled(&mut self, bytes: &[u8], now_ms: u64) -> Result<Vec<Action>, Refusal> {
+        if self.wants(blake3::hash(bytes).as_bytes()) {
+            return self.descriptor(bytes, now_ms);
+        }
+        self.enter(bytes, now_ms, VOTE)?;
+        Ok(Vec::new())
+    }
+
+    /// What comes up to round `last` of an epoch may get into the document after it, the rest into the one after that. A
+    /// lone authority takes what is for the next document at any time, and for this epoch's while there is none.
+    fn enter(&mut self, bytes: &[u8], now_ms: u64, last: u64) -> Result<(), DescriptorRefusal> {
+        let parameters = *self.parameters();
+        let now = parameters.epoch_at(now_ms);
+        let elapsed_ms = now_ms.saturating_sub(parameters.epoch_starts_ms(now));
+        let alone = self.is_alone_at(now.saturating_add(1));
+        let ahead = match alone || elapsed_ms < last * round_ms(&parameters) {
+            true => 1,
+            false => 2,
+        };
+        let hour = |target| Hour {
+            now,
+            target,
+            unix_ms: now_ms,
+            epoch_ms: parameters.epoch_ms,
+        };
+        let network = *self.chain.network();
+        if alone
+            && self
+                .newest
+                .as_ref()
+                .is_none_or(|held| held.consensus.epoch() < now)
+        {
+            let taken = self.book.take(bytes, &network, &self.admission, hour(now));
+            if taken != Err(DescriptorRefusal::Listing(Unlisted::Epoch)) {
+                return taken;
+            }
+        }
+        let hour = hour(now.saturating_add(ahead));
+        self.book.take(bytes, &network, &self.admission, hour)
+    }
+
+    /// Which descriptors another authority holds: those that are newer than what is held here are fetched from it.
+    ///
+    /// # Errors
+    /// Not the encoding of a list.
+    pub fn listing(&mut self, from: [u8; 32], bytes: &[u8]) -> Result<Vec<Action>, Refusal> {
+        let listed = Listing::decode(bytes).map_err(|_| Refusal::Malformed)?;
+        let Some(making) = &self.making else {
+            return Ok(Vec::new());
+        };
+        let held = self.book.of_epoch(making.epoch);
+        let held: BTreeMap<_, _> = held.map(|held| (held.identity, rank(held))).collect();
+        let wanted = listed
+            .0
+            .into_iter()
+            .filter(|(identity, published, digest)| {
+                let theirs = (*published, Reverse(*digest));
+                let news = held.get(identity).is_none_or(|held| theirs > *held);
+                news && self.admission.knows(identity)
+            });
+        Ok(wanted
+            .map(|(_, _, digest)| Action::Fetch {
+                from: Some(from),
+                digest,
+            })
+            .collect())
+    }
+
+    /// Which descriptors are held here for the document of `epoch`.
+    pub fn list(&self, epoch: u32) -> Vec<u8> {
+        let held = self.book.of_epoch(epoch);
+        let listed = held.map(|held| (held.identity, held.published_unix_ms, held.digest()));
+        Listing(listed.collect()).encode()
+    }
+
+    /// What another authority's clock said: how far it is ahead of this one, milliseconds, half the way there allowed for.
+    pub fn time(&mut self, from: [u8; 32], ahead_ms: i64) {
+        self.offsets.insert(from, ahead_ms);
+    }
+
+    /// A relayed vote.
+    ///
+    /// # Errors
+    /// It does not count.
+    pub fn relayed(&mut self, bytes: &[u8], now_ms: u64) -> Result<Vec<Action>, Refusal> {
+        let parameters = *self.parameters();
+        let now = parameters.epoch_at(now_ms);
+        let start_ms = parameters.epoch_starts_ms(now);
+        let making = self.making.as_mut().ok_or(Refusal::Epoch)?;
+        if making.epoch != now.saturating_add(1) {
+            return Err(Refusal::Epoch);
+        }
+        let relay: &mut Relay = making.relay.as_mut().ok_or(Refusal::Epoch)?;
+        let vote = RelayedVote::verify(bytes, &making.authorities)?;
+        let passed = now_ms.saturating_sub(start_ms) / round_ms(&parameters).max(1);
+        let round = u8::try_from((passed + 1).saturating_sub(VOTE)).unwrap_or(u8::MAX);
+        let news = relay.take(round.max(1), vote, &self.key)?;
+        Ok(news
+            .map(|relayed| Action::Send {
+                message: Message::Vote(relayed.encode()),
+                until_ms: start_ms + COUNT * round_ms(&parameters),
+                every_ms: round_ms(&parameters) / 4,
+            })
+            .into_iter()
+            .collect())
+    }
+}
+
+fn round_ms(parameters: &Parameters) -> u64 {
+    parameters.epoch_ms / ROUNDS_EPOCH
+}

@@ -1,0 +1,174 @@
+//! The rounds of several authorities, some of whom lie, are late or say nothing: deterministic, under one clock.
+
+mod world;
+
+use authority::round::{News, Record};
+use world::{Kind, ROUND_MS, World, names};
+
+use Kind::{Honest, Late, Lying, Silent};
+
+#[test]
+fn one_three_and_five_authorities_make_the_same_document_every_epoch() {
+    for count in [1, 3, 5] {
+        let mut world = World::new(&vec![Honest; count], 1);
+        for _ in 0..4 {
+            world.run_epochs(1);
+            assert_eq!(world.agreed(), 6, "{count} authorities");
+        }
+        let news: Vec<_> = world.authorities.iter().flat_map(|one| &one.news).collect();
+        let good = |news: &&&News| matches!(news, News::Published { .. });
+        assert_eq!(news.iter().filter(good).count(), news.len(), "{news:?}");
+    }
+}
+
+#[test]
+fn as_many_as_are_tolerated_may_be_silent_late_or_lying_and_the_rest_agree() {
+    let patterns: &[&[Kind]] = &[
+        &[Honest, Honest, Silent],
+        &[Honest, Late, Honest],
+        &[Lying, Honest, Honest],
+        &[Honest, Silent, Honest, Late, Honest],
+        &[Lying, Honest, Honest, Lying, Honest],
+        &[Honest, Lying, Late, Honest, Honest],
+        &[Silent, Honest, Honest, Honest, Lying],
+        &[Late, Honest, Honest, Late, Honest],
+    ];
+    for (seed, kinds) in (0..).zip(patterns) {
+        let mut world = World::new(kinds, seed);
+        for _ in 0..5 {
+            world.run_epochs(1);
+            assert!(world.agreed() >= 5, "{kinds:?}");
+        }
+        for authority in world.authorities.iter().filter(|one| one.kind == Honest) {
+            assert!(
+                authority.signed.values().all(|digests| digests.len() == 1),
+                "{kinds:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn who_signs_two_votes_is_shown_and_named_and_its_vote_counts_nowhere() {
+    let mut world = World::new(&[Honest, Lying, Honest], 7);
+    world.run_epochs(6);
+    world.agreed();
+    let shown: Vec<_> = world
+        .authorities
+        .iter()
+        .filter(|one| one.kind == Honest)
+        .collect();
+    for authority in shown {
+        assert!(!authority.evidence.is_empty());
+        let liar = world::key(1).public();
+        assert!(authority.evidence.iter().all(|(_, author)| *author == liar));
+        let mut named = authority
+            .news
+            .iter()
+            .filter(|news| matches!(news, News::Equivocation { .. }));
+        assert!(named.all(|news| names(&news.to_string(), 1)));
+    }
+}
+
+#[test]
+fn without_a_quorum_there_is_no_document_and_the_next_follows_the_last() {
+    let mut world = World::new(&[Honest, Honest, Honest], 3);
+    world.run_epochs(2);
+    world.agreed();
+    let before = *world.authorities[0]
+        .rounds
+        .newest()
+        .unwrap()
+        .consensus
+        .digest();
+    for number in [1, 2] {
+        world.authorities[number].kind = Silent;
+    }
+    world.run_epochs(1);
+    assert_eq!(world.newest()[0].1.unwrap().1, before);
+    let told = |news: &News| matches!(news, News::NoDocument { .. });
+    assert!(world.authorities[0].news.iter().any(told));
+    for number in [1, 2] {
+        world.authorities[number].kind = Honest;
+    }
+    world.run_epochs(1);
+    world.agreed();
+    let newest = world.authorities[0].rounds.newest().unwrap();
+    assert_eq!(newest.consensus.head().previous.digest, before);
+}
+
+#[test]
+fn an_authority_that_returns_takes_the_newest_document_over_and_votes_again() {
+    let mut world = World::new(&[Honest, Honest, Silent], 4);
+    world.run_epochs(3);
+    world.agreed();
+    world.authorities[2].kind = Honest;
+    world.restart(2);
+    world.run_epochs(1);
+    world.agreed();
+    let taken = |news: &News| matches!(news, News::TakenOver(_));
+    assert!(world.authorities[2].news.iter().any(taken));
+    world.run_epochs(1);
+    world.agreed();
+    assert!(
+        world.authorities[2].signed.contains_key(&5),
+        "{:?}",
+        world.authorities[2].signed
+    );
+}
+
+#[test]
+fn who_starts_between_vote_and_document_signs_nothing_and_takes_it_over() {
+    let mut world = World::new(&[Honest, Honest, Honest], 5);
+    world.run_epochs(1);
+    world.run_until(world.now_ms + 17 * ROUND_MS);
+    world.restart(1);
+    world.run_epochs(1);
+    world.agreed();
+    assert!(!world.authorities[1].signed.contains_key(&2));
+    world.run_epochs(1);
+    world.agreed();
+    assert!(world.authorities[1].signed.contains_key(&3));
+}
+
+#[test]
+fn a_second_digest_is_never_signed_for_an_epoch() {
+    let mut world = World::new(&[Honest, Honest, Honest], 6);
+    world.run_epochs(1);
+    // Its disk says that it signed something else for the document that is made now.
+    let digest = [9; 32];
+    world.authorities[0].record = Some(Record { epoch: 2, digest });
+    world.restart(0);
+    world.run_epochs(1);
+    world.agreed();
+    assert!(!world.authorities[0].signed.contains_key(&2));
+    let said = |news: &News| news.to_string().contains("was signed here before");
+    assert!(world.authorities[0].news.iter().any(said));
+}
+
+#[test]
+fn an_authority_whose_clock_is_off_sits_out_and_no_liar_talks_a_right_clock_out() {
+    let mut world = World::new(&[Honest, Honest, Honest], 8);
+    world.authorities[2].ahead_ms = 40;
+    world.run_epochs(2);
+    world.agreed();
+    let sat_out = |world: &World, number: usize| {
+        let mut news = world.authorities[number].news.iter();
+        news.any(|news| matches!(news, News::SatOut { why, .. } if why.contains("clock")))
+    };
+    assert!(sat_out(&world, 2));
+    assert!(!sat_out(&world, 0) && !sat_out(&world, 1));
+}
+
+#[test]
+fn a_node_that_reached_one_authority_alone_is_listed_by_all() {
+    let mut world = World::new(&[Honest, Honest, Honest], 9);
+    world.uploaded.insert(3, vec![1]);
+    world.run_epochs(1);
+    assert_eq!(world.agreed(), 6);
+    // Who could not pull fetches what the others list when it counts.
+    world.deaf_to_listings.insert(0);
+    world.run_epochs(1);
+    assert_eq!(world.agreed(), 6);
+    assert!(world.authorities[0].signed.contains_key(&2));
+}
