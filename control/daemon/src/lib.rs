@@ -1,6 +1,5 @@
-//! The control daemon `mixctld`: beside a node it loads the XDP program ([`node`]). What an authority does with its
-//! folder ([`authority`]) lies beside it, for the lab and for an authority's own process: the two roles never meet in
-//! one.
+//! The control daemon `mixctld`: beside a node it loads the XDP program and follows the network ([`node`]), or it is an authority
+//! ([`authority::service`]); the two roles never meet in one process.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -16,5 +15,9 @@
 )]
 
 pub mod authority;
+mod clock;
+pub mod config;
 pub mod exit;
+mod follower;
+pub mod http;
 pub mod node;

@@ -1,33 +1,44 @@
 //! `mixctld`, the daemon: command line and exit codes.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use control::{exit, node};
-use handover::protocol::SOCKET_PATH;
-use loader::{Options, PINS, User};
+use control::authority::service::{self, Signals};
+use control::config::{self, CONFIG_PATH, Config};
+use control::exit::{self, Failure};
+use control::node;
+use loader::{Options, User};
 use program::complain;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing::level_filters::LevelFilter;
 
-/// Puts the XDP program on interfaces and hands nodes their AF_XDP sockets.
+/// Beside a node: puts the XDP program on interfaces and hands nodes their AF_XDP sockets. With [authority] in its file:
+/// makes a network's documents together with the other authorities.
 ///
-/// Needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW. What it attached stays when it ends, and the next one
-/// takes it over: `mixctl xdp detach` takes it off.
+/// Beside a node it needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW. What it attached stays when it ends, and
+/// the next one takes it over: `mixctl xdp detach` takes it off. An authority needs no capability.
 #[derive(Parser)]
 #[command(name = "mixctld", version = directory::version(), max_term_width = 100)]
 struct Arguments {
-    /// Where to listen
-    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
-    socket: PathBuf,
-    /// Folder on a BPF file system for what outlives the daemon
-    #[arg(long, value_name = "FOLDER", default_value = PINS)]
-    pins: PathBuf,
-    /// Who may be a node besides root and the daemon's own user: a name, a UID, or UID:GID
-    #[arg(long, value_name = "USER", value_parser = User::parse)]
-    node_user: Option<User>,
+    /// The configuration file [default: /etc/fogmix/mixctld.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and end
+    #[arg(long)]
+    check_config: bool,
+    /// Where to listen, in place of [xdp] socket
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Folder on a BPF file system for what outlives the daemon, in place of [xdp] pins
+    #[arg(long, value_name = "FOLDER")]
+    pins: Option<PathBuf>,
+    /// Who may be a node besides root and the daemon's own user: a name, a UID, or UID:GID; in place of [xdp] node_user
+    #[arg(long, value_name = "USER")]
+    node_user: Option<String>,
     #[command(flatten)]
     log: program::log::Arguments,
 }
@@ -48,16 +59,57 @@ fn main() -> ExitCode {
         complain!("mixctld: {why}");
         return ExitCode::from(exit::USAGE);
     }
-    let options = Options {
-        socket: arguments.socket,
-        pins: arguments.pins,
-        node_user: arguments.node_user,
-    };
-    match node::run(options) {
+    match start(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             complain!("mixctld: {failure}");
             ExitCode::from(failure.code)
         }
     }
+}
+
+fn start(arguments: Arguments) -> Result<(), Failure> {
+    let usual = Path::new(CONFIG_PATH);
+    let file = arguments
+        .config
+        .or_else(|| usual.exists().then(|| usual.to_owned()));
+    let config = match &file {
+        Some(file) => {
+            config::load(file).map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?
+        }
+        None => Config::default(),
+    };
+    if arguments.check_config {
+        let name = file.as_deref().unwrap_or(usual);
+        return Ok(program::print(&format!("{}: good", name.display()))?);
+    }
+    if let Some(authority) = &config.authority {
+        let signals = Signals {
+            stop: Arc::default(),
+            reread: Arc::default(),
+        };
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::flag::register(signal, Arc::clone(&signals.stop))?;
+        }
+        signal_hook::flag::register(SIGHUP, Arc::clone(&signals.reread))?;
+        return service::run(authority, &signals);
+    }
+    let flags = [&arguments.socket, &arguments.pins]
+        .into_iter()
+        .any(Option::is_some)
+        || arguments.node_user.is_some();
+    // Without a file it is a loader, as it always was.
+    let loads = config.xdp.is_some() || config.directory.is_none() || flags;
+    let xdp = config.xdp.unwrap_or_default();
+    let node_user = arguments.node_user.unwrap_or(xdp.node_user);
+    let node_user = match node_user.as_str() {
+        "" => None,
+        text => Some(User::parse(text).map_err(|why| Failure::new(exit::USAGE, why))?),
+    };
+    let options = Options {
+        socket: arguments.socket.unwrap_or(xdp.socket),
+        pins: arguments.pins.unwrap_or(xdp.pins),
+        node_user,
+    };
+    node::run(loads.then_some(options), config.directory.as_ref())
 }

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::lab::{self, Options};
-use crate::{doctor, geometry, xdp};
+use crate::{authority, consensus, doctor, geometry, network, xdp};
 use control::exit::{self, Failure};
 use program::complain;
 
@@ -38,6 +38,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Keys, sets and the list of nodes of those who make a network's documents
+    #[command(subcommand)]
+    Authority(authority::Command),
+    /// Shows, fetches and verifies a network's documents
+    #[command(subcommand)]
+    Consensus(consensus::Command),
+    /// Joins a network
+    #[command(subcommand)]
+    Network(network::Command),
     /// Steers packets past the kernel into nodes: asks mixctld, which must be running
     #[command(subcommand)]
     Xdp(xdp::Command),
@@ -105,6 +114,18 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         } else {
             ExitCode::from(exit::OS)
         }),
+        Command::Authority(command) => {
+            authority::run(command)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Consensus(command) => {
+            consensus::run(command)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Network(command) => {
+            network::run(command)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Xdp(command) => {
             xdp::run(command)?;
             Ok(ExitCode::SUCCESS)

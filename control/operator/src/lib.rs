@@ -13,9 +13,12 @@
     )
 )]
 
+pub mod authority;
 pub mod cli;
+pub mod consensus;
 pub mod doctor;
 pub mod duration;
 pub mod geometry;
 pub mod lab;
+pub mod network;
 pub mod xdp;

@@ -1,6 +1,13 @@
 //! An authority's process: reads the descriptors that nodes left in a folder, and leaves the documents there. What
 //! the documents say is crate [`authority`]'s.
 
+mod desk;
+mod disk;
+pub mod key;
+pub mod nodes;
+mod peers;
+pub mod service;
+
 use std::io;
 
 use authority::Authority;

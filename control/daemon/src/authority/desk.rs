@@ -1,0 +1,167 @@
+//! The public routes of an authority.
+
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use authority::relay::RELAYED_BYTES_MAX;
+use bytes::Bytes;
+use directory::SIGNATURE_BYTES;
+use directory::store::unhex;
+use hyper::StatusCode;
+use tokio::sync::oneshot;
+
+use super::peers::Told;
+use crate::clock::unix_ms;
+use crate::http::rooms::Class;
+use crate::http::{Answer, Answers, Asked};
+
+/// Largest body of a stranger.
+const BODY_BYTES_MAX: usize = 4 * 1024;
+/// A request waits so long for the authority's thread, which may be computing a document.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the authority's thread is asked.
+#[derive(Debug)]
+pub enum Question {
+    /// A node's descriptor.
+    Descriptor(Bytes),
+    /// Another authority's relayed vote.
+    Vote(Bytes),
+    /// Another authority's signature.
+    Signature(Bytes),
+    /// A descriptor by its digest.
+    ByDigest([u8; 32]),
+    /// Which descriptors are held for an epoch's document.
+    Listing(u32),
+    /// Evidence of an epoch.
+    Evidence(u32),
+    /// How the authority fares.
+    Status,
+}
+
+/// What comes to the authority's thread.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A question, and where its answer goes.
+    Question(Question, oneshot::Sender<Answer>),
+    /// What another authority answered.
+    Told([u8; 32], Told),
+}
+
+/// A document to hand out.
+#[derive(Clone, Debug)]
+pub struct Shelved {
+    /// Its epoch.
+    pub epoch: u32,
+    /// Its digest.
+    pub digest: [u8; 32],
+    /// Document and signatures.
+    pub document: Bytes,
+}
+
+/// What is handed out without asking the authority's thread: it may be long at a document just when all want one.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    /// Oldest first.
+    pub documents: Vec<Shelved>,
+    /// Authority sets, oldest first, as they travel.
+    pub sets: Vec<Bytes>,
+    /// The bootstrap file.
+    pub network: Bytes,
+}
+
+/// Answers the public routes.
+pub struct Desk {
+    /// What is handed out.
+    pub shelf: Arc<Mutex<Shelf>>,
+    /// To the authority's thread.
+    pub questions: SyncSender<Inbound>,
+}
+
+impl Answers for Desk {
+    fn body_bytes_max(&self, path: &str, class: Class) -> Option<usize> {
+        let authority = matches!(class, Class::Authority(_));
+        match path {
+            "/v1/descriptor" => Some(BODY_BYTES_MAX),
+            "/v1/authority/vote" if authority => Some(RELAYED_BYTES_MAX),
+            "/v1/authority/signature" if authority => Some(SIGNATURE_BYTES),
+            _ => None,
+        }
+    }
+
+    async fn answer(&self, asked: Asked) -> Answer {
+        let parts: Vec<&str> = asked.path.trim_start_matches('/').split('/').collect();
+        let body = asked.body;
+        let number = |text: &str| text.parse::<u32>().ok();
+        let question = match (asked.is_post, parts.as_slice()) {
+            (true, ["v1", "descriptor"]) => Some(Question::Descriptor(body)),
+            (true, ["v1", "authority", "vote"]) => Some(Question::Vote(body)),
+            (true, ["v1", "authority", "signature"]) => Some(Question::Signature(body)),
+            (false, ["v1", "time"]) => return Answer::bytes(unix_ms().to_string()),
+            (false, ["v1", "network"]) => {
+                return self.on_shelf(|shelf| Some(Answer::bytes(shelf.network.clone())));
+            }
+            (false, ["v1", "authorities", generation]) => {
+                return self.on_shelf(|shelf| {
+                    let set = shelf.sets.get(generation.parse::<usize>().ok()?)?;
+                    Some(Answer::bytes(set.clone()))
+                });
+            }
+            (false, ["v1", "consensus", epoch]) => {
+                return self.on_shelf(|shelf| {
+                    let (document, immutable) = match *epoch {
+                        "latest" => (shelf.documents.last()?, false),
+                        epoch => {
+                            let epoch = number(epoch)?;
+                            (
+                                shelf.documents.iter().find(|held| held.epoch == epoch)?,
+                                true,
+                            )
+                        }
+                    };
+                    let mut answer = Answer::bytes(document.document.clone());
+                    answer.tag = Some((document.digest, immutable));
+                    Some(answer)
+                });
+            }
+            (false, ["v1", "descriptor", digest]) => unhex(digest).map(Question::ByDigest),
+            (false, ["v1", "authority", "descriptors", epoch]) => {
+                number(epoch).map(Question::Listing)
+            }
+            (false, ["v1", "evidence", epoch]) => number(epoch).map(Question::Evidence),
+            // What an operator should know is not everybody's.
+            (false, ["v1", "status"]) if asked.class == Class::Host => Some(Question::Status),
+            _ => None,
+        };
+        match question {
+            Some(question) => self.ask(question).await,
+            None => nothing(),
+        }
+    }
+}
+
+impl Desk {
+    fn on_shelf(&self, find: impl FnOnce(&Shelf) -> Option<Answer>) -> Answer {
+        let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        find(&shelf).unwrap_or_else(nothing)
+    }
+
+    async fn ask(&self, question: Question) -> Answer {
+        let busy = || Answer::word(StatusCode::SERVICE_UNAVAILABLE, "busy");
+        let (sender, receiver) = oneshot::channel();
+        match self.questions.try_send(Inbound::Question(question, sender)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return busy(),
+        }
+        match tokio::time::timeout(PATIENCE, receiver).await {
+            Ok(Ok(answer)) => answer,
+            _ => busy(),
+        }
+    }
+}
+
+/// What is not there.
+pub fn nothing() -> Answer {
+    Answer::word(StatusCode::NOT_FOUND, "nothing")
+}

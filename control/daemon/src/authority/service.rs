@@ -1,0 +1,460 @@
+//! An authority's process: the rounds ([`authority::round`]) with a clock, a disk and the network.
+//!
+//! Two threads: this one owns the rounds and the disk; the other serves and asks over HTTP and talks to it through one
+//! bounded queue. Where that is full, whoever asks is told to come again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, TcpListener};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use authority::admission::Admission;
+use authority::round::{Action, Newest, News, Rounds};
+use bytes::Bytes;
+use directory::store::hex;
+use directory::{Bootstrap, Chain, Held, SignedConsensus};
+use hyper::StatusCode;
+use serde_json::json;
+use tokio::runtime::{Handle, Runtime};
+
+use super::desk::{Desk, Inbound, Question, Shelf, Shelved, nothing};
+use super::disk::Disk;
+use super::peers::{Peer, Pull, Told, addresses};
+use super::{key, nodes};
+use crate::clock::unix_ms;
+use crate::config::AuthorityConfig;
+use crate::exit::{self, Failure};
+use crate::http::rooms::Rooms;
+use crate::http::{self, Answer};
+
+/// What waits for the authority's thread: every connection has one question at most.
+const QUEUE: usize = 1_024;
+/// Documents that are handed out.
+const SHELVED_MAX: usize = 8;
+/// News that `mixctl authority status` shows.
+const NEWS_MAX: usize = 32;
+
+/// What makes an authority stop, and read its list of nodes and the network's file again.
+pub struct Signals {
+    /// Set once.
+    pub stop: Arc<AtomicBool>,
+    /// Set by each SIGHUP.
+    pub reread: Arc<AtomicBool>,
+}
+
+/// Runs an authority until it is told to stop.
+///
+/// # Errors
+/// What it needs at its start is not there, or the disk fails what must be written before signing.
+pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
+    let now_ms = unix_ms();
+    let key = key::read(&config.key)?;
+    let own = key.public();
+    let (chain, recent) = read_network(&config.network)?;
+    let disk = Disk::open(&config.state_dir).map_err(|error| of_state(config, &error))?;
+    let record = disk.record().map_err(|error| of_state(config, &error))?;
+    let newest = newest(&disk, &chain, recent).map_err(|error| of_state(config, &error))?;
+    let mut members = chain.sets().iter().flat_map(|set| &set.set().members);
+    if !members.any(|member| member.key == own) {
+        return Err(Failure::new(
+            exit::CONFIG,
+            format!(
+                "authority {} is in no set of {}: `mixctl authority set`",
+                hex(&own),
+                config.network.display()
+            ),
+        ));
+    }
+    let admission = read_admission(&config.admission)?;
+    let listener = TcpListener::bind(config.listen)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|error| {
+            Failure::new(
+                exit::OS,
+                format!("[authority] listen: {}: {error}", config.listen),
+            )
+        })?;
+    let (questions, inbound) = sync_channel(QUEUE);
+    let rooms = Rooms::default();
+    let shelf = Arc::new(Mutex::new(Shelf::default()));
+    let desk = Desk {
+        shelf: Arc::clone(&shelf),
+        questions: questions.clone(),
+    };
+    let runtime = start(listener, rooms.clone(), desk)?;
+    let mut service = Service {
+        rounds: Rounds::new(key, chain, admission, newest, record, now_ms),
+        disk,
+        shelf,
+        rooms,
+        questions,
+        runtime,
+        own: config.listen.ip(),
+        peers: Vec::new(),
+        members: Vec::new(),
+        refused: BTreeMap::new(),
+        news: VecDeque::new(),
+    };
+    service.fill_shelf()?;
+    service.tell_rooms();
+    program::say!(
+        "mixctld: authority {} at http://{}",
+        hex(&own),
+        config.listen
+    );
+    tracing::info!(version = directory::version(), listen = %config.listen, "authority started");
+    service.serve(config, &inbound, signals)
+}
+
+fn start(listener: TcpListener, rooms: Rooms, desk: Desk) -> Result<Handle, Failure> {
+    let runtime: Runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        // For the system's resolver alone.
+        .max_blocking_threads(1)
+        .build()?;
+    let handle = runtime.handle().clone();
+    let listener = {
+        let _entered = runtime.enter();
+        tokio::net::TcpListener::from_std(listener)?
+    };
+    std::thread::Builder::new()
+        .name("http".to_owned())
+        .spawn(move || runtime.block_on(http::serve(listener, rooms, Arc::new(desk))))?;
+    Ok(handle)
+}
+
+fn of_state(config: &AuthorityConfig, error: &std::io::Error) -> Failure {
+    let code = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => exit::PERMISSION,
+        std::io::ErrorKind::InvalidData => exit::CONFIG,
+        _ => exit::OS,
+    };
+    let folder = config.state_dir.display();
+    Failure::new(code, format!("[authority] state_dir: {folder}: {error}"))
+}
+
+/// The network's file: who the authorities are, and a document if there is one.
+///
+/// # Errors
+/// It can't be read or is none.
+pub fn read_network(file: &Path) -> Result<(Chain, Option<SignedConsensus>), Failure> {
+    match Bootstrap::read(file) {
+        Ok(bootstrap) => Ok((bootstrap.chain, bootstrap.consensus)),
+        Err(error) => Err(Failure::new(
+            exit::CONFIG,
+            format!(
+                "{}: {error}: `mixctl network join FILE` puts it there",
+                file.display()
+            ),
+        )),
+    }
+}
+
+/// Whom to admit: a list's path, or `open`.
+///
+/// # Errors
+/// The list is wrong.
+pub fn read_admission(admission: &str) -> Result<Admission, Failure> {
+    match admission {
+        "open" => Ok(Admission::Open),
+        file => nodes::read(Path::new(file))
+            .map(Admission::List)
+            .map_err(|error| Failure::new(exit::CONFIG, error.to_string())),
+    }
+}
+
+/// The newest document that is held and holds.
+fn newest(
+    disk: &Disk,
+    chain: &Chain,
+    recent: Option<SignedConsensus>,
+) -> std::io::Result<Option<Newest>> {
+    let stored = disk.documents.latest()?.map(|(_, document)| document);
+    let verified = [stored, recent].into_iter().flatten().filter_map(|signed| {
+        let consensus = signed.verify(chain, &Held::default());
+        let consensus =
+            consensus.inspect_err(|error| tracing::warn!(%error, "refused a consensus"));
+        let consensus = consensus.ok()?;
+        Some(Newest { consensus, signed })
+    });
+    Ok(verified.max_by_key(|newest| newest.consensus.epoch()))
+}
+
+struct Service {
+    rounds: Rounds,
+    disk: Disk,
+    shelf: Arc<Mutex<Shelf>>,
+    rooms: Rooms,
+    questions: SyncSender<Inbound>,
+    runtime: Handle,
+    /// Where it listens, and where requests to other authorities come from unless that is everywhere.
+    own: IpAddr,
+    peers: Vec<Peer>,
+    /// Who the peers are.
+    members: Vec<([u8; 32], String)>,
+    refused: BTreeMap<String, u64>,
+    /// Newest last.
+    news: VecDeque<(u64, String)>,
+}
+
+impl Service {
+    fn serve(
+        &mut self,
+        config: &AuthorityConfig,
+        inbound: &Receiver<Inbound>,
+        signals: &Signals,
+    ) -> Result<(), Failure> {
+        let round_ms = self.rounds.parameters().round_ms();
+        let tick = Duration::from_millis((round_ms / 16).clamp(5, 200));
+        while !signals.stop.load(Ordering::Acquire) {
+            if signals.reread.swap(false, Ordering::AcqRel) {
+                self.reread(config);
+            }
+            self.meet_peers();
+            let actions = self.rounds.advance(unix_ms());
+            self.perform(actions)?;
+            match inbound.recv_timeout(tick) {
+                Ok(Inbound::Question(question, answer)) => {
+                    let said = self.answer(question)?;
+                    // Whoever asked may be gone.
+                    let _ = answer.send(said);
+                }
+                Ok(Inbound::Told(from, told)) => self.hear(from, told)?,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+        }
+        tracing::info!("authority stopped");
+        Ok(())
+    }
+
+    fn reread(&mut self, config: &AuthorityConfig) {
+        match read_admission(&config.admission) {
+            Ok(admission) => {
+                self.rounds.admit(admission);
+                tracing::info!("read the list of nodes again");
+            }
+            Err(failure) => tracing::error!("keeping the list of nodes as it was: {failure}"),
+        }
+        let read = read_network(&config.network).and_then(|(chain, _)| {
+            self.rounds
+                .follow(chain)
+                .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+            self.fill_shelf()
+        });
+        if let Err(failure) = read {
+            tracing::error!("keeping the authority sets as they were: {failure}");
+        }
+    }
+
+    /// Talks to those who are in the set that makes the next document.
+    fn meet_peers(&mut self) {
+        let members = self.rounds.peers(unix_ms());
+        if members == self.members {
+            return;
+        }
+        let within =
+            Duration::from_millis(self.rounds.parameters().round_ms().clamp(1_000, 10_000));
+        let meet = |member| {
+            let told = self.questions.clone();
+            let from = (!self.own.is_unspecified()).then_some(self.own);
+            Peer::new(member, from, within, self.runtime.clone(), told)
+        };
+        self.peers = members.iter().cloned().map(meet).collect();
+        self.members = members;
+        self.tell_rooms();
+    }
+
+    fn tell_rooms(&self) {
+        let (rooms, members) = (self.rooms.clone(), self.members.clone());
+        let newest = self.rounds.newest().map(|newest| newest.consensus.nodes());
+        let nodes = newest
+            .into_iter()
+            .flatten()
+            .flat_map(|node| &node.addresses);
+        let nodes: Vec<IpAddr> = nodes.map(|address| address.ip()).collect();
+        let own = self.own;
+        self.runtime
+            .spawn_blocking(move || rooms.know(addresses(&members, nodes, own)));
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) -> Result<(), Failure> {
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            match action {
+                Action::AskTime => self.pull(None, vec![Pull::Time]),
+                Action::PullDocument => self.pull(None, vec![Pull::Document]),
+                Action::PullDescriptors(epoch) => self.pull(None, vec![Pull::Listing(epoch)]),
+                Action::Fetch { from, digest } => self.pull(from, vec![Pull::Descriptor(digest)]),
+                Action::Send {
+                    message,
+                    until_ms,
+                    every_ms,
+                } => {
+                    for peer in &self.peers {
+                        peer.send(&message, until_ms, every_ms);
+                    }
+                }
+                Action::Record(record) => {
+                    self.disk.write_record(record)?;
+                    queue.extend(self.rounds.recorded(record));
+                }
+                Action::Publish { epoch, document } => {
+                    let signed = SignedConsensus::decode(&document)
+                        .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
+                    if let Err(error) = self.disk.documents.publish_consensus(epoch, &signed) {
+                        tracing::error!(epoch, %error, "the document could not be stored");
+                    }
+                    self.fill_shelf()?;
+                    self.tell_rooms();
+                }
+                Action::Evidence { epoch, author, two } => {
+                    if let Err(error) = self.disk.write_evidence(epoch, &author, &two) {
+                        tracing::error!(epoch, %error, "evidence could not be stored");
+                    }
+                }
+                Action::Tell(news) => self.tell(&news),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, news: &News) {
+        match news {
+            News::Published { .. } | News::TakenOver(_) => tracing::info!("{news}"),
+            News::Equivocation { .. } | News::OtherDigest { .. } => tracing::error!("{news}"),
+            News::SatOut { .. } | News::NoDocument { .. } => tracing::warn!("{news}"),
+        }
+        if self.news.len() >= NEWS_MAX {
+            self.news.pop_front();
+        }
+        self.news.push_back((unix_ms(), news.to_string()));
+    }
+
+    fn pull(&self, from: Option<[u8; 32]>, pulls: Vec<Pull>) {
+        let wanted = |peer: &&Peer| from.is_none_or(|from| from == peer.key);
+        for peer in self.peers.iter().filter(wanted) {
+            peer.pull(pulls.clone());
+        }
+    }
+
+    fn hear(&mut self, from: [u8; 32], told: Told) -> Result<(), Failure> {
+        let now_ms = unix_ms();
+        let heard = match told {
+            Told::Ahead(ahead_ms) => {
+                self.rounds.time(from, ahead_ms);
+                return Ok(());
+            }
+            Told::Document(bytes) => self.rounds.document(&bytes, now_ms),
+            Told::Listing(bytes) => self.rounds.listing(from, &bytes),
+            Told::Descriptor(bytes) => self.rounds.pulled(&bytes, now_ms),
+        };
+        match heard {
+            Ok(actions) => self.perform(actions),
+            Err(error) => {
+                tracing::debug!(authority = hex(&from), %error, "what it answered is not taken");
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(&mut self, question: Question) -> Result<Answer, Failure> {
+        let now_ms = unix_ms();
+        let taken = match question {
+            Question::Descriptor(bytes) => self.rounds.descriptor(&bytes, now_ms),
+            Question::Vote(bytes) => self.rounds.relayed(&bytes, now_ms),
+            Question::Signature(bytes) => self.rounds.signature(&bytes),
+            Question::ByDigest(digest) => {
+                let held = self.rounds.book().by_digest(&digest);
+                return Ok(held.map_or_else(nothing, |held| Answer::bytes(held.bytes().to_vec())));
+            }
+            Question::Listing(epoch) => return Ok(Answer::bytes(self.rounds.list(epoch))),
+            Question::Evidence(epoch) => {
+                let kept = self.disk.evidence(epoch);
+                return Ok(match kept {
+                    Ok(Some(bytes)) => Answer::bytes(bytes),
+                    Ok(None) => nothing(),
+                    Err(_) => Answer::word(StatusCode::INTERNAL_SERVER_ERROR, "disk"),
+                });
+            }
+            Question::Status => return Ok(Answer::bytes(self.status().to_string())),
+        };
+        match taken {
+            Ok(actions) => {
+                self.perform(actions)?;
+                Ok(Answer::word(StatusCode::OK, "taken"))
+            }
+            Err(refusal) => {
+                let word = refusal.to_string();
+                let answer = Answer::word(StatusCode::BAD_REQUEST, &word);
+                // As many words as there are refusals.
+                *self.refused.entry(word).or_default() += 1;
+                Ok(answer)
+            }
+        }
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let newest = self.rounds.newest();
+        let (chain, parameters) = (self.rounds.chain(), self.rounds.parameters());
+        let others: Vec<_> = self
+            .members
+            .iter()
+            .map(|(key, url)| json!({ "authority": hex(key), "url": url }))
+            .collect();
+        let news: Vec<_> = self
+            .news
+            .iter()
+            .map(|(unix_ms, text)| json!({ "unix_ms": unix_ms, "text": text }))
+            .collect();
+        json!({
+            "network": hex(chain.network()),
+            "generation": chain.sets().last().map(|set| set.set().generation),
+            "epoch": parameters.epoch_at(unix_ms()),
+            "document": newest.map(|newest| json!({
+                "epoch": newest.consensus.epoch(),
+                "digest": hex(newest.consensus.digest()),
+                "nodes": newest.consensus.nodes().len(),
+            })),
+            "others": others,
+            "evidence": self.disk.evidence_names().unwrap_or_default(),
+            "refused": self.refused,
+            "connections_refused": self.rooms.refused(),
+            "news": news,
+        })
+    }
+
+    fn fill_shelf(&self) -> Result<(), Failure> {
+        let chain = self.rounds.chain();
+        let newest = self.rounds.newest();
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.sets = chain
+            .sets()
+            .iter()
+            .map(|set| Bytes::from(set.encode()))
+            .collect();
+        let bootstrap = Bootstrap {
+            chain: chain.clone(),
+            consensus: newest.map(|newest| newest.signed.clone()),
+        };
+        shelf.network = Bytes::from(bootstrap.encode());
+        if let Some(newest) = newest
+            && shelf
+                .documents
+                .last()
+                .is_none_or(|last| last.epoch < newest.consensus.epoch())
+        {
+            shelf.documents.push(Shelved {
+                epoch: newest.consensus.epoch(),
+                digest: *newest.consensus.digest(),
+                document: Bytes::from(newest.signed.encode()),
+            });
+            let over = shelf.documents.len().saturating_sub(SHELVED_MAX);
+            shelf.documents.drain(..over);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! The configuration of mixctld: beside a node what `mixctld.toml` says, as an authority `authority.toml`. One format:
+//! which sections are there says what the process does.
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+pub use check::load;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use handover::protocol::SOCKET_PATH;
+use loader::PINS;
+use serde::Deserialize;
+
+use crate::authority::key::KEY_PATH;
+use crate::authority::nodes::NODES_PATH;
+
+/// The configuration beside a node, where there is one.
+pub const CONFIG_PATH: &str = "/etc/fogmix/mixctld.toml";
+/// What a network is joined with.
+pub const NETWORK_PATH: &str = "/etc/fogmix/network";
+
+/// Everything mixctld can be told.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The XDP front end, beside a node.
+    pub xdp: Option<XdpConfig>,
+    /// Following a network, for the node here.
+    pub directory: Option<DirectoryConfig>,
+    /// An authority: a process of its own.
+    pub authority: Option<AuthorityConfig>,
+}
+
+/// `[xdp]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct XdpConfig {
+    /// Where to listen.
+    pub socket: PathBuf,
+    /// Folder on a BPF file system for what outlives the daemon.
+    pub pins: PathBuf,
+    /// Who may be a node besides root and the daemon's own user; nobody if empty.
+    pub node_user: String,
+}
+
+impl Default for XdpConfig {
+    fn default() -> XdpConfig {
+        XdpConfig {
+            socket: PathBuf::from(SOCKET_PATH),
+            pins: PathBuf::from(PINS),
+            node_user: String::new(),
+        }
+    }
+}
+
+/// `[directory]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DirectoryConfig {
+    /// What the network is joined with.
+    pub network: PathBuf,
+    /// The folder that the node reads, as its [network] directory names it.
+    pub folder: PathBuf,
+}
+
+impl Default for DirectoryConfig {
+    fn default() -> DirectoryConfig {
+        DirectoryConfig {
+            network: PathBuf::from(NETWORK_PATH),
+            folder: PathBuf::from("/var/lib/fogmix/directory"),
+        }
+    }
+}
+
+/// `[authority]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthorityConfig {
+    /// This authority's key.
+    pub key: PathBuf,
+    /// Where nodes and the other authorities reach it.
+    pub listen: SocketAddr,
+    /// The list of admitted nodes, or `open`.
+    pub admission: String,
+    /// What the network is joined with.
+    pub network: PathBuf,
+    /// Documents, evidence, and what was signed last.
+    pub state_dir: PathBuf,
+}
+
+impl Default for AuthorityConfig {
+    fn default() -> AuthorityConfig {
+        AuthorityConfig {
+            key: PathBuf::from(KEY_PATH),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            admission: NODES_PATH.to_owned(),
+            network: PathBuf::from(NETWORK_PATH),
+            state_dir: PathBuf::from("/var/lib/fogmix-authority"),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+use std::path::Path;
+
+use program::config::ConfigError;
+
+use super::check::parse;
+use super::*;
+
+fn refused(text: &str) -> ConfigError {
+    parse(text, Path::new("mixctld.toml")).unwrap_err()
+}
+
+#[test]
+fn the_default_files_equal_the_built_in_defaults_and_name_every_key() {
+    let parsed = |text| parse(text, Path::new("default.toml")).unwrap();
+    let node = Config {
+        xdp: Some(XdpConfig::default()),
+        directory: Some(DirectoryConfig::default()),
+        ..Config::default()
+    };
+    assert_eq!(parsed(include_str!("../../mixctld.toml")), node);
+    let authority = Config {
+        authority: Some(AuthorityConfig::default()),
+        ..Config::default()
+    };
+    assert_eq!(parsed(include_str!("../../authority.toml")), authority);
+    for (text, keys) in [
+        (
+            include_str!("../../mixctld.toml"),
+            &["socket", "pins", "node_user", "network", "folder"][..],
+        ),
+        (
+            include_str!("../../authority.toml"),
+            &["key", "listen", "admission", "network", "state_dir"],
+        ),
+    ] {
+        for key in keys {
+            assert!(text.contains(&format!("\n{key} = ")), "{key}");
+        }
+    }
+}
+
+#[test]
+fn an_authority_and_a_nodes_front_end_are_never_one_process() {
+    let error = refused("[xdp]\n[authority]\n");
+    assert_eq!(error.line, Some(2));
+    assert!(error.to_string().contains("second mixctld"), "{error}");
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_its_line_and_an_unknown_key_with_the_nearest() {
+    for (text, line, says) in [
+        (
+            "[authority]\nlisten = \"1.2.3.4:0\"",
+            2,
+            "another one at every start",
+        ),
+        (
+            "[authority]\nadmission = \"nodes.toml\"",
+            2,
+            "no absolute path",
+        ),
+        (
+            "[authority]\nadmision = \"open\"",
+            2,
+            "did you mean `admission`?",
+        ),
+        ("[authorty]", 1, "did you mean `authority`?"),
+        (
+            "[xdp]\nnode_user = \"nobody-of-that-name\"",
+            2,
+            "/etc/passwd",
+        ),
+    ] {
+        let error = refused(text);
+        assert_eq!(error.line, Some(line), "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}

@@ -1,0 +1,182 @@
+//! `mixctl authority nodes`: who may be in the network.
+
+use std::path::{Path, PathBuf};
+
+use authority::admission::Admitted;
+use clap::{Args, Subcommand};
+use control::authority::nodes::{
+    self, Admissions, NODES_PATH, parse_identity, parse_operator, parse_role,
+};
+use control::exit::{self, Failure};
+use directory::Role;
+use directory::store::hex;
+use serde_json::json;
+
+/// What to do with the list.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lets a node in, or changes what is said of it
+    Add {
+        /// Its identity, as `mixctl network join` prints it there
+        #[arg(value_parser = parse_identity)]
+        identity: [u8; 32],
+        /// mix or gateway
+        #[arg(long, value_parser = parse_role)]
+        role: Role,
+        /// Who runs it
+        #[arg(long, value_parser = parse_operator)]
+        operator: String,
+        /// What it may weigh at most, packets a second
+        #[arg(long, value_name = "PACKETS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+        weight: u32,
+        #[command(flatten)]
+        file: File,
+    },
+    /// Lets a node in no more
+    Remove {
+        /// Its identity
+        #[arg(value_parser = parse_identity)]
+        identity: [u8; 32],
+        #[command(flatten)]
+        file: File,
+    },
+    /// Keeps a node listed and has it carry nothing, or ends that
+    Pause {
+        /// Its identity
+        #[arg(value_parser = parse_identity)]
+        identity: [u8; 32],
+        /// It carries again
+        #[arg(long)]
+        end: bool,
+        #[command(flatten)]
+        file: File,
+    },
+    /// Prints the list
+    List {
+        /// Prints one JSON document
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        file: File,
+    },
+}
+
+/// Where the list lies.
+#[derive(Debug, Args)]
+pub struct File {
+    /// The list, as [authority] admission names it
+    #[arg(long = "file", value_name = "FILE", default_value = NODES_PATH)]
+    path: PathBuf,
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// The list can't be read or written, or knows no such node.
+pub fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Add {
+            identity,
+            role,
+            operator,
+            weight,
+            file,
+        } => change(&file.path, |list| {
+            let paused = list.get(&identity).is_some_and(|node| node.paused);
+            let admitted = Admitted {
+                role,
+                operator,
+                weight_max: weight,
+                paused,
+            };
+            list.insert(identity, admitted);
+            Ok(format!("{}: admitted as a {role}", hex(&identity)))
+        }),
+        Command::Remove { identity, file } => change(&file.path, |list| {
+            list.remove(&identity).ok_or_else(|| unknown(&identity))?;
+            Ok(format!("{}: not admitted any more", hex(&identity)))
+        }),
+        Command::Pause {
+            identity,
+            end,
+            file,
+        } => change(&file.path, |list| {
+            let node = list.get_mut(&identity).ok_or_else(|| unknown(&identity))?;
+            node.paused = !end;
+            let now = if end { "carries again" } else { "paused" };
+            Ok(format!("{}: {now}", hex(&identity)))
+        }),
+        Command::List { json, file } => {
+            let list = read(&file.path)?;
+            Ok(program::print(&if json {
+                document(&list)
+            } else {
+                table(&list)
+            })?)
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Admissions, Failure> {
+    nodes::read(file).map_err(|error| Failure::new(exit::CONFIG, error.to_string()))
+}
+
+fn unknown(identity: &[u8; 32]) -> Failure {
+    Failure::new(
+        exit::USAGE,
+        format!(
+            "no node {} in the list: `mixctl authority nodes list`",
+            hex(identity)
+        ),
+    )
+}
+
+fn change(
+    file: &Path,
+    change: impl FnOnce(&mut Admissions) -> Result<String, Failure>,
+) -> Result<(), Failure> {
+    let mut list = match file.exists() {
+        true => read(file)?,
+        false => Admissions::new(),
+    };
+    let done = change(&mut list)?;
+    nodes::write(file, &list).map_err(|error| {
+        let failure = Failure::from(error);
+        Failure::new(
+            failure.code,
+            format!("{}: {}", file.display(), failure.message),
+        )
+    })?;
+    Ok(program::print(&format!(
+        "{done}; a running authority reads {} at SIGHUP (systemctl reload)",
+        file.display()
+    ))?)
+}
+
+fn document(list: &Admissions) -> String {
+    let nodes: Vec<_> = list
+        .iter()
+        .map(|(identity, node)| {
+            json!({
+                "identity": hex(identity), "role": node.role.to_string(), "operator": node.operator,
+                "weight": node.weight_max, "paused": node.paused,
+            })
+        })
+        .collect();
+    json!({ "nodes": nodes }).to_string()
+}
+
+fn table(list: &Admissions) -> String {
+    let mut lines = vec![format!("{} nodes", list.len())];
+    lines.extend(list.iter().map(|(identity, node)| {
+        format!(
+            "{}  {:<7}  {:>9}  {}{}",
+            hex(identity),
+            node.role.to_string(),
+            node.weight_max,
+            node.operator,
+            if node.paused { "  (paused)" } else { "" }
+        )
+    }));
+    lines.join("\n")
+}

@@ -1,0 +1,243 @@
+//! `mixctl authority set`: who the authorities are. One proposes, each signs the same file in turn, and whoever has the
+//! last signature publishes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use control::authority::key::{self, KEY_PATH};
+use control::exit::{self, Failure};
+use directory::authority_set::{AuthoritySet, Chain, Member, SET_BYTES_MAX, SetError, SignedSet};
+use directory::store::{hex, read_bounded, unhex, write_atomic};
+use directory::{Bootstrap, Parameters};
+
+use crate::duration;
+use crate::network::{of_file, read_network};
+
+/// A set that follows another is proposed for no earlier than so many epochs ahead: everyone has it by then.
+const EPOCHS_AHEAD: u32 = 3;
+/// Shortest epoch of authorities that talk to each other: a round is one part in 32.
+const EPOCH_MS_MIN: u64 = 8_000;
+
+/// What to do with a set of authorities.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Writes a proposal: the founding of a network, or with --network the next set of one
+    Propose(Box<Proposal>),
+    /// Adds this authority's signature
+    Sign {
+        /// The proposal
+        file: PathBuf,
+        /// This authority's key
+        #[arg(long, value_name = "FILE", default_value = KEY_PATH)]
+        key: PathBuf,
+    },
+    /// Makes the network's file of a set that all have signed, or adds the set to it
+    Publish {
+        /// The signed proposal
+        file: PathBuf,
+        /// The network's file: made for a founding set, and added to for all later ones
+        #[arg(long, value_name = "FILE")]
+        network: PathBuf,
+    },
+}
+
+/// A proposal.
+#[derive(Debug, Args)]
+pub struct Proposal {
+    /// Where to write it
+    file: PathBuf,
+    /// Each authority: its public key and where it is reached
+    #[arg(long = "member", value_name = "KEY=URL", required = true, value_parser = parse_member)]
+    members: Vec<Member>,
+    /// The network's file, for a set that follows another
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["epoch", "mean_delay", "client_rate", "layers"])]
+    network: Option<PathBuf>,
+    /// From which epoch on; with --network
+    #[arg(long, value_name = "EPOCH", requires = "network")]
+    first_epoch: Option<u32>,
+    /// Length of an epoch
+    #[arg(long, value_name = "TIME", default_value = "20m", value_parser = duration::parse)]
+    epoch: Duration,
+    /// Mean delay at each hop
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = duration::parse)]
+    mean_delay: Duration,
+    /// Packets a second that each client sends, whatever it has to say
+    #[arg(long, value_name = "PACKETS", default_value_t = 20)]
+    client_rate: u32,
+    /// Layers of mixes
+    #[arg(long, default_value_t = 3)]
+    layers: u8,
+}
+
+fn parse_member(text: &str) -> Result<Member, String> {
+    let (key, url) = text.split_once('=').ok_or("write KEY=URL")?;
+    let key = unhex(key)
+        .ok_or("the key is 64 hexadecimal digits, as `mixctl authority init` prints them")?;
+    // TLS would bring nothing: everything is signed and public. A proxy may put it before an authority for others.
+    match url.strip_prefix("http://") {
+        Some(host) if !host.is_empty() => Ok(Member {
+            key,
+            url: url.to_owned(),
+        }),
+        _ => Err("the URL is http://HOST:PORT".to_owned()),
+    }
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// A file can't be read or written, or a rule of the chain forbids it.
+pub fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Propose(proposal) => propose(*proposal),
+        Command::Sign { file, key } => sign(&file, &key),
+        Command::Publish { file, network } => publish(&file, &network),
+    }
+}
+
+fn propose(proposal: Proposal) -> Result<(), Failure> {
+    let mut members = proposal.members;
+    members.sort_by_key(|member| member.key);
+    let now_ms = unix_ms()?;
+    let set = match &proposal.network {
+        None => AuthoritySet {
+            network: [0; 16],
+            generation: 0,
+            first_epoch: 0,
+            parameters: Some(Parameters {
+                genesis_unix_ms: now_ms,
+                epoch_ms: whole(proposal.epoch.as_millis())?,
+                mean_delay_us: whole(proposal.mean_delay.as_micros())?,
+                client_rate_pps: proposal.client_rate,
+                layers: proposal.layers,
+            }),
+            members,
+        },
+        Some(network) => {
+            let chain = read_network(network)?.chain;
+            let now = chain.parameters().epoch_at(now_ms);
+            let earliest = now.saturating_add(EPOCHS_AHEAD + 1);
+            let first_epoch = proposal.first_epoch.unwrap_or(earliest);
+            if first_epoch < earliest {
+                let message = format!(
+                    "epoch {first_epoch} is too soon: {earliest} is the first that all hear of in time"
+                );
+                return Err(Failure::new(exit::USAGE, message));
+            }
+            let generation = chain.sets().last().map_or(0, |last| last.set().generation);
+            AuthoritySet {
+                network: *chain.network(),
+                generation: generation.saturating_add(1),
+                first_epoch,
+                parameters: None,
+                members,
+            }
+        }
+    };
+    // More than one authority talks in rounds, and messages take their time.
+    if let Some(parameters) = &set.parameters
+        && set.members.len() > 1
+        && parameters.epoch_ms < EPOCH_MS_MIN
+    {
+        let message =
+            format!("--epoch: {EPOCH_MS_MIN} ms at least where authorities talk to each other");
+        return Err(Failure::new(exit::USAGE, message));
+    }
+    let proposal_file = proposal.file;
+    let signed =
+        SignedSet::propose(set).map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+    write(&proposal_file, &signed.encode())?;
+    Ok(program::print(&format!(
+        "{}\neach authority signs {}: `mixctl authority set sign`",
+        describe(signed.set()),
+        proposal_file.display()
+    ))?)
+}
+
+fn sign(file: &Path, key: &Path) -> Result<(), Failure> {
+    let mut signed = read(file)?;
+    let key = key::read(key)?;
+    signed.sign(&key);
+    write(file, &signed.encode())?;
+    Ok(program::print(&format!(
+        "{}\nsigned as {}",
+        describe(signed.set()),
+        hex(&key.public())
+    ))?)
+}
+
+fn publish(file: &Path, network: &Path) -> Result<(), Failure> {
+    let signed = read(file)?;
+    let refused =
+        |error: SetError| Failure::new(exit::CONFIG, format!("{}: {error}", file.display()));
+    let generation = signed.set().generation;
+    let bootstrap = match (network.exists(), generation) {
+        (true, 0) => {
+            let message = format!(
+                "{} is there already: a network is founded once",
+                network.display()
+            );
+            return Err(Failure::new(exit::USAGE, message));
+        }
+        // Without a document: nodes upload by the authorities' URLs until there is one.
+        (false, 0) => Bootstrap {
+            chain: Chain::found(signed).map_err(refused)?,
+            consensus: None,
+        },
+        _ => {
+            let mut bootstrap = read_network(network)?;
+            bootstrap.chain.extend(signed).map_err(refused)?;
+            bootstrap
+        }
+    };
+    bootstrap
+        .write(network)
+        .map_err(|error| of_file(network, error))?;
+    Ok(program::print(&format!(
+        "network {}, authority set {generation}\n{} is what authorities, nodes and clients join with",
+        hex(bootstrap.chain.network()),
+        network.display()
+    ))?)
+}
+
+/// What whoever signs puts their name to.
+fn describe(set: &AuthoritySet) -> String {
+    let mut lines = vec![format!(
+        "authority set {}, from epoch {} on",
+        set.generation, set.first_epoch
+    )];
+    if let Some(parameters) = &set.parameters {
+        lines.push(format!(
+            "epochs of {} ms, a mean delay of {} us a hop, {} packets a second a client, layers: {}",
+            parameters.epoch_ms, parameters.mean_delay_us, parameters.client_rate_pps, parameters.layers
+        ));
+    }
+    lines.extend(
+        set.members
+            .iter()
+            .map(|member| format!("{}  {}", hex(&member.key), member.url)),
+    );
+    lines.join("\n")
+}
+
+fn read(file: &Path) -> Result<SignedSet, Failure> {
+    let bytes = read_bounded(file, SET_BYTES_MAX).map_err(|error| of_file(file, error))?;
+    SignedSet::decode(&bytes)
+        .map_err(|error| Failure::new(exit::CONFIG, format!("{}: {error}", file.display())))
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_atomic(file, bytes).map_err(|error| of_file(file, error))
+}
+
+fn whole<T: TryFrom<u128>>(value: u128) -> Result<T, Failure> {
+    T::try_from(value).map_err(|_| Failure::new(exit::USAGE, "a duration is too long"))
+}
+
+fn unix_ms() -> Result<u64, Failure> {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| Failure::new(exit::OS, "the clock is before 1970"))?;
+    whole(since.as_millis())
+}

@@ -1,0 +1,212 @@
+//! `mixctl consensus`: the documents themselves.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Subcommand;
+use control::config::NETWORK_PATH;
+use control::exit::{self, Failure};
+use control::http::client::Ask;
+use directory::store::{hex, read_bounded};
+use directory::{
+    BOOTSTRAP_BYTES_MAX, Bootstrap, CONSENSUS_BYTES_MAX, Chain, Consensus, Held, SignedConsensus,
+    WAITING,
+};
+use serde_json::{Value, json};
+
+use crate::network::{of_file, read_network};
+
+/// Exit code for a document that breaks a rule (`EX_DATAERR`).
+const DATA: u8 = 65;
+
+/// What to do with documents.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prints the document in a network's file
+    Show {
+        /// The network's file
+        #[arg(long, value_name = "FILE", default_value = NETWORK_PATH)]
+        network: PathBuf,
+        /// Prints one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Puts the newest document into a network's file: what clients begin with
+    Fetch {
+        /// An authority's URL; all that the file names, one after the other, if there is none
+        url: Option<String>,
+        /// The network's file
+        #[arg(long, value_name = "FILE", default_value = NETWORK_PATH)]
+        network: PathBuf,
+    },
+    /// Checks a document by every rule; exit code 65 and the first rule that it breaks
+    Verify {
+        /// A signed consensus, as authorities hand it out, or a network's file
+        file: PathBuf,
+        /// The network's file, whose authorities must have signed
+        #[arg(long, value_name = "FILE", default_value = NETWORK_PATH)]
+        network: PathBuf,
+    },
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// A file can't be read or written, nobody answers, or a document breaks a rule.
+pub fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Show { network, json } => {
+            let bootstrap = read_network(&network)?;
+            let consensus = bootstrap
+                .verify()
+                .map_err(|error| Failure::new(DATA, format!("{}: {error}", network.display())))?;
+            Ok(program::print(&match json {
+                true => document(&consensus).to_string(),
+                false => table(&consensus),
+            })?)
+        }
+        Command::Fetch { url, network } => fetch(url, &network),
+        Command::Verify { file, network } => {
+            let chain = read_network(&network)?.chain;
+            let consensus = read_any(&file, &chain)?;
+            Ok(program::print(&format!(
+                "{}: good\n{}",
+                file.display(),
+                summary(&consensus)
+            ))?)
+        }
+    }
+}
+
+/// Reads a signed consensus or the one in a network's file, and verifies it.
+fn read_any(file: &Path, chain: &Chain) -> Result<Consensus, Failure> {
+    let broken = |error: String| Failure::new(DATA, format!("{}: {error}", file.display()));
+    let bytes = read_bounded(file, BOOTSTRAP_BYTES_MAX).map_err(|error| of_file(file, error))?;
+    let signed = match Bootstrap::decode(&bytes) {
+        Ok(bootstrap) => {
+            bootstrap
+                .check_network(chain)
+                .map_err(|error| broken(error.to_string()))?;
+            let held = bootstrap.consensus;
+            held.ok_or_else(|| broken("the network has no document yet".to_owned()))?
+        }
+        Err(_) => SignedConsensus::decode(&bytes).map_err(|error| broken(error.to_string()))?,
+    };
+    signed
+        .verify(chain, &Held::default())
+        .map_err(|error| broken(error.to_string()))
+}
+
+fn fetch(url: Option<String>, network: &Path) -> Result<(), Failure> {
+    let mut bootstrap = read_network(network)?;
+    let last = bootstrap.chain.sets().last();
+    let members = last.into_iter().flat_map(|set| &set.set().members);
+    let all: Vec<String> = members.map(|member| member.url.clone()).collect();
+    let mut failure = Failure::new(exit::OS, "the network's file names no authority");
+    for url in url.map_or(all, |url| vec![url]) {
+        let ask = Ask {
+            url: url.clone(),
+            path: "/v1/consensus/latest".to_owned(),
+            body: None,
+            from: None,
+            bytes_max: CONSENSUS_BYTES_MAX,
+            within: Duration::from_secs(60),
+        };
+        let signed = match ask.run_alone() {
+            Ok(answered) => {
+                SignedConsensus::decode(&answered.body).map_err(|error| error.to_string())
+            }
+            Err(error) => {
+                failure = Failure::new(exit::OS, format!("{url}: {error}"));
+                continue;
+            }
+        };
+        let verified = signed.and_then(|signed| {
+            let consensus = signed.verify(&bootstrap.chain, &Held::default());
+            Ok((consensus.map_err(|error| error.to_string())?, signed))
+        });
+        let (consensus, signed) = match verified {
+            Ok(verified) => verified,
+            Err(error) => {
+                failure = Failure::new(DATA, format!("{url}: {error}"));
+                continue;
+            }
+        };
+        let held = bootstrap.verify().ok().map(|held| held.epoch());
+        if held >= Some(consensus.epoch()) {
+            return Ok(program::print(&format!(
+                "{}: no newer document at {url}",
+                network.display()
+            ))?);
+        }
+        bootstrap.consensus = Some(signed);
+        bootstrap
+            .write(network)
+            .map_err(|error| of_file(network, error))?;
+        return Ok(program::print(&format!(
+            "{}\n{}",
+            summary(&consensus),
+            network.display()
+        ))?);
+    }
+    Err(failure)
+}
+
+fn summary(consensus: &Consensus) -> String {
+    let gateways = consensus.gateways().count();
+    let waiting = consensus
+        .nodes()
+        .iter()
+        .filter(|node| node.layer == WAITING);
+    let waiting = waiting.count();
+    let mixes = consensus.nodes().len() - gateways - waiting;
+    format!(
+        "epoch {}, {gateways} gateways, {mixes} mixes in layers, {waiting} waiting, digest {}",
+        consensus.epoch(),
+        hex(consensus.digest())
+    )
+}
+
+fn table(consensus: &Consensus) -> String {
+    let mut lines = vec![
+        summary(consensus),
+        format!("beacon {}", hex(consensus.beacon())),
+    ];
+    lines.extend(consensus.nodes().iter().map(|node| {
+        let place = match node.layer {
+            0 => "gateway".to_owned(),
+            WAITING => "waiting".to_owned(),
+            layer => format!("layer {layer}"),
+        };
+        let address = node.addresses.first().map(ToString::to_string);
+        format!(
+            "{:>4}  {place:<8}  {:>9}  {:<24}  {}  {}",
+            node.index,
+            node.weight,
+            address.unwrap_or_default(),
+            hex(&node.identity),
+            node.operator
+        )
+    }));
+    lines.join("\n")
+}
+
+fn document(consensus: &Consensus) -> Value {
+    let head = consensus.head();
+    let nodes: Vec<Value> = consensus
+        .nodes()
+        .iter()
+        .map(|node| {
+            json!({
+                "index": node.index, "identity": hex(&node.identity), "role": node.role.to_string(),
+                "operator": node.operator, "layer": node.layer, "weight": node.weight, "addresses": node.addresses,
+                "vrf_since": node.vrf_since, "proved": node.vrf_proof.is_some(), "flags": node.flags,
+            })
+        })
+        .collect();
+    json!({
+        "network": hex(&head.network), "generation": head.generation, "method": head.method, "epoch": head.epoch,
+        "digest": hex(consensus.digest()), "previous": hex(&head.previous.digest),
+        "previous_epoch": head.previous.epoch, "beacon": hex(&head.beacon), "nodes": nodes,
+    })
+}

@@ -1,0 +1,345 @@
+//! The commands for authorities, and an authority's process: what it refuses, and that it reads its list again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use control::http::client::{Ask, AskError};
+use directory::{Bootstrap, Descriptor, EpochKey, Identity, LinkKey, Role, SignedDescriptor};
+use rustix::process::{Pid, Signal, kill_process};
+
+mod programs;
+mod running;
+use running::{Running, free_port, mixctl, stderr, stdout, wait_until};
+
+fn ran(arguments: &[&str]) -> Output {
+    mixctl().args(arguments).output().unwrap()
+}
+
+fn says(arguments: &[&str]) -> String {
+    let output = ran(arguments);
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        stderr(&output)
+    );
+    stdout(&output)
+}
+
+/// How a command ends that is refused, and what it says.
+fn refused(arguments: &[&str]) -> (i32, String) {
+    let output = ran(arguments);
+    (output.status.code().unwrap(), stderr(&output))
+}
+
+struct Site(tempfile::TempDir);
+
+impl Site {
+    fn new() -> Site {
+        Site(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Makes a key and says which member it would be.
+    fn member(&self, key: &str, url: &str) -> String {
+        let said = says(&["authority", "init", "--key", &self.text(key)]);
+        let public = said.split_whitespace().nth(1).unwrap();
+        format!("--member={public}={url}")
+    }
+
+    fn found(&self, network: &str, url: &str) {
+        let (key, set) = (self.text("key"), self.text("set"));
+        let member = self.member("key", url);
+        says(&[
+            "authority",
+            "set",
+            "propose",
+            &set,
+            &member,
+            "--epoch",
+            "1s",
+        ]);
+        says(&["authority", "set", "sign", &set, "--key", &key]);
+        says(&[
+            "authority",
+            "set",
+            "publish",
+            &set,
+            "--network",
+            &self.text(network),
+        ]);
+    }
+}
+
+#[test]
+fn a_set_is_published_when_all_have_signed_and_never_twice() {
+    let site = Site::new();
+    let (one, other) = (
+        site.member("one", "http://127.0.0.1:1"),
+        site.member("other", "http://127.0.0.2:1"),
+    );
+    let (set, network) = (site.text("set"), site.text("network"));
+    let short = refused(&[
+        "authority",
+        "set",
+        "propose",
+        &set,
+        &one,
+        &other,
+        "--epoch",
+        "2s",
+    ]);
+    assert_eq!(short.0, 64);
+    assert!(short.1.contains("8000 ms"), "{}", short.1);
+    let tls = refused(&["authority", "set", "propose", &set, "--member=00=https://x"]);
+    assert_eq!(tls.0, 64);
+    says(&["authority", "set", "propose", &set, &one, &other]);
+    let publish = ["authority", "set", "publish", &set, "--network", &network];
+    says(&["authority", "set", "sign", &set, "--key", &site.text("one")]);
+    let early = refused(&publish);
+    assert_eq!(early.0, 78);
+    assert!(early.1.contains("has not signed"), "{}", early.1);
+    says(&[
+        "authority",
+        "set",
+        "sign",
+        &set,
+        "--key",
+        &site.text("other"),
+    ]);
+    says(&publish);
+    let again = refused(&publish);
+    assert!(again.1.contains("founded once"), "{}", again.1);
+    // The next set: by a quorum of this one, and in force no earlier than all can know it.
+    let (next, third) = (
+        site.text("next"),
+        site.member("third", "http://127.0.0.3:1"),
+    );
+    let propose = [
+        "authority",
+        "set",
+        "propose",
+        &next,
+        &one,
+        &other,
+        &third,
+        "--network",
+        &network,
+    ];
+    let soon = refused(&[&propose[..], &["--first-epoch", "2"]].concat());
+    assert!(soon.1.contains("too soon"), "{}", soon.1);
+    says(&propose);
+    let publish = ["authority", "set", "publish", &next, "--network", &network];
+    for key in ["one", "other", "third"] {
+        assert_eq!(refused(&publish).0, 78);
+        says(&["authority", "set", "sign", &next, "--key", &site.text(key)]);
+    }
+    says(&publish);
+    let bootstrap = Bootstrap::read(&site.path("network")).unwrap();
+    assert_eq!(bootstrap.chain.sets().len(), 2);
+}
+
+#[test]
+fn the_file_of_another_network_is_not_joined_over_the_first_and_an_old_one_rolls_nothing_back() {
+    let (site, strange) = (Site::new(), Site::new());
+    site.found("network", "http://127.0.0.1:1");
+    strange.found("network", "http://127.0.0.1:1");
+    let to = site.text("joined");
+    says(&["network", "join", &site.text("network"), "--to", &to]);
+    let other = refused(&["network", "join", &strange.text("network"), "--to", &to]);
+    assert_eq!(other.0, 78);
+    assert!(other.1.contains("another network"), "{}", other.1);
+    std::fs::copy(site.path("network"), site.path("old")).unwrap();
+    let member = site.member("new", "http://127.0.0.2:1");
+    let old = says(&["authority", "init", "--key", &site.text("unused")]);
+    assert!(old.starts_with("authority "));
+    let first = Bootstrap::read(&site.path("network")).unwrap();
+    let stays = &first.chain.sets()[0].set().members[0];
+    let stays = format!(
+        "--member={}={}",
+        directory::store::hex(&stays.key),
+        stays.url
+    );
+    let (next, network) = (site.text("next"), site.text("network"));
+    says(&[
+        "authority",
+        "set",
+        "propose",
+        &next,
+        &stays,
+        &member,
+        "--network",
+        &network,
+    ]);
+    for key in ["key", "new"] {
+        says(&["authority", "set", "sign", &next, "--key", &site.text(key)]);
+    }
+    says(&["authority", "set", "publish", &next, "--network", &network]);
+    for file in ["network", "old"] {
+        says(&["network", "join", &site.text(file), "--to", &to]);
+        assert_eq!(
+            Bootstrap::read(Path::new(&to)).unwrap().chain.sets().len(),
+            2
+        );
+    }
+}
+
+fn mixctld(arguments: &[&str]) -> Output {
+    let mut command = Command::new(programs::program("control", "mixctld"));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn what_an_authority_needs_and_lacks_is_said_with_a_code_of_its_own() {
+    let site = Site::new();
+    site.found("network", "http://127.0.0.1:1");
+    let config = |text: &str| {
+        std::fs::write(site.path("authority.toml"), text).unwrap();
+        let output = mixctld(&["--config", &site.text("authority.toml")]);
+        (output.status.code(), stderr(&output))
+    };
+    let both = config("[xdp]\n[authority]\n");
+    assert_eq!(both.0, Some(78));
+    assert!(both.1.contains("authority.toml:2: "), "{}", both.1);
+    let with = |key: &str| {
+        format!(
+            "[authority]\nkey = {:?}\nlisten = \"127.0.0.1:9\"\nadmission = \"open\"\nnetwork = {:?}\nstate_dir = {:?}\n",
+            site.path(key),
+            site.path("network"),
+            site.path("state")
+        )
+    };
+    assert_eq!(config(&with("nowhere")).0, Some(78));
+    site.member("stranger", "http://127.0.0.1:1");
+    let stranger = config(&with("stranger"));
+    assert_eq!(stranger.0, Some(78));
+    assert!(stranger.1.contains("is in no set"), "{}", stranger.1);
+    // An authority that does not know what it signed must not sign.
+    std::fs::write(site.path("state/signed"), "?").unwrap();
+    let unsure = config(&with("key"));
+    assert_eq!(unsure.0, Some(78));
+    assert!(unsure.1.contains("what was signed last"), "{}", unsure.1);
+    let good = mixctld(&["--config", &site.text("authority.toml"), "--check-config"]);
+    assert!(good.status.success(), "{}", stderr(&good));
+}
+
+/// A mix that describes itself for the next epoch.
+fn descriptor(site: &Site, identity: &Identity) -> SignedDescriptor {
+    let chain = Bootstrap::read(&site.path("network")).unwrap().chain;
+    let now_ms = mixnode::process::unix_ms();
+    let next = chain.parameters().epoch_at(now_ms) + 1;
+    let key = |epoch| EpochKey {
+        epoch,
+        public_key: [3; 32],
+    };
+    let descriptor = Descriptor {
+        network: *chain.network(),
+        identity: identity.public(),
+        role: Role::Mix,
+        operator: "somebody".to_owned(),
+        addresses: vec![([10, 0, 0, 1], 9_000).into()],
+        link: LinkKey {
+            x25519: [1; 32],
+            kem: Box::new([1; 1_184]),
+        },
+        epoch_keys: vec![key(next), key(next + 1)],
+        capacity_pps: 1_000,
+        vrf_key: [2; 32],
+        vrf_proof: None,
+        flags: 0,
+        published_unix_ms: now_ms,
+    };
+    descriptor.sign(identity).unwrap()
+}
+
+#[test]
+fn an_authority_reads_its_list_again_at_a_hangup_and_keeps_it_when_the_new_one_is_wrong() {
+    let site = Site::new();
+    let address = format!("127.0.0.1:{}", free_port());
+    site.found("network", &format!("http://{address}"));
+    let (list, config) = (site.text("nodes.toml"), site.text("authority.toml"));
+    std::fs::write(&list, "").unwrap();
+    let text = format!(
+        "[authority]\nkey = {:?}\nlisten = \"{address}\"\nadmission = {list:?}\nnetwork = {:?}\nstate_dir = {:?}\n",
+        site.path("key"),
+        site.path("network"),
+        site.path("state")
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new(programs::program("control", "mixctld"));
+    command
+        .args(["--config", &config])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    let running = Running(command.spawn().unwrap());
+    let identity = Identity::from_bytes(&[5; 32]);
+    let upload = || {
+        let ask = Ask {
+            url: format!("http://{address}"),
+            path: "/v1/descriptor".to_owned(),
+            body: Some(Bytes::copy_from_slice(descriptor(&site, &identity).bytes())),
+            from: None,
+            bytes_max: 64,
+            within: Duration::from_secs(30),
+        };
+        match ask.run_alone() {
+            Ok(_) => "taken".to_owned(),
+            Err(AskError::Refused { word, .. }) => word,
+            Err(error) => error.to_string(),
+        }
+    };
+    wait_until("the authority", || upload() == "unknown-node");
+    let public = directory::store::hex(&identity.public());
+    let admit = |operator: &str| {
+        says(&[
+            "authority",
+            "nodes",
+            "add",
+            &public,
+            "--role",
+            "mix",
+            "--operator",
+            operator,
+            "--file",
+            &list,
+        ]);
+    };
+    let hang_up = || kill_process(Pid::from_child(&running.0), Signal::HUP).unwrap();
+    admit("somebody");
+    hang_up();
+    wait_until("admission", || upload() == "taken");
+    // A lone authority makes a document of it.
+    let status = || -> serde_json::Value {
+        serde_json::from_str(&says(&[
+            "authority",
+            "status",
+            "--config",
+            &config,
+            "--json",
+        ]))
+        .unwrap()
+    };
+    wait_until("a document", || !status()["document"].is_null());
+    std::fs::write(&list, "[[node]]\nidentity = \"x\"\n").unwrap();
+    hang_up();
+    std::thread::sleep(Duration::from_millis(300));
+    wait_until("the list as it was", || upload() == "taken");
+    // And a right one again takes it out.
+    std::fs::write(&list, "").unwrap();
+    admit("somebody else");
+    hang_up();
+    wait_until("the new list", || upload() == "admission");
+    assert_eq!(status()["refused"]["signature"], serde_json::Value::Null);
+}

@@ -1,0 +1,267 @@
+//! A network of many hosts from empty folders, by the commands of the README: three authorities, three mixes, two
+//! gateways, each its own operator in its own /24. Real processes, no root; how long it takes decides nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use directory::store::Store;
+use serde_json::Value;
+
+mod programs;
+mod running;
+use running::{Running, free_port, mixctl, stderr, stdout, wait_until};
+
+const AUTHORITIES: usize = 3;
+const ROLES: [&str; 5] = ["gateway", "gateway", "mix", "mix", "mix"];
+
+/// What a command says; it must succeed.
+fn said(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", stderr(&output));
+    stdout(&output)
+}
+
+fn says(arguments: &[&str]) -> String {
+    let mut command = mixctl();
+    command.args(arguments);
+    said(command)
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&says(&[arguments, &["--json"]].concat())).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn start(program: &Path, config: &Path) -> Running {
+    let child = Command::new(program)
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    Running(child.unwrap())
+}
+
+/// A folder a host, and what runs on them.
+struct Hosts {
+    folder: tempfile::TempDir,
+    running: Vec<Running>,
+}
+
+impl Hosts {
+    fn path(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    /// Makes keys, founds the network, and gives each authority its configuration. The network's file.
+    fn found(&self, port: &str) -> PathBuf {
+        let (set, network) = (self.path("set"), self.path("network"));
+        let mut members = Vec::new();
+        for number in 0..AUTHORITIES {
+            let key = self.path(&format!("authority-{number}/authority.key"));
+            let made = json(&["authority", "init", "--key", text(&key)]);
+            let public = made["authority"].as_str().unwrap().to_owned();
+            members.push(format!("--member={public}=http://127.10.{number}.1:{port}"));
+        }
+        let mut propose = mixctl();
+        propose
+            .args(["authority", "set", "propose", text(&set)])
+            .args(&members);
+        propose.args([
+            "--epoch",
+            "8s",
+            "--mean-delay",
+            "2ms",
+            "--client-rate",
+            "100",
+        ]);
+        said(propose);
+        for number in 0..AUTHORITIES {
+            let key = self.path(&format!("authority-{number}/authority.key"));
+            says(&["authority", "set", "sign", text(&set), "--key", text(&key)]);
+        }
+        says(&[
+            "authority",
+            "set",
+            "publish",
+            text(&set),
+            "--network",
+            text(&network),
+        ]);
+        for number in 0..AUTHORITIES {
+            let of = |name: &str| self.path(&format!("authority-{number}/{name}"));
+            says(&[
+                "network",
+                "join",
+                text(&network),
+                "--to",
+                text(&of("network")),
+            ]);
+            let config = format!(
+                "[authority]\nkey = {:?}\nlisten = \"127.10.{number}.1:{port}\"\nadmission = {:?}\nnetwork = {:?}\n\
+                 state_dir = {:?}\n",
+                of("authority.key"),
+                of("nodes.toml"),
+                of("network"),
+                of("state"),
+            );
+            std::fs::write(of("authority.toml"), config).unwrap();
+        }
+        network
+    }
+
+    /// Writes the configurations of node `number`, joins the network with it and has all authorities admit it.
+    fn prepare(&self, number: usize, port: &str, network: &Path) {
+        let of = |name: &str| self.path(&format!("node-{number}/{name}"));
+        let node = format!(
+            "[node]\nrole = \"{}\"\noperator = \"operator {number}\"\nlisten = [\"127.20.{number}.1:{port}\"]\n\
+             state_dir = {:?}\n[network]\ndirectory = {:?}\n[worker]\nmax_pps = 2000\n",
+            ROLES[number],
+            of("state"),
+            of("directory"),
+        );
+        std::fs::write(of("mixnode.toml"), node).unwrap();
+        let follower = format!(
+            "[directory]\nnetwork = {:?}\nfolder = {:?}\n",
+            of("network"),
+            of("directory")
+        );
+        std::fs::write(of("mixctld.toml"), follower).unwrap();
+        let (to, config) = (of("network"), of("mixnode.toml"));
+        let joined = json(&[
+            "network",
+            "join",
+            text(network),
+            "--to",
+            text(&to),
+            "--node",
+            text(&config),
+        ]);
+        let node = |key: &str| joined["node"][key].as_str().unwrap().to_owned();
+        for authority in 0..AUTHORITIES {
+            let list = self.path(&format!("authority-{authority}/nodes.toml"));
+            says(&[
+                "authority",
+                "nodes",
+                "add",
+                &node("identity"),
+                "--role",
+                &node("role"),
+                "--operator",
+                &node("operator"),
+                "--file",
+                text(&list),
+            ]);
+        }
+    }
+}
+
+fn fog(home: &Path) -> Command {
+    let mut command = Command::new(programs::program("fog", "fog"));
+    command.arg("--home").arg(home).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn hosts_become_a_network_and_a_file_goes_through_it() {
+    let mut hosts = Hosts {
+        folder: tempfile::tempdir().unwrap(),
+        running: Vec::new(),
+    };
+    let port = free_port();
+    let network = hosts.found(&port);
+    for number in 0..ROLES.len() {
+        hosts.prepare(number, &port, &network);
+    }
+    let (mixctld, mixnode) = (
+        programs::program("control", "mixctld"),
+        programs::program("mixnode", "mixnode"),
+    );
+    for number in 0..AUTHORITIES {
+        let config = hosts.path(&format!("authority-{number}/authority.toml"));
+        hosts.running.push(start(&mixctld, &config));
+    }
+    for number in 0..ROLES.len() {
+        let of = |name: &str| hosts.path(&format!("node-{number}/{name}"));
+        let (follower, node, folder) = (of("mixctld.toml"), of("mixnode.toml"), of("directory"));
+        hosts.running.push(start(&mixctld, &follower));
+        // The follower makes the folder that both share.
+        let store = || Store::open(&folder).ok()?.read_authorities().ok()?;
+        wait_until("the follower's folder", || store().is_some());
+        hosts.running.push(start(&mixnode, &node));
+    }
+    // A document that has all nodes in it, whoever is asked.
+    let mut dealt = Value::Null;
+    wait_until("a document with all nodes", || {
+        let mut fetch = mixctl();
+        fetch.args(["consensus", "fetch", "--network", text(&network)]);
+        if !fetch.output().unwrap().status.success() {
+            return false;
+        }
+        dealt = json(&["consensus", "show", "--network", text(&network)]);
+        dealt["nodes"].as_array().unwrap().len() == ROLES.len()
+    });
+    let mut layers: Vec<u64> = dealt["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["layer"].as_u64().unwrap())
+        .collect();
+    layers.sort_unstable();
+    assert_eq!(layers, [0, 0, 1, 2, 3], "{dealt}");
+    says(&[
+        "consensus",
+        "verify",
+        text(&network),
+        "--network",
+        text(&hosts.path("node-0/network")),
+    ]);
+    let config = hosts.path("authority-1/authority.toml");
+    let status = json(&["authority", "status", "--config", text(&config)]);
+    assert_eq!(status["others"].as_array().unwrap().len(), AUTHORITIES - 1);
+    assert!(
+        status["evidence"].as_array().unwrap().is_empty(),
+        "{status}"
+    );
+
+    let (alice, bob, received) = (
+        hosts.path("alice"),
+        hosts.path("bob"),
+        hosts.path("received"),
+    );
+    std::fs::create_dir(&received).unwrap();
+    let mut addresses = Vec::new();
+    for home in [&alice, &bob] {
+        let mut init = fog(home);
+        init.args(["init", "--network", text(&network)]);
+        said(init);
+        let mut address = fog(home);
+        address.arg("address");
+        addresses.push(said(address).trim().to_owned());
+    }
+    let file = hosts.path("letter.txt");
+    let letter = "from many hosts one network\n".repeat(100);
+    std::fs::write(&file, &letter).unwrap();
+    let mut recv = fog(&bob);
+    recv.args([
+        "recv",
+        "--count",
+        "1",
+        "--timeout",
+        "150s",
+        "--out",
+        text(&received),
+    ]);
+    let mut receiving = Running(recv.stdout(Stdio::null()).spawn().unwrap());
+    let mut send = fog(&alice);
+    send.args(["send", &addresses[1], text(&file), "--timeout", "150s"]);
+    said(send);
+    assert!(receiving.0.wait().unwrap().success());
+    let arrived = std::fs::read_to_string(received.join("letter.txt")).unwrap();
+    assert!(arrived == letter);
+}
