@@ -451,8 +451,8 @@ fn seconds_at_loss(seed: u64, loss: f64, chunks: usize) -> (f64, Network, usize)
 #[test]
 #[cfg_attr(coverage, ignore = "minutes of cryptography that add no coverage")]
 fn a_file_keeps_flowing_through_loss() {
-    // At the worst, acknowledgements of so small a file are so rare that it flows at a quarter; a stall is far below.
-    for (seed, loss, share) in [(80, 0.1, 0.5), (83, 0.2, 0.5), (86, 0.3, 0.25)] {
+    // At the last seed reply blocks once filled nearly every slot, since acknowledgements were so rare: 2.9 a second.
+    for (seed, loss) in [(80, 0.1), (83, 0.2), (86, 0.3), (101, 0.3)] {
         let chunks = 500;
         let (seconds, network, seat) = seconds_at_loss(seed, loss, chunks);
         let allowed = 100.0 * (1.0 - loss).powi(6);
@@ -465,7 +465,7 @@ fn a_file_keeps_flowing_through_loss() {
             stats.loss * 100.0
         );
         assert!(
-            goodput >= allowed * share,
+            goodput >= allowed * 0.5,
             "{goodput:.1} of {allowed:.1} chunks a second at a loss of {loss}"
         );
         let lost = 1.0 - (1.0 - loss).powi(6);

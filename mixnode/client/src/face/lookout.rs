@@ -56,6 +56,8 @@ pub enum Wait {
         /// Where it is.
         address: SocketAddr,
     },
+    /// Standard input is open and has nothing to read.
+    Input,
     /// The recipient has answered nothing, or nothing more.
     Recipient {
         /// Seconds since the Unix epoch of the last answer.
@@ -73,6 +75,7 @@ impl Wait {
             Wait::GatewayGone { .. } => "gateway-gone",
             Wait::Gateway { .. } => "gateway",
             Wait::Attachment { .. } => "attachment",
+            Wait::Input => "input",
             Wait::Recipient { .. } => "recipient",
         }
     }
@@ -110,6 +113,7 @@ impl fmt::Display for Wait {
                 f,
                 "the gateway {name} at {address} answers, but does not let us in: no handshake has come to its end"
             ),
+            Wait::Input => write!(f, "standard input gives nothing"),
             Wait::Recipient { since_unix_s } => match since_unix_s {
                 None => write!(
                     f,

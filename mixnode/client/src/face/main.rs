@@ -188,7 +188,9 @@ fn main() -> ExitCode {
     };
     let mut screen = Screen::new(arguments.json, arguments.quiet);
     let Err(end) = start(arguments, &mut screen, &stop) else {
-        return ExitCode::SUCCESS;
+        // All is done, and whoever asked does not know.
+        let unprinted = screen.unprinted().map(RunError::Output);
+        return unprinted.map_or(ExitCode::SUCCESS, |error| exit_code(&error, &stop).into());
     };
     let (text, code) = match end {
         End::Usage(text) => (text, 64),
@@ -305,14 +307,15 @@ fn send(
     let began = std::time::Instant::now();
     let mut sent = Vec::new();
     for item in items {
+        let mut sending = Sending::new(screen, paths::shown(Path::new(&item.name)));
         let copy;
         let mut path = item.path.as_path();
         if paths::is_stdin(item) {
             // The home must be there first.
             Home::read(home)?;
-            let made = paths::Copy::make(home, stop.flag());
-            copy = made.map_err(|error| End::file(path, error))?;
-            path = copy.as_ref().ok_or(RunError::Stopped)?.path();
+            let mut tell = |wait| sending.show(&SendEvent::Waiting(wait));
+            copy = paths::Copy::make(home, (began, timeout), &mut tell, stop.flag())?;
+            path = copy.path();
         }
         let options = Options {
             // The time is for all of them.
@@ -321,7 +324,6 @@ fn send(
             keeps_journal: items.len() > 1,
             ..Options::default()
         };
-        let mut sending = Sending::new(screen, paths::shown(Path::new(&item.name)));
         let mut tell = |event: &SendEvent| sending.show(event);
         let summary = run::send_file(home, address, path, &options, &mut tell, stop.flag());
         if summary.is_err() && sent.len() + 1 < items.len() {

@@ -7,6 +7,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fog::run::{RunError, Wait};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::End;
 
@@ -14,6 +18,12 @@ use crate::End;
 const STDIN: &str = "-";
 /// The device number of /dev/null, 1:3, which also stands in for a standard input that is closed.
 const NULL_DEVICE: u64 = (1 << 8) | 3;
+/// It is told when standard input has given nothing for so long; a request to stop is looked for so often.
+const PATIENCE: Duration = Duration::from_secs(3);
+const MOMENT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 /// How names of its copies begin.
 const COPY: &str = "stdin-";
 
@@ -113,8 +123,18 @@ pub fn is_stdin(item: &Item) -> bool {
 pub struct Copy(PathBuf);
 
 impl Copy {
-    /// Copies into `home`; `None` when it is asked to stop.
-    pub fn make(home: &Path, stop: &AtomicBool) -> io::Result<Option<Copy>> {
+    /// Copies into `home`, until the time after the moment of `until` is over. `tell` hears that it waits, and that it
+    /// goes on.
+    pub fn make(
+        home: &Path,
+        (began, timeout): (Instant, Option<Duration>),
+        tell: &mut dyn FnMut(Option<Wait>),
+        stop: &AtomicBool,
+    ) -> Result<Copy, RunError> {
+        let failed = |error| RunError::File {
+            path: STDIN.into(),
+            error,
+        };
         remove_dead(home);
         let path = home.join(format!("{COPY}{}", std::process::id()));
         let mut file = OpenOptions::new()
@@ -122,29 +142,39 @@ impl Copy {
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&path)?;
+            .open(&path)
+            .map_err(failed)?;
         let copy = Copy(path);
-        // The descriptor itself: what was read of it before is gone, and it may be what nobody could open.
-        let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        let found = input.metadata()?;
-        if found.file_type().is_char_device() && found.rdev() == NULL_DEVICE {
-            let text = "standard input is closed, or /dev/null: there is nothing to send";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
+        let mut input = input().map_err(failed)?;
         let mut buffer = vec![0; 1 << 16];
+        let (mut heard, mut is_told) = (Instant::now(), false);
         loop {
-            // A reader waits in it, where a signal finds it.
-            let read = match io::Read::read(&mut input, &mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-                read => match read? {
-                    0 => return Ok(Some(copy)),
-                    read => read,
-                },
-            };
             if stop.load(Ordering::Relaxed) {
-                return Ok(None);
+                return Err(RunError::Stopped);
             }
-            io::Write::write_all(&mut file, buffer.get(..read).unwrap_or_default())?;
+            if let Some(after) = timeout.filter(|after| began.elapsed() >= *after) {
+                let wait = Some(Wait::Input);
+                return Err(RunError::TimedOut { after, wait });
+            }
+            if !is_readable(&input) {
+                if heard.elapsed() >= PATIENCE && !std::mem::replace(&mut is_told, true) {
+                    tell(Some(Wait::Input));
+                }
+                continue;
+            }
+            heard = Instant::now();
+            if std::mem::take(&mut is_told) {
+                tell(None);
+            }
+            let read = match io::Read::read(&mut input, &mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map_err(failed)?,
+            };
+            if read == 0 {
+                return Ok(copy);
+            }
+            let read = buffer.get(..read).unwrap_or_default();
+            io::Write::write_all(&mut file, read).map_err(failed)?;
         }
     }
 
@@ -157,6 +187,24 @@ impl Drop for Copy {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// The descriptor itself: what was read of it before is gone, and it may be what nobody could open.
+fn input() -> io::Result<File> {
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let found = input.metadata()?;
+    if found.file_type().is_char_device() && found.rdev() == NULL_DEVICE {
+        let text = "standard input is closed, or /dev/null: there is nothing to send";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(input)
+}
+
+/// Waits a moment for something to read, or the end.
+fn is_readable(input: &File) -> bool {
+    let mut polled = [PollFd::new(input, PollFlags::IN)];
+    // Cut short by a signal: asked again.
+    poll(&mut polled, Some(&MOMENT)).is_ok_and(|ready| ready > 0)
 }
 
 /// Copies of processes that were killed.

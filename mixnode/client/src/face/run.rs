@@ -195,9 +195,11 @@ pub enum RunError {
     Stopped,
     /// The time that was given is over.
     #[error(
-        "not done after {:.0} s{}: the same command goes on where it stopped",
+        "not done after {:.0} s{}{}",
         after.as_secs_f64(),
-        wait.as_ref().map_or_else(String::new, |wait| format!(" ({wait})"))
+        wait.as_ref().map_or_else(String::new, |wait| format!(" ({wait})")),
+        // What was read of standard input is gone.
+        if matches!(wait, Some(Wait::Input)) { "" } else { ": the same command goes on where it stopped" }
     )]
     TimedOut {
         /// The time.

@@ -84,10 +84,16 @@ impl DiskStorage {
     /// A folder can't be created, or `out` can't be written to.
     pub fn new(records: &Path, out: &Path, file_bytes_max: u64) -> io::Result<Self> {
         fs::create_dir_all(records)?;
-        fs::create_dir_all(out)?;
+        fs::create_dir_all(out).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => io::Error::new(error.kind(), "this is no folder"),
+            _ => error,
+        })?;
         let out = out.canonicalize()?;
         // A folder that can't be written to is told at once and not with the first file.
-        check_writable(&out)?;
+        check_writable(&out).map_err(|error| {
+            let text = format!("files can't be made in it: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
         let mut storage = Self {
             used: UsedFiles::new(&records.join("used"))?,
             records: records.to_owned(),

@@ -3,6 +3,9 @@
 /// Send numbers that one measurement spans at least.
 const SPAN_MIN: u64 = 32;
 
+/// The first count says nothing of losses unless this share is missing.
+const STRAGGLING_MAX: f64 = 0.5;
+
 /// Never thought lower: so much is tried at least.
 const ARRIVING_MIN: f64 = 0.02;
 
@@ -27,6 +30,11 @@ impl Losses {
         let sent = highest.saturating_add(1);
         let Some((sent_before, received_before)) = self.counted else {
             self.counted = (sent >= SPAN_MIN).then_some((sent, received));
+            // So many are no stragglers.
+            let lost = 1.0 - received as f64 / sent as f64;
+            if self.counted.is_some() && lost > STRAGGLING_MAX {
+                self.lost = self.lost.max(lost);
+            }
             return;
         };
         let span = sent.saturating_sub(sent_before);

@@ -24,49 +24,79 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// A network of one gateway.
+pub struct Network {
+    pub gateway: SocketAddr,
+    pub genesis_unix_ms: u64,
+    /// Of its document.
+    pub epoch: u32,
+}
+
+impl Default for Network {
+    /// Nobody runs its gateway.
+    fn default() -> Self {
+        Self {
+            gateway: SocketAddr::from(([127, 0, 0, 1], 9)),
+            genesis_unix_ms: 1_700_000_000_000,
+            epoch: 0,
+        }
+    }
+}
+
 /// A network file with one gateway that nobody runs.
 pub fn write_network(path: &Path) {
-    write_network_of(path, 0);
+    Network::default().write(path);
 }
 
 pub fn write_network_of(path: &Path, epoch: u32) {
-    let rng = &mut ChaCha20Rng::seed_from_u64(1);
-    let parameters = Parameters {
-        genesis_unix_ms: 1_700_000_000_000,
-        epoch_ms: 60_000,
-        mean_delay_us: 20_000,
-        client_rate_pps: 100,
-        layers: 1,
+    let network = Network {
+        epoch,
+        ..Network::default()
     };
-    let authority = Authority::found(Identity::generate(rng), parameters).unwrap();
-    let link = LinkKeys::generate(rng).public();
-    let identity = Identity::generate(rng);
-    let gateway = Descriptor {
-        network: *authority.chain().network(),
-        identity: identity.public(),
-        role: Role::Gateway,
-        operator: "operator".to_owned(),
-        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
-        link: LinkKey {
-            x25519: link.x25519,
-            kem: link.kem,
-        },
-        epoch_keys: vec![EpochKey {
-            epoch,
-            public_key: [9; 32],
-        }],
-        capacity_pps: 10,
-        vrf_key: [1; 32],
-        vrf_proof: None,
-        flags: 0,
-        published_unix_ms: 1,
-    };
-    let gateway = gateway.sign(&identity).unwrap();
-    let bootstrap = Bootstrap {
-        chain: authority.chain().clone(),
-        consensus: Some(authority.make(None, epoch, &[gateway]).unwrap()),
-    };
-    bootstrap.write(path).unwrap();
+    network.write(path);
+}
+
+impl Network {
+    fn write(&self, path: &Path) {
+        let epoch = self.epoch;
+        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        let parameters = Parameters {
+            genesis_unix_ms: self.genesis_unix_ms,
+            epoch_ms: 60_000,
+            mean_delay_us: 20_000,
+            client_rate_pps: 100,
+            layers: 1,
+        };
+        let authority = Authority::found(Identity::generate(rng), parameters).unwrap();
+        let link = LinkKeys::generate(rng).public();
+        let identity = Identity::generate(rng);
+        let gateway = Descriptor {
+            network: *authority.chain().network(),
+            identity: identity.public(),
+            role: Role::Gateway,
+            operator: "operator".to_owned(),
+            addresses: vec![self.gateway],
+            link: LinkKey {
+                x25519: link.x25519,
+                kem: link.kem,
+            },
+            epoch_keys: vec![EpochKey {
+                epoch,
+                public_key: [9; 32],
+            }],
+            capacity_pps: 10,
+            vrf_key: [1; 32],
+            vrf_proof: None,
+            flags: 0,
+            published_unix_ms: 1,
+        };
+        let gateway = gateway.sign(&identity).unwrap();
+        let bootstrap = Bootstrap {
+            chain: authority.chain().clone(),
+            consensus: Some(authority.make(None, epoch, &[gateway]).unwrap()),
+        };
+        bootstrap.write(path).unwrap();
+    }
 }
 
 /// A store in a network whose gateway nobody runs, and a command on it.
@@ -77,9 +107,13 @@ pub struct Joined {
 
 impl Joined {
     pub fn new() -> Joined {
+        Self::with(&Network::default())
+    }
+
+    pub fn with(of: &Network) -> Joined {
         let folder = tempfile::tempdir().unwrap();
         let network = folder.path().join("network");
-        write_network(&network);
+        of.write(&network);
         let home = folder.path().join("home");
         let output = fog(&home, &["init", "--network", network.to_str().unwrap()]);
         Joined {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,15 @@ pub enum LoaderError {
     Senseless(&'static str),
 }
 
+/// What is in the way where the path leads to something else than a socket. The kernel says that nobody listens there,
+/// and that would be waited for for ever.
+fn no_socket(path: &Path) -> Option<io::Error> {
+    let found = std::fs::metadata(path).ok()?;
+    let text = "this is no socket: name the one of mixctld";
+    let error = || io::Error::new(io::ErrorKind::InvalidInput, text);
+    (!found.file_type().is_socket()).then(error)
+}
+
 /// One worker's part of the packet memory.
 #[derive(Debug)]
 pub struct WorkerMemory {
@@ -80,7 +90,8 @@ impl Connection {
             path: path.to_owned(),
             error,
         };
-        let channel = Channel::connect(path).map_err(unreachable)?;
+        let channel = Channel::connect(path)
+            .map_err(|error| unreachable(no_socket(path).unwrap_or(error)))?;
         for direction in [Timeout::Recv, Timeout::Send] {
             set_socket_timeout(&channel, direction, Some(ANSWER_PATIENCE))
                 .map_err(|error| unreachable(error.into()))?;

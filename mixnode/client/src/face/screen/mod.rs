@@ -1,5 +1,6 @@
 //! What the user sees: a line that moves on a terminal, plain lines elsewhere, one JSON object a line for programs.
 
+use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ pub struct Screen {
     is_drawn: bool,
     began: Instant,
     next: Option<Instant>,
+    /// Why a result could not be printed, the first time.
+    unprinted: RefCell<Option<io::Error>>,
 }
 
 impl Screen {
@@ -44,6 +47,7 @@ impl Screen {
             is_drawn: false,
             began: Instant::now(),
             next: None,
+            unprinted: RefCell::default(),
         }
     }
 
@@ -65,7 +69,7 @@ impl Screen {
     /// One event for programs.
     pub fn event(&self, event: &Value) {
         if self.is_json {
-            program::say_line(&event.to_string());
+            self.say(&event.to_string());
         }
     }
 
@@ -75,7 +79,23 @@ impl Screen {
             return;
         }
         self.end();
-        program::say_line(&self.shown(text));
+        self.say(&self.shown(text));
+    }
+
+    /// A line on standard output. That it is lost is told once: the work goes on.
+    fn say(&self, line: &str) {
+        if let Err(error) = program::print(line) {
+            let mut unprinted = self.unprinted.borrow_mut();
+            if unprinted.is_none() {
+                program::complain!("fog: can't print: {error}");
+            }
+            unprinted.get_or_insert(error);
+        }
+    }
+
+    /// Why results could not be printed, if some could not.
+    pub fn unprinted(&self) -> Option<io::Error> {
+        self.unprinted.take()
     }
 
     /// The moving line goes.

@@ -110,7 +110,7 @@ impl<'a> Receiving<'a> {
                 }
                 if !self.screen.is_json {
                     // The result, for programs too: quiet or not.
-                    program::say_line(&stored);
+                    self.screen.say(&stored);
                 }
                 let mut event =
                     json!({ "event": "received", "path": stored, "bytes": manifest.size });

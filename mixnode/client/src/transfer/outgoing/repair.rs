@@ -15,6 +15,9 @@ use super::{AHEAD_MAX, IN_FLIGHT_MIN, Outgoing, Phase, SurbMaker};
 const SURB_EVERY: u32 = 32;
 /// The same with any loss: a fifth of the slots.
 const SURB_EVERY_MIN: u32 = 4;
+/// A recipient is not taken for gone before: while nothing is known of losses, that few acknowledgements arrive looks
+/// the same, and asking anew costs more than going on.
+const SILENCE_MIN_NS: u64 = 8_000_000_000;
 /// Questions to a recipient without room that may stay unanswered.
 const QUESTIONS_MAX: u32 = 8;
 /// From this share of lost packets on, slots left over repeat chunks.
@@ -31,7 +34,10 @@ impl Outgoing {
         let unanswered = self.expecting_ns.is_some() || self.acked.is_full();
         let pause_ns = self.trip.timeout_ns() as f64 / 2.0 * arriving * arriving;
         let waited = now_ns.saturating_sub(self.surb_ns) as f64 > pause_ns;
-        if self.since_surb >= self.surb_every() || (unanswered && waited) {
+        let asks = unanswered && waited;
+        // Never in every slot while there are chunks to send: at much loss the pause is shorter than a slot.
+        let every = self.surb_every(now_ns);
+        if self.since_surb >= every || (asks && self.since_surb >= SURB_EVERY_MIN) {
             return self.send_intro(now_ns, surbs);
         }
         while let Some(index) = self.lost.pop_front() {
@@ -47,11 +53,28 @@ impl Outgoing {
         {
             return Some(body);
         }
-        self.repeat_oldest(now_ns)
+        if let Some(body) = self.repeat_oldest(now_ns) {
+            return Some(body);
+        }
+        asks.then(|| self.send_intro(now_ns, surbs)).flatten()
     }
 
-    /// Data packets to each packet of reply blocks.
-    fn surb_every(&self) -> u32 {
+    /// Data packets to each packet of reply blocks: the fewer, the more is lost, and half as many for each while in which
+    /// an acknowledgement should have come. Before the first ones nothing is known of losses, and without them nothing
+    /// is learnt.
+    fn surb_every(&self, now_ns: u64) -> u32 {
+        let since_ns = self.expecting_ns.unwrap_or(now_ns);
+        let while_ns = self
+            .trip
+            .timeout_ns()
+            .saturating_add(2 * self.answer_gap_ns());
+        let whiles = now_ns.saturating_sub(since_ns) / while_ns.max(1);
+        let fewer = self.surb_every_by_loss() >> whiles.min(u64::from(u32::BITS - 1));
+        fewer.max(SURB_EVERY_MIN)
+    }
+
+    /// The same by what is known of losses alone.
+    fn surb_every_by_loss(&self) -> u32 {
         ((f64::from(SURB_EVERY) * self.losses.arriving()) as u32).max(SURB_EVERY_MIN)
     }
 
@@ -59,7 +82,7 @@ impl Outgoing {
     /// and they do.
     fn answer_gap_ns(&self) -> u64 {
         let arriving = self.losses.arriving();
-        let packets = f64::from(self.surb_every() + 1) / (2.0 * arriving * arriving);
+        let packets = f64::from(self.surb_every_by_loss() + 1) / (2.0 * arriving * arriving);
         (packets / self.rate_pps * 1e9) as u64
     }
 
@@ -80,7 +103,7 @@ impl Outgoing {
     }
 
     pub(super) fn is_silent(&self, now_ns: u64) -> bool {
-        let patience_ns = 4 * self.patience_ns();
+        let patience_ns = (4 * self.patience_ns()).max(SILENCE_MIN_NS);
         let waited = self
             .expecting_ns
             .is_some_and(|since| now_ns.saturating_sub(since) > patience_ns);
