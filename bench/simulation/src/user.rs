@@ -206,7 +206,11 @@ impl User {
                 Event::Key { .. }
                 | Event::Received(_)
                 | Event::GatewaySilent { .. }
-                | Event::GatewayBack => {}
+                | Event::GatewayBack
+                | Event::GatewayFull
+                | Event::GatewayLeaving { .. }
+                | Event::GatewayMoved { .. }
+                | Event::Guard(_) => {}
             }
         }
         Some(client.deadline())

@@ -50,7 +50,9 @@ pub use descriptor::{
 pub use epoch::{DELAY_CAP_MEANS, LAYERS_MAX, Parameters};
 pub use head::{Head, Part, Previous};
 pub use identity::{AuthorError, Authorship, Identity, verify as verify_signature};
-pub use path::{Path, PathError, loop_path, pick_gateway, sample_delay_us, select_path};
+pub use path::{
+    Path, PathError, loop_path, pick_gateway, pick_gateway_besides, sample_delay_us, select_path,
+};
 pub use record::{RECORD_BYTES_MAX, Record, WAITING};
 pub use signed::{
     AUTHORITIES_MAX, Authorities, CONSENSUS_BYTES_MAX, ConsensusSignature, Held, SIGNATURE_BYTES,

@@ -131,6 +131,31 @@ pub fn pick_gateway<R: CryptoRng + ?Sized>(
     pick(consensus, rng, 0).map(|node| node.index)
 }
 
+/// A gateway at random, weighted by capacity, among those whose operator is none of `operators`; `None` where there is
+/// none.
+pub fn pick_gateway_besides<R: CryptoRng + ?Sized>(
+    consensus: &Consensus,
+    rng: &mut R,
+    operators: &[String],
+) -> Option<u16> {
+    let table = consensus.table(0)?;
+    let mut before = 0;
+    let mut others = Vec::new();
+    for (index, sum) in table.members.iter().zip(&table.cumulative) {
+        let weight = sum - core::mem::replace(&mut before, *sum);
+        let is_other = !operators.contains(&consensus.node(*index)?.operator);
+        others.extend((is_other && weight > 0).then_some((*index, weight)));
+    }
+    let total: u64 = others.iter().map(|(_, weight)| weight).sum();
+    let mut ticket = (total > 0).then(|| below(rng, total))?;
+    let drawn = others.iter().find(|(_, weight)| {
+        let is_here = ticket < *weight;
+        ticket = ticket.saturating_sub(*weight);
+        is_here
+    });
+    drawn.map(|(index, _)| *index)
+}
+
 /// An exponential delay in microseconds with the network's mean, resampled below the cap that nodes
 /// enforce (a share of e^-10 of all samples).
 pub fn sample_delay_us<R: CryptoRng + ?Sized>(mean_us: u32, rng: &mut R) -> u32 {

@@ -7,7 +7,9 @@ use link::{ClientKeys, DATAGRAM_BYTES};
 use sphinx::Generator;
 
 use crate::address::Address;
-use crate::carrier::{Carrier, Departures, Documents, Gone, Service, Settings, Stats, Supply};
+use crate::carrier::{
+    Carrier, Departures, Documents, Gone, Reserves, Service, Settings, Stats, Supply,
+};
 use crate::event::Event;
 use crate::identity::{Identity, KEM_KEY_BYTES};
 use crate::store::{Source, Storage};
@@ -70,6 +72,12 @@ impl Client {
         }
     }
 
+    /// Gives it reserves beside its gateway, which is its guard; to be called before its first slot. Without them it
+    /// never leaves its gateway.
+    pub fn set_reserves(&mut self, reserves: Reserves) {
+        self.carrier.set_reserves(reserves);
+    }
+
     /// The carrier and all that uses it. A new service is a field of [`Client`] and a place in this list.
     fn parts(&mut self) -> (&mut Carrier, [&mut dyn Service; 1]) {
         (&mut self.carrier, [&mut self.transfers])
@@ -128,6 +136,21 @@ impl Client {
     /// Whether the gateway has answered the attachment.
     pub fn is_attached(&self) -> bool {
         self.carrier.is_attached()
+    }
+
+    /// Whether the gateway has said that it has no room.
+    pub fn is_full(&self) -> bool {
+        self.carrier.is_full()
+    }
+
+    /// Whether others are asked for the document of now, because the gateway does not hand it over.
+    pub fn is_asking_others(&self) -> bool {
+        self.carrier.is_asking_others()
+    }
+
+    /// The gateway that it uses now: the guard, or one of the reserves.
+    pub fn gateway(&self) -> [u8; 32] {
+        self.carrier.place().gateway
     }
 
     /// This client's address.

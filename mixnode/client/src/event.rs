@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::carrier::GuardState;
 use crate::identity::KEM_KEY_BYTES;
 use crate::transfer::{Phase, Received, TransferId};
 
@@ -20,6 +21,20 @@ pub enum Event {
     },
     /// The gateway is heard again.
     GatewayBack,
+    /// The gateway has no room for this client. It is asked again, with growing pauses.
+    GatewayFull,
+    /// The gateway says that it leaves the network. Nothing follows from its word alone.
+    GatewayLeaving {
+        /// The last epoch in which it serves.
+        epoch: u32,
+    },
+    /// Another gateway is used from now on, by the rule of the guard.
+    GatewayMoved {
+        /// One of the reserves, or the guard again.
+        to_reserve: bool,
+    },
+    /// Where the client stands with its guard, to be stored.
+    Guard(GuardState),
     /// The consensus of this epoch or of the next was fetched and verified.
     Consensus {
         /// Its epoch.

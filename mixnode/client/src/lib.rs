@@ -29,7 +29,7 @@ mod store;
 mod transfer;
 
 pub use address::{Address, AddressError};
-pub use carrier::{Documents, Stats};
+pub use carrier::{Documents, GuardState, Reserves, Stats};
 pub use client::{Client, Config};
 pub use event::Event;
 pub use face::{Pace, control, run};

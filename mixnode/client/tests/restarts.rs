@@ -216,7 +216,7 @@ fn a_gateway_that_withholds_a_document_gets_no_packets_of_the_old_epoch() {
     };
     let mut network = Network::new(63, conditions);
     let own = network.gateway(0);
-    network.withholds = Some((own, 4));
+    network.withholds.push((own, 4));
     network.run(epoch_ms(3, 0.2), |_| false);
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("home");

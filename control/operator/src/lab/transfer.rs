@@ -211,7 +211,9 @@ impl Parties {
                 ReceiveEvent::Received(Received::Done { place, .. }) => {
                     say.send(Said::Done(place.clone()))
                 }
-                ReceiveEvent::Received(_) | ReceiveEvent::Waiting(_) => Ok(()),
+                ReceiveEvent::Received(_) | ReceiveEvent::Waiting(_) | ReceiveEvent::Notice(_) => {
+                    Ok(())
+                }
             };
         };
         run::receive(&self.bob, &self.inbox, &self.options, done, &mut on_event)
@@ -229,7 +231,7 @@ impl Parties {
                     lock(progress).waits_for = None;
                     return;
                 }
-                SendEvent::Hashing(..) => return,
+                SendEvent::Hashing(..) | SendEvent::Notice(_) => return,
             };
             let share = u128::from(now.chunks) * u128::from(now.size);
             let mut progress = lock(progress);

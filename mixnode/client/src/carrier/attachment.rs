@@ -26,6 +26,10 @@ const SILENT_NS: u64 = 1_000_000_000;
 const SILENT_AT_START_NS: u64 = 3_000_000_000;
 /// An attachment that was not answered is repeated, in an ordinary slot.
 const ATTACH_NS: u64 = 1_000_000_000;
+/// A gateway without room is asked again after this, and each time it says so again after twice as long, up to the
+/// second; up to half as long again is added at random.
+const FULL_NS: u64 = 30_000_000_000;
+const FULL_LONGEST_NS: u64 = 900_000_000_000;
 
 /// Content of a slot, not sealed yet.
 pub(crate) struct Frame {
@@ -109,6 +113,8 @@ pub(crate) struct Attachment {
     attach_ns: u64,
     attached: bool,
     announced: bool,
+    /// How often the gateway has said that it has no room, since it last let this client in.
+    refusals: u32,
     /// The gateway wants to know whether this client is where its frames come from.
     challenge: Option<[u8; CHALLENGE_BYTES]>,
 }
@@ -136,6 +142,7 @@ impl Attachment {
             attach_ns: 0,
             attached: false,
             announced: false,
+            refusals: 0,
             challenge: None,
         }
     }
@@ -146,9 +153,31 @@ impl Attachment {
 
     /// The gateway has answered; `true` the first time.
     pub(crate) fn attached(&mut self, rate_pps: u32) -> bool {
-        self.attached = true;
+        (self.attached, self.refusals) = (true, 0);
         self.granted_pps = Some(f64::from(rate_pps.max(1)));
         !core::mem::replace(&mut self.announced, true)
+    }
+
+    /// The gateway has no room for this client, or not any more: it is asked again later, each time after a longer pause.
+    /// `true` the first time.
+    pub(crate) fn refused(&mut self, now_ns: u64, rng: &mut Generator) -> bool {
+        self.attached = false;
+        let pause_ns = (FULL_NS << self.refusals.min(16)).min(FULL_LONGEST_NS);
+        self.attach_ns = now_ns + pause_ns + rng.next_u64() % (pause_ns / 2);
+        // Until then it owes nothing: no frame is no silence.
+        self.heard_ns = Some(self.attach_ns);
+        self.refusals = self.refusals.saturating_add(1);
+        self.refusals == 1
+    }
+
+    /// Whether the gateway said last that it has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.refusals > 0
+    }
+
+    /// Whether the gateway delivers to this client, on the newest session.
+    pub(crate) fn is_served(&self, now_ns: u64) -> bool {
+        self.attached && !self.is_silent(now_ns)
     }
 
     pub(crate) fn has_session(&self, now_ns: u64) -> bool {
@@ -271,7 +300,7 @@ impl Attachment {
                     // A gateway that was restarted streams once it is attached to, in a slot of ours.
                     self.granted_pps = None;
                 }
-                (self.heard_ns, self.fresh) = (Some(now_ns), true);
+                (self.heard_ns, self.fresh) = (self.heard_ns.max(Some(now_ns)), true);
                 self.sessions.truncate(1);
                 let half = Receiving {
                     local_index: session.local_index,
@@ -279,7 +308,11 @@ impl Attachment {
                 };
                 self.sessions.insert(0, half);
                 self.link = Some(session.send);
-                (self.attached, self.attach_ns) = (false, 0);
+                self.attached = false;
+                // A gateway without room is not asked sooner for that.
+                if !self.is_full() {
+                    self.attach_ns = 0;
+                }
                 None
             }
             Datagram::CookieReply { .. } => {
@@ -315,7 +348,7 @@ impl Attachment {
         session.admit(opened.counter).ok()?;
         // The old session's stream is no sign that the gateway knows the new one.
         if !self.fresh || newest == Some(index) {
-            self.heard_ns = Some(now_ns);
+            self.heard_ns = self.heard_ns.max(Some(now_ns));
         }
         if self.fresh && newest == Some(index) {
             (self.fresh, self.tries) = (false, 0);
@@ -328,7 +361,14 @@ impl Attachment {
                 let body: &[u8; BODY_BYTES] = rest.first_chunk()?;
                 Some(Inbound::Delivery(*id, Box::new(*body)))
             }
-            Kind::Control => Control::decode(content).ok().map(Inbound::Control),
+            Kind::Control => {
+                let control = Control::decode(content).ok();
+                // Who had no room for an older session may have it for this one.
+                let is_old = |control: &Control| *control == Control::Full && newest != Some(index);
+                control
+                    .filter(|control| !is_old(control))
+                    .map(Inbound::Control)
+            }
             Kind::Sphinx | Kind::Cover => None,
         }
     }

@@ -30,6 +30,8 @@ pub(crate) enum Supply {
     To(SocketAddr),
     /// The newest session: from now on everything is sealed under it.
     Link(Box<SendSession>),
+    /// Another gateway and a session with it: what was supplied before was for the old one.
+    Move(SocketAddr, Box<SendSession>),
     /// A handshake's first message, for the next slot.
     Handshake(Box<[u8; DATAGRAM_BYTES]>),
     /// A datagram for another gateway, for the next slot.
@@ -110,6 +112,12 @@ impl Departures {
         match supply {
             Supply::To(address) => self.to = Some(address),
             Supply::Link(session) => self.link = Some(session),
+            Supply::Move(to, session) => {
+                // It would show the new gateway which one was used before.
+                self.gone.handshakes += u64::from(self.handshake.take().is_some());
+                self.take(Supply::Turn);
+                (self.to, self.link) = (Some(to), Some(session));
+            }
             Supply::Handshake(datagram) => {
                 self.gone.handshakes += u64::from(self.handshake.is_some());
                 self.handshake = Some(datagram);

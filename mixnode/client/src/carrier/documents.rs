@@ -117,10 +117,23 @@ impl Documents {
         self.missing = Some(epoch);
     }
 
-    /// Whether the one before would be used if it were known that there is none of `epoch`, and that is not known yet.
+    /// Whether the document of `epoch` is not here, and it is not known that there is none.
     pub(crate) fn is_in_doubt(&self, epoch: u32) -> bool {
-        let before = epoch.checked_sub(1).and_then(|before| self.of(before));
-        self.of(epoch).is_none() && before.is_some() && self.missing != Some(epoch)
+        self.of(epoch).is_none() && self.missing != Some(epoch)
+    }
+
+    /// The document of the nearest epoch.
+    pub(crate) fn nearest(&self, unix_ms: u64) -> Option<&Consensus> {
+        let now = self.epoch_at(unix_ms);
+        let held = self.by_epoch.iter();
+        let nearest = held.min_by_key(|(epoch, _)| epoch.abs_diff(now));
+        nearest.map(|(_, consensus)| consensus)
+    }
+
+    /// Whether the document that counts at this time leaves out this gateway. Without one nobody can tell.
+    pub(crate) fn leaves_out(&self, gateway: &[u8; 32], unix_ms: u64) -> bool {
+        let live = self.live(unix_ms);
+        live.is_some_and(|consensus| consensus.find(gateway).is_none())
     }
 
     /// Where to reach a node at this time, as the document of the nearest epoch says that names it.

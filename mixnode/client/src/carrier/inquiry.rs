@@ -1,18 +1,20 @@
-//! What other gateways say of a document that this client's own does not have.
+//! What other gateways say of a document that this client's own does not hand over.
 //!
 //! A gateway that withholds the document of an epoch would make its client's packets the only ones of the epoch before.
 //! So nobody goes on with the old document on one gateway's word: further gateways, each of another operator, are asked
-//! one after the other, each at a random moment. Two that have none are believed, or where there are fewer all that
-//! answer; one that does not answer is passed over, so that a dead gateway stops nobody. Every question takes an ordinary
-//! slot; until there is an answer the others carry link cover alone.
+//! one after the other, each at a random moment: the client's reserves first, so that who withholds a document gets no
+//! other gateways asked than those that were drawn long ago. Two that have none are believed, or where there are fewer
+//! all that answer; one that does not answer is passed over, so that a dead gateway stops nobody. Every question takes an
+//! ordinary slot; until there is an answer the others carry link cover alone. An own gateway that
+//! has not served for minutes is no answer either: it may have left the network, as the document would tell.
 
 use std::net::SocketAddr;
 
 use link::control::{Assembly, Control};
-use link::{ClientKeys, DATAGRAM_BYTES, SendSession};
+use link::{ClientKeys, DATAGRAM_BYTES};
 
 use super::attachment::{Attachment, Frame, Inbound};
-use super::departures::seal;
+use super::visit::{Visit, patience_ns};
 use super::{Carrier, unit};
 use crate::event::Event;
 
@@ -20,13 +22,6 @@ use crate::event::Event;
 const DENIALS: u32 = 2;
 /// Rate of the stream that is asked of a further gateway, packets a second.
 const STREAM_PPS: u32 = 10;
-/// One slot in this many carries a question.
-const ASK_EVERY: u32 = 4;
-/// A gateway is given so long to answer, and so many slots if those take longer.
-const PATIENCE_NS: u64 = 10_000_000_000;
-const PATIENCE_SLOTS: f64 = 60.0;
-/// Draws of a gateway of another operator before there is none.
-const DRAWS: usize = 256;
 
 /// Questions about one epoch's document.
 pub(super) struct Inquiry {
@@ -42,20 +37,31 @@ pub(super) struct Inquiry {
 }
 
 struct Asking {
-    gateway: [u8; 32],
-    attachment: Attachment,
-    /// The sending half of its session.
-    link: Option<SendSession>,
+    visit: Visit,
     until_ns: u64,
     /// However much it hands over.
     ends_ns: u64,
     has_denied: bool,
-    slots: u32,
     assembly: Option<Assembly>,
     cursor: u16,
 }
 
+impl Asking {
+    /// A question for the part that is missing.
+    fn question(assembly: Option<&Assembly>, cursor: &mut u16, epoch: u32) -> Frame {
+        let chunk = assembly.and_then(|assembly| assembly.missing(*cursor));
+        let chunk = chunk.unwrap_or(0);
+        *cursor = chunk.saturating_add(1);
+        Frame::control(&Control::Fetch { epoch, chunk })
+    }
+}
+
 impl Carrier {
+    /// Whether others are asked for the document of now, because the own gateway does not hand it over.
+    pub(crate) fn is_asking_others(&self) -> bool {
+        self.inquiry.is_some()
+    }
+
     /// What this slot asks another gateway, and where that is.
     pub(super) fn inquire(
         &mut self,
@@ -63,9 +69,9 @@ impl Carrier {
         unix_ms: u64,
     ) -> Option<(SocketAddr, [u8; DATAGRAM_BYTES])> {
         let epoch = self.documents.epoch_at(unix_ms);
-        // While the own gateway hands it over, or says nothing at all, there is nothing to ask others: through a silent
-        // gateway nothing could be sent either.
-        if !self.documents.is_in_doubt(epoch) || !self.is_denied(epoch) {
+        // While the own gateway hands it over there is nothing to ask others.
+        let is_denied = self.is_denied(epoch) || self.guard.is_unserved();
+        if !self.documents.is_in_doubt(epoch) || !is_denied {
             self.inquiry = None;
             return None;
         }
@@ -91,47 +97,30 @@ impl Carrier {
             if unix_ms < inquiry.next_ms {
                 return None;
             }
-            self.ask_another(epoch, now_ns)?;
+            self.ask_another(epoch, now_ns, unix_ms)?;
         }
         let asking = self.inquiry.as_mut()?.asking.as_mut()?;
-        let node = self.documents.find(&asking.gateway, unix_ms)?;
-        let address = *node.addresses.first()?;
-        if let Some(datagram) = asking
-            .attachment
-            .handshake(&node.link, now_ns, &mut self.rng)
-        {
-            return Some((address, datagram));
-        }
-        asking.slots += 1;
-        if let Some(link) = asking.attachment.take_link() {
-            asking.link = Some(link);
-        }
-        if !asking.slots.is_multiple_of(ASK_EVERY) || !asking.attachment.has_session(now_ns) {
-            return None;
-        }
-        let frame = match asking.attachment.attach(now_ns) {
-            Some(frame) => frame,
-            None => {
-                let missing = |assembly: &Assembly| assembly.missing(asking.cursor);
-                let chunk = asking.assembly.as_ref().and_then(missing).unwrap_or(0);
-                asking.cursor = chunk.saturating_add(1);
-                Frame::control(&Control::Fetch { epoch, chunk })
-            }
-        };
-        let link = asking.link.as_mut()?;
-        Some((address, seal(link, &frame, now_ns)?))
+        let node = self.documents.find(&asking.visit.gateway, unix_ms)?;
+        let (assembly, cursor) = (asking.assembly.as_ref(), &mut asking.cursor);
+        let question = || Some(Asking::question(assembly, cursor, epoch));
+        asking.visit.next(node, now_ns, &mut self.rng, question)
     }
 
-    /// Turns to a gateway of an operator that was not asked; without one, what was said so far counts.
-    fn ask_another(&mut self, epoch: u32, now_ns: u64) -> Option<()> {
+    /// Turns to a gateway of an operator that was not asked, the guard and its reserves first; without one, what was
+    /// said so far counts.
+    fn ask_another(&mut self, epoch: u32, now_ns: u64, unix_ms: u64) -> Option<()> {
         let inquiry = self.inquiry.as_mut()?;
-        let consensus = self.documents.of(epoch.checked_sub(1)?)?;
-        let found = (0..DRAWS).find_map(|_| {
-            let index = directory::pick_gateway(consensus, &mut self.rng).ok()?;
-            let node = consensus.node(index)?;
-            (!inquiry.asked.contains(&node.operator)).then_some(node)
+        let asked = &mut inquiry.asked;
+        let known = self.guard.gateways().find_map(|gateway| {
+            let node = self.documents.find(gateway, unix_ms)?;
+            (!asked.contains(&node.operator)).then_some(node)
         });
-        let Some(node) = found else {
+        let node = known.or_else(|| {
+            let consensus = self.documents.nearest(unix_ms)?;
+            let index = directory::pick_gateway_besides(consensus, &mut self.rng, asked)?;
+            consensus.node(index)
+        });
+        let Some(node) = node else {
             if !inquiry.promised {
                 self.documents.set_missing(epoch);
             }
@@ -139,19 +128,18 @@ impl Carrier {
             self.inquiry = None;
             return None;
         };
-        inquiry.asked.push(node.operator.clone());
-        let rate_pps = self.rate_pps;
-        let slots_ns = (PATIENCE_SLOTS * 1e9 / rate_pps) as u64;
+        asked.push(node.operator.clone());
+        // A key of its own: the two gateways see two strangers.
+        let keys = ClientKeys::generate(&mut self.rng);
+        let span_ns = (self.documents.parameters().epoch_ms).saturating_mul(125_000);
         inquiry.asking = Some(Asking {
-            gateway: node.identity,
-            // A key of its own: the two gateways see two strangers.
-            attachment: Attachment::new(ClientKeys::generate(&mut self.rng), rate_pps, STREAM_PPS),
-            link: None,
-            until_ns: now_ns.saturating_add(PATIENCE_NS.max(slots_ns)),
-            ends_ns: now_ns
-                .saturating_add(self.documents.parameters().epoch_ms.saturating_mul(125_000)),
+            visit: Visit::new(
+                node.identity,
+                Attachment::new(keys, self.rate_pps, STREAM_PPS),
+            ),
+            until_ns: now_ns.saturating_add(patience_ns(self.rate_pps)),
+            ends_ns: now_ns.saturating_add(span_ns),
             has_denied: false,
-            slots: 0,
             assembly: None,
             cursor: 0,
         });
@@ -177,9 +165,14 @@ impl Carrier {
         let Some(asking) = &mut inquiry.asking else {
             return;
         };
-        let chunk = match asking.attachment.receive(datagram, now_ns) {
+        let chunk = match asking.visit.receive(datagram, now_ns) {
             Some(Inbound::Control(Control::Attached { rate_pps })) => {
-                asking.attachment.attached(rate_pps);
+                asking.visit.attachment.attached(rate_pps);
+                return;
+            }
+            Some(Inbound::Control(Control::Full)) => {
+                // No room for the question: passed over.
+                asking.until_ns = 0;
                 return;
             }
             Some(Inbound::Control(chunk @ Control::Chunk { .. })) => chunk,
@@ -209,7 +202,7 @@ impl Carrier {
         inquiry.promised = true;
         asking.until_ns = asking
             .until_ns
-            .max(now_ns + PATIENCE_NS)
+            .max(now_ns.saturating_add(patience_ns(self.rate_pps)))
             .min(asking.ends_ns);
         match &mut asking.assembly {
             Some(assembly) => assembly.accept(chunk),

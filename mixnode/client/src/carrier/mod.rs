@@ -23,23 +23,27 @@ mod attachment;
 mod departures;
 mod documents;
 mod fetch;
+mod guard;
 mod inquiry;
 mod packets;
 mod service;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod visit;
 mod waiting;
 
 pub(crate) use departures::{Departures, Gone, Supply};
 pub(crate) use documents::DOCUMENTS_MAX;
 pub use documents::Documents;
+pub use guard::{GuardState, Reserves};
 pub(crate) use packets::{Packets, Place};
 pub(crate) use service::{Letter, Reply, Service, Token};
 
 use attachment::{Attachment, Inbound};
 use departures::{RESERVE_MAX, Timed};
 use fetch::Fetch;
+use guard::Guard;
 use inquiry::Inquiry;
 use waiting::{Awaited, Waiting};
 
@@ -116,6 +120,7 @@ pub(crate) struct Carrier {
     fetch: Fetch,
     /// What other gateways are asked, while there is no document of now.
     inquiry: Option<Inquiry>,
+    guard: Guard,
     attachment: Attachment,
     supplies: Supplies,
     waiting: Waiting,
@@ -123,6 +128,8 @@ pub(crate) struct Carrier {
     last_served: usize,
     /// The last slot that a service had held a reply.
     replied: bool,
+    /// It was told that the gateway leaves.
+    told_leaving: bool,
 
     pub(crate) events: VecDeque<Event>,
     pub(crate) stats: Stats,
@@ -137,8 +144,6 @@ impl Carrier {
         now_ns: u64,
     ) -> (Self, Departures) {
         let rate_pps = settings.rate_pps;
-        // Whole packets a second in an attach frame; the cast saturates.
-        let down_pps = (rate_pps * DOWN_FACTOR).ceil() as u32;
         let slots = Generator::from_rng(&mut rng);
         let departures = Departures::new(slots, rate_pps, now_ns);
         let carrier = Self {
@@ -149,7 +154,8 @@ impl Carrier {
             authorities: settings.authorities,
             loop_share: settings.loop_share,
             rate_pps,
-            attachment: Attachment::new(settings.mailbox, rate_pps, down_pps),
+            guard: Guard::new(settings.gateway, settings.mailbox.clone()),
+            attachment: Attachment::new(settings.mailbox, rate_pps, down_pps(rate_pps)),
             documents: documents.of_one_client(&mut rng),
             rng,
             fetch: Fetch::default(),
@@ -161,6 +167,7 @@ impl Carrier {
             waiting: Waiting::default(),
             last_served: 0,
             replied: false,
+            told_leaving: false,
             events: VecDeque::new(),
             stats: Stats::default(),
         };
@@ -185,6 +192,16 @@ impl Carrier {
     /// Whether the gateway has answered the attachment.
     pub(crate) fn is_attached(&self) -> bool {
         self.attachment.is_attached()
+    }
+
+    /// Whether the gateway has said that it has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.attachment.is_full()
+    }
+
+    /// The link to a gateway at which it has this mailbox.
+    fn new_attachment(&self, mailbox: ClientKeys) -> Attachment {
+        Attachment::new(mailbox, self.rate_pps, down_pps(self.rate_pps))
     }
 
     /// Keeps so much ready that slots which follow each other closely find something, for departures on a thread of
@@ -246,12 +263,14 @@ impl Carrier {
             let supply = Supply::Link(Box::new(session));
             self.supplies.queue.push_back(supply);
         }
+        self.look_after_guard(now_ns);
         // One question a slot, and none while one waits.
         if self.supplies.gone.slots > self.supplies.asked
             && self.supplies.made.questions == self.supplies.gone.questions
         {
             self.supplies.asked = self.supplies.gone.slots;
-            if let Some((to, datagram)) = self.inquire(now_ns, unix_ms) {
+            let question = self.inquire(now_ns, unix_ms);
+            if let Some((to, datagram)) = question.or_else(|| self.visit(now_ns, unix_ms)) {
                 self.supplies.made.questions += 1;
                 let supply = Supply::Question(to, Box::new(datagram));
                 self.supplies.queue.push_back(supply);
@@ -318,8 +337,22 @@ impl Carrier {
             Some(Inbound::Control(Control::Challenge { nonce })) => {
                 self.attachment.challenged(nonce);
             }
+            Some(Inbound::Control(Control::Full)) => {
+                if self.attachment.refused(now_ns, &mut self.rng) {
+                    self.events.push_back(Event::GatewayFull);
+                }
+            }
+            Some(Inbound::Control(Control::Leaving { epoch })) => {
+                // Once: the user can do nothing more often.
+                if !core::mem::replace(&mut self.told_leaving, true) {
+                    self.events.push_back(Event::GatewayLeaving { epoch });
+                }
+            }
             Some(Inbound::Control(_)) => {}
-            None => self.on_inquiry(datagram, now_ns),
+            None => {
+                self.on_inquiry(datagram, now_ns);
+                self.on_visit(datagram, now_ns);
+            }
         }
     }
 
@@ -357,6 +390,11 @@ impl Carrier {
             }
         }
     }
+}
+
+/// The rate to ask of a gateway: whole packets a second in an attach frame. The cast saturates.
+fn down_pps(rate_pps: f64) -> u32 {
+    (rate_pps * DOWN_FACTOR).ceil() as u32
 }
 
 /// Uniform in (0, 1]: 53 random bits.

@@ -112,7 +112,7 @@ impl Departing {
     pub(crate) fn exchange(&mut self, client: &mut Client) {
         client.departed(self.board.read());
         while let Some(supply) = self.held.take().or_else(|| client.supply()) {
-            if let Supply::To(to) = &supply {
+            if let Supply::To(to) | Supply::Move(to, _) = &supply {
                 self.to = Some(*to);
             }
             match self.supplies.try_send(supply) {

@@ -36,11 +36,24 @@ pub enum Wait {
         epoch: u32,
         /// The newest document's, if there is one.
         newest: Option<u32>,
+        /// The gateway says that it has none, or says nothing: others are asked.
+        asks_others: bool,
     },
-    /// No document names the gateway any more.
+    /// The network's document names the gateway no more.
     GatewayGone {
         /// The beginning of its identity.
         name: String,
+        /// A reserve may take its place.
+        has_reserves: bool,
+    },
+    /// The gateway has no room for an attachment.
+    Full {
+        /// Its operator and the beginning of its identity.
+        name: String,
+        /// Where it is.
+        address: SocketAddr,
+        /// A reserve may take its place.
+        has_reserves: bool,
     },
     /// Nothing comes from the gateway.
     Gateway {
@@ -73,6 +86,7 @@ impl Wait {
             Wait::Clock { .. } => "clock",
             Wait::Document { .. } => "document",
             Wait::GatewayGone { .. } => "gateway-gone",
+            Wait::Full { .. } => "gateway-full",
             Wait::Gateway { .. } => "gateway",
             Wait::Attachment { .. } => "attachment",
             Wait::Input => "input",
@@ -90,7 +104,11 @@ impl fmt::Display for Wait {
                 "your clock is behind: it says epoch {epoch}, and there is a document of epoch {newest} already; see \
                  `date`"
             ),
-            Wait::Document { epoch, newest } => {
+            Wait::Document {
+                epoch,
+                newest,
+                asks_others,
+            } => {
                 write!(
                     f,
                     "no valid document of the network: epoch {epoch} by your clock, "
@@ -99,13 +117,43 @@ impl fmt::Display for Wait {
                     Some(newest) => write!(f, "the newest one here is of epoch {newest}; ")?,
                     None => write!(f, "none is here; ")?,
                 }
-                write!(f, "asking the gateway for it")
+                match asks_others {
+                    false => write!(f, "asking the gateway for it"),
+                    true => write!(
+                        f,
+                        "the gateway does not hand it over: asking others, and sending cover alone until then"
+                    ),
+                }
             }
-            Wait::GatewayGone { name } => write!(
+            Wait::GatewayGone {
+                name,
+                has_reserves: true,
+            } => write!(
+                f,
+                "the gateway {name} is not in the network any more: trying its reserves"
+            ),
+            Wait::GatewayGone {
+                name,
+                has_reserves: false,
+            } => write!(
                 f,
                 "the gateway {name} is in no document any more: run fog init again to choose another (your address \
                  changes)"
             ),
+            Wait::Full {
+                name,
+                address,
+                has_reserves,
+            } => {
+                write!(
+                    f,
+                    "the gateway {name} at {address} has no room for us; it is asked again, with growing pauses"
+                )?;
+                match has_reserves {
+                    true => write!(f, ", and after an hour of that its reserves are"),
+                    false => Ok(()),
+                }
+            }
             Wait::Gateway { name, address } => {
                 write!(f, "the gateway {name} at {address} does not answer")
             }
@@ -147,6 +195,14 @@ pub(super) struct Seen {
     pub gateway: Option<(String, SocketAddr)>,
     /// The beginning of the gateway's identity.
     pub identity: String,
+    /// The document in force leaves it out.
+    pub is_left_out: bool,
+    /// The gateway said that it has no room.
+    pub is_full: bool,
+    /// Other gateways are asked for the document of now.
+    pub asks_others: bool,
+    /// A reserve may take the gateway's place.
+    pub has_reserves: bool,
     /// The gateway delivers to us.
     pub is_attached: bool,
     /// Since the last datagram from the gateway.
@@ -178,10 +234,18 @@ impl Seen {
             let epoch = self.epoch;
             return Some(Wait::Clock { epoch, newest });
         }
-        let Some((name, address)) = self.gateway.clone() else {
+        let has_reserves = self.has_reserves;
+        let Some((name, address)) = self.gateway.clone().filter(|_| !self.is_left_out) else {
             let name = self.identity.clone();
-            return Some(Wait::GatewayGone { name });
+            return Some(Wait::GatewayGone { name, has_reserves });
         };
+        if self.is_full {
+            return Some(Wait::Full {
+                name,
+                address,
+                has_reserves,
+            });
+        }
         let silence = SILENCE.max(Duration::from_secs_f64(
             SILENT_FRAMES / self.rate_pps.max(0.001),
         ));
@@ -192,8 +256,11 @@ impl Seen {
             return Some(Wait::Attachment { name, address });
         }
         if !self.is_live {
-            let (epoch, newest) = (self.epoch, self.newest);
-            return Some(Wait::Document { epoch, newest });
+            return Some(Wait::Document {
+                epoch: self.epoch,
+                newest: self.newest,
+                asks_others: self.asks_others,
+            });
         }
         match self.recipient {
             Some((since_unix_s, silent)) if silent > self.answer_patience() => {
@@ -313,6 +380,30 @@ mod tests {
                     ..good()
                 },
                 "the gateway 00aa is in no document",
+            ),
+            (
+                Seen {
+                    is_live: false,
+                    asks_others: true,
+                    ..good()
+                },
+                "the gateway does not hand it over: asking others",
+            ),
+            (
+                Seen {
+                    is_left_out: true,
+                    has_reserves: true,
+                    ..good()
+                },
+                "the gateway 00aa is not in the network any more: trying its reserves",
+            ),
+            (
+                Seen {
+                    is_full: true,
+                    heard: Some(Duration::from_secs(90)),
+                    ..good()
+                },
+                "the gateway lab-1 (00aa) at 127.0.0.1:9 has no room for us; it is asked again",
             ),
             (
                 Seen {

@@ -3,6 +3,7 @@
 pub mod control;
 mod departing;
 mod lookout;
+mod notice;
 mod pace;
 pub mod run;
 mod send;

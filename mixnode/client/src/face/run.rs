@@ -20,6 +20,7 @@ use crate::transfer::{Failure, Phase, Received, TransferId};
 use super::control::Control;
 use super::lookout::Lookout;
 pub use super::lookout::Wait;
+pub use super::notice::Notice;
 pub use super::send::{forget, send_file};
 use super::session::Session;
 pub use super::source::open as open_source;
@@ -96,6 +97,8 @@ pub enum SendEvent {
     Progress(Progress),
     /// What it waits for; `None`: it goes on.
     Waiting(Option<Wait>),
+    /// Something that the user should know.
+    Notice(Notice),
 }
 
 /// Half of what was measured was not longer than the one, all but a hundredth than the other: milliseconds.
@@ -140,6 +143,8 @@ pub enum ReceiveEvent {
     Received(Received),
     /// What it waits for; `None`: it goes on.
     Waiting(Option<Wait>),
+    /// Something that the user should know.
+    Notice(Notice),
 }
 
 /// What a recipient counted.
@@ -256,7 +261,7 @@ pub fn receive_into(
     on_event: &mut dyn FnMut(&ReceiveEvent),
 ) -> Result<ReceiveSummary, RunError> {
     let mut control = Control::open(home, out);
-    let mut session = Session::start(home, options, storage, system_rng()?)?;
+    let mut session = Session::start(home, options, (storage, true), system_rng()?)?;
     let (mut files, mut lookout, began) = (0, Lookout::default(), Instant::now());
     let mut happened = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -275,7 +280,11 @@ pub fn receive_into(
                 on_event(&ReceiveEvent::Received(received));
             }
             Event::Sending { .. } | Event::Key { .. } => happened.push(event),
-            _ => {}
+            other => {
+                if let Some(notice) = Notice::of(&other) {
+                    on_event(&ReceiveEvent::Notice(notice));
+                }
+            }
         })?;
         let asked = control.turn(
             home,

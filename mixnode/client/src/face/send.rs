@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::control::{self, Order};
+use super::notice::Notice;
 use super::run::{Options, RunError, SendEvent, SendSummary, system_rng};
 use super::session::Session;
 use super::source::{measure, open};
@@ -121,7 +122,7 @@ fn alone(
         error,
     })?;
     let journal = Transit::journal(home, &order)?;
-    let mut session = Session::start(home, options, Box::new(storage), system_rng()?)?;
+    let mut session = Session::start(home, options, (Box::new(storage), false), system_rng()?)?;
     let order = (&journal, address, order);
     let mut transit = Transit::start(home, &mut session.client, order, source)?;
     loop {
@@ -138,6 +139,9 @@ fn alone(
         session.turn(home, &[], &mut |event| {
             if let Some(progress) = transit.on_event(&event) {
                 tell(&SendEvent::Progress(progress));
+            }
+            if let Some(notice) = Notice::of(&event) {
+                tell(&SendEvent::Notice(notice));
             }
         })?;
         if let Some(ended) = transit.outcome(home, &session.client) {

@@ -12,6 +12,7 @@ use sphinx::Generator;
 use super::departing::{Departing, nanoseconds};
 use super::lookout::Seen;
 use super::run::{Options, RunError};
+use crate::carrier::Reserves;
 use crate::client::{Client, Config};
 use crate::event::Event;
 use crate::identity::Identity;
@@ -30,7 +31,8 @@ pub(super) struct Session {
     departing: Departing,
     socket: UdpSocket,
     started: Instant,
-    gateway: [u8; 32],
+    /// It may leave its gateway for a reserve.
+    has_reserves: bool,
     /// Why the last document or key was not kept; told once.
     unsaved: Option<String>,
     rate_pps: f64,
@@ -42,10 +44,11 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// A client of this home; one that `receives` stays at its gateway, which its address names.
     pub(super) fn start(
         home: &Home,
         options: &Options,
-        storage: Box<dyn Storage>,
+        (storage, receives): (Box<dyn Storage>, bool),
         mut rng: Generator,
     ) -> Result<Self, RunError> {
         let gateway = home.documents.find(&home.gateway, unix_ms());
@@ -71,6 +74,11 @@ impl Session {
         let network_pps = f64::from(home.documents.parameters().client_rate_pps);
         let rate_pps = config.rate_pps.unwrap_or(network_pps);
         let mut client = Client::new(config, home.documents.clone(), storage, rng, 0);
+        client.set_reserves(Reserves {
+            gateways: home.reserves.clone(),
+            state: home.guard_state,
+            moves: !receives,
+        });
         let started = Instant::now();
         let departures = client.take_departures();
         let departures = departures.ok_or(io::ErrorKind::NotFound.into());
@@ -82,7 +90,7 @@ impl Session {
             departing,
             socket,
             started,
-            gateway: home.gateway,
+            has_reserves: !receives && !home.reserves.is_empty(),
             unsaved: None,
             rate_pps,
             heard: None,
@@ -127,6 +135,7 @@ impl Session {
             let saved = match &event {
                 Event::Consensus { epoch, document } => home.save_consensus(*epoch, document),
                 Event::Key { hash, key } => home.save_key(hash, key),
+                Event::Guard(state) => home.save_guard_state(*state),
                 _ => Ok(()),
             };
             // What can't be kept is fetched again after the next start: no reason to end.
@@ -170,8 +179,9 @@ impl Session {
     /// How everything stands now; no answer of a recipient is awaited.
     pub(super) fn seen(&self) -> Seen {
         let (documents, unix_ms) = (self.client.documents(), unix_ms());
-        let node = documents.find(&self.gateway, unix_ms);
-        let short = directory::store::hex(self.gateway.get(..4).unwrap_or_default());
+        let gateway = self.client.gateway();
+        let node = documents.find(&gateway, unix_ms);
+        let short = directory::store::hex(gateway.get(..4).unwrap_or_default());
         let named = node.and_then(|node| {
             let operator = program::visible(node.operator.as_bytes());
             Some((format!("{operator} ({short})"), *node.addresses.first()?))
@@ -183,6 +193,10 @@ impl Session {
             is_live: documents.live(unix_ms).is_some(),
             gateway: named,
             identity: short,
+            is_left_out: documents.leaves_out(&gateway, unix_ms),
+            is_full: self.client.is_full(),
+            asks_others: self.client.is_asking_others(),
+            has_reserves: self.has_reserves,
             is_attached: self.client.is_attached(),
             heard: self.heard.map(|at| at.elapsed()),
             rate_pps: self.rate_pps,

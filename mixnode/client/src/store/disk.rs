@@ -6,9 +6,9 @@
 //! everything that it acknowledged. A power failure may lose what the kernel had not written: the hash at the end finds
 //! that, and the transfer starts over.
 //!
-//! Delivery: hash → sync → the chosen name goes into the record → the name is claimed with an empty file that must
-//! not exist yet → the part file is renamed over it → the record says "done". A process killed between two steps
-//! repeats the rest and no step twice; a step that fails takes back the ones before it.
+//! Delivery: hash → sync → the chosen name goes into the record → the part file is renamed to it in a step that fails
+//! where something has that name → the record says "done". A process killed between two steps repeats the rest and no
+//! step twice; a step that fails takes back the ones before it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,15 +24,15 @@ use serde::{Deserialize, Serialize};
 mod claims;
 mod pruning;
 
-use claims::claim;
-
-use super::names;
 use super::storage::{Finish, Standing, Storage};
 use super::used::UsedFiles;
+use super::{files, names};
 use crate::transfer::{CHUNK_BYTES, Manifest, TransferId};
 
 /// Bytes hashed in one step: well under a millisecond.
 const HASH_STEP_BYTES: usize = 1 << 20;
+/// Far more than any record is: two paths, a name and a hash.
+const RECORD_BYTES_MAX: usize = 1 << 16;
 const PRUNED_EVERY: Duration = Duration::from_secs(86_400);
 
 /// A transfer's record, one JSON file.
@@ -126,7 +126,7 @@ impl DiskStorage {
     }
 
     fn saved(&self, transfer: &TransferId) -> io::Result<Option<Record>> {
-        match fs::read(self.record_path(transfer)) {
+        match files::read(&self.record_path(transfer), RECORD_BYTES_MAX) {
             Ok(text) => serde_json::from_slice(&text)
                 .map(Some)
                 .map_err(io::Error::other),
@@ -212,14 +212,7 @@ impl DiskStorage {
         let files = open.files.as_ref().ok_or(io::ErrorKind::NotFound)?;
         files.part.sync_all()?;
         let part = part_path(&record.out, transfer);
-        let place = claim(&mut record, |record| self.save(transfer, record))?;
-        if let Err(error) = fs::rename(&part, &place) {
-            // The name is given back: a delivery that fails leaves nothing.
-            let _ = fs::remove_file(&place);
-            record.place = None;
-            let _ = self.save(transfer, &record);
-            return Err(error);
-        }
+        let place = claims::deliver(&part, &mut record, |record| self.save(transfer, record))?;
         sync_folder(&record.out)?;
         record.done = true;
         self.save(transfer, &record)?;
@@ -242,12 +235,7 @@ impl DiskStorage {
 
 impl Files {
     fn open(part: &Path, log: &Path) -> io::Result<Self> {
-        let options = |path: &Path| {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
-            options.mode(0o600).open(path)
-        };
-        let (part, log) = (options(part)?, options(log)?);
+        let (part, log) = (files::open(part)?, files::open(log)?);
         // A part file that somebody removed takes its log with it.
         if part.metadata()?.len() == 0 {
             log.set_len(0)?;

@@ -3,7 +3,8 @@
 //! ```text
 //! identity.key          end-to-end keys, mode 0400
 //! mailbox-<gateway>.key one mailbox key a gateway, mode 0400
-//! gateway               the chosen gateway's identity
+//! gateway               the chosen gateway's identity: the guard
+//! reserves              its reserves, drawn at the same time, and which of them is used: see `reserves`
 //! network               the chain of authorities, and the consensus that the network was joined with
 //! consensus/<epoch>     verified documents of the last few epochs, the next one's among them
 //! keys/<hash>           recipients' ML-KEM keys that were fetched and checked
@@ -14,26 +15,28 @@
 //! control               the socket at which it takes what other commands ask: see `face::control`
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directory::store::open_regular;
-use directory::{Bootstrap, Chain, Consensus, Held, SignedConsensus};
+use directory::{Bootstrap, CONSENSUS_BYTES_MAX, Chain, Consensus, Held, SignedConsensus};
 use link::ClientKeys;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::disk::{hex, write_atomic};
-use super::{NoFiles, UsedFiles};
+use super::{NoFiles, UsedFiles, files, reserves};
 use crate::address::Address;
-use crate::carrier::{DOCUMENTS_MAX, Documents};
+use crate::carrier::{DOCUMENTS_MAX, Documents, GuardState};
 use crate::identity::{IDENTITY_BYTES, Identity, KEM_KEY_BYTES};
 use crate::transfer::TransferId;
 
+/// Far more than any journal is: two paths, an address and two hashes.
+const JOURNAL_BYTES_MAX: usize = 1 << 16;
 /// How often the lock is tried, and how long in between.
 const LOCK_TRIES: u32 = 10;
 const LOCK_STEP: Duration = Duration::from_millis(20);
@@ -80,8 +83,12 @@ pub struct Home {
     pub identity: Identity,
     /// Mailbox key at the gateway.
     pub mailbox: ClientKeys,
-    /// The gateway's identity.
+    /// The gateway's identity: the guard.
     pub gateway: [u8; 32],
+    /// The guard's reserves, and the mailbox keys there.
+    pub reserves: Vec<([u8; 32], ClientKeys)>,
+    /// Where the client stood with its guard when it ran last.
+    pub guard_state: GuardState,
     /// Whose consensus to believe.
     pub authorities: Chain,
     /// The documents that it holds.
@@ -119,7 +126,8 @@ impl Home {
             .map(|data| data.join("fog"))
     }
 
-    /// Makes a store, or joins it to another network: keys that exist are kept. A gateway that was not chosen is
+    /// Makes a store, or joins it to another network: keys that exist are kept, and in the same network the guard and
+    /// its reserves too, as long as the network has them. Those that are missing, unless the gateway is chosen here, are
     /// drawn, weighted by capacity.
     ///
     /// # Errors
@@ -138,14 +146,29 @@ impl Home {
         let consensus = bootstrap
             .verify()
             .map_err(|error| unsound(error.to_string()))?;
-        let gateway = match gateway {
-            Some(identity) => consensus.find(&identity).filter(|node| node.layer == 0),
-            None => directory::pick_gateway(&consensus, rng)
-                .ok()
-                .and_then(|index| consensus.node(index)),
+        let joined = Bootstrap::read(&path.join("network")).ok();
+        let joined = joined.filter(|joined| bootstrap.check_network(&joined.chain).is_ok());
+        let (mut known, mut state) = (Vec::new(), GuardState::default());
+        let mut newest = consensus.clone();
+        if joined.is_some() {
+            known.extend(read_key(&path.join("gateway")).ok().map(|guard| *guard));
+            let (reserves, before) = reserves::read(path)?;
+            known.extend(reserves);
+            state = before;
+            // An old file does not tell who has left since.
+            let stored = stored_consensuses(path, &bootstrap.chain);
+            let stored = stored.into_iter().chain([newest]);
+            newest = stored
+                .max_by_key(Consensus::epoch)
+                .unwrap_or_else(|| consensus.clone());
         }
-        .ok_or_else(|| unsound("no such gateway in this network".to_owned()))?
-        .identity;
+        let guard = reserves::guard(&newest, gateway, &known, rng)
+            .ok_or_else(|| unsound("no such gateway in this network".to_owned()))?;
+        let reserves = reserves::reserves(&newest, guard, &known, rng);
+        let gateway = guard.identity;
+        if !known.iter().eq([&gateway].into_iter().chain(&reserves)) {
+            state = GuardState::default();
+        }
         for folder in [path, &path.join("keys"), &path.join("sending")] {
             let mut builder = fs::DirBuilder::new();
             at(folder, builder.recursive(true).mode(0o700).create(folder))?;
@@ -157,13 +180,14 @@ impl Home {
             bytes
         };
         create_key(&path.join("identity.key"), &fresh()[..])?;
-        create_key(&mailbox_path(path, &gateway), &fresh()[..32])?;
+        for gateway in reserves.iter().chain([&gateway]) {
+            create_key(&mailbox_path(path, gateway), &fresh()[..32])?;
+        }
         let network = path.join("network");
-        let known = Bootstrap::read(&network).ok();
-        match known.filter(|known| bootstrap.check_network(&known.chain).is_ok()) {
+        match joined {
             // Of the same network nothing is forgotten: an old file does not roll it back.
-            Some(known) => {
-                if let (Ok(consensus), Some(document)) = (known.verify(), &known.consensus) {
+            Some(joined) => {
+                if let (Ok(consensus), Some(document)) = (joined.verify(), &joined.consensus) {
                     at(path, save(path, consensus.epoch(), &document.encode()))?;
                 }
             }
@@ -175,6 +199,7 @@ impl Home {
         at(&network, write_atomic(&network, &bootstrap.encode(), 0o600))?;
         let chosen = path.join("gateway");
         at(&chosen, write_atomic(&chosen, &gateway, 0o600))?;
+        at(path, reserves::write(path, &reserves, state))?;
         Ok(Self::read(path)?.address())
     }
 
@@ -204,6 +229,15 @@ impl Home {
         let identity = Identity::from_bytes(&*read_key(&identity_path)?);
         let gateway = *read_key(&path.join("gateway"))?;
         let mailbox = ClientKeys::from_bytes(&*read_key(&mailbox_path(path, &gateway))?);
+        let (reserves, guard_state) = reserves::read(path)?;
+        let with_keys = |gateway: [u8; 32]| {
+            let keys = read_key(&mailbox_path(path, &gateway))?;
+            Ok((gateway, ClientKeys::from_bytes(&keys)))
+        };
+        let reserves = reserves
+            .into_iter()
+            .map(with_keys)
+            .collect::<Result<_, HomeError>>()?;
         let network = path.join("network");
         let bootstrap = at(&network, Bootstrap::read(&network))?;
         let joined = bootstrap.verify().map_err(|error| HomeError::Invalid {
@@ -219,6 +253,8 @@ impl Home {
             identity,
             mailbox,
             gateway,
+            reserves,
+            guard_state,
             authorities: bootstrap.chain,
             documents,
             _lock: None,
@@ -248,13 +284,27 @@ impl Home {
         UsedFiles::new(&self.path.join("receiving/used")).map(NoFiles)
     }
 
+    /// Stores where the client stands with its guard.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn save_guard_state(&self, state: GuardState) -> io::Result<()> {
+        let reserves: Vec<[u8; 32]> = self
+            .reserves
+            .iter()
+            .map(|(identity, _)| *identity)
+            .collect();
+        reserves::write(&self.path, &reserves, state)
+    }
+
     pub(crate) fn save_key(&self, hash: &[u8; 32], key: &[u8; KEM_KEY_BYTES]) -> io::Result<()> {
         write_atomic(&self.path.join("keys").join(hex(hash)), key, 0o600)
     }
 
     /// A recipient's ML-KEM key from the cache; its hash is checked by whoever uses it.
     pub(crate) fn cached_key(&self, hash: &[u8; 32]) -> Option<Box<[u8; KEM_KEY_BYTES]>> {
-        let bytes = fs::read(self.path.join("keys").join(hex(hash))).ok()?;
+        let path = self.path.join("keys").join(hex(hash));
+        let bytes = files::read(&path, KEM_KEY_BYTES).ok()?;
         bytes.try_into().ok().map(Box::new)
     }
 
@@ -262,7 +312,7 @@ impl Home {
     pub(crate) fn find_journal(&self, wanted: &Journal) -> Option<Journal> {
         let entries = fs::read_dir(self.path.join("sending")).ok()?;
         entries
-            .filter_map(|entry| fs::read(entry.ok()?.path()).ok())
+            .filter_map(|entry| files::read(&entry.ok()?.path(), JOURNAL_BYTES_MAX).ok())
             .filter_map(|text| serde_json::from_slice::<Journal>(&text).ok())
             .filter(|found| {
                 // A copy of standard input that is gone can't go on.
@@ -317,7 +367,8 @@ fn stored_epochs(home: &Path) -> Vec<u32> {
 /// The stored documents that verify: what is broken can be fetched again.
 fn stored_consensuses(home: &Path, authorities: &Chain) -> Vec<Consensus> {
     let read = |epoch: u32| {
-        let bytes = fs::read(home.join("consensus").join(epoch.to_string())).ok()?;
+        let path = home.join("consensus").join(epoch.to_string());
+        let bytes = files::read(&path, CONSENSUS_BYTES_MAX).ok()?;
         let document = SignedConsensus::decode(&bytes).ok()?;
         let consensus = document.verify(authorities, &Held::default()).ok()?;
         (consensus.epoch() == epoch).then_some(consensus)
@@ -339,9 +390,7 @@ fn mailbox_path(home: &Path, gateway: &[u8; 32]) -> PathBuf {
 
 fn lock(home: &Path) -> Result<File, HomeError> {
     let path = home.join("lock");
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600);
-    let file = at(&path, options.open(&path))?;
+    let file = at(&path, files::open(&path))?;
     for tries in 0.. {
         match file.try_lock() {
             Ok(()) => return Ok(file),

@@ -1,9 +1,11 @@
 //! What outlives a run of the client: its keys and documents, and the files that arrive.
 
 mod disk;
+mod files;
 pub mod home;
 pub(crate) mod names;
 pub(crate) mod paths;
+mod reserves;
 mod source;
 mod storage;
 mod used;

@@ -1,9 +1,14 @@
 //! Marks of what was used, a file an epoch: 8 bytes each, appended before what they stand for is taken.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use super::files;
+
+/// Far more than the marks of an epoch that a client keeps.
+const FILE_BYTES_MAX: usize = 1 << 24;
 
 /// The folder of a client's marks.
 pub(crate) struct UsedFiles {
@@ -24,7 +29,7 @@ impl UsedFiles {
             open: None,
         };
         for epoch in used.epochs()? {
-            let bytes = fs::read(folder.join(epoch.to_string()))?;
+            let bytes = files::read(&folder.join(epoch.to_string()), FILE_BYTES_MAX)?;
             let whole = bytes.chunks_exact(8).filter_map(|mark| mark.first_chunk());
             used.found.extend(whole.map(|mark| (epoch, *mark)));
         }
@@ -46,11 +51,11 @@ impl UsedFiles {
     pub(crate) fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != epoch) {
             let path = self.folder.join(epoch.to_string());
-            let mut options = OpenOptions::new();
-            let file = options.append(true).create(true).mode(0o600).open(path)?;
+            let mut file = files::open(&path)?;
             // A torn last mark of a killed process is cut off.
             let length = file.metadata()?.len();
             file.set_len(length / 8 * 8)?;
+            file.seek(SeekFrom::End(0))?;
             self.open = Some((epoch, file));
         }
         let written = match &mut self.open {

@@ -121,7 +121,10 @@ impl Network {
                 let destination = link::destination_tag(&session.peer);
                 let content: [u8; 1200] = *datagram[link::CONTENT_OFFSET..].first_chunk().unwrap();
                 match opened.kind {
-                    Kind::Sphinx => self.mix(identity, opened.epoch, content),
+                    Kind::Sphinx => {
+                        *self.packets.entry(*identity).or_default() += 1;
+                        self.mix(identity, opened.epoch, content);
+                    }
                     Kind::Control => self.control(identity, destination, receiver_index, &content),
                     Kind::Delivery | Kind::Cover => {}
                 }
@@ -140,6 +143,10 @@ impl Network {
         let now = self.authority.parameters().epoch_at(self.unix_ms());
         let answer = match Control::decode(content).expect("a client's control frames are sound") {
             Control::Attach { rate_pps } => {
+                *self.attaches.entry(*identity).or_default() += 1;
+                if self.full.contains(identity) {
+                    return self.answer(identity, index, &Control::Full);
+                }
                 let gateway = self.gateways.get_mut(identity).unwrap();
                 let known = gateway.attached.insert(destination, (index, rate_pps));
                 if known.is_none_or(|(attached, _)| attached != index) {
@@ -157,9 +164,8 @@ impl Network {
                 let newest = now + u32::from(self.unix_ms() >= middle);
                 let epoch = if epoch == LATEST { newest } else { epoch };
                 let kept = (now.saturating_sub(1)..=newest).contains(&epoch);
-                let withheld = self
-                    .withholds
-                    .is_some_and(|(who, from)| who == *identity && epoch >= from);
+                let withholds = |(who, from): &([u8; 32], u32)| who == identity && epoch >= *from;
+                let withheld = self.withholds.iter().any(withholds);
                 if kept && !withheld && self.missing != Some(epoch) {
                     let (_, document) = self.consensus(epoch);
                     Control::chunk_of(epoch, &document, chunk)
@@ -172,6 +178,33 @@ impl Network {
         let mut content = Box::new([0; 1200]);
         answer.encode(&mut content);
         self.enqueue(identity, &destination, Kind::Control, content);
+    }
+
+    /// Sends a control frame at once, to a session that need not be attached.
+    pub fn answer(&mut self, identity: &[u8; 32], index: u32, control: &Control) {
+        let gateway = self.gateways.get_mut(identity).unwrap();
+        let (session, seat) = gateway.sessions.get_mut(&index).unwrap();
+        let (seat, mut datagram) = (*seat, Box::new([0; DATAGRAM_BYTES]));
+        let content = datagram[link::CONTENT_OFFSET..].first_chunk_mut().unwrap();
+        control.encode(content);
+        let counter = session.send.next_counter().unwrap();
+        link::seal_batch(&mut [SealJob {
+            session: session.send.key(),
+            counter,
+            kind: Kind::Control,
+            epoch: 0,
+            datagram: &mut datagram,
+        }]);
+        self.down_the_link(seat, datagram);
+    }
+
+    /// A gateway says something to a client that is attached to it.
+    #[allow(dead_code)] // Not every test file that shares this module needs it.
+    pub fn says(&mut self, gateway: usize, mailbox: &link::ClientKeys, control: &Control) {
+        let identity = self.gateway(gateway);
+        let destination = link::destination_tag(mailbox.public_key());
+        let (index, _) = self.gateways[&identity].attached[&destination];
+        self.answer(&identity, index, control);
     }
 
     /// Takes a packet through all its hops at once; what it becomes happens after the sum of its delays.

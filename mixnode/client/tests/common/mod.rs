@@ -36,6 +36,8 @@ pub struct Conditions {
     pub mean_delay_us: u32,
     pub rate_pps: u32,
     pub epoch_ms: u64,
+    /// Each of another operator.
+    pub gateways: u8,
     /// The Unix time at which this network's clock starts.
     pub genesis_ms: u64,
 }
@@ -48,6 +50,7 @@ impl Default for Conditions {
             mean_delay_us: 20_000,
             rate_pps: 100,
             epoch_ms: 1_200_000,
+            gateways: 2,
             genesis_ms: GENESIS_MS,
         }
     }
@@ -95,10 +98,17 @@ pub struct Network {
     pub initiations: u64,
     /// Gateways that hear and say nothing.
     pub silent: Vec<[u8; 32]>,
+    /// Gateways that have no room for attachments.
+    pub full: Vec<[u8; 32]>,
+    /// Gateways that are in no document from this epoch on.
+    pub gone: Vec<([u8; 32], u32)>,
+    /// Attach frames and Sphinx packets that came from clients, by gateway.
+    pub attaches: BTreeMap<[u8; 32], u64>,
+    pub packets: BTreeMap<[u8; 32], u64>,
     /// The epoch that the authorities made no document for.
     pub missing: Option<u32>,
     /// A gateway that says it has no document of an epoch from this one on.
-    pub withholds: Option<([u8; 32], u32)>,
+    pub withholds: Vec<([u8; 32], u32)>,
     /// Packets of the epoch before that of now, by gateway.
     pub old_packets: BTreeMap<[u8; 32], u64>,
     pub rng: ChaCha20Rng,
@@ -134,8 +144,12 @@ impl Network {
             dead: Vec::new(),
             initiations: 0,
             silent: Vec::new(),
+            full: Vec::new(),
+            gone: Vec::new(),
+            attaches: BTreeMap::new(),
+            packets: BTreeMap::new(),
             missing: None,
-            withholds: None,
+            withholds: Vec::new(),
             old_packets: BTreeMap::new(),
             rng,
             conditions,
@@ -149,7 +163,7 @@ impl Network {
             engine: Engine::new(Lanes::Portable, parameters.delay_max_us()),
             sessions: 1,
         };
-        for node in 0..8u8 {
+        for node in 0..conditions.gateways + 6 {
             network.add_node(node);
         }
         network
@@ -165,7 +179,10 @@ impl Network {
         let link = LinkKeys::generate(&mut self.rng);
         let public = link.public();
         let epoch_keys = vec![];
-        let role = if node < 2 { Role::Gateway } else { Role::Mix };
+        let role = match node < self.conditions.gateways {
+            true => Role::Gateway,
+            false => Role::Mix,
+        };
         self.descriptors.push(Descriptor {
             network: *self.authority.chain().network(),
             identity,
@@ -236,6 +253,11 @@ impl Network {
         let input = layer_input(self.authority.chain().network(), epoch, &previous.beacon);
         let mut signed = Vec::new();
         for (descriptor, (owner, vrf)) in self.descriptors.iter().zip(&self.owners) {
+            let left =
+                |(who, from): &([u8; 32], u32)| *who == descriptor.identity && epoch >= *from;
+            if self.gone.iter().any(left) {
+                continue;
+            }
             let mut descriptor = descriptor.clone();
             for epoch in [epoch, epoch + 1] {
                 let key = (descriptor.identity, epoch);

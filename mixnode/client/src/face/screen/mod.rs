@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use fog::Pace;
-use fog::run::Wait;
+use fog::run::{Notice, Wait};
 use serde_json::{Value, json};
 
 mod receiving;
@@ -151,6 +151,11 @@ impl Screen {
             }
         }
         ascii
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        self.note(&format!("fog: {notice}"));
+        self.event(&json!({ "event": notice.name(), "text": notice.to_string() }));
     }
 
     fn waiting(&mut self, wait: Option<&Wait>) {

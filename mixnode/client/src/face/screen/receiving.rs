@@ -51,6 +51,7 @@ impl<'a> Receiving<'a> {
                     .event(&json!({ "event": "ready", "address": address.to_string() }));
             }
             ReceiveEvent::Waiting(wait) => self.screen.waiting(wait.as_ref()),
+            ReceiveEvent::Notice(notice) => self.screen.notice(notice),
             ReceiveEvent::Received(received) => self.received(received),
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::{DiskStorage, Record, part_path};
+use crate::store::files::unhex;
 use crate::transfer::TransferId;
 
 /// Unfinished transfers on the disk.
@@ -62,16 +63,4 @@ impl DiskStorage {
             self.remove(&transfer, record.as_ref());
         }
     }
-}
-
-/// What [`hex`] wrote of a transfer.
-fn unhex(text: &str) -> Option<TransferId> {
-    let mut transfer = TransferId::default();
-    if text.len() != 2 * transfer.len() || !text.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in transfer.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(transfer)
 }

@@ -100,7 +100,7 @@ fn a_killed_receiver_has_what_it_flushed_and_delivers_once() {
 
 #[test]
 fn a_receiver_killed_at_any_step_of_delivery_delivers_once() {
-    for step in 0..3 {
+    for step in 0..4 {
         let home = tempfile::tempdir().unwrap();
         let manifest = manifest("c.bin", b"content");
         let mut first = storage(home.path());
@@ -109,15 +109,16 @@ fn a_receiver_killed_at_any_step_of_delivery_delivers_once() {
         first.flush(&manifest.transfer).unwrap();
         // The steps of `deliver`, cut short.
         let mut record = first.open.get(&manifest.transfer).unwrap().record.clone();
-        if step == 0 {
-            record.place = Some(record.out.join("c.bin"));
+        let place = record.out.join("c.bin");
+        let part = part_path(&record.out, &manifest.transfer);
+        if step > 0 {
+            record.place = Some(place.clone());
             first.save(&manifest.transfer, &record).unwrap();
-        } else {
-            let place = claim(&mut record, |record| first.save(&manifest.transfer, record));
-            if step == 2 {
-                let part = part_path(&record.out, &manifest.transfer);
-                fs::rename(part, place.unwrap()).unwrap();
-            }
+        }
+        match step {
+            2 => fs::hard_link(part, place).unwrap(),
+            3 => fs::rename(part, place).unwrap(),
+            _ => {}
         }
         drop(first);
         let mut second = storage(home.path());
@@ -131,6 +132,36 @@ fn a_receiver_killed_at_any_step_of_delivery_delivers_once() {
             .collect();
         assert_eq!(names, ["c.bin"], "step {step}");
     }
+}
+
+#[test]
+fn an_empty_file_of_the_user_is_not_taken_for_the_claim_of_a_killed_process() {
+    let home = tempfile::tempdir().unwrap();
+    let manifest = manifest("c.bin", b"content");
+    let mut first = storage(home.path());
+    first.open(&manifest).unwrap();
+    write_all(&mut first, &manifest, b"content");
+    first.flush(&manifest.transfer).unwrap();
+    // Killed when it had chosen the name and not taken it; then the user makes a file of that name.
+    let mut record = first.open.get(&manifest.transfer).unwrap().record.clone();
+    let place = record.out.join("c.bin");
+    record.place = Some(place.clone());
+    first.save(&manifest.transfer, &record).unwrap();
+    drop(first);
+    fs::write(&place, "").unwrap();
+    let mut second = storage(home.path());
+    second.open(&manifest).unwrap();
+    let delivered = finish(&mut second, &manifest);
+    println!(
+        "delivered as {delivered:?}; the user's file: {:?}",
+        fs::read(&place)
+    );
+    assert_eq!(
+        fs::read(&place).unwrap(),
+        b"",
+        "the user's file is replaced"
+    );
+    assert!(matches!(delivered, Finish::Done(place) if place.ends_with("c (1).bin")));
 }
 
 #[test]
