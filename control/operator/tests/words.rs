@@ -169,12 +169,7 @@ fn a_node_that_is_gone_is_named_and_started_again_if_that_was_asked_for() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let lab = Running(child);
     while !lines.next().unwrap().unwrap().contains("up after") {}
-    let third = || {
-        running::children_of(lab.0.id()).into_iter().find(|id| {
-            let command = std::fs::read_to_string(format!("/proc/{id}/cmdline"));
-            command.is_ok_and(|command| command.contains("nodes/3/node.toml"))
-        })
-    };
+    let third = || node_of(lab.0.id(), 3);
     let first = third().unwrap();
     kill(first, Signal::KILL);
     let said = lines.find(|line| line.as_ref().unwrap().contains("is gone"));
@@ -185,6 +180,44 @@ fn a_node_that_is_gone_is_named_and_started_again_if_that_was_asked_for() {
     );
     wait_until("node 3 again", || third().is_some_and(|id| id != first));
     std::thread::spawn(move || lines.for_each(drop));
+}
+
+/// The process of a lab's node.
+fn node_of(lab: u32, number: u16) -> Option<u32> {
+    let config = format!("nodes/{number}/node.toml");
+    running::children_of(lab).into_iter().find(|id| {
+        let command = std::fs::read_to_string(format!("/proc/{id}/cmdline"));
+        command.is_ok_and(|command| command.contains(&config))
+    })
+}
+
+#[test]
+fn a_lab_that_sends_ends_when_a_gateway_is_gone_for_good_and_says_why() {
+    use std::io::{BufRead, BufReader, Read};
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, vec![7; 3_000_000]).unwrap();
+    let mut child = mixctl()
+        .args(["lab", "--mixes", "1", "--udp-port", &free_port(), "--send"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut words = child.stderr.take().unwrap();
+    let mut lab = Running(child);
+    while !lines.next().unwrap().unwrap().contains("up after") {}
+    std::thread::spawn(move || lines.for_each(drop));
+    kill(node_of(lab.0.id(), 2).unwrap(), Signal::KILL);
+    wait_until("the lab's end", || lab.0.try_wait().unwrap().is_some());
+    let mut said = String::new();
+    words.read_to_string(&mut said).unwrap();
+    assert!(
+        said.contains("node 2, a gateway of the transfer, is gone"),
+        "{said}"
+    );
+    assert_eq!(lab.0.wait().unwrap().code(), Some(71));
 }
 
 #[test]

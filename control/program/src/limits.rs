@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rustix::mm::MlockAllFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The process may not open as many descriptors as it needs.
@@ -46,9 +47,80 @@ pub fn descriptors(needed: u64) -> Result<(), TooFewDescriptors> {
     Err(TooFewDescriptors { needed, allowed })
 }
 
+/// Why memory can be swapped out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotLocked {
+    /// The limit on locked memory, bytes: under it a mapping that exceeds it would fail later.
+    Limit(u64),
+    /// The system refuses it.
+    Refused(String),
+}
+
+impl fmt::Display for NotLocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Limit(bytes) => write!(f, "the limit on locked memory is {bytes} bytes"),
+            Self::Refused(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl std::error::Error for NotLocked {}
+
+/// Keeps all memory of the process out of swap, also what is mapped later: keys lie in heaps and on stacks too. Pages are
+/// locked as they are touched, so nothing grows by it. Without a limit alone.
+///
+/// # Errors
+/// Why it is not locked; nothing is changed then.
+pub fn lock_memory() -> Result<(), NotLocked> {
+    if let Some(bytes) = getrlimit(Resource::Memlock).current {
+        return Err(NotLocked::Limit(bytes));
+    }
+    let pages = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    rustix::mm::mlockall(pages).map_err(|error| NotLocked::Refused(error.to_string()))
+}
+
+/// Whether this machine may swap memory out at all.
+pub fn may_swap() -> bool {
+    // Whoever can't look reckons with it.
+    std::fs::read_to_string("/proc/swaps").map_or(true, |text| names_swap(&text))
+}
+
+/// Of the kernel's table, whose first line is its head.
+fn names_swap(table: &str) -> bool {
+    table.lines().skip(1).any(|line| !line.trim().is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_not_locked_under_a_limit_that_a_later_mapping_could_exceed() {
+        let limit = getrlimit(Resource::Memlock);
+        let low = Rlimit {
+            current: Some(limit.current.unwrap_or(1 << 20)),
+            ..limit
+        };
+        setrlimit(Resource::Memlock, low).unwrap();
+        let refused = lock_memory().unwrap_err();
+        assert_eq!(Some(refused.clone()), low.current.map(NotLocked::Limit));
+        assert!(refused.to_string().contains("the limit on locked memory"));
+        // More than the limit can still be mapped and touched.
+        let bytes = usize::try_from(low.current.unwrap())
+            .unwrap_or(0)
+            .min(1 << 26);
+        assert_eq!(vec![7u8; bytes + 1].last(), Some(&7));
+    }
+
+    #[test]
+    fn swap_is_what_the_kernel_lists_below_the_head_of_its_table() {
+        let head = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+        assert!(!names_swap(head) && !names_swap(""));
+        assert!(names_swap(&format!(
+            "{head}/dev/sda2  partition 8388604 0 -2\n"
+        )));
+    }
 
     #[test]
     fn as_many_descriptors_as_are_open_are_allowed_and_more_than_can_be_are_not() {

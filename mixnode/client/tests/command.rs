@@ -11,6 +11,26 @@ mod joined;
 use joined::{Joined, fog, signal, text, write_network, write_network_of};
 
 #[test]
+fn a_limit_on_locked_memory_that_is_far_too_low_breaks_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = folder.path().join("network");
+    write_network(&network);
+    let home = folder.path().join("home");
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -l 64; exec \"$@\"", "sh"])
+        .args([env!("CARGO_BIN_EXE_fog"), "--home"])
+        .arg(&home)
+        .args(["init", "--network"])
+        .arg(&network)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    let lines = said.matches("keys may be swapped out").count();
+    assert_eq!(lines, usize::from(program::limits::may_swap()), "{said}");
+}
+
+#[test]
 fn the_version_names_the_commit() {
     let folder = tempfile::tempdir().unwrap();
     let output = fog(folder.path(), &["--version"]);

@@ -247,6 +247,11 @@ impl Lab<'_> {
                 }
                 return Ok(Some(outcome));
             }
+            if let Some(transfer) = &transfer
+                && let Some(why) = self.hopeless(transfer)
+            {
+                return Err(why);
+            }
             if Instant::now() >= next {
                 next = Instant::now() + interval;
                 self.show(transfer.as_ref());
@@ -296,6 +301,17 @@ impl Lab<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Why a transfer has no end: one of its clients' gateways is gone, and nobody starts it again. An address names its
+    /// gateway, so there is no way around it.
+    fn hopeless(&self, transfer: &Transfer) -> Option<Failure> {
+        let gone = self.gone.iter().map(|(number, _)| *number);
+        let gateway = gone.into_iter().find(|number| transfer.hangs_on(*number))?;
+        let text = format!(
+            "node {gateway}, a gateway of the transfer, is gone: the file can't arrive (--restart starts nodes again)"
+        );
+        (!self.options.restart).then(|| Failure::new(exit::OS, text))
     }
 
     /// How to use the network from other terminals.

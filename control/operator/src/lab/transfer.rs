@@ -13,7 +13,7 @@ use fog::home::{Home, HomeError};
 use fog::run::{self, ReceiveEvent, ReceiveSummary, RunError, SendEvent, SendSummary};
 use fog::{Address, Phase, Received};
 
-use super::network::{Network, system_rng};
+use super::network::{Network, number_of, system_rng};
 use super::options::Options;
 use super::summary::{Quantiles, Summary};
 use control::exit::{self, Failure};
@@ -47,6 +47,8 @@ pub struct Outcome {
 /// A transfer under way in threads of its own.
 #[derive(Debug)]
 pub struct Transfer {
+    /// The nodes that are the two clients' gateways.
+    gateways: [Option<u16>; 2],
     progress: Arc<Mutex<Progress>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Outcome, Failure>>>,
@@ -69,11 +71,12 @@ impl Transfer {
         options: &Options,
         namespace: Option<PathBuf>,
     ) -> Result<Self, Failure> {
-        let mut gateways = network
-            .current()
-            .into_iter()
-            .flat_map(|consensus| consensus.gateways().map(|node| node.identity));
-        let (Some(entry), Some(exit)) = (gateways.next(), gateways.next()) else {
+        let mut gateways = network.current().into_iter().flat_map(|consensus| {
+            let named = |node: &directory::Node| (node.identity, number_of(&node.operator));
+            consensus.gateways().map(named)
+        });
+        let (Some((entry, first)), Some((exit, second))) = (gateways.next(), gateways.next())
+        else {
             return Err(Failure::new(
                 exit::SOFTWARE,
                 "the consensus lacks a gateway",
@@ -110,11 +113,17 @@ impl Transfer {
             thread::spawn(move || parties.run(&progress, &stop))
         };
         Ok(Self {
+            gateways: [first, second],
             progress,
             stop,
             thread: Some(thread),
             started: Instant::now(),
         })
+    }
+
+    /// Whether one of the two clients is at this node: without it nothing moves.
+    pub fn hangs_on(&self, node: u16) -> bool {
+        self.gateways.contains(&Some(node))
     }
 
     /// How far it is.

@@ -187,6 +187,7 @@ fn main() -> ExitCode {
         }
     };
     let mut screen = Screen::new(arguments.json, arguments.quiet);
+    lock_memory(&mut screen);
     let Err(end) = start(arguments, &mut screen, &stop) else {
         // All is done, and whoever asked does not know.
         let unprinted = screen.unprinted().map(RunError::Output);
@@ -200,6 +201,19 @@ fn main() -> ExitCode {
     screen.event(&json!({ "event": "error", "text": text, "code": code }));
     program::complain!("fog: {}", program::visible(text.as_bytes()));
     ExitCode::from(code)
+}
+
+/// Keeps keys out of swap where no limit forbids it, and says so where it does and there is swap.
+fn lock_memory(screen: &mut Screen) {
+    if let Err(why) = program::limits::lock_memory()
+        && program::limits::may_swap()
+    {
+        let text = format!(
+            "keys may be swapped out: {why} (ulimit -l unlimited, or swap that is encrypted, mends it)"
+        );
+        screen.note(&format!("fog: {text}"));
+        screen.event(&json!({ "event": "memory-not-locked", "text": text }));
+    }
 }
 
 /// 64 wrong usage, 69 no fog runs, 71 the system, 75 the time that was given is over or the running fog is busy, 77 permission, 78 a store or network file that is

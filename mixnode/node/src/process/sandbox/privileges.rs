@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::io;
 
-use rustix::mm::MlockAllFlags;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -30,17 +29,9 @@ pub fn raise_memory_limit() {
     }
 }
 
-/// Keeps all memory of the process out of swap, also what is mapped later: keys lie in heaps and on stacks too. Pages are
-/// locked as they are touched. Under a limit it is not tried, because a mapping that exceeds it would fail later.
+/// Keeps all memory of the process out of swap where no limit forbids it, and logs whether it does.
 pub fn lock_memory() {
-    let locked = match rustix::process::getrlimit(Resource::Memlock).current {
-        Some(bytes) => Err(format!("the limit on locked memory is {bytes} bytes")),
-        None => {
-            let pages = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-            rustix::mm::mlockall(pages).map_err(|error| error.to_string())
-        }
-    };
-    match locked {
+    match program::limits::lock_memory() {
         Ok(()) => tracing::info!("all memory is locked: no key gets into swap"),
         Err(reason) => tracing::warn!(
             %reason,
