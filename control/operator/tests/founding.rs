@@ -1,5 +1,6 @@
 //! A network of many hosts from empty folders, by the commands of the README: three authorities, three mixes, two
-//! gateways, each its own operator in its own /24. Real processes, no root; how long it takes decides nothing.
+//! gateways, each its own operator in its own /24; a file goes through it, and an authority goes and comes back. Real
+//! processes, no root; how long it takes decides nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -168,7 +169,7 @@ fn fog(home: &Path) -> Command {
 }
 
 #[test]
-fn hosts_become_a_network_and_a_file_goes_through_it() {
+fn hosts_become_a_network_that_carries_a_file_and_bears_the_loss_of_an_authority() {
     let mut hosts = Hosts {
         folder: tempfile::tempdir().unwrap(),
         running: Vec::new(),
@@ -264,4 +265,25 @@ fn hosts_become_a_network_and_a_file_goes_through_it() {
     assert!(receiving.0.wait().unwrap().success());
     let arrived = std::fs::read_to_string(received.join("letter.txt")).unwrap();
     assert!(arrived == letter);
+
+    // One authority of three may be gone, and takes the documents over when it comes back.
+    let third = hosts.running.remove(2);
+    let epoch_at = |number: usize| {
+        let config = hosts.path(&format!("authority-{number}/authority.toml"));
+        let mut status = mixctl();
+        status.args(["authority", "status", "--json", "--config", text(&config)]);
+        let status = status.output().unwrap();
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+        status["document"]["epoch"].as_u64()
+    };
+    let before = epoch_at(0).unwrap();
+    drop(third);
+    let two_later = Some(before + 2);
+    wait_until("documents of two authorities", || {
+        epoch_at(0) >= two_later && epoch_at(1) >= two_later
+    });
+    let config = hosts.path("authority-2/authority.toml");
+    let returned = start(&mixctld, &config);
+    wait_until("the authority that was gone", || epoch_at(2) >= two_later);
+    drop(returned);
 }
