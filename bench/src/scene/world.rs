@@ -125,7 +125,7 @@ impl World {
             consensus,
             Vec::new(),
             &identity(0),
-            &ring,
+            &mut ring,
             REPLAY_PPS,
             &mut rng,
         )?;

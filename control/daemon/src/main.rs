@@ -1,6 +1,7 @@
 //! `mixctld`, the daemon: command line and exit codes.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,16 +11,18 @@ use clap::error::ErrorKind;
 use control::authority::service::{self, Signals};
 use control::config::{self, CONFIG_PATH, Config};
 use control::exit::{self, Failure};
-use control::node;
-use loader::{Options, User};
+use control::node::{self, Loading};
+use loader::{Keeping, Options, User};
 use program::complain;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing::level_filters::LevelFilter;
 
-/// Beside a node: puts the XDP program on interfaces and hands nodes their AF_XDP sockets. With [authority] in its file:
-/// makes a network's documents together with the other authorities.
+/// Beside a node: puts the XDP program on interfaces, hands a node its AF_XDP sockets, and keeps its epoch keys and replay
+/// tables while it is away. With [authority] in its file: makes a network's documents together with the other
+/// authorities.
 ///
-/// Beside a node it needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW. What it attached stays when it ends, and
+/// Beside a node it needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW, but for --no-xdp. Keys return from the
+/// service manager (FileDescriptorStoreMax=8 in its unit) or from the node. What it attached stays when it ends, and
 /// the next one takes it over: `mixctl xdp detach` takes it off. An authority needs no capability.
 #[derive(Parser)]
 #[command(name = "mixctld", version = directory::version(), max_term_width = 100)]
@@ -39,11 +42,19 @@ struct Arguments {
     /// Who may be a node besides root and the daemon's own user: a name, a UID, or UID:GID; in place of [xdp] node_user
     #[arg(long, value_name = "USER")]
     node_user: Option<String>,
+    /// Beside a node on another port: keep its keys and load no program, which needs no capability
+    #[arg(long)]
+    no_xdp: bool,
+    /// What all replay tables together may take; half the machine's memory unless said otherwise
+    #[arg(long, value_name = "BYTES")]
+    tables_bytes_max: Option<u64>,
     #[command(flatten)]
     log: program::log::Arguments,
 }
 
 fn main() -> ExitCode {
+    // Before anything opens descriptors of its own.
+    let returned = loader::listen_fds();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -59,7 +70,7 @@ fn main() -> ExitCode {
         complain!("mixctld: {why}");
         return ExitCode::from(exit::USAGE);
     }
-    match start(arguments) {
+    match start(arguments, returned) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             complain!("mixctld: {failure}");
@@ -68,7 +79,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments) -> Result<(), Failure> {
+fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), Failure> {
     let usual = Path::new(CONFIG_PATH);
     let file = arguments
         .config
@@ -97,7 +108,8 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
     let flags = [&arguments.socket, &arguments.pins]
         .into_iter()
         .any(Option::is_some)
-        || arguments.node_user.is_some();
+        || arguments.node_user.is_some()
+        || arguments.no_xdp;
     // Without a file it is a loader, as it always was.
     let loads = config.xdp.is_some() || config.directory.is_none() || flags;
     let xdp = config.xdp.unwrap_or_default();
@@ -111,5 +123,18 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         pins: arguments.pins.unwrap_or(xdp.pins),
         node_user,
     };
-    node::run(loads.then_some(options), config.directory.as_ref())
+    let keeping = Keeping::default();
+    let keeping = Keeping {
+        tables_bytes_max: arguments
+            .tables_bytes_max
+            .unwrap_or(keeping.tables_bytes_max),
+        returned,
+        ..keeping
+    };
+    let loading = loads.then(|| Loading {
+        options,
+        keeping,
+        xdp: !arguments.no_xdp,
+    });
+    node::run(loading, config.directory.as_ref())
 }

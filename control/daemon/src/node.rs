@@ -1,9 +1,13 @@
-//! The daemon beside a node: the loader of the XDP front end and the follower of the network, until a signal ends both.
+//! The daemon beside a node: the loader of the XDP front end, which keeps the node's keys, and the follower of the network,
+//! until a signal ends both.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use loader::{Loader, Options};
+use loader::{Keeping, Loader, Options, Store};
+use program::manager::Manager;
 
 use crate::config::DirectoryConfig;
 use crate::exit::{self, Failure};
@@ -12,11 +16,64 @@ use crate::follower::Follower;
 /// Descriptors of a loader: its connections, a node's queues and packet memory while it hands them over, maps, and room.
 const DESCRIPTORS: u64 = 256;
 
+/// The service manager as the loader's store.
+struct Kept(Arc<Manager>);
+
+impl Store for Kept {
+    fn keep(&mut self, name: &str, memory: BorrowedFd<'_>) {
+        self.0.keep(name, memory);
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.0.forget(name);
+    }
+}
+
+/// What a loader starts from.
+pub struct Loading {
+    /// Its places and its node.
+    pub options: Options,
+    /// What it keeps of a node's keys. The service manager, if there is one, takes the place of its store.
+    pub keeping: Keeping,
+    /// Whether it loads the program; otherwise it keeps keys alone.
+    pub xdp: bool,
+}
+
+impl Loading {
+    fn start(self, manager: Option<&Arc<Manager>>) -> Result<Loader, Failure> {
+        let mut keeping = self.keeping;
+        if let Some(manager) = manager {
+            keeping.store = Some(Box::new(Kept(Arc::clone(manager))));
+        }
+        let loader = match self.xdp {
+            true => Loader::new(self.options, keeping)?,
+            false => Loader::without_xdp(self.options, keeping)?,
+        };
+        let pulse = manager.and_then(|manager| Some((Arc::clone(manager), manager.alive_every()?)));
+        Ok(match pulse {
+            Some((manager, every)) => loader.beating(every, move || manager.alive()),
+            None => loader,
+        })
+    }
+}
+
+/// Waits for a signal; meanwhile the service manager hears that the process lives.
+fn wait(stopped: &mut UnixStream, manager: Option<&Manager>) -> Result<(), Failure> {
+    stopped.set_read_timeout(manager.and_then(Manager::alive_every))?;
+    loop {
+        match (stopped.read(&mut [0]), manager) {
+            (Err(error), Some(manager)) if error.kind() == ErrorKind::WouldBlock => manager.alive(),
+            (Err(error), _) if error.kind() == ErrorKind::Interrupted => {}
+            (outcome, _) => return Ok(outcome.map(|_| ())?),
+        }
+    }
+}
+
 /// Runs a loader, a follower, or both until SIGTERM or SIGINT. What the loader attached stays.
 ///
 /// # Errors
 /// The loader's; what the follower needs at its start is not there; no memory or descriptors for the signals.
-pub fn run(options: Option<Options>, directory: Option<&DirectoryConfig>) -> Result<(), Failure> {
+pub fn run(loading: Option<Loading>, directory: Option<&DirectoryConfig>) -> Result<(), Failure> {
     program::limits::descriptors(DESCRIPTORS)
         .map_err(|error| Failure::new(exit::OS, error.to_string()))?;
     program::signals::pass_over_hangups()?;
@@ -24,10 +81,11 @@ pub fn run(options: Option<Options>, directory: Option<&DirectoryConfig>) -> Res
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::low_level::pipe::register(signal, stop.try_clone()?)?;
     }
-    let loader = match options {
-        Some(options) => {
-            let socket = options.socket.clone();
-            Some((Loader::new(options)?, socket))
+    let manager = Manager::find().map(Arc::new);
+    let loader = match loading {
+        Some(loading) => {
+            let socket = loading.options.socket.clone();
+            Some((loading.start(manager.as_ref())?, socket))
         }
         None => None,
     };
@@ -47,9 +105,12 @@ pub fn run(options: Option<Options>, directory: Option<&DirectoryConfig>) -> Res
             config.folder.display()
         );
     }
+    if let Some(manager) = &manager {
+        manager.ready();
+    }
     let Some((loader, socket)) = loader else {
         tracing::info!(version = ::directory::version(), "started");
-        stopped.read_exact(&mut [0])?;
+        wait(&mut stopped, manager.as_deref())?;
         tracing::info!("stopped");
         return Ok(());
     };
@@ -59,7 +120,11 @@ pub fn run(options: Option<Options>, directory: Option<&DirectoryConfig>) -> Res
         socket = %socket.display(),
         "started"
     );
-    loader.run(stopped.into())?;
+    let served = loader.run(stopped.into());
+    if let Some(manager) = &manager {
+        manager.stopping();
+    }
+    served?;
     tracing::info!("stopped; what is attached stays");
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! What every program of the tree does alike towards those who run it: words that may find no reader, configuration,
-//! logs, signals, limits of the process.
+//! logs, signals, limits of the process, the service manager.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -16,6 +16,7 @@
 pub mod config;
 pub mod limits;
 pub mod log;
+pub mod manager;
 pub mod signals;
 mod words;
 

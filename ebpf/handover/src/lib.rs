@@ -1,5 +1,5 @@
 //! The hand-over: what the loader (`mixctld`), the node (`mixnode`) and the operator's `mixctl` say to each other over
-//! a unix socket, and the sizes of the memory and rings that go from one to the other.
+//! a unix socket, the sizes of the memory and rings that go from one to the other, and the memory that outlives the node.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -11,6 +11,7 @@ pub mod channel;
 pub mod chunk;
 pub mod protocol;
 mod refusal;
+pub mod vault;
 
 pub use channel::Channel;
 /// Most AF_XDP sockets of one interface.

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use crate::refusal::{Refusal, RefusalKind};
+use crate::vault::{Origin, Table};
 
 /// Where the loader listens unless told otherwise.
 pub const SOCKET_PATH: &str = "/run/fogmix/mixctld.sock";
@@ -120,6 +121,30 @@ pub enum Request {
         /// Next hops on the interface's link.
         next_hops: Vec<IpAddr>,
     },
+    /// The keys and replay tables of the node with this identity, which outlive it: see [`crate::vault`]. The connection
+    /// is the node's for as long as it lives, and no other one gets them meanwhile. Descriptors of the reply: the vault,
+    /// then the tables in the order of their list. Tables whose key is not there any more are dropped before.
+    Vault {
+        /// The node's identity.
+        identity: [u8; 32],
+    },
+    /// A replay table beside the vault, one an epoch: asked for again, the same one. Its descriptor is beside the
+    /// [`Reply::Done`].
+    Table(Table),
+    /// The node has zeroed the key of this epoch: its table goes too.
+    Erase {
+        /// The epoch.
+        epoch: u32,
+    },
+    /// After the loader came back: the node still has its vault and these tables, whose descriptors are beside it in this
+    /// order. A loader without a vault takes them over, if they are what it would have made itself; one that got them
+    /// back from the service manager takes their like as this node's again.
+    ResumeVault {
+        /// The node's identity.
+        identity: [u8; 32],
+        /// Its tables.
+        tables: Vec<Table>,
+    },
 }
 
 impl Request {
@@ -134,7 +159,11 @@ impl Request {
             | Request::AddIndex { .. }
             | Request::RemoveIndex { .. }
             | Request::Peers { .. }
-            | Request::Refresh { .. } => Needs::Node,
+            | Request::Refresh { .. }
+            | Request::Vault { .. }
+            | Request::Table(_)
+            | Request::Erase { .. }
+            | Request::ResumeVault { .. } => Needs::Node,
         }
     }
 }
@@ -178,6 +207,13 @@ pub enum Reply {
     },
     /// To [`Request::Open`], descriptors beside it.
     Opened(Opened),
+    /// To [`Request::Vault`], descriptors beside it.
+    Vault {
+        /// The tables, in the order of their descriptors.
+        tables: Vec<Table>,
+        /// Where all of it comes from.
+        origin: Origin,
+    },
     /// Not done.
     Refused(Refusal),
 }

@@ -61,6 +61,18 @@ pub enum RefusalKind {
     Resources,
     /// The program has no room for more sessions or peers.
     Full,
+    /// The loader was told to load no XDP program.
+    NoXdp,
+    /// The vault is another node's.
+    OtherIdentity,
+    /// Another connection has the vault.
+    VaultTaken,
+    /// The connection has no vault.
+    NoVault,
+    /// A replay table of another size, or more of them than may be.
+    TableUnfit,
+    /// What the node brought back is not what the loader made.
+    MemoryUnfit,
     /// The system failed something else; or a kind that this version does not know, or none, as another version says
     /// it.
     #[default]

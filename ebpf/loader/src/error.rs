@@ -8,11 +8,13 @@ use ebpf_abi::XSKS_MAX;
 use handover::protocol::Refusal;
 
 mod class;
+mod vault;
+
+pub use vault::VaultError;
 
 /// Why a loader can't start, can't do what it was asked, or can't be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LoaderError {
-    // Rights.
     /// This process lacks capabilities.
     #[error(
         "the loader lacks {}: run it as root, or from a unit with AmbientCapabilities= of these",
@@ -37,8 +39,9 @@ pub enum LoaderError {
         /// The peer's user.
         uid: u32,
     },
-
-    // Requests.
+    /// This loader was told to load no XDP program.
+    #[error("this mixctld runs with --no-xdp: start it without")]
+    NoXdp,
     /// Something came that is no request.
     #[error("no request of this version: {0}")]
     Malformed(io::Error),
@@ -69,8 +72,6 @@ pub enum LoaderError {
     /// A second node on one connection.
     #[error("this connection has a node's sockets already: one node, one connection")]
     AlreadyANode,
-
-    // Interfaces.
     /// There is no interface of this name.
     #[error("there is no interface {name}: {}", class::alternative(nearest.as_deref(), there))]
     UnknownInterface {
@@ -135,8 +136,6 @@ pub enum LoaderError {
         /// The address.
         address: IpAddr,
     },
-
-    // The program on an interface.
     /// Another XDP program is there.
     #[error(
         "another XDP program{} is on {interface}: take it off with `ip link set dev {interface} xdp off`, or unpin its \
@@ -239,8 +238,6 @@ pub enum LoaderError {
         /// The node's.
         port: u16,
     },
-
-    // The kernel and the program.
     /// The kernel takes program or maps not at all.
     #[error(
         "the kernel ({release}) refused the XDP program, which needs Linux 5.15 or newer with CONFIG_BPF_SYSCALL and \
@@ -282,8 +279,6 @@ pub enum LoaderError {
         /// What the kernel said.
         error: String,
     },
-
-    // Nodes and their sockets.
     /// The interface has another node.
     #[error("{interface} has a node already (process {pid}): stop that one first")]
     HasNode {
@@ -387,8 +382,6 @@ pub enum LoaderError {
         /// The queue.
         queue: u32,
     },
-
-    // Pins and socket.
     /// The folder for pins can't be made.
     #[error(
         "can't use {} for pins: {error}; is the BPF file system there (`mount -t bpf bpf /sys/fs/bpf`) and the folder \
@@ -460,8 +453,6 @@ pub enum LoaderError {
         /// What the kernel said.
         error: io::Error,
     },
-
-    // Asking a loader.
     /// Nobody listens.
     #[error(
         "mixctld is not running: nobody listens at {} (start it as root, or give its --socket)",
@@ -491,7 +482,9 @@ pub enum LoaderError {
     /// It said no.
     #[error("{0}")]
     Refused(Refusal),
-
+    /// Keys and replay tables are not handed out, or not taken back.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// The system failed something else.
     #[error("{0}")]
     System(#[from] io::Error),

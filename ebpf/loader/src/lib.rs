@@ -1,9 +1,11 @@
 //! The loader: puts the XDP program on interfaces, hands nodes their sockets and packet memory, and alone writes the
-//! program's maps. `mixctld` is this in a process of its own; tests and the lab run it on a thread.
+//! program's maps. It also holds a node's keys and replay tables while the node is away. `mixctld` is this in a process of its own; tests and the lab run it on a thread.
 //!
 //! What it needs is CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW. What is attached outlives it: link and maps are
 //! pinned, a node's sockets stay in the map, and the next loader takes all of it over. A node that was connected says
 //! [`Request::Resume`] to the new one within [`GRACE`], else its receiver indices are forgotten.
+//!
+//! Keys need none of those capabilities: [`Loader::without_xdp`].
 //!
 //! [`Request::Resume`]: handover::protocol::Request::Resume
 
@@ -17,12 +19,14 @@ pub mod exit;
 mod explain;
 mod interface;
 mod maps;
+mod memory;
 pub mod netns;
 mod open;
 mod program;
 mod server;
 mod sockets;
 mod state;
+mod vault;
 
 use std::fs;
 use std::io;
@@ -39,12 +43,37 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
 
-pub use error::LoaderError;
+pub use error::{LoaderError, VaultError};
+pub use sockets::listen_fds;
+pub use vault::Store;
 
 /// Where link and maps are pinned unless told otherwise.
 pub const PINS: &str = "/sys/fs/bpf/fogmix";
 /// How long after its start a loader waits for the nodes of an earlier one.
 pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How a loader keeps a node's keys and replay tables.
+pub struct Keeping {
+    /// What all replay tables together may take, bytes.
+    pub tables_bytes_max: u64,
+    /// What keeps them beyond the loader's end, if there is anything.
+    pub store: Option<Box<dyn Store>>,
+    /// What that kept of an earlier loader's, by name.
+    pub returned: Vec<(String, OwnedFd)>,
+}
+
+impl Default for Keeping {
+    /// Half the machine's memory for tables, and nothing that lives longer: a node brings its memory back.
+    fn default() -> Keeping {
+        let system = rustix::system::sysinfo();
+        let bytes = u64::from(system.mem_unit).saturating_mul(system.totalram);
+        Keeping {
+            tables_bytes_max: bytes / 2,
+            store: None,
+            returned: Vec::new(),
+        }
+    }
+}
 
 /// How a loader runs.
 #[derive(Clone, Debug)]
@@ -110,7 +139,7 @@ pub struct Loader {
     server: server::Server,
     socket: PathBuf,
     /// Locked for as long as the loader lives: nobody else may use the pins.
-    _pins: OwnedFd,
+    _pins: Option<OwnedFd>,
 }
 
 impl Loader {
@@ -118,18 +147,43 @@ impl Loader {
     ///
     /// # Errors
     /// A capability is missing, the pins or the socket can't be used, or another loader does.
-    pub fn new(options: Options) -> Result<Loader, LoaderError> {
+    pub fn new(options: Options, keeping: Keeping) -> Result<Loader, LoaderError> {
         explain::missing_capabilities()?;
         raise_memlock();
         program::prepare(&options.pins)?;
         let pins = lock(&options.pins)?;
         let state = state::State::take_over(&options.pins)?;
+        Loader::serving(options, keeping, state, Some(pins))
+    }
+
+    /// As [`Loader::new`], but it loads no program and so needs no capability: it keeps keys, for nodes on other ports.
+    ///
+    /// # Errors
+    /// The socket can't be used.
+    pub fn without_xdp(options: Options, keeping: Keeping) -> Result<Loader, LoaderError> {
+        raise_memlock();
+        Loader::serving(options, keeping, state::State::without_xdp(), None)
+    }
+
+    fn serving(
+        options: Options,
+        keeping: Keeping,
+        state: state::State,
+        pins: Option<OwnedFd>,
+    ) -> Result<Loader, LoaderError> {
         let listener = listen(&options.socket, options.node_user)?;
+        let vaults = vault::Vaults::new(keeping.tables_bytes_max, keeping.store, keeping.returned);
         Ok(Loader {
-            server: server::Server::new(listener, state, options.node_user),
+            server: server::Server::new(listener, state, vaults, options.node_user),
             socket: options.socket,
             _pins: pins,
         })
+    }
+
+    /// Has `beat` called about every so often while the loader serves: a sign that it lives.
+    pub fn beating(mut self, every: Duration, beat: impl FnMut() + Send + 'static) -> Loader {
+        self.server.beat(every, Box::new(beat));
+        self
     }
 
     /// Serves until `stop` is readable or its other end closed. What is attached stays.
@@ -147,7 +201,15 @@ impl Loader {
     /// # Errors
     /// As for [`Loader::new`].
     pub fn start(options: Options) -> Result<Handle, LoaderError> {
-        let loader = Loader::new(options)?;
+        Loader::new(options, Keeping::default())?.on_a_thread()
+    }
+
+    /// Serves on a thread of its own.
+    ///
+    /// # Errors
+    /// There is none to be had.
+    pub fn on_a_thread(self) -> Result<Handle, LoaderError> {
+        let loader = self;
         let (stop, stopped) = UnixStream::pair()?;
         let thread = std::thread::Builder::new()
             .name("loader".to_owned())

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use ebpf_abi::XSKS_MAX;
 use handover::chunk::{CHUNK_BYTES, FRAMES_MAX, HEADROOM_BYTES};
 use handover::protocol::{DESCRIPTORS_MAX, FILL_ENTRIES, RING_ENTRIES};
-use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::xdp::{
     SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem, XdpOptionsFlags,
 };
@@ -20,7 +19,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::explain;
 use super::interface::Interface;
-use super::sockets;
+use super::{memory, sockets};
 use crate::error::LoaderError;
 
 /// How long a queue may stay taken: the kernel gives a closed socket's queue back from a work queue, which took up to
@@ -135,7 +134,8 @@ impl Opening {
         for (index, queues) in self.queues.iter().enumerate() {
             if self.workers.len() == index {
                 let frames = self.frames.get(index).copied().unwrap_or_default();
-                let memory = memory(frames as usize * CHUNK_BYTES)
+                let bytes = u64::from(frames) * CHUNK_BYTES as u64;
+                let memory = memory::sealed("fogmix-packets", bytes)
                     .map_err(|error| explain::socket("packet memory", error))?;
                 self.workers.push(Worker {
                     memory,
@@ -195,18 +195,6 @@ impl Opening {
                 .is_ok_and(|options| options.contains(XdpOptionsFlags::XDP_OPTIONS_ZEROCOPY))
         })
     }
-}
-
-/// Memory whose size nobody can change: whoever maps it can't be made to fault by the one who handed it over.
-fn memory(bytes: usize) -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memory = rustix::fs::memfd_create("fogmix-packets", flags)?;
-    rustix::fs::ftruncate(&memory, bytes as u64)?;
-    rustix::fs::fcntl_add_seals(
-        &memory,
-        SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
-    )?;
-    Ok(memory)
 }
 
 /// A socket with its rings; the first of a worker with its memory (`owns`: bytes and headroom).
@@ -273,14 +261,6 @@ mod tests {
         assert_eq!(deal(5, 2), [vec![0, 2, 4], vec![1, 3]]);
         assert_eq!(deal(3, 3), [[0], [1], [2]]);
         assert_eq!(deal(1, 1), [[0]]);
-    }
-
-    #[test]
-    fn packet_memory_can_be_neither_shrunk_nor_grown() {
-        let memory = memory(4096).unwrap();
-        assert!(rustix::fs::ftruncate(&memory, 2048).is_err());
-        assert!(rustix::fs::ftruncate(&memory, 8192).is_err());
-        assert!(rustix::fs::fcntl_add_seals(&memory, SealFlags::WRITE).is_err());
     }
 
     #[test]

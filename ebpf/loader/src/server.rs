@@ -14,6 +14,7 @@ use super::maps::{INDICES_MAX, Indices};
 use super::open::Opening;
 use super::sockets::{self, Peer};
 use super::state::{ConnectionId, Owner, State};
+use super::vault::Vaults;
 use super::{User, explain, interface};
 use crate::error::LoaderError;
 
@@ -36,33 +37,58 @@ struct Connection {
 /// What a request comes to: at once, or when its sockets are made.
 enum Answer {
     Now(Reply),
+    /// At once, with descriptors beside it.
+    With(Reply, Vec<OwnedFd>),
     Later,
+}
+
+/// What is to happen now and then, for as long as the loop turns.
+struct Pulse {
+    every: Duration,
+    next: Instant,
+    beat: Box<dyn FnMut() + Send>,
 }
 
 pub(super) struct Server {
     listener: OwnedFd,
     state: State,
+    vaults: Vaults,
     node_uid: Option<u32>,
     own_uid: u32,
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: ConnectionId,
+    pulse: Option<Pulse>,
 }
 
 impl Server {
-    pub fn new(listener: OwnedFd, state: State, node_user: Option<User>) -> Server {
+    pub fn new(listener: OwnedFd, state: State, vaults: Vaults, node_user: Option<User>) -> Server {
         Server {
             listener,
             state,
+            vaults,
             node_uid: node_user.map(|user| user.uid),
             own_uid: rustix::process::geteuid().as_raw(),
             connections: BTreeMap::new(),
             next_connection: 1,
+            pulse: None,
         }
+    }
+
+    /// Has `beat` called about every so often.
+    pub fn beat(&mut self, every: Duration, beat: Box<dyn FnMut() + Send>) {
+        let next = Instant::now();
+        self.pulse = Some(Pulse { every, next, beat });
     }
 
     /// Serves until `stop` is readable or closed.
     pub fn run(&mut self, stop: &OwnedFd) -> Result<(), LoaderError> {
         loop {
+            if let Some(pulse) = &mut self.pulse
+                && Instant::now() >= pulse.next
+            {
+                (pulse.beat)();
+                pulse.next = Instant::now() + pulse.every;
+            }
             let (stopped, knocked, ready) = self.wait(stop)?;
             if stopped {
                 return Ok(());
@@ -73,6 +99,7 @@ impl Server {
             }
             self.go_on_opening();
             self.state.expire(Instant::now());
+            self.vaults.expire(Instant::now(), boot_ns());
             if knocked {
                 self.accept();
             }
@@ -99,8 +126,12 @@ impl Server {
             polled.push(PollFd::new(&connection.channel, events));
             ids.push(*id);
         }
-        if let Some(deadline) = self.state.next_deadline() {
+        let pulse = self.pulse.as_ref().map(|pulse| pulse.next);
+        for deadline in self.state.next_deadline().into_iter().chain(pulse) {
             let left = deadline.saturating_duration_since(Instant::now());
+            timeout = Some(timeout.map_or(left, |timeout| timeout.min(left)));
+        }
+        if let Some(left) = self.vaults.next_look(Instant::now(), boot_ns()) {
             timeout = Some(timeout.map_or(left, |timeout| timeout.min(left)));
         }
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
@@ -160,12 +191,14 @@ impl Server {
 
     /// The oldest connection that has no attachment and is getting none.
     fn oldest_idle(&mut self) -> Option<ConnectionId> {
-        let state = &mut self.state;
+        let (state, vaults) = (&mut self.state, &self.vaults);
         let idle =
             |connection: &Connection| connection.opening.is_none() && connection.resumed.is_empty();
         self.connections
             .iter()
-            .find(|(id, connection)| idle(connection) && state.owned(**id).is_none())
+            .find(|(id, connection)| {
+                idle(connection) && state.owned(**id).is_none() && !vaults.is_owner(**id)
+            })
             .map(|(id, _)| *id)
     }
 
@@ -179,8 +212,7 @@ impl Server {
             return self.end(id);
         }
         let answer = match connection.channel.receive::<Request>() {
-            // Descriptors nobody asked for are closed here.
-            Ok(Some((request, _))) => self.handle(id, request),
+            Ok(Some((request, descriptors))) => self.handle(id, request, descriptors),
             Ok(None) => return self.end(id),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => return,
@@ -189,13 +221,20 @@ impl Server {
             },
         };
         match answer {
-            Ok(Answer::Now(reply)) => self.reply(id, &reply),
+            Ok(Answer::Now(reply)) => self.reply(id, &reply, &[]),
+            Ok(Answer::With(reply, descriptors)) => self.reply(id, &reply, &descriptors),
             Ok(Answer::Later) => {}
             Err(error) => self.refuse(id, &error),
         }
     }
 
-    fn handle(&mut self, id: ConnectionId, request: Request) -> Result<Answer, LoaderError> {
+    /// Descriptors that nobody asked for are closed when it is done.
+    fn handle(
+        &mut self,
+        id: ConnectionId,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Answer, LoaderError> {
         let connection = self.connections.get_mut(&id).ok_or(LoaderError::NotANode)?;
         let peer = connection.peer;
         let operator = peer.uid == 0 || peer.uid == self.own_uid;
@@ -318,6 +357,31 @@ impl Server {
                 }
                 Reply::Done
             }
+            Request::Vault { identity } => {
+                let handed = self.vaults.open(id, peer.pid, identity)?;
+                let reply = Reply::Vault {
+                    tables: handed.tables,
+                    origin: handed.origin,
+                };
+                return Ok(Answer::With(reply, handed.descriptors));
+            }
+            Request::Table(table) => {
+                let memory = self.vaults.table(id, table)?;
+                return Ok(Answer::With(Reply::Done, vec![memory]));
+            }
+            Request::Erase { epoch } => {
+                self.vaults.erase(id, epoch)?;
+                Reply::Done
+            }
+            Request::ResumeVault { identity, tables } => {
+                self.vaults
+                    .resume(id, peer.pid, identity, &tables, descriptors)?;
+                tracing::info!(
+                    tables = tables.len(),
+                    "a node has brought its keys and replay tables back"
+                );
+                Reply::Done
+            }
         };
         Ok(Answer::Now(done))
     }
@@ -386,15 +450,16 @@ impl Server {
 
     fn refuse(&mut self, id: ConnectionId, error: &LoaderError) {
         tracing::warn!("refused: {error}");
-        self.reply(id, &Reply::Refused(error.refusal()));
+        self.reply(id, &Reply::Refused(error.refusal()), &[]);
     }
 
-    fn reply(&mut self, id: ConnectionId, reply: &Reply) {
+    fn reply(&mut self, id: ConnectionId, reply: &Reply, descriptors: &[OwnedFd]) {
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
         // A peer that does not read its replies is as good as gone.
-        if let Err(error) = connection.channel.send(reply, &[]) {
+        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        if let Err(error) = connection.channel.send(reply, &descriptors) {
             tracing::debug!("can't reply: {error}");
             self.end(id);
         }
@@ -404,5 +469,16 @@ impl Server {
         // Sockets first: what the loader still holds of them would keep their queues taken.
         self.connections.remove(&id);
         self.state.ended(id);
+        self.vaults.ended(id);
     }
+}
+
+/// Time since boot, sleep included: what the lives of keys are measured by.
+fn boot_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
 }

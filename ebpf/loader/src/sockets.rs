@@ -1,11 +1,13 @@
-//! The loader's room for unsafe code: the socket calls that no safe crate offers.
-#![allow(unsafe_code, reason = "system calls for AF_XDP that no crate wraps")]
+//! The loader's room for unsafe code: the system calls for sockets and memory that no safe crate offers.
+#![allow(unsafe_code, reason = "system calls that no crate wraps")]
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use rustix::net::sockopt;
 use rustix::net::xdp::{XdpUmemReg, XdpUmemRegFlags};
 
@@ -82,6 +84,82 @@ pub(super) fn register_memory(
     // SAFETY: the mapping made above, of which nothing here holds a reference; the kernel works on the pages.
     unsafe { rustix::mm::munmap(address, bytes)? };
     Ok(registered?)
+}
+
+/// Descriptors that the service manager gave this process at its start, by name (sd_listen_fds(3)): what an earlier one
+/// had it keep, and sockets of the unit. To be called before anything else opens descriptors; the second call gets none.
+pub fn listen_fds() -> Vec<(String, OwnedFd)> {
+    /// The number of the first of them.
+    const FIRST: i32 = 3;
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    let count = match number("LISTEN_PID") {
+        Some(process) if process == std::process::id() => number("LISTEN_FDS"),
+        _ => None,
+    };
+    let count = count.and_then(|count| i32::try_from(count).ok());
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    let mut descriptors = Vec::new();
+    for at in FIRST..FIRST.saturating_add(count.unwrap_or(0)) {
+        let name = names.next().unwrap_or_default().to_owned();
+        // SAFETY: this only asks whether there is such a descriptor, and keeps it from programs started later.
+        if unsafe { libc::fcntl(at, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            break;
+        }
+        // SAFETY: it is open, and by the protocol this process's own to take: nothing else here did, since nothing was
+        // opened before and this happens once.
+        descriptors.push((name, unsafe { OwnedFd::from_raw_fd(at) }));
+    }
+    descriptors
+}
+
+/// Memory that stays out of swap for as long as this lives, and can't be read through it: its one mapping here is locked
+/// and without access. The lock holds for the pages, whoever else maps them.
+#[derive(Debug)]
+pub(super) struct Resident {
+    address: NonNull<libc::c_void>,
+    bytes: usize,
+}
+
+// SAFETY: mapped memory has no thread affinity, and this gives no access to it.
+unsafe impl Send for Resident {}
+
+impl Resident {
+    /// Locks `bytes` of a memfd, which is sealed against being cut.
+    pub fn new(memory: BorrowedFd<'_>, bytes: usize) -> io::Result<Resident> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let address = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                memory,
+                0,
+            )?
+        };
+        let resident = Resident {
+            address: NonNull::new(address).ok_or(io::ErrorKind::OutOfMemory)?,
+            bytes,
+        };
+        // SAFETY: both calls name exactly this mapping, to which there is no reference.
+        unsafe {
+            rustix::mm::mlock(address, bytes)?;
+            rustix::mm::mprotect(address, bytes, MprotectFlags::empty())?;
+        }
+        Ok(resident)
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's, and nothing refers to it.
+        let _ = unsafe { rustix::mm::munmap(self.address.as_ptr(), self.bytes) };
+    }
 }
 
 /// Has the kernel poll the queue of an AF_XDP socket from the system calls of its owner instead of interrupts. Refused

@@ -51,7 +51,8 @@ impl Attachment {
 
 /// Everything attached.
 pub(super) struct State {
-    pins: PathBuf,
+    /// None where no program is to be loaded.
+    pins: Option<PathBuf>,
     attachments: BTreeMap<String, Attachment>,
 }
 
@@ -88,9 +89,17 @@ impl State {
             }
         }
         Ok(State {
-            pins: pins.to_owned(),
+            pins: Some(pins.to_owned()),
             attachments,
         })
+    }
+
+    /// Of a loader that loads nothing.
+    pub fn without_xdp() -> State {
+        State {
+            pins: None,
+            attachments: BTreeMap::new(),
+        }
     }
 
     /// The attachment that `connection` is the node of.
@@ -139,7 +148,8 @@ impl State {
         allow_generic: bool,
         capacity_pps: u32,
     ) -> Result<Reply, LoaderError> {
-        program::folder(&self.pins, name)?;
+        let pins = self.pins.as_ref().ok_or(LoaderError::NoXdp)?;
+        program::folder(pins, name)?;
         if port == 0 || capacity_pps < maps::CAPACITY_MIN {
             return Err(LoaderError::OutOfBounds {
                 port,
@@ -152,11 +162,11 @@ impl State {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let config = maps::config(port, capacity_pps, cpus);
         // An interface that was made anew under its old name has no program.
-        let ours = program::take_over(&self.pins, &interface)?.map(|(mode, _)| mode);
+        let ours = program::take_over(pins, &interface)?.map(|(mode, _)| mode);
         if ours.is_none() {
             self.attachments.remove(name);
         }
-        let attached = program::attach(&self.pins, &interface, ours, config, allow_generic)?;
+        let attached = program::attach(pins, &interface, ours, config, allow_generic)?;
         match self.attachments.get_mut(name) {
             // The maps are the same ones, and so is what the loader knows of them.
             Some(attachment) => {
@@ -185,9 +195,10 @@ impl State {
     }
 
     pub fn detach(&mut self, name: &str) -> Result<Reply, LoaderError> {
+        let pins = self.pins.as_ref().ok_or(LoaderError::NoXdp)?;
         // The maps' last descriptors but for the program's.
         let known = self.attachments.remove(name).is_some();
-        if program::detach(&self.pins, name)? || known {
+        if program::detach(pins, name)? || known {
             return Ok(Reply::Done);
         }
         Err(LoaderError::NothingAttached {

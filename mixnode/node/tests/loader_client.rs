@@ -12,7 +12,9 @@ use handover::channel::Channel;
 use handover::protocol::{
     ADDRESSES_MAX, LIST_MAX, Mode, Opened, Peer, Refusal, RefusalKind, Reply, Request,
 };
-use mixnode::loader_link::{Connection, Indices, Loader, LoaderError};
+use handover::vault::{Origin, Table};
+use mixnode::keys::vault::Tables;
+use mixnode::loader_link::{Connection, Indices, Kept, Loader, LoaderError};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -202,7 +204,7 @@ fn an_index_is_let_in_when_the_loader_has_done_it_and_not_otherwise() {
         _ => (Reply::Done, 0),
     });
     let connection = Connection::connect(&path).unwrap();
-    let (mut loader, keeper) = Loader::new(connection, path, address());
+    let (mut loader, keeper) = Loader::new(connection, path, None);
     let kept = std::thread::spawn(move || keeper.run());
     loader.ready().unwrap();
     assert!(loader.admit(12, stranger()));
@@ -261,7 +263,7 @@ fn an_index_is_bound_to_the_address_that_its_client_has_proved_as_long_as_it_liv
     let path = played.path.clone();
     let (requests, _, thread) = played.serve(done);
     let connection = Connection::connect(&path).unwrap();
-    let (mut loader, keeper) = Loader::new(connection, path, address());
+    let (mut loader, keeper) = Loader::new(connection, path, None);
     let kept = std::thread::spawn(move || keeper.run());
     let moved: IpAddr = "198.51.100.20".parse().unwrap();
     assert!(loader.admit(12, stranger()));
@@ -291,10 +293,14 @@ fn an_index_is_bound_to_the_address_that_its_client_has_proved_as_long_as_it_liv
 fn a_loader_that_comes_back_is_told_what_is_in_use() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("loader");
-    let (_requests, stop, thread) = Played::listen(path.clone()).serve(done);
+    let (_requests, stop, thread) = Played::listen(path.clone()).serve(|request| match request {
+        Request::Open { .. } => (opened(vec![vec![0]]), 2),
+        other => done(other),
+    });
     let connection = Connection::connect(&path).unwrap();
-    let (mut loader, keeper) = Loader::new(connection, path.clone(), address());
+    let (mut loader, keeper) = Loader::new(connection, path.clone(), None);
     let kept = std::thread::spawn(move || keeper.run());
+    loader.open(address(), vec![64], false).unwrap();
     let count = LIST_MAX as u32 + 3;
     for index in 0..count - 1 {
         assert!(loader.admit(index, stranger()));
@@ -354,4 +360,102 @@ fn a_loader_that_comes_back_is_told_what_is_in_use() {
     drop(loader);
     kept.join().unwrap();
     thread.join().unwrap();
+}
+
+const IDENTITY: [u8; 32] = [7; 32];
+
+/// A loader that has a vault and makes tables of one size.
+fn with_keys(request: &Request) -> (Reply, usize) {
+    let vault = Reply::Vault {
+        tables: Vec::new(),
+        origin: Origin::New,
+    };
+    match request {
+        Request::Vault { .. } => (vault, 1),
+        Request::Table(Table { epoch: 9, .. }) => {
+            let refusal = Refusal {
+                kind: RefusalKind::TableUnfit,
+                message: "too large".to_owned(),
+                code: 78,
+            };
+            (Reply::Refused(refusal), 0)
+        }
+        Request::Table(_) => (Reply::Done, 1),
+        other => done(other),
+    }
+}
+
+#[test]
+fn a_loader_that_comes_back_is_brought_the_vault_and_the_tables_that_are_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("loader");
+    let (_requests, stop, thread) = Played::listen(path.clone()).serve(with_keys);
+    let connection = Connection::connect(&path).unwrap();
+    let handed = connection.vault(&IDENTITY).unwrap();
+    let kept = Kept::of(IDENTITY, &handed).unwrap();
+    let (mut loader, keeper) = Loader::new(connection, path.clone(), Some(kept));
+    let thread_of_keeper = std::thread::spawn(move || keeper.run());
+    let table = |epoch| Table { epoch, bytes: 4096 };
+    for epoch in [4, 5, 6] {
+        loader.make(table(epoch)).unwrap();
+    }
+    let refused = loader.make(table(9)).unwrap_err();
+    assert!(refused.to_string().contains("too large"), "{refused}");
+    loader.erase(4);
+    assert!(loader.admit(1, stranger()), "in order, so 4 is gone by now");
+    stop.send(()).unwrap();
+    thread.join().unwrap();
+    until(|| !loader.admit(2, stranger()));
+    // Nobody is told, but it is remembered.
+    loader.erase(5);
+
+    let (requests, stop, thread) = Played::listen(path.clone()).serve(with_keys);
+    let expected = Request::ResumeVault {
+        identity: IDENTITY,
+        tables: vec![table(6)],
+    };
+    assert_eq!(requests.recv_timeout(PATIENCE).unwrap(), expected);
+    // A table waits for a loader that is being restarted.
+    stop.send(()).unwrap();
+    thread.join().unwrap();
+    let asked = std::thread::spawn(move || loader.make(table(7)));
+    let refusing = |request: &Request| match request {
+        // An older one, say: it is a loader still.
+        Request::ResumeVault { .. } => {
+            let refusal = Refusal {
+                kind: RefusalKind::Malformed,
+                message: "no request of this version".to_owned(),
+                code: 64,
+            };
+            (Reply::Refused(refusal), 0)
+        }
+        other => with_keys(other),
+    };
+    let (_requests, _stop, thread) = Played::listen(path).serve(refusing);
+    asked.join().unwrap().unwrap();
+    thread_of_keeper.join().unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_vault_with_descriptors_that_do_not_fit_is_refused() {
+    let table = Table {
+        epoch: 4,
+        bytes: 4096,
+    };
+    for (tables, descriptors) in [(vec![], 0), (vec![], 2), (vec![table], 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let played = Played::listen(folder.path().join("loader"));
+        let path = played.path.clone();
+        let reply = Reply::Vault {
+            tables,
+            origin: Origin::Kept,
+        };
+        let (_requests, _, thread) = played.serve(move |_| (reply.clone(), descriptors));
+        let connection = Connection::connect(&path).unwrap();
+        let refused = connection.vault(&IDENTITY).unwrap_err();
+        assert!(matches!(refused, LoaderError::Senseless(_)), "{refused}");
+        drop(connection);
+        thread.join().unwrap();
+    }
 }

@@ -47,8 +47,8 @@ pub struct Options {
     pub lock: Lock,
     /// Keeps them out of core dumps.
     pub secret: bool,
-    /// Lies on a border of huge pages and asks the kernel for them; of anonymous memory only, and not together with
-    /// `populate`, which comes too early for it. Whatever is not available is had in small pages. Up to [`HUGE_BYTES`]
+    /// Lies on a border of huge pages and asks the kernel for them; not together with `populate`, which comes too early
+    /// for it. Whatever is not available is had in small pages. Up to [`HUGE_BYTES`]
     /// more than asked for may be taken.
     pub huge: bool,
 }
@@ -82,22 +82,39 @@ impl Mapping {
         let mapping = match backing {
             Backing::Anonymous if options.huge => Mapping::aligned(bytes)?,
             Backing::Anonymous => Mapping::anonymous(bytes, populate)?,
+            Backing::File(file, offset) if options.huge => {
+                let mapping = Mapping::aligned(bytes)?;
+                let (place, flags) = (mapping.base.as_ptr(), MapFlags::FIXED | MapFlags::SHARED);
+                // SAFETY: the place is the beginning of the mapping just made, which is at least as long, this value's
+                // alone and without references to it; what was there goes. All of it is unmapped with the value.
+                unsafe { Mapping::map(place.cast(), bytes, flags, file, offset)? };
+                mapping
+            }
             Backing::File(file, offset) => {
+                let flags = MapFlags::SHARED | populate;
                 // SAFETY: a mapping at an address of the kernel's choice touches no memory of ours.
-                let base = unsafe {
-                    rustix::mm::mmap(
-                        std::ptr::null_mut(),
-                        bytes,
-                        ProtFlags::READ | ProtFlags::WRITE,
-                        MapFlags::SHARED | populate,
-                        file,
-                        offset,
-                    )?
-                };
+                let base =
+                    unsafe { Mapping::map(std::ptr::null_mut(), bytes, flags, file, offset)? };
                 Mapping::own(base, bytes)?
             }
         };
         mapping.settle(options)
+    }
+
+    /// Maps a file, readable and writable.
+    ///
+    /// # Safety
+    /// As for `mmap`: with MAP_FIXED nothing may refer to what lies at `place`.
+    unsafe fn map(
+        place: *mut std::ffi::c_void,
+        bytes: usize,
+        flags: MapFlags,
+        file: BorrowedFd<'_>,
+        offset: u64,
+    ) -> io::Result<*mut std::ffi::c_void> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the caller's.
+        Ok(unsafe { rustix::mm::mmap(place, bytes, access, flags, file, offset)? })
     }
 
     fn own(base: *mut std::ffi::c_void, bytes: usize) -> io::Result<Mapping> {
@@ -313,6 +330,28 @@ mod tests {
         whole.as_atomics()[(1 << 15) / 8 + 3].store(9, Ordering::Relaxed);
         assert_eq!(rest.as_atomics()[3].load(Ordering::Relaxed), 9);
         assert!(map(1).is_err(), "an offset within a page");
+    }
+
+    #[test]
+    fn a_file_in_huge_pages_is_the_file_and_lies_on_their_border() {
+        let file = tempfile::tempfile().unwrap();
+        let bytes = HUGE_BYTES + 4096;
+        file.set_len(bytes as u64).unwrap();
+        let plain = Options::default();
+        let huge = Options {
+            huge: true,
+            ..plain
+        };
+        let map = |options| Mapping::new(bytes, Backing::File(file.as_fd(), 0), options).unwrap();
+        let (one, other) = (map(huge), map(plain));
+        assert!(one.address().addr().get().is_multiple_of(HUGE_BYTES));
+        for at in [0, bytes / 8 - 1] {
+            one.as_atomics()[at].store(7, Ordering::Relaxed);
+            assert_eq!(other.as_atomics()[at].load(Ordering::Relaxed), 7);
+        }
+        one.populate(0..usize::MAX).unwrap();
+        let _ = one.collapse(0..usize::MAX);
+        assert_eq!(one.as_atomics()[0].load(Ordering::Relaxed), 7);
     }
 
     #[test]

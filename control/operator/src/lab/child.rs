@@ -304,6 +304,6 @@ pub fn run_loader(
         }),
     };
     let stop = io::stdin().as_fd().try_clone_to_owned()?;
-    loader::Loader::new(options)?.run(stop)?;
+    loader::Loader::new(options, loader::Keeping::default())?.run(stop)?;
     Ok(ExitCode::SUCCESS)
 }

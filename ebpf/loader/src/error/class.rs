@@ -8,7 +8,7 @@ use super::LoaderError;
 use crate::exit;
 
 /// The exit code for what the system said.
-fn of_io(error: &io::Error) -> u8 {
+pub(super) fn of_io(error: &io::Error) -> u8 {
     match error.kind() {
         io::ErrorKind::PermissionDenied => exit::PERMISSION,
         _ => exit::OS,
@@ -40,6 +40,7 @@ impl LoaderError {
             | E::TooFewQueues { .. }
             | E::TooManyQueues { .. }
             | E::TooManyDescriptors { .. } => exit::CONFIG,
+            E::NoXdp => exit::CONFIG,
             E::NoProgram => exit::SOFTWARE,
             E::Pins { error, .. }
             | E::Remove { error, .. }
@@ -48,6 +49,7 @@ impl LoaderError {
             | E::Unreachable { error, .. }
             | E::System(error) => of_io(error),
             E::Refused(refusal) => refusal.code,
+            E::Vault(error) => error.code(),
             _ => exit::OS,
         }
     }
@@ -94,6 +96,8 @@ impl LoaderError {
             E::QueueTaken { .. } => Kind::QueueTaken,
             E::Memory { .. } | E::Descriptors { .. } => Kind::Resources,
             E::Refused(refusal) => refusal.kind,
+            E::Vault(error) => error.kind(),
+            E::NoXdp => Kind::NoXdp,
             _ => Kind::System,
         }
     }

@@ -10,7 +10,11 @@ use rand::RngExt;
 use rand_core::CryptoRng;
 use sphinx::EpochSecret;
 
-use crate::keys::replay::{ReplayTable, tags_for};
+use handover::vault::Table;
+use zeroize::Zeroizing;
+
+use crate::keys::replay::{ReplayTable, bytes_for, tags_for};
+use crate::keys::vault::{Returned, Vault};
 
 /// Keys are made for the current epoch and this many after it: a descriptor names those of the next two.
 const KEYS_AHEAD: u32 = 2;
@@ -42,15 +46,42 @@ struct Held {
     secret: Arc<EpochSecret>,
     /// When it is erased at the latest, time since boot; not known before the network's parameters are.
     ends_ns: Option<u64>,
+    /// Whether it lies in the vault too.
+    is_kept: bool,
+    /// The table it came back with, until its epoch is taken up.
+    table: Option<ReplayTable>,
 }
 
-/// The secrets of a node, by epoch. They live in memory alone.
+/// The secrets of a node, by epoch. They live in memory alone, where there is a vault also in that.
 #[derive(Default)]
 pub struct KeyRing {
     secrets: BTreeMap<u32, Held>,
+    vault: Option<Vault>,
 }
 
 impl KeyRing {
+    /// The keys that lie in a vault, and those to come there too.
+    pub fn kept_in(mut vault: Vault, boot_ns: u64) -> KeyRing {
+        let held = |Returned { key, table }: Returned| {
+            let held = Held {
+                secret: Arc::new(EpochSecret::from_bytes(*key.secret)),
+                ends_ns: key.ends_ns,
+                is_kept: true,
+                table,
+            };
+            (key.epoch, held)
+        };
+        KeyRing {
+            secrets: vault.take_back(boot_ns).into_iter().map(held).collect(),
+            vault: Some(vault),
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.secrets.len()
+    }
+
     /// Makes the keys that are missing for `epoch` and those after it. Says whether there are new ones, which then have
     /// to be published.
     pub fn advance<R: CryptoRng + ?Sized>(
@@ -65,17 +96,31 @@ impl KeyRing {
             Some(clocks.boot_at(parameters.epoch_ends_ms(of.saturating_add(1))))
         };
         for (of, held) in &mut self.secrets {
-            held.ends_ns = held.ends_ns.or_else(|| ends_ns(*of));
+            if held.ends_ns.is_none() {
+                held.ends_ns = ends_ns(*of);
+                if let (Some(vault), Some(ends_ns), true) =
+                    (&self.vault, held.ends_ns, held.is_kept)
+                {
+                    vault.set_ends(*of, ends_ns);
+                }
+            }
         }
         self.expire(clocks.boot_ns);
         let mut fresh = false;
         for of in epoch..=epoch.saturating_add(KEYS_AHEAD) {
             if self.secrets.len() < KEYS_MAX || self.secrets.contains_key(&of) {
+                let vault = &self.vault;
                 self.secrets.entry(of).or_insert_with(|| {
                     fresh = true;
+                    let mut bytes = Zeroizing::new([0; 32]);
+                    rng.fill_bytes(&mut *bytes);
+                    let ends_ns = ends_ns(of);
+                    let put = |vault: &Vault| vault.put(of, &bytes, ends_ns);
                     Held {
-                        secret: Arc::new(EpochSecret::generate(rng)),
-                        ends_ns: ends_ns(of),
+                        is_kept: vault.as_ref().is_some_and(put),
+                        secret: Arc::new(EpochSecret::from_bytes(*bytes)),
+                        ends_ns,
+                        table: None,
                     }
                 });
             }
@@ -85,13 +130,66 @@ impl KeyRing {
 
     /// Forgets the keys whose time is over.
     pub fn expire(&mut self, boot_ns: u64) {
-        self.secrets
-            .retain(|_, held| held.ends_ns.is_none_or(|ends_ns| boot_ns < ends_ns));
+        let over = |held: &Held| held.ends_ns.is_some_and(|ends_ns| boot_ns >= ends_ns);
+        for epoch in self
+            .secrets
+            .extract_if(.., |_, held| over(held))
+            .collect::<Vec<_>>()
+        {
+            self.let_go(epoch);
+        }
     }
 
     /// Forgets the key of `epoch`.
     pub fn erase(&mut self, epoch: u32) {
-        self.secrets.remove(&epoch);
+        if let Some(held) = self.secrets.remove(&epoch) {
+            self.let_go((epoch, held));
+        }
+    }
+
+    fn let_go(&mut self, (epoch, held): (u32, Held)) {
+        // What is mapped of its table, before the loader is told that it may go.
+        let is_kept = held.is_kept;
+        drop(held);
+        if let Some(vault) = self.vault.as_mut().filter(|_| is_kept) {
+            vault.erase(epoch);
+        }
+    }
+
+    /// The table for the key of `epoch`: the one it came back with, else a fresh one for `tags` packets.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn table<R: CryptoRng + ?Sized>(
+        &mut self,
+        epoch: u32,
+        tags: u64,
+        rng: &mut R,
+    ) -> io::Result<ReplayTable> {
+        let held = self.secrets.get_mut(&epoch);
+        if let Some(table) = held.and_then(|held| held.table.take()) {
+            return Ok(table);
+        }
+        let mut secret = Zeroizing::new([0; 16]);
+        rng.fill_bytes(&mut *secret);
+        if let (Some(held), Some(vault)) = (self.secrets.get_mut(&epoch), &mut self.vault)
+            && held.is_kept
+        {
+            let bytes = bytes_for(tags);
+            match vault.table(Table { epoch, bytes }, &secret) {
+                Ok(table) => return Ok(table),
+                Err(error) => {
+                    held.is_kept = false;
+                    tracing::warn!(
+                        epoch,
+                        bytes,
+                        %error,
+                        "the replay table is not kept by mixctld, so key and table of this epoch end with this process"
+                    );
+                }
+            }
+        }
+        ReplayTable::new(tags, &secret)
     }
 
     /// The public halves of `epoch` and the one after, as a descriptor lists them.
@@ -151,23 +249,21 @@ impl EpochState {
         consensus: Consensus,
         document: Vec<u8>,
         identity: &[u8; 32],
-        keys: &KeyRing,
+        keys: &mut KeyRing,
         max_pps: u32,
         rng: &mut R,
     ) -> io::Result<EpochState> {
         let epoch = consensus.epoch();
-        let own = match (consensus.find(identity), keys.secret(epoch)) {
+        let own = match (consensus.find(identity), keys.secret(epoch).cloned()) {
             (Some(node), Some(secret))
                 if node.layer != directory::WAITING && node.epoch_key == *secret.public_key() =>
             {
-                let mut replay_secret = zeroize::Zeroizing::new([0; 16]);
-                rng.fill_bytes(&mut *replay_secret);
                 let tags = tags_for(max_pps, key_life_ms(consensus.parameters()));
                 Some(OwnPart {
                     index: node.index,
                     layer: node.layer,
-                    secret: Arc::clone(secret),
-                    replay: ReplayTable::new(tags, &replay_secret)?,
+                    secret,
+                    replay: keys.table(epoch, tags, rng)?,
                 })
             }
             _ => None,

@@ -16,9 +16,11 @@
 //! is told that it is fresh. Two different tags take each other's place only if they agree in all 64 bits of the
 //! fingerprint and in the bucket: a loss of one packet in 2^59 at the default load, never an acceptance.
 
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use port::mapping::Backing;
 use sphinx::ReplayTag;
 
 mod insert;
@@ -37,9 +39,14 @@ const SLOTS_MAX: u64 = 1 << 33;
 /// Bytes touched at a time: a millisecond or two, between which whoever waits for the same memory map gets it.
 const TOUCH_BYTES: usize = 4 << 20;
 
+/// Bytes of a table for so many tags.
+pub fn bytes_for(tags: u64) -> u64 {
+    slots_for(tags) * 8
+}
+
 /// Bytes of a table for `max_pps` packets a second over a key's life of `life_ms`; up to three tables live at once.
 pub fn table_bytes(max_pps: u32, life_ms: u64) -> u64 {
-    slots_for(tags_for(max_pps, life_ms)) * 8
+    bytes_for(tags_for(max_pps, life_ms))
 }
 
 /// Tags to expect over a key's life.
@@ -71,7 +78,29 @@ impl ReplayTable {
     pub fn new(tags: u64, secret: &[u8; 16]) -> std::io::Result<ReplayTable> {
         let slots = slots_for(tags);
         Ok(ReplayTable {
-            slots: memory::Slots::new(slots as usize)?,
+            slots: memory::Slots::of(Backing::Anonymous, slots as usize)?,
+            buckets: slots / BUCKET_SLOTS as u64,
+            cipher: aes::Aes128::new(&(*secret).into()),
+        })
+    }
+
+    /// A table in memory that outlives this process, with all it holds: the file has `bytes` bytes, which stay. `secret`
+    /// is the one that its tags were placed by.
+    ///
+    /// # Errors
+    /// It can't be mapped, or is of no size that a table has.
+    pub fn shared(
+        memory: BorrowedFd<'_>,
+        bytes: u64,
+        secret: &[u8; 16],
+    ) -> std::io::Result<ReplayTable> {
+        let slots = bytes / 8;
+        let whole = bytes.is_multiple_of(8) && slots.is_multiple_of(BUCKET_SLOTS as u64);
+        if !whole || !(PROBES * BUCKET_SLOTS as u64..=SLOTS_MAX).contains(&slots) {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        Ok(ReplayTable {
+            slots: memory::Slots::of(Backing::File(memory, 0), slots as usize)?,
             buckets: slots / BUCKET_SLOTS as u64,
             cipher: aes::Aes128::new(&(*secret).into()),
         })
@@ -143,7 +172,7 @@ impl ReplayTable {
 }
 
 mod memory {
-    //! The table's memory: zero pages, which cost nothing until touched.
+    //! The table's memory: zero pages at first, which cost nothing until touched.
 
     use std::io;
     use std::ops::Range;
@@ -155,7 +184,7 @@ mod memory {
     /// would weigh too much.
     const HUGE_FROM_BYTES: usize = 4 << 20;
 
-    /// Zeroed slots, kept out of core dumps and, where the limit allows, out of swap.
+    /// Slots, kept out of core dumps and, where the limit allows, out of swap.
     pub(super) struct Slots {
         mapping: Mapping,
         /// Whether every piece touched so far lies in huge pages; false in a table too small for them.
@@ -163,7 +192,7 @@ mod memory {
     }
 
     impl Slots {
-        pub(super) fn new(count: usize) -> io::Result<Slots> {
+        pub(super) fn of(backing: Backing<'_>, count: usize) -> io::Result<Slots> {
             let bytes = count * size_of::<AtomicU64>();
             let huge = bytes >= HUGE_FROM_BYTES;
             let options = Options {
@@ -173,7 +202,7 @@ mod memory {
                 huge,
             };
             Ok(Slots {
-                mapping: Mapping::new(bytes, Backing::Anonymous, options)?,
+                mapping: Mapping::new(bytes, backing, options)?,
                 huge: AtomicBool::new(huge),
             })
         }

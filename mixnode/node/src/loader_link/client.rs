@@ -5,15 +5,20 @@
 //! second, and tells the new loader what is in use.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::connection::{Connection, LoaderError};
+use super::connection::{Connection, Handover, LoaderError};
 use super::indices::Indices;
+use super::kept::Kept;
+use crate::keys::vault::Tables;
 use handover::protocol::{ADDRESSES_MAX, Peer, Request};
+use handover::vault::Table;
 
 /// Commands that may wait: a burst of sessions that end, beside the handshakes of one thread.
 pub const QUEUE_COMMANDS: usize = 4096;
@@ -22,8 +27,24 @@ const RECONNECT: Duration = Duration::from_millis(100);
 /// How long a handshake waits for its index. Longer than the connection's patience: that ends first.
 const ADMIT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the table of an epoch waits for a loader that is being restarted.
+const TABLE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What the thread is asked.
 enum Command {
+    Open {
+        address: SocketAddr,
+        frames: Vec<u32>,
+        busy_poll: bool,
+        done: Sender<Result<Handover, LoaderError>>,
+    },
+    Table {
+        table: Table,
+        done: Sender<Result<OwnedFd, LoaderError>>,
+    },
+    Erase {
+        epoch: u32,
+    },
     Admit {
         index: u32,
         source: IpAddr,
@@ -50,14 +71,15 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A handle, and what runs behind it: give that a thread. `connection` is the one that has opened the sockets of
-    /// the node at `address`, `path` where the loader is found again.
-    pub fn new(connection: Connection, path: PathBuf, address: SocketAddr) -> (Loader, Keeper) {
+    /// A handle, and what runs behind it: give that a thread. `path` is where the loader is found again, `kept` what the
+    /// node has of its keys, if they outlive it.
+    pub fn new(connection: Connection, path: PathBuf, kept: Option<Kept>) -> (Loader, Keeper) {
         let (commands, queue) = bounded(QUEUE_COMMANDS);
         let keeper = Keeper {
             connection: Some(connection),
             path,
-            address,
+            address: None,
+            kept,
             queue,
             indices: BTreeMap::new(),
             peers: Vec::new(),
@@ -67,17 +89,40 @@ impl Loader {
         (Loader { commands }, keeper)
     }
 
+    /// Asks for the sockets and packet memory of a node at `address`: `frames` of each worker. A loader that comes back
+    /// is asked to go on with them.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub fn open(
+        &self,
+        address: SocketAddr,
+        frames: Vec<u32>,
+        busy_poll: bool,
+    ) -> Result<Handover, LoaderError> {
+        self.ask(|done| Command::Open {
+            address,
+            frames,
+            busy_poll,
+            done,
+        })
+    }
+
     /// Says that the rings are filled, so that packets are steered to the sockets.
     ///
     /// # Errors
     /// [`LoaderError`].
     pub fn ready(&self) -> Result<(), LoaderError> {
+        self.ask(|done| Command::Ready { done })
+    }
+
+    fn ask<T>(
+        &self,
+        command: impl FnOnce(Sender<Result<T, LoaderError>>) -> Command,
+    ) -> Result<T, LoaderError> {
         let (done, answer) = bounded(1);
-        let gone = || LoaderError::Lost(std::io::ErrorKind::NotConnected.into());
-        self.commands
-            .send(Command::Ready { done })
-            .map_err(|_| gone())?;
-        answer.recv().map_err(|_| gone())?
+        self.commands.send(command(done)).map_err(|_| away())?;
+        answer.recv().map_err(|_| away())?
     }
 
     /// Tells of the nodes of the consensus and their rates; nothing is lost but by a full queue, and then `false`.
@@ -100,6 +145,31 @@ impl Loader {
     /// Keeps datagrams of `index` out; `false` if the queue is full: try again later. Never waits.
     pub fn forget(&self, index: u32) -> bool {
         self.commands.try_send(Command::Forget { index }).is_ok()
+    }
+}
+
+/// There is no loader just now.
+fn away() -> LoaderError {
+    LoaderError::Lost(io::ErrorKind::NotConnected.into())
+}
+
+impl Tables for Loader {
+    /// Waits a little for a loader that is being restarted.
+    fn make(&mut self, table: Table) -> io::Result<OwnedFd> {
+        let until = Instant::now() + TABLE_PATIENCE;
+        loop {
+            match self.ask(|done| Command::Table { table, done }) {
+                Ok(memory) => return Ok(memory),
+                Err(LoaderError::Lost(_)) if Instant::now() < until => {
+                    std::thread::sleep(RECONNECT);
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+    }
+
+    fn erase(&mut self, epoch: u32) {
+        let _ = self.commands.send(Command::Erase { epoch });
     }
 }
 
@@ -126,7 +196,10 @@ impl Indices for Loader {
 pub struct Keeper {
     connection: Option<Connection>,
     path: PathBuf,
-    address: SocketAddr,
+    /// The node's, once it has opened sockets.
+    address: Option<SocketAddr>,
+    /// Its keys and tables, if they outlive it.
+    kept: Option<Kept>,
     queue: Receiver<Command>,
     /// Let in so far, and whose they are: what a new loader is told.
     indices: BTreeMap<u32, Option<IpAddr>>,
@@ -155,6 +228,32 @@ impl Keeper {
 
     fn serve(&mut self, command: Command) {
         match command {
+            Command::Open {
+                address,
+                frames,
+                busy_poll,
+                done,
+            } => {
+                let outcome = match &self.connection {
+                    Some(connection) => connection.open(address, &frames, busy_poll),
+                    None => Err(away()),
+                };
+                if outcome.is_ok() {
+                    self.address = Some(address);
+                }
+                let _ = done.send(outcome);
+            }
+            Command::Table { table, done } => {
+                let outcome = self.table(table);
+                let _ = done.send(outcome);
+            }
+            Command::Erase { epoch } => {
+                // A loader that is away learns of it when it is told what is left.
+                if let Some(kept) = &mut self.kept {
+                    kept.tables.remove(&epoch);
+                    self.ask(|connection| connection.command(&Request::Erase { epoch }));
+                }
+            }
             Command::Admit {
                 index,
                 source,
@@ -189,7 +288,7 @@ impl Keeper {
             Command::Ready { done } => {
                 let outcome = match &self.connection {
                     Some(connection) => connection.command(&Request::Ready),
-                    None => Err(LoaderError::Lost(std::io::ErrorKind::NotConnected.into())),
+                    None => Err(away()),
                 };
                 let _ = done.send(outcome);
             }
@@ -205,6 +304,17 @@ impl Keeper {
             let source = Some(source);
             self.ask(|connection| connection.command(&Request::AddIndex { index, source }));
         }
+    }
+
+    /// A table from the loader; its descriptor is kept for a loader that comes back.
+    fn table(&mut self, table: Table) -> Result<OwnedFd, LoaderError> {
+        let connection = self.connection.as_ref().ok_or_else(away)?;
+        let memory = connection.table(table)?;
+        if let Some(kept) = &mut self.kept {
+            kept.tables
+                .insert(table.epoch, (table, memory.try_clone()?));
+        }
+        Ok(memory)
     }
 
     fn forget(&mut self, index: u32) {
@@ -249,8 +359,18 @@ impl Keeper {
             return;
         }
         let back = Connection::connect(&self.path).and_then(|connection| {
-            let indices = self.indices.iter().map(|(&index, &source)| (index, source));
-            connection.resume(self.address, indices)?;
+            // Keys first: sockets can be made anew. A loader that takes none, an older one say, is a loader still.
+            match self.kept.as_ref().map(|kept| connection.resume_vault(kept)) {
+                Some(Err(error @ LoaderError::Refused(_))) => tracing::error!(
+                    %error,
+                    "the loader does not take the keys back: they end with this process"
+                ),
+                resumed => resumed.transpose().map(|_| ())?,
+            }
+            if let Some(address) = self.address {
+                let indices = self.indices.iter().map(|(&index, &source)| (index, source));
+                connection.resume(address, indices)?;
+            }
             Ok(connection)
         });
         match back {

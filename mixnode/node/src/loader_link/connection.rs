@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +15,11 @@ use handover::channel::Channel;
 use handover::protocol::{
     ADDRESSES_MAX, InterfaceStatus, LIST_MAX, Opened, Peer, Refusal, Reply, Request,
 };
+use handover::vault::Table;
 use port::QueueSocket;
+
+use super::kept::Kept;
+use crate::keys::vault::VaultMemory;
 
 /// How long the loader may take to answer: what it does takes microseconds, but for sockets that another process is
 /// about to give up, which it tries for a second.
@@ -180,6 +184,58 @@ impl Connection {
         }
     }
 
+    /// Asks for the vault and the tables of the node with this identity.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub fn vault(&self, identity: &[u8; 32]) -> Result<VaultMemory, LoaderError> {
+        let identity = *identity;
+        let (reply, descriptors) = self.ask(&Request::Vault { identity })?;
+        let Reply::Vault { tables, origin } = reply else {
+            return Err(LoaderError::Senseless("no vault"));
+        };
+        let count = descriptors.len();
+        let mut descriptors = descriptors.into_iter();
+        match descriptors.next() {
+            Some(memory) if count == tables.len() + 1 => Ok(VaultMemory {
+                origin,
+                memory,
+                tables: tables.into_iter().zip(descriptors).collect(),
+            }),
+            _ => Err(LoaderError::Senseless("tables of another number")),
+        }
+    }
+
+    /// Asks for the replay table of an epoch.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub fn table(&self, table: Table) -> Result<OwnedFd, LoaderError> {
+        let (reply, mut descriptors) = self.ask(&Request::Table(table))?;
+        match (reply, descriptors.pop(), descriptors.pop()) {
+            (Reply::Done, Some(memory), None) => Ok(memory),
+            _ => Err(LoaderError::Senseless("no table")),
+        }
+    }
+
+    /// Brings a loader that came back what the node has kept.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub fn resume_vault(&self, kept: &Kept) -> Result<(), LoaderError> {
+        let tables = kept.tables.values().map(|(table, _)| *table);
+        let request = Request::ResumeVault {
+            identity: kept.identity,
+            tables: tables.collect(),
+        };
+        let mut descriptors = vec![kept.vault.as_fd()];
+        descriptors.extend(kept.tables.values().map(|(_, memory)| memory.as_fd()));
+        match self.ask_with(&request, &descriptors)? {
+            (Reply::Done, _) => Ok(()),
+            _ => Err(LoaderError::Senseless("more than was asked for")),
+        }
+    }
+
     /// Tells of the nodes of the consensus, in place of what was told before.
     ///
     /// # Errors
@@ -208,7 +264,15 @@ impl Connection {
     }
 
     fn ask(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), LoaderError> {
-        self.channel.send(request, &[])?;
+        self.ask_with(request, &[])
+    }
+
+    fn ask_with(
+        &self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(Reply, Vec<OwnedFd>), LoaderError> {
+        self.channel.send(request, descriptors)?;
         match self.channel.receive::<Reply>()? {
             None => Err(LoaderError::Lost(io::ErrorKind::ConnectionReset.into())),
             Some((Reply::Refused(refusal), _)) => Err(LoaderError::Refused(refusal)),

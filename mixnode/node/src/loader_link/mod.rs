@@ -1,9 +1,12 @@
-//! The node's side of the XDP front end: what it asks of the loader, and what it is handed.
+//! The node's side of the loader: what it asks for, sockets behind the XDP program and memory for keys, and what it is
+//! handed.
 
 pub mod client;
 mod connection;
 pub mod indices;
+mod kept;
 
 pub use client::Loader;
 pub use connection::{Connection, Handover, LoaderError, WorkerMemory};
 pub use indices::{Indices, Unfiltered};
+pub use kept::Kept;

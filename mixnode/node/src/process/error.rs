@@ -91,6 +91,9 @@ pub enum NodeError {
     /// The loader has no sockets for this node.
     #[error("[node] port = \"xsk\": {0}")]
     Loader(#[from] LoaderError),
+    /// The loader has no keys for this node.
+    #[error("[keys] vault: {0}")]
+    Vault(#[source] LoaderError),
     /// A part of the sandbox is required and missing.
     #[error("{0}; or set [sandbox] mode = \"on\" to run without it")]
     Sandbox(#[from] SandboxError),
@@ -129,14 +132,17 @@ impl NodeError {
             | NodeError::System { error, .. } => of_io(error),
             NodeError::Stopped => exit::OK,
             NodeError::Address(ExclusiveError::Permission(_)) => exit::PERMISSION,
-            NodeError::Loader(LoaderError::Refused(refusal)) => refusal.code,
-            NodeError::Loader(LoaderError::Unreachable { error, .. }) => of_io(error),
+            NodeError::Loader(LoaderError::Refused(refusal))
+            | NodeError::Vault(LoaderError::Refused(refusal)) => refusal.code,
+            NodeError::Loader(LoaderError::Unreachable { error, .. })
+            | NodeError::Vault(LoaderError::Unreachable { error, .. }) => of_io(error),
             NodeError::Address(_)
             | NodeError::Descriptors(_)
             | NodeError::NotAttached { .. }
             | NodeError::Uring(_)
             | NodeError::Sandbox(_)
             | NodeError::Loader(_)
+            | NodeError::Vault(_)
             | NodeError::Worker(_) => exit::OS,
         }
     }

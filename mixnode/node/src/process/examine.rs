@@ -9,7 +9,7 @@ use port::{Exclusive, ExclusiveError, PortKind};
 use super::error::system;
 use super::{NodeError, sandbox};
 use crate::loader_link::{Connection, LoaderError};
-use crate::process::config::{Config, XdpConfig};
+use crate::process::config::Config;
 use crate::process::metrics::CONNECTIONS_MAX;
 
 /// Descriptors beside those of workers and scrapers: streams, directory, keys, loader, netlink, and room.
@@ -42,6 +42,17 @@ pub fn examine(config: &Config) -> Result<Vec<String>, NodeError> {
         }
         if config.node.port == PortKind::Xsk {
             unchecked.extend(front_end(config, *listen)?);
+        }
+    }
+    if config.node.port != PortKind::Xsk && config.wants_vault() {
+        match Connection::connect(config.loader()) {
+            Ok(_) => {}
+            Err(error) if is_absent(&error) => unchecked.push(format!(
+                "[keys] vault: nobody listens at {} yet; a start waits five seconds for mixctld, then epoch keys end with \
+                 the process",
+                config.loader().display()
+            )),
+            Err(error) => return Err(NodeError::Vault(error)),
         }
     }
     if let Some(listen) = config.metrics.listen {
@@ -91,11 +102,8 @@ fn cores(config: &Config) -> Result<(), NodeError> {
 
 /// What the loader says of the interface; a loader that is not there yet is waited for at a start.
 fn front_end(config: &Config, listen: SocketAddr) -> Result<Option<String>, NodeError> {
-    let loader = config
-        .xdp
-        .as_ref()
-        .map_or_else(|| XdpConfig::default().loader, |xdp| xdp.loader.clone());
-    let connection = match Connection::connect(&loader) {
+    let loader = config.loader();
+    let connection = match Connection::connect(loader) {
         Ok(connection) => connection,
         Err(error) if is_absent(&error) => {
             return Ok(Some(format!(

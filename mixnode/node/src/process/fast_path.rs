@@ -2,23 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use super::examine::is_absent;
 use super::{NodeError, seat, system};
 use crate::keys::epoch::EpochState;
-use crate::loader_link::client::Keeper;
-use crate::loader_link::{Connection, Loader, WorkerMemory};
+use crate::loader_link::{Loader, WorkerMemory};
 use crate::process::config::Config;
 use crate::process::metrics::XdpFacts;
 use handover::protocol::{Mode, Opened, Peer};
 use port::Routes;
 
-/// Between looks for a loader that is not there yet.
-const LOADER_PAUSE: Duration = Duration::from_millis(100);
 /// A peer may send this many times the share of traffic it is known for: shares are rough, and its loops and covers
 /// come on top. The loader holds everyone to a quarter of this node's capacity whatever is said here.
 const PEER_HEADROOM: u32 = 2;
@@ -37,20 +30,17 @@ pub(super) struct FastPath {
 }
 
 impl FastPath {
-    /// Asks the loader for sockets, with `frames` of packet memory for each worker. What is returned beside keeps the
-    /// connection, on a thread of its own.
+    /// Asks the loader for sockets, with `frames` of packet memory for each worker.
     pub fn open(
         config: &Config,
         address: SocketAddr,
         frames: u32,
-        stop: &AtomicBool,
-    ) -> Result<(FastPath, Keeper), NodeError> {
+        loader: Loader,
+    ) -> Result<FastPath, NodeError> {
         let xdp = config.xdp.clone().unwrap_or_default();
         let frames = vec![frames; usize::from(config.worker.count.max(1))];
-        let connection = connect(&xdp.loader, stop)?;
-        let handover = connection.open(address, &frames, xdp.prefer_busy_poll)?;
+        let handover = loader.open(address, frames, xdp.prefer_busy_poll)?;
         check_room(config, &handover.opened)?;
-        let (loader, keeper) = Loader::new(connection, xdp.loader, address);
         let refresh = loader.clone();
         let routes = Routes::start(
             handover.opened.interface_index,
@@ -58,13 +48,12 @@ impl FastPath {
             Box::new(move |next_hops| refresh.refresh(next_hops)),
         )
         .map_err(system("can't follow routes and neighbours"))?;
-        let fast_path = FastPath {
+        Ok(FastPath {
             loader,
             opened: handover.opened,
             routes,
             workers: handover.workers,
-        };
-        Ok((fast_path, keeper))
+        })
     }
 
     /// What status, metrics and log say of it.
@@ -109,26 +98,6 @@ fn check_room(config: &Config, opened: &Opened) -> Result<(), NodeError> {
         needed,
         room: opened.indices_max,
     })
-}
-
-/// Waits for a loader that is not there yet: both may be started at once, in any order.
-fn connect(loader: &Path, stop: &AtomicBool) -> Result<Connection, NodeError> {
-    let mut said = false;
-    loop {
-        match Connection::connect(loader) {
-            Ok(connection) => return Ok(connection),
-            Err(error) if is_absent(&error) => {
-                if !std::mem::replace(&mut said, true) {
-                    tracing::warn!(loader = %loader.display(), "waits for mixctld");
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
-        if stop.load(Ordering::Acquire) {
-            return Err(NodeError::Stopped);
-        }
-        std::thread::sleep(LOADER_PAUSE);
-    }
 }
 
 /// Addresses of an epoch's nodes of the family of `own`, and their shares of the traffic; `own` is left out.

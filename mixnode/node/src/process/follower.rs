@@ -15,6 +15,7 @@ use directory::{
 use rand_core::CryptoRng;
 
 use crate::keys::epoch::{Clocks, EpochState, KeyRing};
+use crate::keys::vault::Vault;
 
 /// What a node publishes of itself beside keys and time.
 #[derive(Clone, Debug)]
@@ -80,6 +81,18 @@ impl Follower {
             published: None,
             lives: Vec::new(),
         }
+    }
+
+    /// Takes up the keys that lie in a vault, and keeps those to come there too. Says how many there were. To be called
+    /// before anything else.
+    pub fn keep_keys_in(&mut self, vault: Vault, boot_ns: u64) -> usize {
+        self.keys = KeyRing::kept_in(vault, boot_ns);
+        self.keys.count()
+    }
+
+    /// Who this node is.
+    pub fn identity(&self) -> [u8; 32] {
+        self.identity.public()
     }
 
     /// Learns which network it is in, and who signs there.
@@ -158,11 +171,14 @@ impl Follower {
         self.documents.last().map(Consensus::epoch)
     }
 
-    /// Epochs whose documents are wanted now, oldest first: the current one and the next.
+    /// Epochs whose documents are wanted now, oldest first: the current one and the next; before them the last one, if
+    /// this node came back with a key of it, for its packets are still on their way.
     pub fn wanted(&self, unix_ms: u64) -> impl Iterator<Item = u32> + use<> {
         let now = self.epoch_at(unix_ms);
         let newest = self.newest();
-        [Some(now), now.checked_add(1)]
+        let last = now.checked_sub(1);
+        let last = last.filter(|epoch| self.keys.secret(*epoch).is_some());
+        [last, Some(now), now.checked_add(1)]
             .into_iter()
             .flatten()
             .filter(move |epoch| newest.is_none_or(|newest| *epoch > newest))
@@ -185,7 +201,7 @@ impl Follower {
             consensus,
             document,
             &self.identity.public(),
-            &self.keys,
+            &mut self.keys,
             self.max_pps,
             rng,
         )?);

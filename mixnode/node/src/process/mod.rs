@@ -7,6 +7,7 @@ pub mod exit;
 mod fast_path;
 pub mod follower;
 pub mod metrics;
+mod mixctld;
 mod notices;
 pub mod sandbox;
 mod seat;
@@ -37,6 +38,7 @@ use crate::process::config::Config;
 use crate::process::follower::{Follower, Profile};
 use crate::process::sandbox::Confinement;
 use error::system;
+use mixctld::Link;
 use notices::Notices;
 use port::{Exclusive, Resolved};
 use threads::{Opened, Threads};
@@ -197,16 +199,16 @@ impl Node {
             mut touching,
             mut rng,
         } = self;
+        let link = match Link::open(&config, &opened.resolved, &mut follower, stop) {
+            Err(NodeError::Stopped) => return Ok(()),
+            link => link?,
+        };
         let first = follower
             .turn(&store, clocks(), &mut rng)
             .map_err(system("can't use the directory folder"))?;
         let address = opened.exclusive.address();
         let parameters = follower.parameters();
-        let started = Threads::start(&config, opened, confinement, parameters, &mut rng, stop);
-        let mut threads = match started {
-            Err(NodeError::Stopped) => return Ok(()),
-            started => started?,
-        };
+        let mut threads = Threads::start(&config, opened, link, confinement, parameters, &mut rng)?;
         threads.seal(&config)?;
         let facts = threads.facts();
         tracing::info!(

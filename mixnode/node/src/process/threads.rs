@@ -16,6 +16,7 @@ use sphinx::Generator;
 use sphinx::lanes::Lanes;
 
 use super::fast_path::{FastPath, nodes, peers};
+use super::mixctld::Link;
 use super::notices::Notices;
 use super::seat::{Start, Way, settings};
 use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
@@ -78,7 +79,7 @@ impl Opened {
     }
 }
 
-fn start<T: Send + 'static>(
+pub(super) fn start<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, NodeError> {
@@ -123,14 +124,14 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// Starts them all. [`Threads::seal`] must follow.
+    /// Starts them all, but for that of the link to the loader, which runs. [`Threads::seal`] must follow.
     pub fn start(
         config: &Config,
         opened: Opened,
+        link: Option<Link>,
         confinement: Confinement,
         parameters: Option<&Parameters>,
         rng: &mut Generator,
-        stop: &AtomicBool,
     ) -> Result<Threads, NodeError> {
         let lanes = Lanes::from_env_or_detect();
         let Assembly {
@@ -145,12 +146,13 @@ impl Threads {
         let address = opened.exclusive.address();
         let mean_delay_us = parameters.map_or(MEAN_DELAY_US, |parameters| parameters.mean_delay_us);
         let frames = pool_frames(config, mean_delay_us);
-        let (mut fast_path, keeper) = match opened.resolved {
-            Resolved::Xsk => {
-                let (fast_path, keeper) = FastPath::open(config, address, frames, stop)?;
-                (Some(fast_path), Some(keeper))
-            }
-            Resolved::Uring | Resolved::Plain(_) => (None, None),
+        let (loader, keeper) = match link {
+            Some(Link { loader, keeper }) => (Some(loader), Some(keeper)),
+            None => (None, None),
+        };
+        let mut fast_path = match (&opened.resolved, loader) {
+            (Resolved::Xsk, Some(loader)) => Some(FastPath::open(config, address, frames, loader)?),
+            _ => None,
         };
         let facts = Facts {
             port: opened.resolved.name(),
@@ -175,13 +177,10 @@ impl Threads {
             exclusive: None,
             address,
             fast_path,
-            keeper: None,
+            keeper,
             peers_told: true,
             known: VecDeque::new(),
         };
-        if let Some(keeper) = keeper {
-            threads.keeper = Some(start("loader", move || keeper.run())?);
-        }
         let mut handshaker = Handshaker::new(opened.link_keys, members, Generator::from_rng(rng));
         if let Some(fast_path) = &threads.fast_path {
             handshaker = handshaker.with_indices(Box::new(fast_path.loader.clone()));
@@ -250,7 +249,7 @@ impl Threads {
         }
         let facts = self.facts();
         let calls = Calls {
-            loader: self.fast_path.is_some(),
+            loader: self.keeper.is_some(),
         };
         let confinement = sandbox::seal(config.sandbox.mode, calls, facts.confinement)?;
         self.sources.facts.store(Arc::new(Facts {

@@ -135,16 +135,27 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
             "set that port, or remove the section",
         ));
     }
-    if let Some(xdp) = &config.xdp {
+    if config.keys.loader.is_some() && (config.xdp.is_some() || !config.wants_vault()) {
+        return Err(error(
+            ("keys", "loader"),
+            "has no meaning beside [xdp] or without vault = true".to_owned(),
+            "remove it: with [xdp] its loader keeps the keys",
+        ));
+    }
+    for (section, named) in [
+        ("xdp", config.xdp.as_ref().map(|xdp| &xdp.loader)),
+        ("keys", config.keys.loader.as_ref()),
+    ] {
         // `sun_path` has 108 bytes, the last of them zero.
-        let bytes = xdp.loader.as_os_str().len();
-        if !xdp.loader.is_absolute() || bytes > 107 {
-            return Err(error(
-                ("xdp", "loader"),
-                format!("{} is no place for a socket", xdp.loader.display()),
-                "use an absolute path of at most 107 bytes, the one that mixctld has as --socket",
-            ));
-        }
+        let Some(path) = named.filter(|path| !path.is_absolute() || path.as_os_str().len() > 107)
+        else {
+            continue;
+        };
+        return Err(error(
+            (section, "loader"),
+            format!("{} is no place for a socket", path.display()),
+            "use an absolute path of at most 107 bytes, the one that mixctld has as --socket",
+        ));
     }
     let operator = node.operator.len();
     if !(1..=directory::OPERATOR_BYTES_MAX).contains(&operator) {

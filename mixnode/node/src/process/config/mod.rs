@@ -9,7 +9,7 @@ pub use check::check;
 pub use load::{ConfigError, load, parse};
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use directory::Role;
 use serde::Deserialize;
@@ -28,6 +28,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// The XDP front end; only with `port = "xsk"`.
     pub xdp: Option<XdpConfig>,
+    /// Where epoch keys and replay tables lie.
+    pub keys: KeysConfig,
     /// The packet path.
     pub worker: WorkerConfig,
     /// A gateway's clients.
@@ -46,6 +48,21 @@ pub struct Config {
     /// Leave replay tables to grow as packets come, for many nodes on one machine. Not a key of the file.
     #[serde(skip)]
     pub tables_as_needed: bool,
+}
+
+impl Config {
+    /// Whether mixctld is to keep epoch keys and replay tables.
+    pub fn wants_vault(&self) -> bool {
+        self.keys.vault.unwrap_or(self.xdp.is_some())
+    }
+
+    /// The socket of mixctld.
+    pub fn loader(&self) -> &Path {
+        let named = self.xdp.as_ref().map(|xdp| &xdp.loader);
+        named
+            .or(self.keys.loader.as_ref())
+            .map_or(Path::new(SOCKET_PATH), PathBuf::as_path)
+    }
 }
 
 /// `[node]`
@@ -114,6 +131,16 @@ impl Default for XdpConfig {
             prefer_busy_poll: false,
         }
     }
+}
+
+/// `[keys]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeysConfig {
+    /// Whether mixctld keeps them beyond this process; unless said otherwise it does with `port = "xsk"` alone.
+    pub vault: Option<bool>,
+    /// Its socket, where there is no `[xdp]` to name it.
+    pub loader: Option<PathBuf>,
 }
 
 /// `[worker]`

@@ -21,6 +21,21 @@ fn the_default_file_equals_the_built_in_defaults_and_names_every_key() {
 }
 
 #[test]
+fn keys_are_kept_with_the_front_end_or_where_asked_for() {
+    let parsed = |text: &str| parse(text, Path::new("node.toml")).unwrap();
+    assert!(!parsed("").wants_vault());
+    let xsk = "[node]\nport = \"xsk\"\n[xdp]\nloader = \"/run/x\"\n";
+    assert!(parsed(xsk).wants_vault());
+    assert_eq!(parsed(xsk).loader(), Path::new("/run/x"));
+    assert!(!parsed(&format!("{xsk}[keys]\nvault = false")).wants_vault());
+    let plain = parsed("[keys]\nvault = true\n");
+    assert!(plain.wants_vault());
+    assert_eq!(plain.loader(), Path::new(SOCKET_PATH));
+    let named = parsed("[keys]\nvault = true\nloader = \"/run/y\"");
+    assert_eq!(named.loader(), Path::new("/run/y"));
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_the_nearest_known_one_file_and_line() {
     let error = refused("[node]\nrole = \"mix\"\nprot = \"plain\"\n");
     assert_eq!(error.line, Some(3));
@@ -57,6 +72,9 @@ fn a_value_out_of_range_is_refused_with_its_line_and_the_range() {
         "[node]\nlisten = [\"1.2.3.4:1\", \"[::1]:1\"]",
         "[node]\nport = \"xdp\"",
         "[xdp]\nprefer_busy_poll = true",
+        "[keys]\nloader = \"/run/mixctld.sock\"",
+        "[keys]\nvault = true\nloader = \"mixctld.sock\"",
+        "[node]\nport = \"xsk\"\n[xdp]\n[keys]\nvault = true\nloader = \"/run/mixctld.sock\"",
         "[node]\nport = \"uring\"\n[xdp]\n",
         "[node]\nport = \"xsk\"\n[xdp]\n[worker]\ncount = 65",
         "[node]\nport = \"xsk\"\n[xdp]\nloader = \"mixctld.sock\"",
