@@ -10,7 +10,7 @@ use directory::vrf::VrfSecret;
 use directory::{Chain, Identity, LinkKey, Role};
 use link::LinkKeys;
 use mixnode::assembly::Assembly;
-use mixnode::handshake::{Handshaker, Request};
+use mixnode::handshake::{Handshaker, Members, Request};
 use mixnode::keys::epoch::{Clocks, EpochState};
 use mixnode::path::core::Settings;
 use mixnode::path::counters::Counters;
@@ -80,6 +80,8 @@ pub struct Node<P: Port> {
     pub mailboxes: Vec<Mailbox>,
     /// What a real node has a thread for.
     pub handshaker: Handshaker<ChaCha20Rng>,
+    /// What it knows of other nodes.
+    pub members: Arc<Members>,
     /// What the workers ask it.
     pub requests: Receiver<Request>,
     /// What it knows of the directory, and its epoch keys.
@@ -180,6 +182,7 @@ impl<P: Port> Node<P> {
             identity: place.identity(),
             workers,
             mailboxes,
+            members: Arc::clone(&members),
             handshaker: Handshaker::new(place.link.clone(), members, ChaCha20Rng::from_rng(rng)),
             requests,
             follower,

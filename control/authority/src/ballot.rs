@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use directory::beacon::{commit, reveal};
 use directory::{
     Chain, Consensus, DecodeError, Descriptor, FLAG_PAUSED, Identity, NODES_MAX, Role,
-    SignedDescriptor,
+    SignedDescriptor, SignedReport,
 };
 
 use crate::admission::{Admission, OPEN_PREFIX_NODES_MAX, prefix};
 use crate::claims::are_own;
+use crate::reports::unreachable;
 use crate::tally::{Ground, METHOD};
 use crate::vote::{Entry, SignedVote, Vote, VoteError};
 
@@ -29,6 +30,8 @@ pub struct Ballot<'a> {
     pub admission: &'a Admission,
     /// What nodes say of themselves. Of two of one identity the newest `published` counts, then the smallest digest.
     pub descriptors: &'a [SignedDescriptor],
+    /// What nodes of the previous document say of whom they reached; others are passed over.
+    pub reports: &'a [SignedReport],
 }
 
 impl Ballot<'_> {
@@ -60,9 +63,11 @@ impl Ballot<'_> {
     /// Whom it lists, ascending by identity.
     fn entries(&self) -> Result<Vec<Entry>, DecodeError> {
         let network = self.chain.network();
+        let silent = unreachable(self.previous, network, self.reports);
         let mut newest: BTreeMap<[u8; 32], (&SignedDescriptor, [u8; 32])> = BTreeMap::new();
         for one in self.descriptors {
-            if self.admission.check(one, network, self.epoch).is_err() {
+            let admitted = self.admission.check(one, network, self.epoch).is_ok();
+            if !admitted || silent.contains(&one.identity) {
                 continue;
             }
             let digest = one.digest();

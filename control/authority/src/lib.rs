@@ -24,6 +24,7 @@ pub mod document;
 #[allow(clippy::panic)] // An oracle speaks by panicking.
 pub mod fuzz;
 pub mod relay;
+mod reports;
 pub mod round;
 pub mod tally;
 pub mod vote;
@@ -31,7 +32,9 @@ pub mod vote;
 use std::collections::BTreeMap;
 
 use directory::authority_set::{AuthoritySet, Member, SetError, SignedSet};
-use directory::{Chain, Consensus, Identity, Parameters, SignedConsensus, SignedDescriptor};
+use directory::{
+    Chain, Consensus, Identity, Parameters, SignedConsensus, SignedDescriptor, SignedReport,
+};
 
 use admission::Admission;
 use ballot::Ballot;
@@ -105,12 +108,27 @@ impl Authority {
         epoch: u32,
         descriptors: &[SignedDescriptor],
     ) -> Result<SignedConsensus, AloneError> {
+        self.make_with_reports(previous, epoch, descriptors, &[])
+    }
+
+    /// The same with what nodes of `previous` say of whom they reached.
+    ///
+    /// # Errors
+    /// As [`Authority::make`].
+    pub fn make_with_reports(
+        &self,
+        previous: Option<&Consensus>,
+        epoch: u32,
+        descriptors: &[SignedDescriptor],
+        reports: &[SignedReport],
+    ) -> Result<SignedConsensus, AloneError> {
         let ballot = Ballot {
             chain: &self.chain,
             previous,
             epoch,
             admission: &Admission::Open,
             descriptors,
+            reports,
         };
         let set = self.chain.at(epoch).ok_or(DocumentError::NoSet(epoch))?;
         let authorities = set.authorities().map_err(VoteError::from)?;

@@ -5,8 +5,8 @@ mod network;
 use authority::Authority;
 use directory::{
     Bootstrap, BootstrapError, Consensus, ConsensusError, ConsensusSignature, Descriptor,
-    DescriptorError, FLAG_PAUSED, Head, Held, Identity, Previous, Record, Role, SignedConsensus,
-    SignedDescriptor, WAITING,
+    DescriptorError, Diff, FLAG_PAUSED, Head, Held, Identity, Mark, Previous, Record, Report, Role,
+    SignedConsensus, SignedDescriptor, SignedReport, WAITING,
 };
 use network::{Member, PARAMETERS, authority, consensus, document, node, nodes};
 use proptest::prelude::*;
@@ -275,6 +275,7 @@ fn write_the_fuzz_corpus() {
         .addresses
         .push("[2001:db8::1]:9000".parse().unwrap());
     let (signed, consensus) = document(None, 0, &members);
+    let (later_signed, later) = document(Some(&consensus), 1, &members[1..]);
     write("consensus", &consensus.encode());
     write("signed-consensus", &signed.encode());
     let bytes = members[1].signed(0, &Previous::default());
@@ -287,6 +288,20 @@ fn write_the_fuzz_corpus() {
     write(
         "signature",
         &ConsensusSignature::sign(&consensus, &key).encode(),
+    );
+    let diff = Diff::between(&consensus, &later, &later_signed).unwrap();
+    write("diff", &diff.encode());
+    let report = Report {
+        network: consensus.head().network,
+        identity: members[1].identity.public(),
+        epoch: 0,
+        marks: vec![Mark::NotMine, Mark::Reachable, Mark::Unreachable],
+    };
+    let report = report.sign(&members[1].identity).unwrap();
+    write("report", report.bytes());
+    write(
+        "report-unsigned",
+        &report.bytes()[..report.bytes().len() - 64],
     );
     let chain = authority().chain().clone();
     let founding = Bootstrap {
@@ -303,12 +318,14 @@ fn write_the_fuzz_corpus() {
 
 proptest! {
     #[test]
-    fn no_decoder_panics_on_arbitrary_bytes(bytes: Vec<u8>, kind in 0usize..5) {
-        let magic: &[u8] = [b"FXD2", b"FXC2", b"FXS2", b"FXB2", b"FXG1"][kind];
+    fn no_decoder_panics_on_arbitrary_bytes(bytes: Vec<u8>, kind in 0usize..7) {
+        let magic: &[u8] = [b"FXD2", b"FXC2", b"FXS2", b"FXB2", b"FXG1", b"FXU1", b"FXR1"][kind];
         let bytes = [magic, &bytes].concat();
         let _ = SignedDescriptor::verify(&bytes);
         let _ = Bootstrap::decode(&bytes);
         let _ = ConsensusSignature::decode(&bytes);
+        let _ = Diff::decode(&bytes);
+        let _ = SignedReport::verify(&bytes);
         if let Ok(signed) = SignedConsensus::decode(&bytes) {
             let _ = verify(&signed);
         }

@@ -332,6 +332,8 @@ fn the_specification_names_the_sizes_of_the_code() {
         ("FXV1", authority::vote::VOTE_BYTES_MAX),
         ("FXN1", authority::relay::RELAYED_BYTES_MAX),
         ("FXB2", directory::BOOTSTRAP_BYTES_MAX),
+        ("FXR1", directory::REPORT_BYTES_MAX),
+        ("FXU1", directory::DIFF_BYTES_MAX),
     ] {
         let mut lines = page.lines();
         let line = lines.find(|line| line.starts_with(&format!("| {magic} |")));

@@ -2,7 +2,9 @@
 
 use crate::authority_set::{Chain, SignedSet};
 use crate::consensus::Consensus;
-use crate::{Bootstrap, ConsensusSignature, Descriptor, SignedConsensus, SignedDescriptor};
+use crate::{
+    Bootstrap, ConsensusSignature, Descriptor, Diff, Report, SignedConsensus, SignedDescriptor,
+};
 
 /// Feeds `bytes` to every decoder, past the signatures that would stop a fuzzer. Whatever decodes must
 /// encode to the very same bytes: one encoding a value. Says how many decoders took them.
@@ -15,6 +17,8 @@ pub fn check_documents(bytes: &[u8]) -> usize {
     encodings.extend(SignedConsensus::decode(bytes).map(|value| value.encode()));
     encodings.extend(Bootstrap::decode(bytes).map(|value| value.encode()));
     encodings.extend(ConsensusSignature::decode(bytes).map(|value| value.encode()));
+    encodings.extend(Diff::decode(bytes).map(|value| value.encode()));
+    encodings.extend(Report::decode(bytes).map(|value| value.encode()));
     encodings.extend(Descriptor::decode(bytes).map(|value| value.encode()));
     encodings.extend(SignedSet::decode(bytes).map(|value| value.encode()));
     encodings.extend(Chain::decode(bytes).map(|value| value.encode()));

@@ -23,6 +23,7 @@ pub mod beacon;
 mod bootstrap;
 mod consensus;
 mod descriptor;
+mod diff;
 mod epoch;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -33,6 +34,7 @@ mod identity;
 pub mod layers;
 mod path;
 mod record;
+mod report;
 pub mod signatures;
 mod signed;
 pub mod store;
@@ -47,6 +49,7 @@ pub use descriptor::{
     FLAG_LEAVING, FLAG_PAUSED, KEM_KEY_BYTES, LinkKey, OPERATOR_BYTES_MAX, Role, SignedDescriptor,
     VRF_PROOF_BYTES,
 };
+pub use diff::{DIFF_BYTES_MAX, Diff, DiffError};
 pub use epoch::{DELAY_CAP_MEANS, LAYERS_MAX, Parameters};
 pub use head::{Head, Part, Previous};
 pub use identity::{AuthorError, Authorship, Identity, verify as verify_signature};
@@ -54,6 +57,7 @@ pub use path::{
     Path, PathError, loop_path, pick_gateway, pick_gateway_besides, sample_delay_us, select_path,
 };
 pub use record::{RECORD_BYTES_MAX, Record, WAITING};
+pub use report::{Mark, REPORT_BYTES_MAX, Report, ReportError, SignedReport};
 pub use signed::{
     AUTHORITIES_MAX, Authorities, CONSENSUS_BYTES_MAX, ConsensusSignature, Held, SIGNATURE_BYTES,
     SignedConsensus, VerifyError,

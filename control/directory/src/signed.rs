@@ -227,6 +227,16 @@ impl SignedConsensus {
         }
     }
 
+    pub(crate) fn with(consensus: &Consensus, signatures: Signatures) -> Self {
+        let mut signed = Self::unsigned(consensus);
+        signed.signatures = signatures;
+        signed
+    }
+
+    pub(crate) fn signatures(&self) -> &Signatures {
+        &self.signatures
+    }
+
     /// BLAKE3 of the document's bytes.
     pub fn digest(&self) -> [u8; 32] {
         *blake3::hash(&self.bytes).as_bytes()

@@ -1,5 +1,5 @@
 //! A folder through which nodes and authorities exchange documents, every write an atomic rename:
-//! `authorities`, `descriptors/<hex identity>`, `consensus/<epoch>`.
+//! `authorities`, `descriptors/<hex identity>`, the same with `.report`, `consensus/<epoch>`.
 //!
 //! Readers trust nothing in it: descriptors are verified here, consensus documents by their reader.
 
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::authority_set::{CHAIN_BYTES_MAX, Chain};
 use crate::consensus::NODES_MAX;
 use crate::descriptor::{DESCRIPTOR_BYTES_MAX, SignedDescriptor};
+use crate::report::{REPORT_BYTES_MAX, SignedReport};
 use crate::signed::{CONSENSUS_BYTES_MAX, SignedConsensus};
 
 /// Epochs whose documents stay in the folder: the current and the previous, in which packets are still
@@ -88,6 +89,28 @@ impl Store {
     pub fn publish_descriptor(&self, descriptor: &SignedDescriptor) -> io::Result<()> {
         let path = self.descriptors_path().join(hex(&descriptor.identity));
         write_atomic(&path, descriptor.bytes())
+    }
+
+    /// Writes a node's report beside its descriptor, in place of its previous one.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn publish_report(&self, report: &SignedReport) -> io::Result<()> {
+        let name = format!("{}.report", hex(&report.identity));
+        write_atomic(&self.descriptors_path().join(name), report.bytes())
+    }
+
+    /// The report of the node with this identity; none if it is not there, not its own or does not verify.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn read_report(&self, identity: &[u8; 32]) -> io::Result<Option<SignedReport>> {
+        let path = self
+            .descriptors_path()
+            .join(format!("{}.report", hex(identity)));
+        let bytes = present(read_bounded(&path, REPORT_BYTES_MAX))?;
+        let report = bytes.and_then(|bytes| SignedReport::verify(&bytes).ok());
+        Ok(report.filter(|report| report.identity == *identity))
     }
 
     /// All valid descriptors, ascending by identity. Files that do not verify, or that are not named by

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
+use crate::mesh::{Client, MS, Mesh, SECOND, Shape, address, attached, shape};
 use link::{COOKIE_LIFETIME_NS, ClientKeys, DATAGRAM_BYTES, Datagram, Kind, LinkPublic, peek};
 use mixnode::handshake::Request;
 use mixnode::handshake::fair::WAITING_MAX;
@@ -392,4 +392,42 @@ fn members_and_attached_clients_wait_behind_no_stranger() {
     drop(post);
     assert!(accepted.contains_key(&alice.0), "{accepted:?}");
     assert!(accepted.contains_key(&address(1, 0)), "{accepted:?}");
+}
+
+#[test]
+fn a_report_names_the_next_hops_that_answered_and_those_that_did_not() {
+    let shape = Shape {
+        mixes: 3,
+        epoch_ms: 60_000,
+        ..shape()
+    };
+    let mut mesh = Mesh::new(&shape, 77);
+    // A mix falls silent and stays in the document; links to it are asked for anew.
+    let silent = mesh.a_mix();
+    mesh.network.partition(&[address(silent, 0).ip()]);
+    mesh.nodes[0].members.reached().take();
+    mesh.turn_epoch(0);
+    mesh.run(20 * SECOND);
+    let unix_ms = mesh.unix_ms();
+    let index = usize::from(mesh.index_of(silent));
+    let mixes: Vec<usize> = mesh
+        .consensus
+        .layer(1)
+        .map(|node| usize::from(node.index))
+        .collect();
+    let gateway = &mut mesh.nodes[0];
+    assert!(gateway.follower.is_report_due(unix_ms));
+    let reached = gateway.members.reached().take();
+    let report = gateway.follower.report(unix_ms, &reached).unwrap();
+    assert!(!gateway.follower.is_report_due(unix_ms), "once an epoch");
+    assert_eq!(report.epoch, 0);
+    assert_eq!(report.marks.len(), mesh.consensus.nodes().len());
+    for (at, mark) in report.marks.iter().enumerate() {
+        let expected = match mixes.contains(&at) {
+            true if at == index => directory::Mark::Unreachable,
+            true => directory::Mark::Reachable,
+            false => directory::Mark::NotMine,
+        };
+        assert_eq!(*mark, expected, "node {at}");
+    }
 }

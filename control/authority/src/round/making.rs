@@ -90,6 +90,7 @@ impl Rounds {
             epoch,
             admission: &self.admission,
             descriptors: &descriptors,
+            reports: &[],
         };
         ballot.vote(&self.key).map_err(|error| error.to_string())
     }

@@ -12,7 +12,7 @@ use std::io;
 
 use authority::Authority;
 use directory::store::Store;
-use directory::{Consensus, Held};
+use directory::{Consensus, Held, SignedReport};
 
 /// What an authority that is alone does now and then: makes the current epoch's document if there is none, and from the
 /// middle of an epoch the next one's. Says which it published. A document once published is never replaced.
@@ -39,8 +39,13 @@ pub fn turn(authority: &Authority, store: &Store, unix_ms: u64) -> io::Result<Ve
             continue;
         }
         let before = before(authority, store, epoch)?;
+        let descriptors = store.read_descriptors()?;
+        let reports: Vec<SignedReport> = descriptors
+            .iter()
+            .filter_map(|one| store.read_report(&one.identity).ok()?)
+            .collect();
         let document = authority
-            .make(before.as_ref(), epoch, &store.read_descriptors()?)
+            .make_with_reports(before.as_ref(), epoch, &descriptors, &reports)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         store.publish_consensus(epoch, &document)?;
         published.push(epoch);

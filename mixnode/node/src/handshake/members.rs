@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::fair::Class;
+use super::reached::Reached;
 use crate::keys::epoch::EpochState;
 
 /// Static keys and addresses of one epoch's nodes, sorted.
@@ -41,6 +42,7 @@ pub struct Members {
     /// Where the attached clients of all workers are, and how many at each: one that attaches to another worker counts
     /// twice for a moment. Touched when one comes, moves or goes, and for an initiation with its cookie.
     clients: Mutex<HashMap<SocketAddr, u32>>,
+    reached: Reached,
 }
 
 impl Members {
@@ -50,6 +52,7 @@ impl Members {
             strangers,
             epochs: ArcSwap::default(),
             clients: Mutex::default(),
+            reached: Reached::default(),
         }
     }
 
@@ -114,6 +117,11 @@ impl Members {
     /// Who panics while it holds this leaves nothing half done.
     fn clients(&self) -> MutexGuard<'_, HashMap<SocketAddr, u32>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which of them answered lately.
+    pub fn reached(&self) -> &Reached {
+        &self.reached
     }
 
     /// Whether strangers are answered.

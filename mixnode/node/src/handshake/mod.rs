@@ -8,6 +8,7 @@
 mod counters;
 pub mod fair;
 mod members;
+mod reached;
 mod recent;
 pub mod thread;
 
@@ -29,6 +30,7 @@ use recent::Recent;
 
 pub use counters::HandshakeCounters;
 pub use members::Members;
+pub use reached::Reached;
 
 /// Requests that may wait for the handshaker. A full queue drops datagrams: their senders try again.
 pub const QUEUE_REQUESTS: usize = 256;
@@ -42,6 +44,8 @@ pub const QUEUE_STRANGERS: usize = QUEUE_REQUESTS / 4 * 3;
 const RETRY_FIRST_NS: u64 = 500_000_000;
 /// The longest wait between attempts.
 const RETRY_LONGEST_NS: u64 = 16_000_000_000;
+/// After so many unanswered attempts, seven seconds and more, a node counts as not reachable until it answers.
+const TRIES_SILENT: u32 = 4;
 /// Bits of a receiver index below the worker's number.
 const INDEX_BITS: u32 = 24;
 
@@ -355,6 +359,9 @@ impl<R: CryptoRng> Handshaker<R> {
             post,
         ) {
             self.counters.connected += 1;
+            if let Some(attempt) = self.attempts.get(&(worker, link)) {
+                self.members.reached().note(&attempt.remote.x25519, true);
+            }
             self.abandon(worker, link);
         }
     }
@@ -398,6 +405,9 @@ impl<R: CryptoRng> Handshaker<R> {
         let wait_ns = RETRY_FIRST_NS
             .saturating_mul(1 << attempt.tries.min(16))
             .min(RETRY_LONGEST_NS);
+        if attempt.tries >= TRIES_SILENT {
+            self.members.reached().note(&attempt.remote.x25519, false);
+        }
         attempt.tries += 1;
         attempt.cookie_shown = false;
         let destination = attempt.destination;

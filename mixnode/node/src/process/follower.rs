@@ -2,6 +2,7 @@
 //!
 //! No thread and no clock: the node's control loop calls [`Follower::turn`] a few times a second.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Weak};
 
@@ -9,8 +10,8 @@ use directory::beacon::layer_input;
 use directory::store::Store;
 use directory::vrf::VrfSecret;
 use directory::{
-    Chain, Consensus, Descriptor, Held, Identity, LinkKey, Parameters, Previous, Role,
-    SignedConsensus, SignedDescriptor,
+    Chain, Consensus, Descriptor, Held, Identity, LinkKey, Mark, Parameters, Previous, Report,
+    Role, SignedConsensus, SignedDescriptor, SignedReport,
 };
 use rand_core::CryptoRng;
 
@@ -61,6 +62,8 @@ pub struct Follower {
     documents: Vec<Consensus>,
     /// The epoch that the last descriptor was meant for, and the beacon that it proved over.
     published: Option<(u32, [u8; 32])>,
+    /// Epoch of the last report.
+    reported: Option<u32>,
     /// Epochs in force or still to come.
     lives: Vec<Life>,
 }
@@ -79,6 +82,7 @@ impl Follower {
             parameters: None,
             documents: Vec::new(),
             published: None,
+            reported: None,
             lives: Vec::new(),
         }
     }
@@ -165,6 +169,43 @@ impl Follower {
                 None
             }
         }
+    }
+
+    /// Whether this epoch's report is due: a quarter of the epoch is over, and authorities still take it.
+    pub fn is_report_due(&self, unix_ms: u64) -> bool {
+        let Some(parameters) = self.parameters else {
+            return false;
+        };
+        let now = parameters.epoch_at(unix_ms);
+        let due_ms = parameters.epoch_starts_ms(now) + parameters.epoch_ms / 4;
+        unix_ms >= due_ms
+            && self.reported != Some(now)
+            && self.documents.iter().any(|one| one.epoch() == now)
+    }
+
+    /// What this node says of the nodes of this epoch's document: by link key, who `reached` says answered or did not.
+    pub fn report(
+        &mut self,
+        unix_ms: u64,
+        reached: &BTreeMap<[u8; 32], bool>,
+    ) -> Option<SignedReport> {
+        let now = self.epoch_at(unix_ms);
+        let consensus = self.documents.iter().find(|one| one.epoch() == now)?;
+        let marks = consensus.nodes().iter().map(|node| {
+            let mark = |answered: &bool| match answered {
+                true => Mark::Reachable,
+                false => Mark::Unreachable,
+            };
+            reached.get(&node.link.x25519).map_or(Mark::NotMine, mark)
+        });
+        let report = Report {
+            network: consensus.head().network,
+            identity: self.identity.public(),
+            epoch: now,
+            marks: marks.collect(),
+        };
+        self.reported = Some(now);
+        report.sign(&self.identity).ok()
     }
 
     fn newest(&self) -> Option<u32> {

@@ -277,6 +277,13 @@ fn control(
             }
             Err(_) => {}
         }
+        let now_ms = clocks().unix_ms;
+        if follower.is_report_due(now_ms)
+            && let Some(report) = follower.report(now_ms, &threads.members.reached().take())
+            && let Err(error) = store.publish_report(&report)
+        {
+            tracing::warn!(%error, "can't publish the report on next hops");
+        }
         touching.round();
         threads.check()?;
         if round.is_multiple_of(STATUS_ROUNDS) {

@@ -21,7 +21,7 @@ use super::notices::Notices;
 use super::seat::{Start, Way, settings};
 use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
 use crate::assembly::Assembly;
-use crate::handshake::{self, Handshaker};
+use crate::handshake::{self, Handshaker, Members};
 use crate::keys::epoch::EpochState;
 use crate::path::epochs::EPOCH_SLOTS;
 use crate::path::mail::{Mail, Mailbox};
@@ -121,6 +121,8 @@ pub(super) struct Threads {
     exclusive: Option<Exclusive>,
     /// The newest epochs, as many as packets may be of.
     known: VecDeque<Known>,
+    /// What the handshaker knows of other nodes.
+    pub members: Arc<Members>,
 }
 
 impl Threads {
@@ -180,6 +182,7 @@ impl Threads {
             keeper,
             peers_told: true,
             known: VecDeque::new(),
+            members: Arc::clone(&members),
         };
         let mut handshaker = Handshaker::new(opened.link_keys, members, Generator::from_rng(rng));
         if let Some(fast_path) = &threads.fast_path {
@@ -278,7 +281,7 @@ impl Threads {
                 }
                 None => tracing::info!(
                     epoch = state.epoch(),
-                    "sits the epoch out: it does not list this node's key"
+                    "sits the epoch out: the document lets this node wait, or does not list its key"
                 ),
             }
             self.pending

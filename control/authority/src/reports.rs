@@ -1,0 +1,68 @@
+//! Who did not answer, as those who should have reached it say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use directory::{Consensus, Mark, Node, Role, SignedReport};
+
+/// So many operators at least have to say that a node does not answer.
+const OPERATORS_MIN: usize = 3;
+/// Reports take out one part in this of a role at most: else who runs half a layer empties the next.
+const ROLE_PART: usize = 4;
+
+/// The nodes of `previous` that more than half of the operators of the layer before them did not reach, the worst first.
+///
+/// An operator has one voice however many nodes it runs: a node of its that did reach it outweighs those that did not.
+pub(crate) fn unreachable(
+    previous: Option<&Consensus>,
+    network: &[u8; 16],
+    reports: &[SignedReport],
+) -> BTreeSet<[u8; 32]> {
+    let Some(previous) = previous else {
+        return BTreeSet::new();
+    };
+    let counts = |report: &&SignedReport| {
+        (report.network, report.epoch) == (*network, previous.epoch())
+            && report.marks.len() == previous.nodes().len()
+    };
+    let by_author: BTreeMap<[u8; 32], &SignedReport> = reports
+        .iter()
+        .filter(counts)
+        .map(|report| (report.identity, report))
+        .collect();
+    let mut out = BTreeSet::new();
+    for role in [Role::Mix, Role::Gateway] {
+        let of_role = || previous.nodes().iter().filter(|node| node.role == role);
+        let mut worst: Vec<(u64, [u8; 32])> = of_role()
+            .filter_map(|node| Some((share(previous, node, &by_author)?, node.identity)))
+            .collect();
+        worst.sort_unstable_by_key(|(share, identity)| (core::cmp::Reverse(*share), *identity));
+        worst.truncate(of_role().count() / ROLE_PART);
+        out.extend(worst.into_iter().map(|(_, identity)| identity));
+    }
+    out
+}
+
+/// The share of operators that did not reach a node, in thousandths, if it is large enough.
+fn share(
+    previous: &Consensus,
+    node: &Node,
+    reports: &BTreeMap<[u8; 32], &SignedReport>,
+) -> Option<u64> {
+    let layers = previous.parameters().layers;
+    let mut before = (0..=layers).filter(|layer| previous.next_layer(*layer) == node.layer);
+    let mut voices: BTreeMap<&str, Mark> = BTreeMap::new();
+    for neighbour in previous.layer(before.next()?) {
+        let voice = voices.entry(&neighbour.operator).or_default();
+        let report = reports.get(&neighbour.identity);
+        let mark = report.and_then(|report| report.marks.get(usize::from(node.index)));
+        match (*voice, mark) {
+            (_, Some(Mark::Reachable)) => *voice = Mark::Reachable,
+            (Mark::NotMine, Some(Mark::Unreachable)) => *voice = Mark::Unreachable,
+            _ => {}
+        }
+    }
+    let silent = voices.values().filter(|mark| **mark == Mark::Unreachable);
+    let silent = silent.count();
+    let enough = silent >= OPERATORS_MIN && silent * 2 > voices.len();
+    enough.then(|| u64::try_from(silent * 1_000 / voices.len()).unwrap_or(1_000))
+}
