@@ -118,7 +118,11 @@ impl Transit {
 
     /// What is to be told of its waiting; `seen` without a recipient.
     pub(super) fn look(&mut self, mut seen: Seen) -> Option<Option<Wait>> {
-        seen.recipient = Some((self.answered.0, self.answered.1.elapsed()));
+        let phase = self.progress.as_ref().map(|progress| &progress.phase);
+        // One without room has said so, and is asked now and then.
+        if phase != Some(&Phase::Paused) {
+            seen.recipient = Some((self.answered.0, self.answered.1.elapsed()));
+        }
         self.lookout.look(self.started.elapsed(), &seen)
     }
 
