@@ -21,6 +21,7 @@ mod address;
 mod carrier;
 mod client;
 mod crypto;
+mod elligator;
 mod event;
 mod face;
 mod histogram;

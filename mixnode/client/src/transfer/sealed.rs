@@ -1,8 +1,8 @@
 //! Bodies sealed to a recipient's X25519 key alone: asking for its ML-KEM key, and starting a session. No user data.
 //!
 //! Layout of the 896 bytes: `ephemeral X25519 key 32 | AES-256-GCM of 848 bytes | tag 16`. Every body has a fresh
-//! ephemeral key, so its AEAD key is used once. X25519 ignores the top bit of a key; it is drawn at random, so that
-//! the ephemeral key has no constant bit.
+//! ephemeral key, so its AEAD key is used once. The key is sent as [`elligator`] makes it, so that all of a body looks
+//! random to the gateway that delivers it; keys and AAD are made with these bytes, not with the point.
 //!
 //! Contents, little-endian, padded with zeros:
 //! * key request: `1 | wanted 1 (bit 0, 1: halves of the key) | epoch 4 | reply blocks 1 | 326 bytes each`
@@ -16,7 +16,8 @@ use rand_core::CryptoRng;
 use sphinx::{BODY_BYTES, SURB_BYTES};
 use zeroize::Zeroizing;
 
-use crate::crypto::{AEAD_TAG_BYTES, agree, open, public_of, seal};
+use crate::crypto::{AEAD_TAG_BYTES, agree, open, seal};
+use crate::elligator;
 use crate::identity::{Identity, KEM_CIPHERTEXT_BYTES};
 
 /// Bytes of content in a sealed body.
@@ -131,10 +132,7 @@ impl Sealed {
         recipient: &[u8; 32],
         rng: &mut R,
     ) -> Option<[u8; BODY_BYTES]> {
-        let mut secret = Zeroizing::new([0; 32]);
-        rng.fill_bytes(&mut *secret);
-        let mut ephemeral = public_of(&secret);
-        ephemeral[31] |= (rng.next_u32() as u8) & 0x80;
+        let (secret, ephemeral) = elligator::draw(rng);
         let shared = agree(&secret, recipient)?;
         let key = derive(&shared, &ephemeral, recipient);
         let mut body = [0; BODY_BYTES];
@@ -147,7 +145,7 @@ impl Sealed {
     /// Opens a body; `None` for whatever was not sealed to `identity`.
     pub(crate) fn open(identity: &Identity, body: &[u8; BODY_BYTES]) -> Option<Self> {
         let ephemeral: [u8; 32] = body.first_chunk().copied()?;
-        let shared = identity.agree(&ephemeral)?;
+        let shared = identity.agree(&elligator::point_of(&ephemeral))?;
         let key = derive(&shared, &ephemeral, identity.x25519());
         let mut content = Zeroizing::new([0; SEALED_BYTES + AEAD_TAG_BYTES]);
         content.copy_from_slice(&body[32..]);
@@ -212,8 +210,12 @@ impl<'a> Take<'a> {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use curve25519_dalek::montgomery::MontgomeryPoint;
     use rand_chacha::ChaCha20Rng;
     use rand_core::{Rng, SeedableRng};
 
@@ -271,9 +273,36 @@ mod tests {
             one
         }] {
             assert!(sealed.seal(&low, rng).is_none());
-            let mut body = [0; BODY_BYTES];
-            body[..32].copy_from_slice(&low);
-            assert!(Sealed::open(&bob, &body).is_none());
         }
+        // Zeros stand for the point of order two: whoever sends them knows the secret without a key.
+        let sent = [0; 32];
+        assert_eq!(elligator::point_of(&sent), [0; 32]);
+        let mut body = [0; BODY_BYTES];
+        body[32..32 + SEALED_BYTES].copy_from_slice(&sealed.encode()[..]);
+        let key = derive(&[0; 32], &sent, bob.x25519());
+        seal(&key, 0, &sent, &mut body[32..]);
+        assert!(Sealed::open(&bob, &body).is_none());
+    }
+
+    /// Of random bytes every second is a point of the curve, and of those every eighth is of the prime-order group.
+    #[test]
+    fn an_exit_gateway_tells_no_sealed_body_from_random_bytes() {
+        const BODIES: usize = 2_000;
+        let rng = &mut ChaCha20Rng::seed_from_u64(4);
+        let bob = Identity::generate(rng);
+        let sealed = Sealed::KeyRequest {
+            wanted: 3,
+            epoch: 7,
+            surbs: Vec::new(),
+        };
+        let of_prime_order = |body: [u8; BODY_BYTES]| {
+            let u = MontgomeryPoint(body.first_chunk().copied()?);
+            u.to_edwards(0).map(|point| point.is_torsion_free())
+        };
+        let bodies = (0..BODIES).map(|_| sealed.seal(bob.x25519(), rng).expect("sound key"));
+        let counted = bodies.filter(|body| of_prime_order(*body) == Some(true));
+        let count = counted.count();
+        println!("{count} of {BODIES} bodies begin with a point of the prime-order group");
+        assert!(count.abs_diff(BODIES / 16) < 60, "{count}");
     }
 }
