@@ -112,6 +112,24 @@ impl Documents {
         }
     }
 
+    /// At a turn of epochs the document of the other one: the next before this client goes over to it, the one before
+    /// after that. Who answers this client goes over at a moment of his own, up to a turn's span before or after it, and
+    /// needs reply blocks of both until then. They are sent from a round before the earliest such moment on. Like the
+    /// turn, these are moments of this client's own, so that its correspondents do not learn its clock by them.
+    pub(crate) fn beside(&self, unix_ms: u64) -> Option<&Consensus> {
+        let live = self.live(unix_ms)?.epoch();
+        let parameters = &self.parameters;
+        let (round_ms, spread_ms) = (parameters.round_ms(), parameters.turn_spread_ms());
+        let next = self.of(live.checked_add(1)?);
+        let from_ms = self.turns_ms(live + 1).saturating_sub(spread_ms + round_ms);
+        if next.is_some() && unix_ms >= from_ms.saturating_sub(parameters.travel_ms()) {
+            return next;
+        }
+        let until_ms = self.turns_ms(live).saturating_add(spread_ms);
+        let before = live.checked_sub(1).filter(|_| unix_ms < until_ms);
+        before.and_then(|before| self.of(before))
+    }
+
     /// Enough gateways said that there is no document of `epoch`.
     pub(crate) fn set_missing(&mut self, epoch: u32) {
         self.missing = Some(epoch);

@@ -37,7 +37,7 @@ pub(crate) use departures::{Departures, Gone, Supply};
 pub(crate) use documents::DOCUMENTS_MAX;
 pub use documents::Documents;
 pub use guard::{GuardState, Reserves};
-pub(crate) use packets::{Packets, Place};
+pub(crate) use packets::{Packets, Place, Use};
 pub(crate) use service::{Letter, Reply, Service, Token};
 
 use attachment::{Attachment, Inbound};

@@ -1,7 +1,7 @@
 //! Making packets and reply blocks: the one place of the client that wraps.
 
 use arrayvec::ArrayVec;
-use directory::{Consensus, select_path};
+use directory::{Consensus, Path, select_path};
 use rand_core::{Rng, SeedableRng};
 use sphinx::Generator;
 use sphinx::lanes::Lanes;
@@ -26,10 +26,23 @@ pub(crate) struct Place {
     pub(crate) destination: DestinationTag,
 }
 
+/// When a reply block can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Now.
+    Now,
+    /// When this client goes over to the next epoch.
+    Later,
+    /// Not any more, or never.
+    Never,
+}
+
 /// Makes packets for one slot, all of one epoch.
 pub(crate) struct Packets<'a> {
     /// The document to wrap with; this client's gateway is in it.
     pub(super) consensus: &'a Consensus,
+    /// At a turn of epochs, the document of the other one.
+    pub(super) beside: Option<&'a Consensus>,
     pub(super) place: Place,
     pub(super) rng: &'a mut Generator,
     pub(super) waiting: &'a mut Waiting,
@@ -53,36 +66,61 @@ impl Packets<'_> {
         self.consensus.find(gateway).is_some()
     }
 
-    /// Whether a reply block from elsewhere may be used from this client's gateway now. What a client sends carries one
-    /// epoch: blocks of another one would be the only old packets in the network, and tell who answers.
-    pub(crate) fn is_usable(&self, surb: &Surb) -> bool {
+    /// When a reply block from elsewhere can be used from this client's gateway. What a client sends carries one epoch:
+    /// blocks of another one would be the only such packets in the network, and tell who answers. Those of the next
+    /// epoch wait for this client's turn.
+    pub(crate) fn use_of(&self, surb: &Surb) -> Use {
         let own = self.consensus.find(&self.place.gateway);
-        surb.epoch() == self.consensus.epoch()
-            && own.is_some_and(|node| node.index == surb.first_hop())
+        match surb.epoch().checked_sub(self.consensus.epoch()) {
+            Some(0) if own.is_some_and(|node| node.index == surb.first_hop()) => Use::Now,
+            Some(1) => Use::Later,
+            _ => Use::Never,
+        }
     }
 
-    /// `count` reply blocks, [`BLOCKS_MAX`] at most, for a user of the gateway `from`; what comes through them is for
-    /// `token`. `None` while no path can be selected.
+    /// `count` reply blocks of this epoch, [`BLOCKS_MAX`] at most, for a user of the gateway `from`; what comes through
+    /// them is for `token`. `None` while no path can be selected.
     pub(crate) fn reply_blocks(
         &mut self,
         from: &[u8; 32],
         token: Token,
         count: usize,
     ) -> Option<Vec<[u8; SURB_BYTES]>> {
-        let own = self.consensus.find(&self.place.gateway)?.index;
-        let from = self.consensus.find(from)?.index;
-        let (epoch, destination) = (self.consensus.epoch(), self.place.destination);
+        self.blocks((from, None), token, count)
+    }
+
+    /// As [`Packets::reply_blocks`], for a user who answers on and on: at a turn of epochs every second block, beginning
+    /// with any, is of the other epoch, if a path can be selected there.
+    pub(crate) fn lasting_blocks(
+        &mut self,
+        from: &[u8; 32],
+        token: Token,
+        count: usize,
+    ) -> Option<Vec<[u8; SURB_BYTES]>> {
+        self.blocks((from, self.beside), token, count)
+    }
+
+    fn blocks(
+        &mut self,
+        (from, beside): (&[u8; 32], Option<&Consensus>),
+        token: Token,
+        count: usize,
+    ) -> Option<Vec<[u8; SURB_BYTES]>> {
+        let destination = self.place.destination;
+        let first = beside.map_or(0, |_| self.rng.next_u32() as usize & 1);
         let mut drawn: ArrayVec<_, BLOCKS_MAX> = ArrayVec::new();
-        for _ in 0..count.min(BLOCKS_MAX) {
-            let id = self.new_id();
-            drawn.push((id, select_path(self.consensus, self.rng, from, own).ok()?));
+        for number in 0..count.min(BLOCKS_MAX) {
+            let other = beside.filter(|_| number & 1 == first);
+            let way = other.and_then(|other| self.way_back(other, from));
+            let (epoch, path) = way.or_else(|| self.way_back(self.consensus, from))?;
+            drawn.push((self.new_id(), epoch, path));
         }
         // In one batch: the multiplications of all blocks share the lanes.
         let mut jobs: ArrayVec<WrapJob<'_>, BLOCKS_MAX> = drawn
             .iter()
-            .map(|(id, path)| WrapJob::Surb {
+            .map(|(id, epoch, path)| WrapJob::Surb {
                 path,
-                epoch,
+                epoch: *epoch,
                 destination,
                 id: *id,
             })
@@ -90,7 +128,7 @@ impl Packets<'_> {
         let mut made: ArrayVec<_, BLOCKS_MAX> = ArrayVec::new();
         wrap_batch(Lanes::detect(), self.rng, &mut jobs, &mut made);
         let mut blocks = Vec::with_capacity(made.len());
-        for ((id, _), made) in drawn.iter().zip(made) {
+        for ((id, ..), made) in drawn.iter().zip(made) {
             let Ok(Wrapped::Surb(surb, secret)) = made else {
                 return None;
             };
@@ -104,6 +142,14 @@ impl Packets<'_> {
             blocks.push(*surb.as_bytes());
         }
         Some(blocks)
+    }
+
+    /// A path to this client from a user of the gateway `from`, and its epoch.
+    fn way_back(&mut self, consensus: &Consensus, from: &[u8; 32]) -> Option<(u32, Path)> {
+        let own = consensus.find(&self.place.gateway)?.index;
+        let from = consensus.find(from)?.index;
+        let path = select_path(consensus, self.rng, from, own).ok()?;
+        Some((consensus.epoch(), path))
     }
 
     /// A packet of cover that comes back to this client.

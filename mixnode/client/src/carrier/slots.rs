@@ -56,6 +56,7 @@ impl Carrier {
         consensus.find(&self.place.gateway)?;
         Some(Packets {
             consensus,
+            beside: self.documents.beside(unix_ms),
             place: self.place,
             rng: &mut self.rng,
             waiting: &mut self.waiting,

@@ -41,7 +41,7 @@ impl Service for Chatter {
 
     fn reply(&mut self, _now_ns: u64, packets: &Packets<'_>) -> Option<Reply> {
         let surb = self.owed.pop()?;
-        assert!(packets.is_usable(&surb));
+        assert_eq!(packets.use_of(&surb), Use::Now);
         let plaintext = [1; sphinx::REPLY_BYTES];
         Some(Reply { surb, plaintext })
     }

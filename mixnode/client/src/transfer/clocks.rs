@@ -8,6 +8,7 @@ use sphinx::{BODY_BYTES, REPLY_BYTES, SURB_BYTES};
 use super::content::{Ack, Answer, CHUNK_BYTES, Manifest};
 use super::incoming::Incoming;
 use super::outgoing::{Outgoing, Purpose};
+use crate::carrier::Use;
 use crate::identity::Identity;
 use crate::store::MemoryStorage;
 
@@ -81,7 +82,7 @@ impl Exchange {
     }
 
     fn answer(&mut self) -> [u8; REPLY_BYTES] {
-        let reply = self.incoming.next_reply(&self.bob, self.now_ns, &|_| true);
+        let reply = self.incoming.next_reply(&self.bob, self.now_ns, &|_| Use::Now);
         reply.expect("an answer is owed").plaintext
     }
 

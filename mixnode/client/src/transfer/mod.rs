@@ -130,7 +130,7 @@ impl Service for Transfers {
 
     fn reply(&mut self, now_ns: u64, packets: &Packets<'_>) -> Option<Reply> {
         self.incoming
-            .next_reply(&self.identity, now_ns, &|surb| packets.is_usable(surb))
+            .next_reply(&self.identity, now_ns, &|surb| packets.use_of(surb))
     }
 
     /// Data of one transfer, in turn.
@@ -154,7 +154,11 @@ impl Service for Transfers {
             let mut rng = packets.generator();
             let now = (now_ns, packets.epoch());
             let mut surbs = |purpose: Purpose, count| {
-                packets.reply_blocks(&gateway, purpose.token(transfer), count)
+                let token = purpose.token(transfer);
+                match purpose {
+                    Purpose::Key => packets.reply_blocks(&gateway, token, count),
+                    Purpose::Ack { .. } => packets.lasting_blocks(&gateway, token, count),
+                }
             };
             let body = outgoing.next(now, &mut surbs, &mut rng);
             self.report(transfer);

@@ -120,6 +120,12 @@ impl Network {
                 session.receive.admit(opened.counter).unwrap();
                 let destination = link::destination_tag(&session.peer);
                 let content: [u8; 1200] = *datagram[link::CONTENT_OFFSET..].first_chunk().unwrap();
+                if opened.kind == Kind::Sphinx {
+                    let turns = &mut self.seats[seat].turns;
+                    if turns.last().is_none_or(|(_, of)| *of != opened.epoch) {
+                        turns.push((now_ns, opened.epoch));
+                    }
+                }
                 match opened.kind {
                     Kind::Sphinx => {
                         *self.packets.entry(*identity).or_default() += 1;

@@ -83,6 +83,8 @@ pub struct Seat {
     pub events: Vec<Event>,
     /// Departures on the wire, ns.
     pub departures: Vec<u64>,
+    /// When the epoch of its packets changed, ns, and to which, modulo 4.
+    pub turns: Vec<(u64, u8)>,
 }
 
 pub struct Network {
@@ -306,6 +308,7 @@ impl Network {
             run: 0,
             events: Vec::new(),
             departures: Vec::new(),
+            turns: Vec::new(),
         });
         self.seats.len() - 1
     }

@@ -4,7 +4,7 @@ use sphinx::Surb;
 
 use super::trouble::Trouble;
 use super::{File, Incoming, Peer, Received};
-use crate::carrier::Reply;
+use crate::carrier::{Reply, Use};
 use crate::identity::Identity;
 use crate::transfer::content::{
     Ack, Answer, BITMAP_BYTES_MAX, KEY_HALF_BYTES, TransferId, TransferState,
@@ -14,20 +14,21 @@ use crate::transfer::content::{
 const ANSWER_EVERY: u32 = 24;
 
 impl Incoming {
-    /// The answer to put into the slot at `now_ns`, if one is owed. `usable` says whether a reply block can still
-    /// travel, from this user's gateway.
+    /// The answer to put into the slot at `now_ns`, if one is owed. `use_of` says when a reply block can travel, from
+    /// this user's gateway.
     pub(crate) fn next_reply(
         &mut self,
         identity: &Identity,
         now_ns: u64,
-        usable: &dyn Fn(&Surb) -> bool,
+        use_of: &dyn Fn(&Surb) -> Use,
     ) -> Option<Reply> {
         let delay_ns = self.answer_delay_ns;
+        let is_of_now = |surb: &Surb| use_of(surb) == Use::Now;
         // A session that has sent reply blocks and nothing of a transfer is owed nothing.
         let due = |peer: &Peer| {
             let late = now_ns.saturating_sub(peer.since_ns) >= delay_ns;
             let wanted = peer.unanswered >= ANSWER_EVERY || (peer.unanswered > 0 && late);
-            !peer.surbs.is_empty() && peer.subject().is_some() && (peer.urgent || wanted)
+            peer.surbs.iter().any(is_of_now) && peer.subject().is_some() && (peer.urgent || wanted)
         };
         let due = self.peers.iter().filter(|(_, peer)| due(peer));
         let mut due: Vec<_> = due.map(|(name, peer)| (peer.since_ns, *name)).collect();
@@ -35,7 +36,10 @@ impl Incoming {
         // The one that has waited longest; one whose answer can't be made keeps nobody behind it.
         let acknowledgement = due.into_iter().find_map(|(_, name)| {
             let peer = self.peers.get_mut(&name)?;
-            let surb = std::iter::from_fn(|| peer.surbs.pop_front()).find(usable)?;
+            // Those of the next epoch stay, to be there when it comes.
+            peer.surbs.retain(|surb| use_of(surb) != Use::Never);
+            let place = peer.surbs.iter().position(is_of_now)?;
+            let surb = peer.surbs.remove(place)?;
             (peer.unanswered, peer.urgent) = (0, false);
             let (transfer, highest, received) = (peer.subject()?, peer.highest, peer.received);
             let mut ack = self.acknowledge(transfer, now_ns);
@@ -48,7 +52,7 @@ impl Incoming {
         }
         // Last: whoever has the address can ask for keys.
         while let Some((surb, half)) = self.key_answers.pop_front() {
-            if usable(&surb) {
+            if is_of_now(&surb) {
                 let mut key = Box::new([0; KEY_HALF_BYTES]);
                 let (first, second) = identity.kem_public().split_at(KEY_HALF_BYTES);
                 key.copy_from_slice(if half == 0 { first } else { second });

@@ -5,7 +5,7 @@ use rand_core::{Rng, SeedableRng};
 use sphinx::SURB_BYTES;
 
 use super::*;
-use crate::carrier::Reply;
+use crate::carrier::{Reply, Use};
 use crate::store::MemoryStorage;
 use crate::transfer::content::{Answer, write_content};
 use crate::transfer::session::{CONTENT_BYTES, STRANGERS_MAX, SendingSession};
@@ -71,7 +71,7 @@ impl Bob {
     fn reply(&mut self) -> Option<Reply> {
         let later_ns = self.now_ns + 1_000_000_000;
         self.incoming
-            .next_reply(&self.identity, later_ns, &|_| true)
+            .next_reply(&self.identity, later_ns, &|_| Use::Now)
     }
 
     fn open_files(&self) -> usize {
@@ -315,9 +315,44 @@ fn one_whose_reply_blocks_can_not_travel_keeps_nobody_behind_it_waiting() {
         bob.take(&packet(&mut session, &fields));
     }
     let later_ns = bob.now_ns + PAUSE_NS;
-    let dead = |surb: &Surb| *surb.as_bytes() != blocks[0];
+    let dead = |surb: &Surb| match *surb.as_bytes() == blocks[0] {
+        true => Use::Never,
+        false => Use::Now,
+    };
     let reply = bob.incoming.next_reply(&bob.identity, later_ns, &dead);
     assert_eq!(reply.unwrap().surb.as_bytes(), &blocks[1]);
+}
+
+#[test]
+fn reply_blocks_of_the_next_epoch_wait_for_the_turn_and_old_ones_die_at_it() {
+    let mut bob = Bob::new(15, 1 << 20);
+    let mut session = bob.session();
+    bob.start(&session);
+    let blocks = [EPOCH + 1, EPOCH, EPOCH, EPOCH + 1].map(|epoch| {
+        let mut block = bob.surb();
+        block[..4].copy_from_slice(&epoch.to_le_bytes());
+        block
+    });
+    let mut answers = Vec::new();
+    for (number, now) in [EPOCH, EPOCH + 1, EPOCH + 1, EPOCH + 1].into_iter().enumerate() {
+        let mut fields = vec![Field::Manifest(manifest(1, 100 * CHUNK_BYTES as u64))];
+        let sent = blocks.iter().filter(|_| number == 0);
+        fields.extend(sent.map(|block| Field::Surb(Box::new(*block))));
+        for fields in fields.chunks(2) {
+            bob.take(&packet(&mut session, fields));
+        }
+        bob.now_ns += PAUSE_NS;
+        let use_of = |surb: &Surb| match surb.epoch().checked_sub(now) {
+            Some(0) => Use::Now,
+            Some(_) => Use::Later,
+            None => Use::Never,
+        };
+        let reply = bob.incoming.next_reply(&bob.identity, bob.now_ns, &use_of);
+        answers.push(reply.map(|reply| *reply.surb.as_bytes()));
+    }
+    // One of this epoch; at the turn two of the next are there, and the other of the old one is not used.
+    let expected = [Some(blocks[1]), Some(blocks[0]), Some(blocks[3]), None];
+    assert!(answers == expected);
 }
 
 #[test]
