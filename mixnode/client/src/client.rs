@@ -68,7 +68,7 @@ impl Client {
         Self {
             carrier,
             departures: Some(departures),
-            transfers: Transfers::new(config.identity, storage, parameters.mean_delay_us),
+            transfers: Transfers::new(config.identity, storage, &parameters),
         }
     }
 

@@ -46,7 +46,7 @@ impl Exchange {
         let key = Some(Box::new(*bob.kem_public()));
         let address = bob.address([2; 32], &mailbox);
         let pace = (1_000.0, 1_000);
-        let mut incoming = Incoming::new(Box::new(MemoryStorage::new(1 << 20)), 1_000);
+        let mut incoming = Incoming::new(Box::new(MemoryStorage::new(1 << 20)), (1_000, 1_200_000));
         incoming.tick(0, 7);
         Self {
             outgoing: Outgoing::new(address, manifest, Box::new(data), key, pace),
@@ -82,7 +82,9 @@ impl Exchange {
     }
 
     fn answer(&mut self) -> [u8; REPLY_BYTES] {
-        let reply = self.incoming.next_reply(&self.bob, self.now_ns, &|_| Use::Now);
+        let reply = self
+            .incoming
+            .next_reply(&self.bob, self.now_ns, &|_| Use::Now);
         reply.expect("an answer is owed").plaintext
     }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use sphinx::{BODY_BYTES, Surb};
 
+use super::bucket::Bucket;
 use super::content::{CHUNK_BYTES, Field, Manifest, TransferId, read_content};
 use super::ranges::Chunks;
 use super::sealed::Sealed;
@@ -22,7 +23,7 @@ mod answers;
 mod limits;
 mod trouble;
 
-use trouble::{Bucket, Trouble};
+use trouble::Trouble;
 
 /// Reply blocks kept a session; the oldest makes room.
 const SURBS_MAX: usize = 32;
@@ -134,9 +135,14 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new(mut storage: Box<dyn Storage>, mean_delay_us: u32) -> Self {
+    /// Nothing has arrived yet, but for what the storage knows. Of the network its mean delay, µs, and the length of an
+    /// epoch, ms.
+    pub(crate) fn new(
+        mut storage: Box<dyn Storage>,
+        (mean_delay_us, epoch_ms): (u32, u64),
+    ) -> Self {
         Self {
-            used: Used::load(&mut *storage),
+            used: Used::load(&mut *storage, epoch_ms),
             storage,
             sessions: ReceivingSessions::default(),
             peers: BTreeMap::new(),
@@ -252,7 +258,7 @@ impl Incoming {
 
     /// Uses something that may be used once; `false` if it must not be taken.
     fn uses(&mut self, epoch: u32, what: &[u8], now_ns: u64) -> bool {
-        match self.used.insert(epoch, what, &mut *self.storage) {
+        match self.used.insert(epoch, what, now_ns, &mut *self.storage) {
             Ok(first) => first,
             Err(error) => {
                 self.storage_failed(&error, now_ns);

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use directory::Parameters;
 use sphinx::{BODY_BYTES, REPLY_BYTES};
 
 use crate::address::Address;
@@ -13,6 +14,7 @@ use crate::event::Event;
 use crate::identity::{Identity, KEM_KEY_BYTES};
 use crate::store::{Source, Storage};
 
+mod bucket;
 #[cfg(test)]
 mod clocks;
 mod content;
@@ -48,13 +50,19 @@ pub(crate) struct Transfers {
 }
 
 impl Transfers {
-    pub(crate) fn new(identity: Identity, storage: Box<dyn Storage>, mean_delay_us: u32) -> Self {
+    /// No transfer yet, in a network with these parameters.
+    pub(crate) fn new(
+        identity: Identity,
+        storage: Box<dyn Storage>,
+        parameters: &Parameters,
+    ) -> Self {
+        let network = (parameters.mean_delay_us, parameters.epoch_ms);
         Self {
             identity,
             outgoing: BTreeMap::new(),
             last_served: None,
             reported: BTreeMap::new(),
-            incoming: Incoming::new(storage, mean_delay_us),
+            incoming: Incoming::new(storage, network),
             events: VecDeque::new(),
         }
     }

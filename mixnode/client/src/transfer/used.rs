@@ -3,36 +3,64 @@
 //! A gateway that delivers a key request twice would see the same packet answer it twice, and a session that is started
 //! again would take its packets again. Every sealed body names its epoch and is taken in that one and the two beside
 //! it, so three epochs are remembered; across restarts too, by the [`Storage`].
+//!
+//! Whoever has the address can fill what is remembered, and what is full takes nothing more. So nothing is taken faster
+//! than an epoch's length allows, with a budget of its own for each of the three epochs that can be named: a flood then
+//! has its share of what is taken and no more, others have theirs all the time, and what it says of the next epoch costs
+//! nobody anything in this one. Sessions that have been started need none of this.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 
+use super::bucket::Bucket;
 use crate::store::Storage;
 
 /// Marks remembered an epoch. A recipient who has taken so many takes nothing sealed of that epoch any more: who
-/// forgot some instead could be made to take one again.
-pub(super) const MARKS_MAX: usize = 1 << 17;
+/// forgot some instead could be made to take one again. Only restarts, which fill the buckets, and clocks that are put
+/// back let it come to this.
+const MARKS_MAX: usize = 1 << 18;
+/// Of these, what is taken while the epoch is the next one, this one and the one before: nobody whose clock is right
+/// names another one than this but at its turn.
+const SHARES: [u32; 3] = [
+    MARKS_MAX as u32 / 8,
+    MARKS_MAX as u32 * 6 / 8,
+    MARKS_MAX as u32 / 8,
+];
+/// Of each share, what can be taken at once.
+pub(super) const AT_ONCE: u32 = 2_048;
 const MARK_BYTES: usize = 8;
+
+const _: () = assert!(SHARES[0] + SHARES[1] + SHARES[2] == MARKS_MAX as u32);
+const _: () = assert!(SHARES[0] > AT_ONCE && SHARES[1] > AT_ONCE && SHARES[2] > AT_ONCE);
 
 /// Names what was used.
 pub(crate) type Mark = [u8; MARK_BYTES];
 
 /// The marks of the epochs that can come again.
-#[derive(Default)]
 pub(crate) struct Used {
     /// The epoch of now; nothing is taken before it is known.
     now: Option<u32>,
     marks: BTreeMap<u32, HashSet<Mark>>,
+    /// For what names the epoch before, this one, the next one.
+    budgets: [Bucket; 3],
 }
 
 impl Used {
-    /// What the storage remembers from before.
-    pub(crate) fn load(storage: &mut dyn Storage) -> Self {
+    /// What the storage remembers from before, with epochs of this length.
+    pub(crate) fn load(storage: &mut dyn Storage, epoch_ms: u64) -> Self {
         let mut marks: BTreeMap<u32, HashSet<Mark>> = BTreeMap::new();
         for (epoch, mark) in storage.remembered() {
             marks.entry(epoch).or_default().insert(mark);
         }
-        Self { now: None, marks }
+        let budget = |share: u32| {
+            let each_ns = epoch_ms.saturating_mul(1_000_000) / u64::from(share - AT_ONCE);
+            Bucket::new((AT_ONCE, each_ns))
+        };
+        Self {
+            now: None,
+            marks,
+            budgets: SHARES.map(budget),
+        }
     }
 
     /// The epoch of now: what is older than the one before is forgotten.
@@ -45,18 +73,13 @@ impl Used {
         }
     }
 
-    /// Whether something of this epoch can be taken now.
-    pub(crate) fn is_of_now(&self, epoch: u32) -> bool {
-        self.now.is_some_and(|now| now.abs_diff(epoch) <= 1)
-    }
-
     /// Whether it was used.
     pub(crate) fn contains(&self, epoch: u32, what: &[u8]) -> bool {
         let marks = self.marks.get(&epoch);
         marks.is_some_and(|marks| marks.contains(&mark(what)))
     }
 
-    /// Uses something; `false` if it was used before, is of another time, or too much was used.
+    /// Uses something; `false` if it was used before, is of another time, or too much was used lately.
     ///
     /// # Errors
     /// The storage can't remember it: it must not be taken then.
@@ -64,13 +87,16 @@ impl Used {
         &mut self,
         epoch: u32,
         what: &[u8],
+        now_ns: u64,
         storage: &mut dyn Storage,
     ) -> io::Result<bool> {
-        if !self.is_of_now(epoch) {
+        let before = self.now.map(|now| i64::from(now) - 1);
+        let ahead = before.and_then(|before| usize::try_from(i64::from(epoch) - before).ok());
+        let Some(budget) = ahead.and_then(|ahead| self.budgets.get_mut(ahead)) else {
             return Ok(false);
-        }
+        };
         let (marks, mark) = (self.marks.entry(epoch).or_default(), mark(what));
-        if marks.len() >= MARKS_MAX || marks.contains(&mark) {
+        if marks.contains(&mark) || marks.len() >= MARKS_MAX || !budget.take(now_ns) {
             return Ok(false);
         }
         storage.remember(epoch, &mark)?;
@@ -87,28 +113,87 @@ fn mark(what: &[u8]) -> Mark {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::{Rng, SeedableRng};
+
     use super::*;
     use crate::store::MemoryStorage;
+
+    const EPOCH_MS: u64 = 1_200_000;
+    const SECOND: u64 = 1_000_000_000;
 
     #[test]
     fn what_is_remembered_is_bounded_by_epochs_and_by_number_and_the_bound_refuses() {
         let storage = &mut MemoryStorage::new(0);
-        let mut used = Used::load(storage);
-        assert!(!used.insert(7, b"early", storage).unwrap());
-        used.turn(7, storage);
-        for number in 0..MARKS_MAX as u64 + 5 {
-            let taken = used.insert(7, &number.to_le_bytes(), storage).unwrap();
-            assert_eq!(taken, number < MARKS_MAX as u64);
+        for number in 0..MARKS_MAX as u64 - 1 {
+            storage.remember(7, &mark(&number.to_le_bytes())).unwrap();
         }
+        let mut used = Used::load(storage, EPOCH_MS);
+        assert!(!used.insert(7, b"early", 0, storage).unwrap());
+        used.turn(7, storage);
+        assert!(!used.insert(7, &[0; 8], 0, storage).unwrap());
+        assert!(used.insert(7, b"last", 0, storage).unwrap());
+        assert!(!used.insert(7, b"more", 0, storage).unwrap());
         for (epoch, taken) in [(5, false), (6, true), (8, true), (9, false)] {
-            assert_eq!(used.insert(epoch, b"one", storage).unwrap(), taken);
-            assert!(!used.insert(epoch, b"one", storage).unwrap());
+            assert_eq!(used.insert(epoch, b"one", 0, storage).unwrap(), taken);
+            assert!(!used.insert(epoch, b"one", 0, storage).unwrap());
         }
         used.turn(9, storage);
         assert_eq!(used.marks.keys().copied().collect::<Vec<_>>(), [8]);
         assert_eq!(storage.remembered().len(), 1);
-        let mut again = Used::load(storage);
+        let mut again = Used::load(storage, EPOCH_MS);
         again.turn(9, storage);
-        assert!(!again.insert(8, b"one", storage).unwrap());
+        assert!(!again.insert(8, b"one", 0, storage).unwrap());
+    }
+
+    #[test]
+    fn what_is_taken_in_all_the_time_that_an_epoch_can_be_named_fits_the_bound() {
+        let storage = &mut MemoryStorage::new(0);
+        let mut used = Used::load(storage, EPOCH_MS);
+        let mut taken = 0;
+        for second in 0..3 * EPOCH_MS / 1_000 {
+            used.turn(6 + (second * 1_000 / EPOCH_MS) as u32, storage);
+            for number in 0..250 {
+                let what = (second * 1_000 + number).to_le_bytes();
+                taken += usize::from(used.insert(7, &what, second * SECOND, storage).unwrap());
+            }
+        }
+        assert!((MARKS_MAX * 9 / 10..=MARKS_MAX).contains(&taken), "{taken}");
+    }
+
+    /// 400 a second is what a client of 320 slots a second can be sent.
+    #[test]
+    fn a_stranger_who_floods_two_epochs_with_sealed_bodies_shuts_nobody_out() {
+        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        let storage = &mut MemoryStorage::new(0);
+        let mut used = Used::load(storage, EPOCH_MS);
+        let mut number = 0u64;
+        let mut insert = |epoch, now_ns| {
+            number += 1;
+            used.turn(7 + (now_ns / (EPOCH_MS * 1_000_000)) as u32, storage);
+            let what = number.to_le_bytes();
+            used.insert(epoch, &what, now_ns, storage).unwrap()
+        };
+        let mut shares = Vec::new();
+        for epoch in [7, 8] {
+            for quarter in 0..4 {
+                let mut taken = 0;
+                for second in 0..300 {
+                    let start_ns = (u64::from(epoch - 7) * 1_200 + quarter * 300 + second) * SECOND;
+                    let other_ns = start_ns + rng.next_u64() % SECOND;
+                    for of_flood in 0..200 {
+                        let now_ns = start_ns + of_flood * SECOND / 200;
+                        if (now_ns..now_ns + SECOND / 200).contains(&other_ns) {
+                            taken += u32::from(insert(epoch, other_ns));
+                        }
+                        insert(epoch, now_ns + SECOND / 200);
+                        insert(epoch + 1, now_ns + SECOND / 200);
+                    }
+                }
+                shares.push(taken);
+            }
+        }
+        println!("of 300 bodies of others in each quarter of two epochs were taken: {shares:?}");
+        assert!(shares.iter().all(|taken| *taken > 75));
     }
 }

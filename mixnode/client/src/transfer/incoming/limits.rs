@@ -10,6 +10,7 @@ use crate::store::MemoryStorage;
 use crate::transfer::content::{Answer, write_content};
 use crate::transfer::session::{CONTENT_BYTES, STRANGERS_MAX, SendingSession};
 
+mod flood;
 mod full_disk;
 
 const EPOCH: u32 = 7;
@@ -26,7 +27,7 @@ impl Bob {
     fn new(seed: u64, file_bytes_max: u64) -> Bob {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let storage = Box::new(MemoryStorage::new(file_bytes_max));
-        let mut incoming = Incoming::new(storage, 1_000);
+        let mut incoming = Incoming::new(storage, (1_000, 1_200_000));
         incoming.tick(0, EPOCH);
         Bob {
             identity: Identity::generate(&mut rng),
@@ -334,7 +335,10 @@ fn reply_blocks_of_the_next_epoch_wait_for_the_turn_and_old_ones_die_at_it() {
         block
     });
     let mut answers = Vec::new();
-    for (number, now) in [EPOCH, EPOCH + 1, EPOCH + 1, EPOCH + 1].into_iter().enumerate() {
+    for (number, now) in [EPOCH, EPOCH + 1, EPOCH + 1, EPOCH + 1]
+        .into_iter()
+        .enumerate()
+    {
         let mut fields = vec![Field::Manifest(manifest(1, 100 * CHUNK_BYTES as u64))];
         let sent = blocks.iter().filter(|_| number == 0);
         fields.extend(sent.map(|block| Field::Surb(Box::new(*block))));
@@ -390,7 +394,7 @@ fn restarted(bob: Bob, file_bytes_max: u64) -> Bob {
     for (epoch, mark) in before.storage.remembered() {
         storage.remember(epoch, &mark).unwrap();
     }
-    let mut incoming = Incoming::new(Box::new(storage), 1_000);
+    let mut incoming = Incoming::new(Box::new(storage), (1_000, 1_200_000));
     incoming.tick(bob.now_ns, EPOCH);
     Bob { incoming, ..bob }
 }

@@ -1,4 +1,4 @@
-//! What goes wrong at a recipient, and what anybody may ask of it: told once, tried again ever later, bounded.
+//! What goes wrong at a recipient: told once, tried again ever later.
 
 use std::io;
 
@@ -57,36 +57,6 @@ impl Trouble {
     }
 }
 
-/// So many at once, and one more after each while.
-pub(super) struct Bucket {
-    full: u32,
-    each_ns: u64,
-    left: u32,
-    since_ns: u64,
-}
-
-impl Bucket {
-    pub(super) fn new((full, each_ns): (u32, u64)) -> Self {
-        Self {
-            full,
-            each_ns,
-            left: full,
-            since_ns: 0,
-        }
-    }
-
-    /// Takes one, if there is one.
-    pub(super) fn take(&mut self, now_ns: u64) -> bool {
-        let came = now_ns.saturating_sub(self.since_ns) / self.each_ns;
-        self.since_ns += came * self.each_ns;
-        let came = u32::try_from(came).unwrap_or(u32::MAX);
-        self.left = self.left.saturating_add(came).min(self.full);
-        let taken = self.left.checked_sub(1);
-        self.left = taken.unwrap_or(0);
-        taken.is_some()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,15 +78,5 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         let gone = io::Error::from(io::ErrorKind::NotFound);
         assert!(Trouble::strike(&mut trouble, &gone, now_ns).is_some());
-    }
-
-    #[test]
-    fn a_bucket_gives_its_fill_at_once_and_then_one_each_while() {
-        let mut bucket = Bucket::new((3, 10));
-        let mut taken = |now_ns| (0..9).filter(|_| bucket.take(now_ns)).count();
-        assert_eq!(taken(0), 3);
-        assert_eq!(taken(9), 0);
-        assert_eq!(taken(25), 2);
-        assert_eq!(taken(u64::MAX), 3);
     }
 }

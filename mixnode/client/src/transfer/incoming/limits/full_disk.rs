@@ -48,7 +48,7 @@ fn a_full_disk_is_told_once_the_sender_waits_and_goes_on_when_there_is_room() {
     let mut bob = Bob::new(16, 1 << 20);
     let full = Arc::new(AtomicBool::new(true));
     let disk = FullDisk(MemoryStorage::new(1 << 24), Arc::clone(&full));
-    bob.incoming = Incoming::new(Box::new(disk), 1_000);
+    bob.incoming = Incoming::new(Box::new(disk), (1_000, 1_200_000));
     bob.incoming.tick(0, EPOCH);
     let mut alice = bob.session();
     bob.start(&alice);

@@ -1,0 +1,47 @@
+//! What anybody may ask of a client, at a bounded rate.
+
+/// So many at once, and one more after each while.
+pub(super) struct Bucket {
+    full: u32,
+    each_ns: u64,
+    left: u32,
+    since_ns: u64,
+}
+
+impl Bucket {
+    /// A full bucket of so many, and the nanoseconds, at least one, until there is another.
+    pub(super) fn new((full, each_ns): (u32, u64)) -> Self {
+        Self {
+            full,
+            each_ns: each_ns.max(1),
+            left: full,
+            since_ns: 0,
+        }
+    }
+
+    /// Takes one, if there is one.
+    pub(super) fn take(&mut self, now_ns: u64) -> bool {
+        let came = now_ns.saturating_sub(self.since_ns) / self.each_ns;
+        self.since_ns += came * self.each_ns;
+        let came = u32::try_from(came).unwrap_or(u32::MAX);
+        self.left = self.left.saturating_add(came).min(self.full);
+        let taken = self.left.checked_sub(1);
+        self.left = taken.unwrap_or(0);
+        taken.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_fill_at_once_and_then_one_each_while() {
+        let mut bucket = Bucket::new((3, 10));
+        let mut taken = |now_ns| (0..9).filter(|_| bucket.take(now_ns)).count();
+        assert_eq!(taken(0), 3);
+        assert_eq!(taken(9), 0);
+        assert_eq!(taken(25), 2);
+        assert_eq!(taken(u64::MAX), 3);
+    }
+}
