@@ -76,6 +76,8 @@ pub(crate) struct Departures {
     question: Option<(SocketAddr, Box<[u8; DATAGRAM_BYTES]>)>,
     ready: VecDeque<Timed>,
     reserve: VecDeque<Timed>,
+    /// Cover of the link, for slots for which there is nothing else: a slot asks nobody for memory.
+    cover: Frame,
     gone: Gone,
 }
 
@@ -93,6 +95,7 @@ impl Departures {
             question: None,
             ready: VecDeque::with_capacity(READY_MAX),
             reserve: VecDeque::with_capacity(RESERVE_MAX),
+            cover: Frame::cover(),
             gone: Gone::default(),
         }
     }
@@ -172,17 +175,14 @@ impl Departures {
         if link.expired(now_ns) {
             return None;
         }
-        let frame = match next_of(&mut self.ready, &mut self.gone.ready, now_ns) {
-            Some(frame) => frame,
-            None => match next_of(&mut self.reserve, &mut self.gone.reserve, now_ns) {
-                Some(frame) => {
-                    self.gone.reserve_sent += 1;
-                    frame
-                }
-                None => Frame::cover(),
-            },
-        };
-        seal(link, &frame, now_ns)
+        if let Some(frame) = next_of(&mut self.ready, &mut self.gone.ready, now_ns) {
+            return seal(link, &frame, now_ns);
+        }
+        if let Some(frame) = next_of(&mut self.reserve, &mut self.gone.reserve, now_ns) {
+            self.gone.reserve_sent += 1;
+            return seal(link, &frame, now_ns);
+        }
+        seal(link, &self.cover, now_ns)
     }
 }
 
