@@ -3,31 +3,30 @@
 //! and their gaps must look the same. The program is compared with itself, so nothing else may run beside it.
 
 mod common;
+#[path = "common/outside.rs"]
+mod outside;
 
 use std::io;
-use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use common::{Boxed, Conditions, Network};
-use directory::Bootstrap;
 use fog::home::Home;
 use fog::{
     Address, Client, Config, DiskStorage, Finish, Identity, Manifest, MemoryStorage, Standing,
     Storage, TransferId, run,
 };
-use link::{ClientKeys, DATAGRAM_BYTES};
+use link::ClientKeys;
+use outside::{Outside, RATE_PPS, pin};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use rustix::thread::{CpuSet, sched_setaffinity};
 
-const RATE_PPS: u32 = 200;
 /// Equal names in the recipient's folder.
 const EQUAL_NAMES: u32 = 10_000;
+/// Small files whose manifests come one after the other.
+const MANIFESTS: usize = 14;
 /// What the disk costs at each chunk while it is slow: computing, then waiting.
 const SLOW: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(75));
 
@@ -83,92 +82,8 @@ impl Storage for SlowDisk {
     }
 }
 
-fn pin(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    // With one processor alone both ends share it.
-    let _ = sched_setaffinity(None, &set);
-}
-
-/// The network around the program: its gateway is a real socket.
-struct Outside {
-    network: Network,
-    socket: Arc<UdpSocket>,
-    arrivals: Receiver<(Instant, std::net::SocketAddr, Boxed)>,
-    to_client: Receiver<Boxed>,
-    client: Option<std::net::SocketAddr>,
-    seat: usize,
-    began: Instant,
-}
-
 impl Outside {
-    fn new() -> Self {
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let conditions = Conditions {
-            mean_delay_us: 5_000,
-            rate_pps: RATE_PPS,
-            genesis_ms: u64::try_from(unix_ms.as_millis()).unwrap(),
-            ..Conditions::default()
-        };
-        let began = Instant::now();
-        let mut network = Network::new(70, conditions);
-        network.descriptors[1].addresses = vec![socket.local_addr().unwrap()];
-        let (say, to_client) = mpsc::channel();
-        let seat = network.seat(Some(say));
-        let (tell, arrivals) = mpsc::channel();
-        let ear = Arc::clone(&socket);
-        thread::spawn(move || {
-            pin(1);
-            let mut datagram = [0; DATAGRAM_BYTES];
-            while let Ok((length, from)) = ear.recv_from(&mut datagram) {
-                let arrived = (Instant::now(), from, Box::new(datagram));
-                if length != DATAGRAM_BYTES || tell.send(arrived).is_err() {
-                    return;
-                }
-            }
-        });
-        Self {
-            network,
-            socket,
-            arrivals,
-            to_client,
-            client: None,
-            seat,
-            began,
-        }
-    }
-
-    /// Lets the network live; what arrived meanwhile.
-    fn live(&mut self, span: Duration) -> Vec<Instant> {
-        let began = Instant::now();
-        let mut seen = Vec::new();
-        while began.elapsed() < span {
-            let first = self.arrivals.recv_timeout(Duration::from_micros(500));
-            let arrived: Vec<_> = first.into_iter().chain(self.arrivals.try_iter()).collect();
-            let now_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap();
-            self.network.run(now_ns, |_| false);
-            for (at, from, datagram) in arrived {
-                seen.push(at);
-                self.client = Some(from);
-                self.network.arrives(1, self.seat, datagram);
-            }
-            for datagram in self.to_client.try_iter() {
-                let to = self.client.unwrap();
-                self.socket.send_to(&datagram[..], to).unwrap();
-            }
-        }
-        for (at, from, datagram) in self.arrivals.try_iter().collect::<Vec<_>>() {
-            seen.push(at);
-            self.client = Some(from);
-            self.network.arrives(1, self.seat, datagram);
-        }
-        // What waited before is of another block.
-        seen.retain(|at| (began..began + span).contains(at));
-        seen
-    }
-
-    /// Somebody starts to send a file, small ones first, for a span; what arrived of the program meanwhile.
+    /// Somebody sends manifests of many small files, then a large one, for a span; what arrived of the program meanwhile.
     fn kept_busy(&mut self, address: Address, span: Duration, number: u64) -> Vec<Instant> {
         let rng = &mut ChaCha20Rng::seed_from_u64(number);
         let config = Config {
@@ -183,7 +98,7 @@ impl Outside {
         let (now_ns, storage) = (self.network.now_ns, Box::new(MemoryStorage::new(0)));
         let own = sphinx::Generator::from_rng(rng);
         let mut client = Client::new(config, consensus, storage, own, now_ns);
-        for size in [1, 2_000, 20_000_000] {
+        for size in [[1; MANIFESTS].as_slice(), &[2_000, 20_000_000]].concat() {
             let mut data = vec![0; size];
             rng.fill_bytes(&mut data);
             let mut transfer = [0; 16];
@@ -210,18 +125,21 @@ fn gaps(arrivals: &[Instant]) -> Vec<f64> {
 
 /// The largest distance between the distributions of both (Kolmogorov–Smirnov).
 fn distance(one: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
-    let sorted = |blocks: &[Vec<f64>]| {
-        let mut all: Vec<f64> = blocks.iter().flatten().copied().collect();
-        all.sort_by(f64::total_cmp);
-        all
+    let tagged = |blocks: &[Vec<f64>], tag| -> Vec<(f64, usize)> {
+        blocks.iter().flatten().map(|gap| (*gap, tag)).collect()
     };
-    let (one, other) = (sorted(one), sorted(other));
-    let below =
-        |all: &[f64], gap| all.partition_point(|value| *value <= gap) as f64 / all.len() as f64;
-    one.iter()
-        .chain(&other)
-        .map(|gap| (below(&one, *gap) - below(&other, *gap)).abs())
-        .fold(0.0, f64::max)
+    let mut all = [tagged(one, 0), tagged(other, 1)].concat();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let sizes = [0, 1].map(|tag| all.iter().filter(|(_, of)| *of == tag).count() as f64);
+    let (mut seen, mut largest) = ([0.0; 2], 0.0f64);
+    for (at, (gap, tag)) in all.iter().enumerate() {
+        seen[*tag] += 1.0;
+        // Of equal gaps the last one tells.
+        if all.get(at + 1).is_none_or(|(next, _)| next != gap) {
+            largest = largest.max((seen[0] / sizes[0] - seen[1] / sizes[1]).abs());
+        }
+    }
+    largest
 }
 
 /// The 99th percentile of the distances that idle blocks have among themselves, over random halves of them.
@@ -240,6 +158,17 @@ fn idle_distance(idle: &[Vec<f64>], rng: &mut ChaCha20Rng) -> f64 {
     distances[distances.len() * 99 / 100]
 }
 
+fn count(blocks: &[Vec<f64>]) -> f64 {
+    blocks.iter().map(Vec::len).sum::<usize>() as f64
+}
+
+/// What two runs of one program differ by at most. Of few blocks the permutations say little: there the asymptotic
+/// quantile of the same test.
+fn by_chance(idle: &[Vec<f64>], busy: &[Vec<f64>], rng: &mut ChaCha20Rng) -> f64 {
+    let (n, m) = (count(idle), count(busy));
+    idle_distance(idle, rng).max(1.63 * ((n + m) / (n * m)).sqrt())
+}
+
 fn fill_with_equal_names(folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(folder.join("file"), "").unwrap();
@@ -256,15 +185,8 @@ fn compare(blocks: usize, span: Duration, margin: f64) {
     fill_with_equal_names(&out);
     pin(1);
     let mut outside = Outside::new();
-    let bootstrap = Bootstrap {
-        chain: outside.network.authorities(),
-        consensus: Some(outside.network.document(0)),
-    };
-    let file = folder.path().join("network");
-    bootstrap.write(&file).unwrap();
     let rng = &mut ChaCha20Rng::seed_from_u64(71);
-    let gateway = outside.network.gateway(1);
-    let address = Home::init(&home, &file, Some(gateway), rng).unwrap();
+    let address = outside.init(folder.path(), &home, rng);
     let (slow, stop) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicBool::new(false)),
@@ -293,11 +215,8 @@ fn compare(blocks: usize, span: Duration, margin: f64) {
     }
     stop.store(true, Ordering::Relaxed);
     program.join().unwrap();
-    let count = |blocks: &[Vec<f64>]| blocks.iter().map(Vec::len).sum::<usize>();
-    let (n, m) = (count(&idle) as f64, count(&busy) as f64);
-    let found = distance(&idle, &busy);
-    // Of few blocks the permutations say little: there the asymptotic quantile of the same test.
-    let chance = idle_distance(&idle, rng).max(1.63 * ((n + m) / (n * m)).sqrt());
+    let (n, m) = (count(&idle), count(&busy));
+    let (found, chance) = (distance(&idle, &busy), by_chance(&idle, &busy, rng));
     let late = |blocks: &[Vec<f64>]| {
         let mut all: Vec<f64> = blocks.iter().flatten().copied().collect();
         all.sort_by(f64::total_cmp);
@@ -315,6 +234,12 @@ fn compare(blocks: usize, span: Duration, margin: f64) {
     );
 }
 
+/// The long comparison.
+const BLOCKS: usize = 8;
+const SPAN: Duration = Duration::from_secs(26);
+/// More than chance, and less than what 50 ms a second make.
+const MARGIN: f64 = 0.01;
+
 #[test]
 fn a_stranger_who_keeps_a_client_busy_does_not_see_it_in_its_departures() {
     // Short, and perhaps not alone on the machine: what would be seen at a glance.
@@ -324,5 +249,38 @@ fn a_stranger_who_keeps_a_client_busy_does_not_see_it_in_its_departures() {
 #[test]
 #[ignore = "eight minutes of a quiet machine"]
 fn a_stranger_who_keeps_a_client_busy_for_minutes_does_not_see_it_in_its_departures() {
-    compare(8, Duration::from_secs(26), 0.01);
+    compare(BLOCKS, SPAN, MARGIN);
+}
+
+/// Blocks of slots of a program that departs at its times, but for a stall at the beginning of each second.
+fn blocks_with_stalls(stall: f64, rng: &mut ChaCha20Rng) -> Vec<Vec<f64>> {
+    let mut block = || {
+        let (mut slot, mut departures) = (0.0, Vec::new());
+        while slot < SPAN.as_secs_f64() {
+            let uniform = ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
+            slot -= uniform.ln() / f64::from(RATE_PPS);
+            departures.push(slot.max(slot.floor() + stall));
+        }
+        departures
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .collect()
+    };
+    (0..BLOCKS).map(|_| block()).collect()
+}
+
+#[test]
+fn the_long_comparison_sees_a_program_that_stalls_for_50_ms_a_second_and_no_other() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(72);
+    let idle = blocks_with_stalls(0.0, rng);
+    assert!(count(&idle) >= 20_000.0);
+    for (stall_ms, shows) in [(0, false), (50, true)] {
+        let busy = blocks_with_stalls(f64::from(stall_ms) / 1e3, rng);
+        let (found, chance) = (distance(&idle, &busy), by_chance(&idle, &busy, rng));
+        println!(
+            "{stall_ms} ms a second: distance {found:.4}, the limit is {:.4}",
+            chance + MARGIN
+        );
+        assert_eq!(found > chance + MARGIN, shows);
+    }
 }
