@@ -48,6 +48,7 @@ const ROOMS: &[&str] = &[
     // Clocks and scheduling of threads that measure.
     "bench/src/clock.rs",
     // In tests: allocators that count, the model checker's ring, bare sockets, what a confined process must not do.
+    "mixnode/client/tests/allocations.rs",
     "mixnode/link/tests/allocations.rs",
     "mixnode/sphinx/tests/allocation.rs",
     "mixnode/node/loom/tests/rings.rs",
@@ -58,6 +59,23 @@ const ROOMS: &[&str] = &[
 ];
 
 const LINES_MAX: usize = 500;
+
+/// The pages that define every format, and the code that speaks them. (`nym` is somebody else's format.)
+const SPECIFICATIONS: &[&str] = &[
+    "mixnode/sphinx/SPEC.md",
+    "mixnode/link/SPEC.md",
+    "mixnode/client/SPEC.md",
+    "control/directory/SPEC.md",
+];
+const SPECIFIED: &[&str] = &[
+    "mixnode/sphinx/src/",
+    "mixnode/link/src/",
+    "mixnode/client/src/",
+    "control/directory/src/",
+    "control/authority/src/",
+];
+/// How magics, contexts of keys and signatures, and names of protocols begin.
+const CONTEXTS: &[&str] = &["FX", "fogmix ", "Noise_"];
 
 /// Documents whose paths must exist.
 const DOCUMENTS: &[&str] = &["ARCHITECTURE.md", "CONTRIBUTING.md"];
@@ -204,6 +222,28 @@ fn unsafe_code_is_in_its_rooms_alone() {
             .any(|(path, text)| path.starts_with(room) && text.lines().any(is_unsafe));
         assert!(held, "{room} holds no unsafe code: take it off the list");
     }
+}
+
+#[test]
+fn every_magic_and_context_string_in_the_code_is_on_a_page() {
+    let page = |path: &&str| std::fs::read_to_string(root().join(path)).unwrap();
+    let pages: String = SPECIFICATIONS.iter().map(page).collect();
+    let mut found = BTreeSet::new();
+    for (path, text) in &sources() {
+        if SPECIFIED.iter().any(|folder| path.starts_with(folder)) {
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            for begins in CONTEXTS {
+                let opening = format!("\"{begins}");
+                let literals = code.split(&opening).skip(1);
+                // Padding of contexts is written as escapes.
+                let literals = literals.filter_map(|rest| rest.split(['"', '\\']).next());
+                found.extend(literals.map(|rest| format!("{begins}{rest}")));
+            }
+        }
+    }
+    assert!(found.len() > 25, "they were found: {found:?}");
+    let absent: Vec<_> = found.iter().filter(|one| !pages.contains(*one)).collect();
+    assert!(absent.is_empty(), "on no page: {absent:?}");
 }
 
 /// What a document names in backticks or as a link's target and can only be a path of this tree: it has a slash or the
