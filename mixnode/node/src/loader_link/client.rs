@@ -342,18 +342,31 @@ impl Keeper {
             }
             Err(error) => {
                 // What it did or did not do, the next one is told afresh.
-                self.connection = None;
-                tracing::warn!(%error, "the loader is gone: packets go on, new sessions wait for its return");
+                self.lose(Some(&error));
                 None
             }
+        }
+    }
+
+    fn lose(&mut self, error: Option<&LoaderError>) {
+        self.connection = None;
+        let error = error.map(tracing::field::display);
+        match self.address {
+            Some(_) => tracing::warn!(
+                error,
+                "the loader is gone: packets go on, new sessions wait for its return"
+            ),
+            None => tracing::warn!(
+                error,
+                "mixctld is gone: all goes on, and keys are kept as long as this process lives"
+            ),
         }
     }
 
     /// Notices a loader that is gone, and looks for a new one.
     fn look(&mut self) {
         if self.connection.as_ref().is_some_and(Connection::is_lost) {
-            self.connection = None;
-            tracing::warn!("the loader is gone: packets go on, new sessions wait for its return");
+            self.lose(None);
         }
         if self.connection.is_some() {
             return;
@@ -378,7 +391,9 @@ impl Keeper {
                 self.connection = Some(connection);
                 self.complaint.clear();
                 tracing::info!(indices = self.indices.len(), "the loader is back");
-                self.tell_peers();
+                if self.address.is_some() {
+                    self.tell_peers();
+                }
             }
             Err(error) => {
                 self.complain("can't reach the loader, and keep trying", &error);
