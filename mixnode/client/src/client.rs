@@ -138,6 +138,11 @@ impl Client {
         self.carrier.is_attached()
     }
 
+    /// When something last came that the gateway alone can have made, if ever: on the clock of [`Self::receive`].
+    pub fn answered_ns(&self) -> Option<u64> {
+        self.carrier.answered_ns()
+    }
+
     /// Whether the gateway has said that it has no room.
     pub fn is_full(&self) -> bool {
         self.carrier.is_full()

@@ -188,7 +188,7 @@ fn what_can_not_be_begun_is_refused_at_once_with_the_reason() {
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
-/// A gateway that answers whatever comes with noise.
+/// An address that answers whatever comes with noise: anyone can send it under a gateway's address.
 fn noisy() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -250,9 +250,9 @@ fn what_can_not_go_on_is_told_within_seconds_and_ends_with_75_when_the_time_is_o
             75,
         ),
         (
-            "a gateway that lets nobody in",
+            "noise from the address of a gateway that does not answer",
             send_for_a_while(&noisy),
-            "answers, but does not let us in",
+            "does not answer",
             75,
         ),
         (

@@ -28,9 +28,6 @@ pub enum VaultError {
     /// The connection has no vault.
     #[error("this connection has no vault: ask for it first")]
     NoVault,
-    /// The connection has one already.
-    #[error("this connection has its vault already: resume before asking for anything else")]
-    HasVault,
     /// Asked again, of another size.
     #[error(
         "the replay table of epoch {epoch} has {there} bytes and not {bytes}: erase that epoch first"
@@ -135,7 +132,7 @@ impl VaultError {
         match self {
             E::OtherIdentity => Kind::OtherIdentity,
             E::Taken { .. } => Kind::VaultTaken,
-            E::NoVault | E::HasVault => Kind::NoVault,
+            E::NoVault => Kind::NoVault,
             E::OtherSize { .. } | E::NoBytes | E::TooMany | E::Budget { .. } => Kind::TableUnfit,
             E::Memory { .. } => Kind::Resources,
             E::Descriptors { .. }

@@ -108,6 +108,8 @@ pub(crate) struct Attachment {
     granted_pps: Option<f64>,
     /// When the gateway was last heard, or began to be waited for.
     heard_ns: Option<u64>,
+    /// When something last came that the gateway alone can have made.
+    answered_ns: Option<u64>,
     /// What was last said of it.
     told_silent: bool,
     attach_ns: u64,
@@ -138,6 +140,7 @@ impl Attachment {
             rate_pps,
             granted_pps: None,
             heard_ns: None,
+            answered_ns: None,
             told_silent: false,
             attach_ns: 0,
             attached: false,
@@ -168,6 +171,11 @@ impl Attachment {
         self.heard_ns = Some(self.attach_ns);
         self.refusals = self.refusals.saturating_add(1);
         self.refusals == 1
+    }
+
+    /// When something last came that the gateway alone can have made, if ever. Anyone can send under its address.
+    pub(crate) fn answered_ns(&self) -> Option<u64> {
+        self.answered_ns
     }
 
     /// Whether the gateway said last that it has no room.
@@ -294,6 +302,7 @@ impl Attachment {
             Datagram::Response { .. } => {
                 let session = self.initiator.as_mut()?.finish(datagram, now_ns).ok()?;
                 self.initiator = None;
+                self.answered_ns = Some(now_ns);
                 // From here on the rare handshakes.
                 self.handshake_ns = now_ns + RENEW_NS + self.renewal_ns;
                 if self.is_silent(now_ns) {
@@ -317,6 +326,7 @@ impl Attachment {
             }
             Datagram::CookieReply { .. } => {
                 let cookie = self.initiator.as_ref()?.read_cookie(datagram).ok()?;
+                self.answered_ns = Some(now_ns);
                 self.cookie = Some((cookie, now_ns + COOKIE_LIFETIME_NS));
                 self.show_cookie = !self.cookie_shown;
                 None
@@ -346,6 +356,7 @@ impl Attachment {
         link::open_batch(&mut [job], &mut verdicts);
         let opened = verdicts.pop()?.ok()?;
         session.admit(opened.counter).ok()?;
+        self.answered_ns = Some(now_ns);
         // The old session's stream is no sign that the gateway knows the new one.
         if !self.fresh || newest == Some(index) {
             self.heard_ns = self.heard_ns.max(Some(now_ns));

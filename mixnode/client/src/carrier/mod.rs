@@ -195,6 +195,10 @@ impl Carrier {
     }
 
     /// Whether the gateway has said that it has no room.
+    pub(crate) fn answered_ns(&self) -> Option<u64> {
+        self.attachment.answered_ns()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.attachment.is_full()
     }

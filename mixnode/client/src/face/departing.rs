@@ -4,7 +4,7 @@
 //! without ever waiting for it. It tells what became of it in counters, and wakes the other thread.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -70,7 +70,6 @@ pub(crate) struct Departing {
     wake: Arc<OwnedFd>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    to: Option<SocketAddr>,
 }
 
 impl Departing {
@@ -104,7 +103,6 @@ impl Departing {
             wake,
             stop,
             thread: Some(thread),
-            to: None,
         })
     }
 
@@ -112,9 +110,6 @@ impl Departing {
     pub(crate) fn exchange(&mut self, client: &mut Client) {
         client.departed(self.board.read());
         while let Some(supply) = self.held.take().or_else(|| client.supply()) {
-            if let Supply::To(to) | Supply::Move(to, _) = &supply {
-                self.to = Some(*to);
-            }
             match self.supplies.try_send(supply) {
                 Ok(()) => {}
                 Err(TrySendError::Full(supply) | TrySendError::Disconnected(supply)) => {
@@ -123,11 +118,6 @@ impl Departing {
                 }
             }
         }
-    }
-
-    /// Where datagrams go.
-    pub(crate) fn destination(&self) -> Option<SocketAddr> {
-        self.to
     }
 
     /// Why the last datagram did not leave.

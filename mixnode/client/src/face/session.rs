@@ -36,8 +36,6 @@ pub(super) struct Session {
     /// Why the last document or key was not kept; told once.
     unsaved: Option<String>,
     rate_pps: f64,
-    /// When the last datagram came from the gateway.
-    heard: Option<Instant>,
     loss: f64,
     /// For simulated loss alone.
     dice: Generator,
@@ -93,7 +91,6 @@ impl Session {
             has_reserves: !receives && !home.reserves.is_empty(),
             unsaved: None,
             rate_pps,
-            heard: None,
             loss: options.loss,
             dice,
         })
@@ -161,10 +158,7 @@ impl Session {
         let mut datagram = [0; DATAGRAM_BYTES + 1];
         for _ in 0..BURST_MAX {
             match self.socket.recv_from(&mut datagram) {
-                Ok((DATAGRAM_BYTES, from)) if !self.drops() => {
-                    if Some(from) == self.departing.destination() {
-                        self.heard = Some(Instant::now());
-                    }
+                Ok((DATAGRAM_BYTES, _)) if !self.drops() => {
                     if let Some(datagram) = datagram.first_chunk_mut() {
                         self.client.receive(self.now_ns(), datagram);
                     }
@@ -198,7 +192,10 @@ impl Session {
             asks_others: self.client.is_asking_others(),
             has_reserves: self.has_reserves,
             is_attached: self.client.is_attached(),
-            heard: self.heard.map(|at| at.elapsed()),
+            heard: self
+                .client
+                .answered_ns()
+                .map(|ns| Duration::from_nanos(self.now_ns().saturating_sub(ns))),
             rate_pps: self.rate_pps,
             mean_delay: Duration::from_micros(documents.parameters().mean_delay_us.into()),
             recipient: None,
