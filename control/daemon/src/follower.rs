@@ -49,7 +49,7 @@ impl Follower {
     /// # Errors
     /// The network's file or the folder can't be used.
     pub fn new(config: &DirectoryConfig) -> Result<Follower, Failure> {
-        let (chain, recent) = crate::authority::service::read_network(&config.network)?;
+        let (chain, recent) = crate::authority::files::read_network(&config.network)?;
         let of_folder = |error: std::io::Error| {
             let folder = config.folder.display();
             Failure::new(exit::OS, format!("[directory] folder: {folder}: {error}"))

@@ -18,6 +18,7 @@ pub mod authority;
 mod clock;
 pub mod config;
 pub mod exit;
+pub mod folder;
 mod follower;
 pub mod http;
 pub mod node;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use control::authority::files;
 use control::authority::service::{self, Signals};
 use control::config::{self, CONFIG_PATH, Config};
 use control::exit::{self, Failure};
@@ -91,8 +92,13 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
         None => Config::default(),
     };
     if arguments.check_config {
-        let name = file.as_deref().unwrap_or(usual);
-        return Ok(program::print(&format!("{}: good", name.display()))?);
+        if let Some(authority) = &config.authority {
+            files::check(authority)?;
+        }
+        return Ok(program::print(&match &file {
+            Some(file) => format!("{}: good", file.display()),
+            None => format!("no file {}: built-in defaults", usual.display()),
+        })?);
     }
     if let Some(authority) = &config.authority {
         let signals = Signals {

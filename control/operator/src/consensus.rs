@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::Subcommand;
 use control::config::NETWORK_PATH;
 use control::exit::{self, Failure};
-use control::http::client::Ask;
+use control::http::client::{Ask, AskError};
 use directory::store::{hex, read_bounded};
 use directory::{
-    BOOTSTRAP_BYTES_MAX, Bootstrap, CONSENSUS_BYTES_MAX, Chain, Consensus, Held, SignedConsensus,
-    WAITING,
+    BOOTSTRAP_BYTES_MAX, Bootstrap, CONSENSUS_BYTES_MAX, Chain, Consensus, Held, Parameters,
+    SignedConsensus, WAITING,
 };
 use serde_json::{Value, json};
 
@@ -18,6 +18,9 @@ use crate::network::{of_file, read_network};
 
 /// Exit code for a document that breaks a rule (`EX_DATAERR`).
 const DATA: u8 = 65;
+
+/// Rounds of an epoch after which the document of the next one is published.
+const MADE_ROUNDS: u64 = 20;
 
 /// What to do with documents.
 #[derive(Debug, Subcommand)]
@@ -116,6 +119,11 @@ fn fetch(url: Option<String>, network: &Path) -> Result<(), Failure> {
             Ok(answered) => {
                 SignedConsensus::decode(&answered.body).map_err(|error| error.to_string())
             }
+            Err(AskError::Refused { status: 404, .. }) => {
+                let none = none_yet(bootstrap.chain.parameters(), mixnode::process::unix_ms());
+                failure = Failure::new(exit::OS, format!("{url}: {none}"));
+                continue;
+            }
             Err(error) => {
                 failure = Failure::new(exit::OS, format!("{url}: {error}"));
                 continue;
@@ -150,6 +158,20 @@ fn fetch(url: Option<String>, network: &Path) -> Result<(), Failure> {
         ))?);
     }
     Err(failure)
+}
+
+/// That there is no document, and when one is due.
+fn none_yet(parameters: &Parameters, now_ms: u64) -> String {
+    let epoch = parameters.epoch_at(now_ms);
+    let made = |epoch| parameters.epoch_starts_ms(epoch) + MADE_ROUNDS * parameters.round_ms();
+    let due_ms = match made(epoch) {
+        due_ms if due_ms > now_ms => due_ms,
+        _ => made(epoch.saturating_add(1)),
+    };
+    let in_s = due_ms.saturating_sub(now_ms).div_ceil(1_000);
+    format!(
+        "no document yet: the authorities make one in each epoch, of the nodes that they admit; the next is due in {in_s} s"
+    )
 }
 
 fn summary(consensus: &Consensus) -> String {
@@ -209,4 +231,30 @@ fn document(consensus: &Consensus) -> Value {
         "digest": hex(consensus.digest()), "previous": hex(&head.previous.digest),
         "previous_epoch": head.previous.epoch, "beacon": hex(&head.beacon), "nodes": nodes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_document_is_due_in_this_epoch_or_in_the_next() {
+        let parameters = Parameters {
+            genesis_unix_ms: 1_000,
+            epoch_ms: 32_000,
+            mean_delay_us: 1_000,
+            client_rate_pps: 20,
+            layers: 3,
+        };
+        for (now_ms, due) in [
+            (0, "in 21 s"),
+            (1_000, "in 20 s"),
+            (20_999, "in 1 s"),
+            (21_000, "in 32 s"),
+            (33_000, "in 20 s"),
+        ] {
+            let said = none_yet(&parameters, now_ms);
+            assert!(said.ends_with(due), "{now_ms}: {said}");
+        }
+    }
 }

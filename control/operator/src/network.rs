@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use control::config::NETWORK_PATH;
 use control::exit::{self, Failure};
+use control::folder;
 use directory::Bootstrap;
 use directory::store::{hex, open_regular};
 use mixnode::keys::files;
@@ -62,6 +63,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
             bootstrap.consensus = known.consensus;
         }
     }
+    folder::make_for(&to, Path::new(NETWORK_PATH))?;
     bootstrap
         .write(&to)
         .and_then(|()| std::fs::set_permissions(&to, PermissionsExt::from_mode(0o644)))

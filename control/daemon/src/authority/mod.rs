@@ -3,6 +3,7 @@
 
 mod desk;
 mod disk;
+pub mod files;
 pub mod key;
 pub mod nodes;
 mod peers;

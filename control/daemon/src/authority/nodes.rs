@@ -103,12 +103,18 @@ fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     }
 }
 
-/// Reads the list.
+/// Reads the list; none if there is no such file.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn read(file: &Path) -> Result<Admissions, ConfigError> {
-    let text = program::config::read(file, open_regular(file))?;
+pub fn read(file: &Path) -> Result<Option<Admissions>, ConfigError> {
+    let opened = open_regular(file);
+    if let Err(error) = &opened
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        return Ok(None);
+    }
+    let text = program::config::read(file, opened)?;
     let list: File = program::config::parse(&text, file)?;
     let refused = |problem: String, remedy: &str| ConfigError {
         file: file.to_owned(),
@@ -136,7 +142,7 @@ pub fn read(file: &Path) -> Result<Admissions, ConfigError> {
             return Err(refused(problem, "keep one of the two"));
         }
     }
-    Ok(admissions)
+    Ok(Some(admissions))
 }
 
 /// Writes the list in place of the one that is there, whose owner, group and mode it keeps.
@@ -202,9 +208,9 @@ mod tests {
             ([2; 32], admitted("~ #{}[]=", true)),
         ]);
         write(&file, &list).unwrap();
-        assert_eq!(read(&file).unwrap(), list);
+        assert_eq!(read(&file).unwrap(), Some(list));
         write(&file, &Admissions::new()).unwrap();
-        assert!(read(&file).unwrap().is_empty());
+        assert_eq!(read(&file).unwrap(), Some(Admissions::new()));
     }
 
     #[test]
@@ -239,6 +245,6 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         fs::write(&file, good).unwrap();
-        assert_eq!(read(&file).unwrap().len(), 1);
+        assert_eq!(read(&file).unwrap().unwrap().len(), 1);
     }
 }

@@ -5,13 +5,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, TcpListener};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use authority::admission::Admission;
 use authority::round::{Action, Newest, News, Rounds};
 use bytes::Bytes;
 use directory::store::hex;
@@ -22,8 +20,8 @@ use tokio::runtime::{Handle, Runtime};
 
 use super::desk::{Desk, Inbound, Question, Shelf, Shelved, nothing};
 use super::disk::Disk;
+use super::files::{self, Files};
 use super::peers::{Peer, Pull, Told, addresses};
-use super::{key, nodes};
 use crate::clock::unix_ms;
 use crate::config::AuthorityConfig;
 use crate::exit::{self, Failure};
@@ -51,24 +49,16 @@ pub struct Signals {
 /// What it needs at its start is not there, or the disk fails what must be written before signing.
 pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
     let now_ms = unix_ms();
-    let key = key::read(&config.key)?;
+    let Files {
+        key,
+        chain,
+        recent,
+        admission,
+    } = files::read(config)?;
     let own = key.public();
-    let (chain, recent) = read_network(&config.network)?;
     let disk = Disk::open(&config.state_dir).map_err(|error| of_state(config, &error))?;
     let record = disk.record().map_err(|error| of_state(config, &error))?;
     let newest = newest(&disk, &chain, recent).map_err(|error| of_state(config, &error))?;
-    let mut members = chain.sets().iter().flat_map(|set| &set.set().members);
-    if !members.any(|member| member.key == own) {
-        return Err(Failure::new(
-            exit::CONFIG,
-            format!(
-                "authority {} is in no set of {}: `mixctl authority set`",
-                hex(&own),
-                config.network.display()
-            ),
-        ));
-    }
-    let admission = read_admission(&config.admission)?;
     let listener = TcpListener::bind(config.listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| {
@@ -137,36 +127,6 @@ fn of_state(config: &AuthorityConfig, error: &std::io::Error) -> Failure {
     Failure::new(code, format!("[authority] state_dir: {folder}: {error}"))
 }
 
-/// The network's file: who the authorities are, and a document if there is one.
-///
-/// # Errors
-/// It can't be read or is none.
-pub fn read_network(file: &Path) -> Result<(Chain, Option<SignedConsensus>), Failure> {
-    match Bootstrap::read(file) {
-        Ok(bootstrap) => Ok((bootstrap.chain, bootstrap.consensus)),
-        Err(error) => Err(Failure::new(
-            exit::CONFIG,
-            format!(
-                "{}: {error}: `mixctl network join FILE` puts it there",
-                file.display()
-            ),
-        )),
-    }
-}
-
-/// Whom to admit: a list's path, or `open`.
-///
-/// # Errors
-/// The list is wrong.
-pub fn read_admission(admission: &str) -> Result<Admission, Failure> {
-    match admission {
-        "open" => Ok(Admission::Open),
-        file => nodes::read(Path::new(file))
-            .map(Admission::List)
-            .map_err(|error| Failure::new(exit::CONFIG, error.to_string())),
-    }
-}
-
 /// The newest document that is held and holds.
 fn newest(
     disk: &Disk,
@@ -232,14 +192,14 @@ impl Service {
     }
 
     fn reread(&mut self, config: &AuthorityConfig) {
-        match read_admission(&config.admission) {
+        match files::read_admission_again(&config.admission) {
             Ok(admission) => {
                 self.rounds.admit(admission);
                 tracing::info!("read the list of nodes again");
             }
             Err(failure) => tracing::error!("keeping the list of nodes as it was: {failure}"),
         }
-        let read = read_network(&config.network).and_then(|(chain, _)| {
+        let read = files::read_network(&config.network).and_then(|(chain, _)| {
             self.rounds
                 .follow(chain)
                 .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;

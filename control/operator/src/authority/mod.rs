@@ -11,6 +11,7 @@ use clap::Subcommand;
 use control::authority::key::{self, KEY_PATH};
 use control::config;
 use control::exit::{self, Failure};
+use control::folder;
 use control::http::client::Ask;
 use directory::store::hex;
 use serde_json::{Value, json};
@@ -55,6 +56,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Init { key, json } => {
+            folder::make_for(&key, Path::new(KEY_PATH))?;
             let public = hex(&key::create(&key)?.public());
             Ok(program::print(&match json {
                 true => json!({ "authority": public, "key": key }).to_string(),

@@ -8,6 +8,7 @@ use control::authority::nodes::{
     self, Admissions, NODES_PATH, parse_identity, parse_operator, parse_role,
 };
 use control::exit::{self, Failure};
+use control::folder;
 use directory::Role;
 use directory::store::hex;
 use serde_json::json;
@@ -117,8 +118,11 @@ pub fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
+/// The list; where there is none yet, it is empty.
 fn read(file: &Path) -> Result<Admissions, Failure> {
-    nodes::read(file).map_err(|error| Failure::new(exit::CONFIG, error.to_string()))
+    let read = nodes::read(file);
+    read.map(Option::unwrap_or_default)
+        .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))
 }
 
 fn unknown(identity: &[u8; 32]) -> Failure {
@@ -135,11 +139,9 @@ fn change(
     file: &Path,
     change: impl FnOnce(&mut Admissions) -> Result<String, Failure>,
 ) -> Result<(), Failure> {
-    let mut list = match file.exists() {
-        true => read(file)?,
-        false => Admissions::new(),
-    };
+    let mut list = read(file)?;
     let done = change(&mut list)?;
+    folder::make_for(file, Path::new(NODES_PATH))?;
     nodes::write(file, &list).map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(
@@ -148,7 +150,7 @@ fn change(
         )
     })?;
     Ok(program::print(&format!(
-        "{done}; a running authority reads {} at SIGHUP (systemctl reload)",
+        "{done}; a running authority reads {} at SIGHUP (kill -HUP PID)",
         file.display()
     ))?)
 }

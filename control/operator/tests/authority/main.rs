@@ -9,7 +9,10 @@ use control::http::client::{Ask, AskError};
 use directory::{Bootstrap, Descriptor, EpochKey, Identity, LinkKey, Role, SignedDescriptor};
 use rustix::process::{Pid, Signal, kill_process};
 
+mod commands;
+#[path = "../programs/mod.rs"]
 mod programs;
+#[path = "../running/mod.rs"]
 mod running;
 use running::{Running, free_port, mixctl, stderr, stdout, wait_until};
 
@@ -66,6 +69,8 @@ impl Site {
             &member,
             "--epoch",
             "1s",
+            "--mean-delay",
+            "100us",
         ]);
         says(&["authority", "set", "sign", &set, "--key", &key]);
         says(&[
@@ -77,74 +82,6 @@ impl Site {
             &self.text(network),
         ]);
     }
-}
-
-#[test]
-fn a_set_is_published_when_all_have_signed_and_never_twice() {
-    let site = Site::new();
-    let (one, other) = (
-        site.member("one", "http://127.0.0.1:1"),
-        site.member("other", "http://127.0.0.2:1"),
-    );
-    let (set, network) = (site.text("set"), site.text("network"));
-    let short = refused(&[
-        "authority",
-        "set",
-        "propose",
-        &set,
-        &one,
-        &other,
-        "--epoch",
-        "2s",
-    ]);
-    assert_eq!(short.0, 64);
-    assert!(short.1.contains("8000 ms"), "{}", short.1);
-    let tls = refused(&["authority", "set", "propose", &set, "--member=00=https://x"]);
-    assert_eq!(tls.0, 64);
-    says(&["authority", "set", "propose", &set, &one, &other]);
-    let publish = ["authority", "set", "publish", &set, "--network", &network];
-    says(&["authority", "set", "sign", &set, "--key", &site.text("one")]);
-    let early = refused(&publish);
-    assert_eq!(early.0, 78);
-    assert!(early.1.contains("has not signed"), "{}", early.1);
-    says(&[
-        "authority",
-        "set",
-        "sign",
-        &set,
-        "--key",
-        &site.text("other"),
-    ]);
-    says(&publish);
-    let again = refused(&publish);
-    assert!(again.1.contains("founded once"), "{}", again.1);
-    // The next set: by a quorum of this one, and in force no earlier than all can know it.
-    let (next, third) = (
-        site.text("next"),
-        site.member("third", "http://127.0.0.3:1"),
-    );
-    let propose = [
-        "authority",
-        "set",
-        "propose",
-        &next,
-        &one,
-        &other,
-        &third,
-        "--network",
-        &network,
-    ];
-    let soon = refused(&[&propose[..], &["--first-epoch", "2"]].concat());
-    assert!(soon.1.contains("too soon"), "{}", soon.1);
-    says(&propose);
-    let publish = ["authority", "set", "publish", &next, "--network", &network];
-    for key in ["one", "other", "third"] {
-        assert_eq!(refused(&publish).0, 78);
-        says(&["authority", "set", "sign", &next, "--key", &site.text(key)]);
-    }
-    says(&publish);
-    let bootstrap = Bootstrap::read(&site.path("network")).unwrap();
-    assert_eq!(bootstrap.chain.sets().len(), 2);
 }
 
 #[test]
@@ -227,12 +164,52 @@ fn what_an_authority_needs_and_lacks_is_said_with_a_code_of_its_own() {
     assert_eq!(stranger.0, Some(78));
     assert!(stranger.1.contains("is in no set"), "{}", stranger.1);
     // An authority that does not know what it signed must not sign.
+    std::fs::create_dir(site.path("state")).unwrap();
     std::fs::write(site.path("state/signed"), "?").unwrap();
     let unsure = config(&with("key"));
     assert_eq!(unsure.0, Some(78));
     assert!(unsure.1.contains("what was signed last"), "{}", unsure.1);
-    let good = mixctld(&["--config", &site.text("authority.toml"), "--check-config"]);
+}
+
+#[test]
+fn a_check_of_an_authority_looks_at_its_files_and_one_without_a_file_says_so() {
+    let site = Site::new();
+    site.found("network", "http://127.0.0.1:1");
+    site.member("stranger", "http://127.0.0.1:1");
+    let check = |key: &str, network: &str| {
+        let text = format!(
+            "[authority]\nkey = {:?}\nadmission = {:?}\nnetwork = {:?}\nstate_dir = {:?}\n",
+            site.path(key),
+            site.path("nodes.toml"),
+            site.path(network),
+            site.path("state")
+        );
+        std::fs::write(site.path("authority.toml"), text).unwrap();
+        mixctld(&["--config", &site.text("authority.toml"), "--check-config"])
+    };
+    let good = check("key", "network");
     assert!(good.status.success(), "{}", stderr(&good));
+    assert!(stdout(&good).contains("authority.toml: good"));
+    assert!(stderr(&good).contains("nodes.toml"), "{}", stderr(&good));
+    std::fs::write(site.path("nodes.toml"), "").unwrap();
+    let listed = check("key", "network");
+    assert_eq!(stderr(&listed), "");
+    for (key, network, says) in [
+        ("nowhere", "network", "nowhere: No such file"),
+        ("stranger", "network", "is in no set of"),
+        ("key", "nowhere", "`mixctl network join FILE`"),
+    ] {
+        let refused = check(key, network);
+        assert_eq!(refused.status.code(), Some(78), "{key} {network}");
+        assert!(stderr(&refused).contains(says), "{}", stderr(&refused));
+    }
+    std::fs::write(site.path("nodes.toml"), "[[node]]\n").unwrap();
+    assert_eq!(check("key", "network").status.code(), Some(78));
+    assert!(!site.path("state").exists());
+    if !Path::new(control::config::CONFIG_PATH).exists() {
+        let none = stdout(&mixctld(&["--check-config"]));
+        assert!(none.contains("built-in defaults"), "{none}");
+    }
 }
 
 /// A mix that describes itself for the next epoch.
@@ -265,12 +242,12 @@ fn descriptor(site: &Site, identity: &Identity) -> SignedDescriptor {
 }
 
 #[test]
-fn an_authority_reads_its_list_again_at_a_hangup_and_keeps_it_when_the_new_one_is_wrong() {
+fn an_authority_starts_without_a_list_reads_it_at_a_hangup_and_keeps_it_when_the_new_one_is_wrong_or_gone()
+ {
     let site = Site::new();
     let address = format!("127.0.0.1:{}", free_port());
     site.found("network", &format!("http://{address}"));
     let (list, config) = (site.text("nodes.toml"), site.text("authority.toml"));
-    std::fs::write(&list, "").unwrap();
     let text = format!(
         "[authority]\nkey = {:?}\nlisten = \"{address}\"\nadmission = {list:?}\nnetwork = {:?}\nstate_dir = {:?}\n",
         site.path("key"),
@@ -282,8 +259,13 @@ fn an_authority_reads_its_list_again_at_a_hangup_and_keeps_it_when_the_new_one_i
     command
         .args(["--config", &config])
         .stdin(Stdio::null())
-        .stdout(Stdio::null());
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(site.path("log")).unwrap());
     let running = Running(command.spawn().unwrap());
+    let logged = |words: &str| {
+        let log = std::fs::read_to_string(site.path("log")).unwrap();
+        log.matches(words).count()
+    };
     let identity = Identity::from_bytes(&[5; 32]);
     let upload = || {
         let ask = Ask {
@@ -301,6 +283,10 @@ fn an_authority_reads_its_list_again_at_a_hangup_and_keeps_it_when_the_new_one_i
         }
     };
     wait_until("the authority", || upload() == "unknown-node");
+    let warned = format!("no list of nodes {list}: `mixctl authority nodes add --file {list}`");
+    assert_eq!(logged(&warned), 1);
+    let none = refused(&["consensus", "fetch", "--network", &site.text("network")]);
+    assert!(none.1.contains("no document yet"), "{}", none.1);
     let public = directory::store::hex(&identity.public());
     let admit = |operator: &str| {
         says(&[
@@ -334,8 +320,13 @@ fn an_authority_reads_its_list_again_at_a_hangup_and_keeps_it_when_the_new_one_i
     wait_until("a document", || !status()["document"].is_null());
     std::fs::write(&list, "[[node]]\nidentity = \"x\"\n").unwrap();
     hang_up();
-    std::thread::sleep(Duration::from_millis(300));
-    wait_until("the list as it was", || upload() == "taken");
+    let kept = "keeping the list of nodes as it was";
+    wait_until("the wrong list", || logged(kept) == 1);
+    assert_eq!(upload(), "taken");
+    std::fs::remove_file(&list).unwrap();
+    hang_up();
+    wait_until("no list", || logged(kept) == 2 && logged(&warned) == 2);
+    assert_eq!(upload(), "taken");
     // And a right one again takes it out.
     std::fs::write(&list, "").unwrap();
     admit("somebody else");

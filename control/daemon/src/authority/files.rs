@@ -1,0 +1,102 @@
+//! What an authority reads at its start and again at a SIGHUP: its key, the network's file, the list of nodes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use authority::admission::Admission;
+use directory::store::hex;
+use directory::{Bootstrap, Chain, Identity, SignedConsensus};
+
+use super::{key, nodes};
+use crate::config::AuthorityConfig;
+use crate::exit::{self, Failure};
+
+/// What an operator gives an authority.
+pub(super) struct Files {
+    pub(super) key: Identity,
+    pub(super) chain: Chain,
+    pub(super) recent: Option<SignedConsensus>,
+    pub(super) admission: Admission,
+}
+
+/// Looks at the key, the network's file and the list of nodes as a start does: what `--check-config` does for an authority.
+///
+/// # Errors
+/// The first that a start would fail for.
+pub fn check(config: &AuthorityConfig) -> Result<(), Failure> {
+    read(config).map(drop)
+}
+
+/// Reads them.
+///
+/// # Errors
+/// The first that is missing or wrong; a list of nodes that is not there yet is an empty one.
+pub(super) fn read(config: &AuthorityConfig) -> Result<Files, Failure> {
+    let key = key::read(&config.key)?;
+    let own = key.public();
+    let (chain, recent) = read_network(&config.network)?;
+    let mut members = chain.sets().iter().flat_map(|set| &set.set().members);
+    if !members.any(|member| member.key == own) {
+        return Err(Failure::new(
+            exit::CONFIG,
+            format!(
+                "authority {} is in no set of {}: `mixctl authority set`",
+                hex(&own),
+                config.network.display()
+            ),
+        ));
+    }
+    // A network is founded before its first node asks to be let in.
+    let admission = read_admission(&config.admission)?.unwrap_or_else(|| {
+        tracing::warn!("{}: nobody is admitted before", no_list(&config.admission));
+        Admission::List(BTreeMap::new())
+    });
+    Ok(Files {
+        key,
+        chain,
+        recent,
+        admission,
+    })
+}
+
+/// The network's file: who the authorities are, and a document if there is one.
+///
+/// # Errors
+/// It can't be read or is none.
+pub fn read_network(file: &Path) -> Result<(Chain, Option<SignedConsensus>), Failure> {
+    match Bootstrap::read(file) {
+        Ok(bootstrap) => Ok((bootstrap.chain, bootstrap.consensus)),
+        Err(error) => Err(Failure::new(
+            exit::CONFIG,
+            format!(
+                "{}: {error}: `mixctl network join FILE` puts it there",
+                file.display()
+            ),
+        )),
+    }
+}
+
+/// Whom to admit: a list's path, or `open`. None where no list lies there.
+fn read_admission(admission: &str) -> Result<Option<Admission>, Failure> {
+    match admission {
+        "open" => Ok(Some(Admission::Open)),
+        file => nodes::read(Path::new(file))
+            .map(|list| list.map(Admission::List))
+            .map_err(|error| Failure::new(exit::CONFIG, error.to_string())),
+    }
+}
+
+/// The same for an authority that has a list already. One that is gone is a mistake more often than the wish to admit
+/// nobody.
+///
+/// # Errors
+/// The list is wrong, or not there.
+pub(super) fn read_admission_again(admission: &str) -> Result<Admission, Failure> {
+    read_admission(admission)?.ok_or_else(|| Failure::new(exit::CONFIG, no_list(admission)))
+}
+
+fn no_list(file: &str) -> String {
+    format!(
+        "no list of nodes {file}: `mixctl authority nodes add --file {file}` makes it, and SIGHUP has it read"
+    )
+}
