@@ -209,6 +209,11 @@ impl SignedSet {
         self.signatures.insert(authority.public(), signature);
     }
 
+    /// Whether it carries a signature of this key; whether that holds is checked by the chain that takes the set.
+    pub fn is_signed_by(&self, key: &[u8; 32]) -> bool {
+        self.signatures.contains(key)
+    }
+
     /// What it says.
     pub fn set(&self) -> &AuthoritySet {
         &self.set

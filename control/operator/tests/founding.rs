@@ -77,7 +77,7 @@ impl Hosts {
             "--epoch",
             "8s",
             "--mean-delay",
-            "2ms",
+            "1ms",
             "--client-rate",
             "100",
         ]);

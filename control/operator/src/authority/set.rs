@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use control::authority::key::{self, KEY_PATH};
+use control::config::NETWORK_PATH;
 use control::exit::{self, Failure};
 use directory::authority_set::{AuthoritySet, Chain, Member, SET_BYTES_MAX, SetError, SignedSet};
 use directory::store::{hex, read_bounded, unhex, write_atomic};
 use directory::{Bootstrap, Parameters};
+use program::complain;
 
 use crate::duration;
 use crate::network::{of_file, read_network};
@@ -18,6 +20,9 @@ use crate::network::{of_file, read_network};
 const EPOCHS_AHEAD: u32 = 3;
 /// Shortest epoch of authorities that talk to each other: a round is one part in 32.
 const EPOCH_MS_MIN: u64 = 8_000;
+
+/// Mean delays that a packet is on its way, at most: five hops, each ten of them.
+const DELAYS_MEANS: u32 = 50;
 
 /// What to do with a set of authorities.
 #[derive(Debug, Subcommand)]
@@ -31,6 +36,9 @@ pub enum Command {
         /// This authority's key
         #[arg(long, value_name = "FILE", default_value = KEY_PATH)]
         key: PathBuf,
+        /// The network's file: asked where the key is not in the proposal, for one that is in the set before
+        #[arg(long, value_name = "FILE", default_value = NETWORK_PATH)]
+        network: PathBuf,
     },
     /// Makes the network's file of a set that all have signed, or adds the set to it
     Publish {
@@ -91,7 +99,7 @@ fn parse_member(text: &str) -> Result<Member, String> {
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Propose(proposal) => propose(*proposal),
-        Command::Sign { file, key } => sign(&file, &key),
+        Command::Sign { file, key, network } => sign(&file, &key, &network),
         Command::Publish { file, network } => publish(&file, &network),
     }
 }
@@ -144,10 +152,20 @@ fn propose(proposal: Proposal) -> Result<(), Failure> {
             format!("--epoch: {EPOCH_MS_MIN} ms at least where authorities talk to each other");
         return Err(Failure::new(exit::USAGE, message));
     }
+    if let Some(parameters) = &set.parameters {
+        check_delay(parameters)?;
+    }
     let proposal_file = proposal.file;
     let signed =
         SignedSet::propose(set).map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
     write(&proposal_file, &signed.encode())?;
+    let count = signed.set().members.len();
+    if count.is_multiple_of(2) {
+        complain!(
+            "mixctl: warning: {count} authorities bear no more faults than {}",
+            count - 1
+        );
+    }
     Ok(program::print(&format!(
         "{}\neach authority signs {}: `mixctl authority set sign`",
         describe(signed.set()),
@@ -155,9 +173,30 @@ fn propose(proposal: Proposal) -> Result<(), Failure> {
     ))?)
 }
 
-fn sign(file: &Path, key: &Path) -> Result<(), Failure> {
+/// A packet of an epoch arrives while the epoch's keys live: what all its delays take at most fits into the quarter of a
+/// round that senders leave it.
+fn check_delay(parameters: &Parameters) -> Result<(), Failure> {
+    let delays_us = u64::from(parameters.mean_delay_us) * u64::from(DELAYS_MEANS);
+    let quarter_us = parameters.round_ms() * 1_000 / 4;
+    if delays_us <= quarter_us {
+        return Ok(());
+    }
+    let shown = |us| duration::show(Duration::from_micros(us));
+    let message = format!(
+        "--mean-delay: all delays of a packet may take {} ({DELAYS_MEANS} means), and a quarter of a round, which is \
+         {} of such epochs, is what they have: a --mean-delay of {} at most, or an --epoch of {} at least",
+        shown(delays_us),
+        shown(quarter_us),
+        shown(quarter_us / u64::from(DELAYS_MEANS)),
+        shown((delays_us * 4).div_ceil(1_000) * 32 * 1_000)
+    );
+    Err(Failure::new(exit::USAGE, message))
+}
+
+fn sign(file: &Path, key: &Path, network: &Path) -> Result<(), Failure> {
     let mut signed = read(file)?;
     let key = key::read(key)?;
+    check_signer(signed.set(), &key.public(), network)?;
     signed.sign(&key);
     write(file, &signed.encode())?;
     Ok(program::print(&format!(
@@ -167,13 +206,71 @@ fn sign(file: &Path, key: &Path) -> Result<(), Failure> {
     ))?)
 }
 
+/// One signature that does not belong there spoils a set for everyone.
+fn check_signer(set: &AuthoritySet, key: &[u8; 32], network: &Path) -> Result<(), Failure> {
+    if has(set, key) {
+        return Ok(());
+    }
+    let stranger = format!("authority {} is no member of the proposed set", hex(key));
+    let Some(generation) = set.generation.checked_sub(1) else {
+        return Err(Failure::new(exit::USAGE, stranger));
+    };
+    let bootstrap = read_network(network).map_err(|failure| {
+        let message = format!(
+            "{stranger}; whether it is of the set before, the network's file says (--network): {failure}"
+        );
+        Failure::new(failure.code, message)
+    })?;
+    let chain = bootstrap.chain;
+    let before = chain.generation(generation);
+    match before.is_some_and(|before| *chain.network() == set.network && has(before, key)) {
+        true => Ok(()),
+        false => {
+            let message = format!("{stranger}, nor of the one before in {}", network.display());
+            Err(Failure::new(exit::USAGE, message))
+        }
+    }
+}
+
+fn has(set: &AuthoritySet, key: &[u8; 32]) -> bool {
+    set.members.iter().any(|member| member.key == *key)
+}
+
+/// Who could sign still: the set's members, and those of the set before.
+fn unsigned(signed: &SignedSet, before: Option<&AuthoritySet>) -> String {
+    let before = before.into_iter().flat_map(|set| &set.members);
+    let gone = before.filter(|member| !has(signed.set(), &member.key));
+    let all = signed.set().members.iter().chain(gone);
+    let missing = all.filter(|member| !signed.is_signed_by(&member.key));
+    missing
+        .map(|member| format!("\nnot signed by {}  {}", hex(&member.key), member.url))
+        .collect()
+}
+
 fn publish(file: &Path, network: &Path) -> Result<(), Failure> {
     let signed = read(file)?;
-    let refused =
-        |error: SetError| Failure::new(exit::CONFIG, format!("{}: {error}", file.display()));
+    let known = match network.exists() {
+        true => Some(read_network(network)?),
+        false => None,
+    };
+    let before = known.as_ref().and_then(|known| {
+        let generation = signed.set().generation.checked_sub(1)?;
+        known.chain.generation(generation)
+    });
+    let missing = unsigned(&signed, before);
+    let refused = |error: SetError| {
+        let missing = match error {
+            SetError::NewMember | SetError::Signatures { .. } => missing.as_str(),
+            _ => "",
+        };
+        Failure::new(
+            exit::CONFIG,
+            format!("{}: {error}{missing}", file.display()),
+        )
+    };
     let generation = signed.set().generation;
-    let bootstrap = match (network.exists(), generation) {
-        (true, 0) => {
+    let bootstrap = match (known, generation) {
+        (Some(_), 0) => {
             let message = format!(
                 "{} is there already: a network is founded once",
                 network.display()
@@ -181,12 +278,12 @@ fn publish(file: &Path, network: &Path) -> Result<(), Failure> {
             return Err(Failure::new(exit::USAGE, message));
         }
         // Without a document: nodes upload by the authorities' URLs until there is one.
-        (false, 0) => Bootstrap {
+        (None, 0) => Bootstrap {
             chain: Chain::found(signed).map_err(refused)?,
             consensus: None,
         },
-        _ => {
-            let mut bootstrap = read_network(network)?;
+        (known, _) => {
+            let mut bootstrap = known.map_or_else(|| read_network(network), Ok)?;
             bootstrap.chain.extend(signed).map_err(refused)?;
             bootstrap
         }

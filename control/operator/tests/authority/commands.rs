@@ -71,6 +71,87 @@ fn a_set_is_published_when_all_have_signed_and_never_twice() {
 }
 
 #[test]
+fn a_key_that_has_no_say_does_not_spoil_a_proposal_and_who_has_not_signed_is_named() {
+    let site = Site::new();
+    let url = |number: u8| format!("http://127.0.0.{number}:1");
+    let (one, two) = (site.member("one", &url(1)), site.member("two", &url(2)));
+    let three = site.member("three", &url(3));
+    site.member("stranger", &url(4));
+    let (set, next, network) = (site.text("set"), site.text("next"), site.text("network"));
+    let sign = |set: &str, key: &str| {
+        let key = site.text(key);
+        let of = ["--key", &key, "--network", &network];
+        ran(&[&["authority", "set", "sign", set][..], &of].concat())
+    };
+    let publish = |set: &str| ran(&["authority", "set", "publish", set, "--network", &network]);
+    says(&["authority", "set", "propose", &set, &one, &two, &three]);
+    let before = std::fs::read(&set).unwrap();
+    let stranger = sign(&set, "stranger");
+    assert_eq!(stranger.status.code(), Some(64));
+    assert!(stderr(&stranger).contains("no member of the proposed set"));
+    assert_eq!(std::fs::read(&set).unwrap(), before);
+    assert!(sign(&set, "two").status.success());
+    let early = stderr(&publish(&set));
+    for (number, named) in [(1, true), (2, false), (3, true)] {
+        assert_eq!(early.contains(&url(number)), named, "{early}");
+    }
+    for key in ["one", "three"] {
+        assert!(sign(&set, key).status.success());
+    }
+    assert!(publish(&set).status.success());
+    // Who leaves has a say still, and nobody else.
+    let propose = ["authority", "set", "propose", &next, &one, &two];
+    says(&[&propose[..], &["--network", &network]].concat());
+    let stranger = sign(&next, "stranger");
+    assert_eq!(stranger.status.code(), Some(64));
+    assert!(stderr(&stranger).contains("nor of the one before"));
+    assert!(sign(&next, "one").status.success());
+    let early = stderr(&publish(&next));
+    for (number, named) in [(1, false), (2, true), (3, true)] {
+        assert_eq!(early.contains(&url(number)), named, "{early}");
+    }
+    let key = site.text("three");
+    let unknown = ["authority", "set", "sign", &next, "--key", &key];
+    let unknown = refused(&[&unknown[..], &["--network", "/nowhere/network"]].concat());
+    assert!(unknown.1.contains("--network"), "{}", unknown.1);
+    assert!(sign(&next, "three").status.success());
+    assert!(publish(&next).status.success());
+}
+
+#[test]
+fn delays_that_an_epoch_has_no_time_for_are_refused_and_an_even_number_of_authorities_is_warned_of()
+{
+    let site = Site::new();
+    let one = site.member("one", "http://127.0.0.1:1");
+    let two = site.member("two", "http://127.0.0.2:1");
+    let set = site.text("set");
+    let propose =
+        |more: &[&str]| ran(&[&["authority", "set", "propose", &set, &one][..], more].concat());
+    let long = propose(&["--epoch", "64s"]);
+    assert_eq!(long.status.code(), Some(64));
+    let said = stderr(&long);
+    assert!(said.contains("--mean-delay of 10 ms at most"), "{said}");
+    assert!(said.contains("--epoch of 320 s at least"), "{said}");
+    assert!(!site.path("set").exists());
+    for good in [
+        &["--epoch", "64s", "--mean-delay", "10ms"][..],
+        &["--epoch", "320s"],
+        &[],
+    ] {
+        let taken = propose(good);
+        assert!(taken.status.success(), "{}", stderr(&taken));
+        assert_eq!(stderr(&taken), "");
+    }
+    let even = propose(&[&two]);
+    assert!(even.status.success());
+    let said = stderr(&even);
+    assert!(
+        said.contains("2 authorities bear no more faults than 1"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_folder_that_is_missing_is_named_with_the_command_that_makes_it() {
     let site = Site::new();
     site.found("network", "http://127.0.0.1:1");
