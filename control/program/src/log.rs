@@ -35,7 +35,7 @@ const FORMAT_VARIABLE: &str = "FOGMIX_LOG_FORMAT";
 #[group(skip)]
 pub struct Arguments {
     /// What is logged: error, warn, info, debug, trace or off, or TARGET=LEVEL, several with commas [default: $RUST_LOG,
-    /// or info]
+    /// or info, and of fog warn]
     #[arg(long, value_name = "LEVELS", global = true)]
     pub log: Option<String>,
     /// How: text, json (one object a line), journald (priorities, no times) [default: $FOGMIX_LOG_FORMAT, or journald

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 mod joined;
 
+use directory::Bootstrap;
+use directory::authority_set::{AuthoritySet, SignedSet};
 use joined::{Joined, fog, signal, text, write_network, write_network_of};
 
 #[test]
@@ -38,6 +40,18 @@ fn the_version_names_the_commit() {
     assert_eq!(
         text(&output.stdout).trim(),
         format!("fog {}", directory::version())
+    );
+}
+
+#[test]
+fn the_help_names_the_level_at_which_fog_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = text(&fog(folder.path(), &["--help"]).stdout);
+    let words: Vec<_> = help.split_whitespace().collect();
+    let words = words.join(" ");
+    assert!(
+        words.contains("[default: $RUST_LOG, or info, and of fog warn]"),
+        "{words}"
     );
 }
 
@@ -362,6 +376,62 @@ fn an_older_network_file_does_not_roll_the_consensus_back() {
             .filter(|epoch| documents.of(*epoch).is_some())
             .collect();
         assert_eq!(held, kept);
+    }
+}
+
+#[test]
+fn an_older_network_file_does_not_roll_the_authority_sets_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, old, new) = (
+        folder.path().join("home"),
+        folder.path().join("old"),
+        folder.path().join("new"),
+    );
+    write_network(&old);
+    let mut network = Bootstrap::read(&old).unwrap();
+    let founding = network.chain.sets()[0].set().clone();
+    let second = AuthoritySet {
+        network: *network.chain.network(),
+        generation: 1,
+        first_epoch: 10,
+        parameters: None,
+        ..founding
+    };
+    let mut second = SignedSet::propose(second).unwrap();
+    second.sign(&joined::authority());
+    network.chain.extend(second).unwrap();
+    network.write(&new).unwrap();
+    for file in [&new, &old, &new] {
+        let output = fog(&home, &["init", "--network", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let held = fog::home::Home::read(&home).unwrap().authorities;
+        assert_eq!(held.sets().len(), 2, "{}", file.display());
+    }
+}
+
+#[test]
+fn a_damaged_key_is_to_be_restored_and_what_can_be_had_again_to_be_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, network) = (folder.path().join("home"), folder.path().join("network"));
+    write_network(&network);
+    fog(&home, &["init", "--network", network.to_str().unwrap()]);
+    let names = std::fs::read_dir(&home).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut keys: Vec<_> = names.filter(|name| name.ends_with(".key")).collect();
+    keys.sort_unstable();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    let restore = "restore it from a backup: removing it makes a new address";
+    let damaged = keys.iter().map(|key| (key.as_str(), restore));
+    for (name, says) in damaged.chain([("reserves", "remove it and run fog init again")]) {
+        let path = home.join(name);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, &whole[1..]).unwrap();
+        let output = fog(&home, &["address"]);
+        assert_eq!(output.status.code(), Some(78), "{name}");
+        let said = text(&output.stderr);
+        assert!(said.contains(name) && said.contains(says), "{said}");
+        std::fs::write(&path, whole).unwrap();
     }
 }
 

@@ -102,7 +102,7 @@ fn what_can_not_be_begun_is_refused_at_once_with_the_reason() {
         (
             "broken keys",
             broken.command(&["send", &joined.address, &file]),
-            "remove it and run fog init again",
+            "restore it from a backup: removing it makes a new address",
             78,
         ),
         (

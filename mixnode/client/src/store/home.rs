@@ -60,6 +60,14 @@ pub enum HomeError {
         /// What is wrong.
         reason: String,
     },
+    /// A key does not hold what it should: a new one would be another address.
+    #[error("{path}: {reason}; restore it from a backup: removing it makes a new address")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// There is no store.
     #[error("{0} is no fog home: run fog init --network FILE first")]
     Missing(PathBuf),
@@ -142,7 +150,7 @@ impl Home {
             path: network.to_owned(),
             reason,
         };
-        let bootstrap = at(network, Bootstrap::read(network))?;
+        let mut bootstrap = at(network, Bootstrap::read(network))?;
         let consensus = bootstrap
             .verify()
             .map_err(|error| unsound(error.to_string()))?;
@@ -150,8 +158,13 @@ impl Home {
         let joined = joined.filter(|joined| bootstrap.check_network(&joined.chain).is_ok());
         let (mut known, mut state) = (Vec::new(), GuardState::default());
         let mut newest = consensus.clone();
-        if joined.is_some() {
-            known.extend(read_key(&path.join("gateway")).ok().map(|guard| *guard));
+        if let Some(joined) = &joined {
+            // An old file does not know the newest sets.
+            for set in joined.chain.sets() {
+                let kept = bootstrap.chain.extend(set.clone());
+                kept.map_err(|error| unsound(error.to_string()))?;
+            }
+            known.extend(read_gateway(path).ok());
             let (reserves, before) = reserves::read(path)?;
             known.extend(reserves);
             state = before;
@@ -227,7 +240,7 @@ impl Home {
             return Err(HomeError::Missing(path.to_owned()));
         }
         let identity = Identity::from_bytes(&*read_key(&identity_path)?);
-        let gateway = *read_key(&path.join("gateway"))?;
+        let gateway = read_gateway(path)?;
         let mailbox = ClientKeys::from_bytes(&*read_key(&mailbox_path(path, &gateway))?);
         let (reserves, guard_state) = reserves::read(path)?;
         let with_keys = |gateway: [u8; 32]| {
@@ -410,13 +423,27 @@ fn create_key(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
     at(path, write_atomic(path, bytes, 0o400))
 }
 
+fn read_gateway(home: &Path) -> Result<[u8; 32], HomeError> {
+    let path = home.join("gateway");
+    let gateway = read_whole(&path)?.ok_or_else(|| HomeError::Invalid {
+        path,
+        reason: "not 32 bytes".to_owned(),
+    })?;
+    Ok(*gateway)
+}
+
 fn read_key<const N: usize>(path: &Path) -> Result<Zeroizing<[u8; N]>, HomeError> {
-    let mut key = Zeroizing::new([0; N]);
-    let mut file = at(path, open_regular(path))?;
-    // Read into its place: no copy is left behind on the heap.
-    let whole = file.read_exact(&mut key[..]).is_ok() && matches!(file.read(&mut [0]), Ok(0));
-    whole.then_some(key).ok_or_else(|| HomeError::Invalid {
+    read_whole(path)?.ok_or_else(|| HomeError::Key {
         path: path.to_owned(),
         reason: format!("not {N} bytes"),
     })
+}
+
+/// A file of so many bytes; none if it has more or fewer.
+fn read_whole<const N: usize>(path: &Path) -> Result<Option<Zeroizing<[u8; N]>>, HomeError> {
+    let mut bytes = Zeroizing::new([0; N]);
+    let mut file = at(path, open_regular(path))?;
+    // Read into its place: no copy is left behind on the heap.
+    let whole = file.read_exact(&mut bytes[..]).is_ok() && matches!(file.read(&mut [0]), Ok(0));
+    Ok(whole.then_some(bytes))
 }
