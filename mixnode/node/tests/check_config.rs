@@ -271,3 +271,14 @@ fn rights_that_the_user_lacks_are_refused() {
         assert!(stderr(&output).contains("state_dir"), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn a_missing_folder_of_documents_is_said_to_be_the_one_of_mixctld() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let node = Node::new(&listen(&address), "");
+    std::fs::remove_dir(node.folder.path().join("directory")).unwrap();
+    node.is_refused_as_by_a_start(
+        78,
+        "mixctld follows the network into: its [directory] folder",
+    );
+}

@@ -54,7 +54,7 @@ impl Notices {
                 ),
                 Change::NoDocument(epoch) => tracing::warn!(
                     epoch,
-                    "no document of this epoch is here: nothing of it is forwarded; is the authority's folder reached?"
+                    "no document of this epoch is here: nothing of it is forwarded; does mixctld follow the network ([directory] folder)?"
                 ),
                 Change::Refusing(reason) => {
                     tracing::warn!(reason = reason.name(), "load is refused");

@@ -253,7 +253,8 @@ pub fn check_host(config: &Config, text: &str, file: &Path) -> Result<(), Config
         error(
             ("network", "directory"),
             problem,
-            "name the folder shared with the authority".to_owned(),
+            "name the folder that mixctld follows the network into: its [directory] folder"
+                .to_owned(),
         )
     })?;
     let written = Store::descriptors_below(folder);
