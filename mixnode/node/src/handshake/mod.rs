@@ -37,9 +37,13 @@ pub const QUEUE_REQUESTS: usize = 256;
 /// While so many wait, initiations without a cookie are dropped: whoever likes sends those, and what costs their senders
 /// more must find room. Nobody waits long behind this: to look at one takes microseconds.
 pub const QUEUE_BARE: usize = QUEUE_REQUESTS / 2;
-/// While so many wait, so are other initiations of strangers: there must be room for answers to what this node asked, and
-/// for what its workers ask.
+/// While so many wait, so are other initiations of strangers.
 pub const QUEUE_STRANGERS: usize = QUEUE_REQUESTS / 4 * 3;
+/// While so many wait, so are those of members' addresses, which anybody can forge: there must be room for answers to
+/// what this node asked.
+pub const QUEUE_MEMBERS: usize = QUEUE_REQUESTS / 8 * 7;
+/// While so many wait, so are answers, which can be forged too: what remains is for what this node's workers ask.
+pub const QUEUE_ANSWERS: usize = QUEUE_REQUESTS / 16 * 15;
 /// An unanswered initiation is repeated after this, then after twice as long, and so on.
 const RETRY_FIRST_NS: u64 = 500_000_000;
 /// The longest wait between attempts.

@@ -6,7 +6,9 @@ use link::{Datagram, peek};
 use rand::RngExt;
 
 use super::{Sealed, SealedBatch};
-use crate::handshake::{QUEUE_BARE, QUEUE_STRANGERS, Request, worker_of};
+use crate::handshake::{
+    QUEUE_ANSWERS, QUEUE_BARE, QUEUE_MEMBERS, QUEUE_STRANGERS, Request, worker_of,
+};
 use crate::path::core::Core;
 use crate::path::mail::{Mailbox, Stray};
 use crate::path::reason::Reason;
@@ -125,9 +127,10 @@ fn handshake(core: &mut Core, frame: Frame, source: SocketAddr, message: &Datagr
         Datagram::Initiation { .. } if waiting >= QUEUE_BARE => {
             let shows_cookie = !link::is_bare(&datagram);
             let member = || core.shared.members.is_at(&source.ip());
-            (shows_cookie && waiting < QUEUE_STRANGERS) || member()
+            (shows_cookie && waiting < QUEUE_STRANGERS) || (waiting < QUEUE_MEMBERS && member())
         }
-        _ => true,
+        Datagram::Initiation { .. } => true,
+        _ => waiting < QUEUE_ANSWERS,
     };
     let request = Request::Datagram {
         worker: core.settings.number,
