@@ -8,9 +8,15 @@ use link::control::Control;
 use mixnode::path::mail::{MAILBOX_LETTERS, Mail};
 use mixnode::path::reason::Reason;
 
-/// A client of a new key at this host of this network.
+/// A client of a new key at this host of this network, of which each is in a block of its own.
 fn from(mesh: &mut Mesh, network: u8, host: u8, port: u16) -> Client {
-    Client::at(mesh, 0, SocketAddr::from(([203, 0, network, host], port)))
+    Client::at(mesh, 0, SocketAddr::from(([203, network, 0, host], port)))
+}
+
+/// One at a network of this IPv6 block.
+fn from_block(mesh: &mut Mesh, block: u16, network: u16) -> Client {
+    let segments = [0x2001, block, network, 0, 0, 0, 0, 1];
+    Client::at(mesh, 0, SocketAddr::from((segments, 5_000)))
 }
 
 /// It attaches, and does all that it can for it.
@@ -69,6 +75,69 @@ fn attack_throwaway_attachments_of_one_network_shut_no_gateway() {
         (told as u64, refused),
         (2 * places - taken, 2 * places - taken)
     );
+}
+
+#[test]
+fn attack_one_allocations_networks_shut_no_gateway() {
+    let mut mesh = Mesh::new(&shape(), 79);
+    let places = 32;
+    let mut honest: Vec<Client> = (0..8)
+        .map(|network| from(&mut mesh, network, 1, 5_000))
+        .collect();
+    for client in &mut honest {
+        attach(&mut mesh, client);
+    }
+    // One client in each /48 of a /32.
+    for network in 0..2 * places {
+        let mut throwaway = from_block(&mut mesh, 0xdb8, network);
+        attach(&mut mesh, &mut throwaway);
+    }
+    let taken = mesh.counters(0).clients - 8;
+    for network in 8..26 {
+        let mut client = from(&mut mesh, network, 1, 5_000);
+        attach(&mut mesh, &mut client);
+        honest.push(client);
+    }
+    honest.iter_mut().for_each(|one| drop(one.receive()));
+    mesh.run(SECOND);
+    let streams = honest.iter_mut().map(heard).filter(|one| one.0 > 20);
+    let streams = streams.count();
+    println!("{taken} of {places} places taken, {streams} of 26 others have a stream");
+    assert_eq!((taken, streams), (u64::from(places) / 2, 26));
+}
+
+#[test]
+fn networks_of_one_block_give_way_to_each_other_and_take_nothing_of_other_blocks() {
+    let mut mesh = Mesh::new(&shape(), 80);
+    // Two blocks of sixteen, one of them of a single network: the gateway is full.
+    for number in 0..16 {
+        for mut client in [
+            from_block(&mut mesh, 0xdb8, number),
+            from(&mut mesh, 1, number as u8, 5_000),
+        ] {
+            attach(&mut mesh, &mut client);
+        }
+    }
+    let displaced = |mesh: &Mesh| mesh.counters(0).clients_displaced;
+    let mut newcomer = from_block(&mut mesh, 0xdb8, 100);
+    attach(&mut mesh, &mut newcomer);
+    assert_eq!(displaced(&mesh), 0, "half is the most");
+    // Third blocks take of the two in turn until all three have about as much.
+    let mut third: Vec<Client> = (0..10)
+        .map(|host| from(&mut mesh, 3, host, 5_000))
+        .collect();
+    for client in &mut third {
+        attach(&mut mesh, client);
+    }
+    assert_eq!(displaced(&mesh), 10);
+    let mut own = Client::at(&mut mesh, 0, SocketAddr::from(([203, 3, 7, 1], 5_000)));
+    attach(&mut mesh, &mut own);
+    assert_eq!(displaced(&mesh), 11, "of its own block");
+    third.iter_mut().for_each(|one| drop(one.receive()));
+    mesh.run(SECOND);
+    let streams = third.iter_mut().map(heard).filter(|one| one.0 > 20);
+    assert_eq!(streams.count(), 9);
+    assert!(heard(&mut own).0 > 20);
 }
 
 #[test]
@@ -211,6 +280,25 @@ fn attack_an_old_session_on_another_worker_takes_no_attachment_back() {
     println!("{old} frames to the old session, {new} to the new one");
     assert!(old == 0 && new > 20);
     assert_eq!(mesh.counters(0).rejected(Reason::Control), 1);
+}
+
+#[test]
+fn attack_who_moves_from_worker_to_worker_leaves_no_grant_behind() {
+    let mut shape = shape();
+    shape.workers = 2;
+    let mut mesh = Mesh::new(&shape, 81);
+    let mut old = attached(&mut mesh, 1, 0, 50);
+    let mut new = Client::with_keys(&mesh, 2, 0, old.keys.clone());
+    new.worker = 1;
+    attach(&mut mesh, &mut new);
+    // Two seconds at the rate that it had, of the ten that the session has for its last frames.
+    for _ in 0..100 {
+        old.send(&mesh, Kind::Cover, &[0; 1_200]);
+        mesh.run(20 * MS);
+    }
+    let over = mesh.counters(0).rejected(Reason::ClientRate);
+    println!("{over} of 100 frames were more than it may send");
+    assert!(over > 30);
 }
 
 #[test]

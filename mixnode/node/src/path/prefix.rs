@@ -7,9 +7,17 @@ use std::net::IpAddr;
 pub struct Prefix([u8; 9]);
 
 impl Prefix {
+    /// In order none comes after it.
+    pub const LAST: Prefix = Prefix([u8::MAX; 9]);
+
     /// The network that one customer or one site may have whole: /24 of IPv4, /48 of IPv6.
     pub fn network(address: IpAddr) -> Prefix {
         Prefix::of(address, 3, 6)
+    }
+
+    /// What one customer of a registry may have whole, as many networks: /16 of IPv4, /32 of IPv6.
+    pub fn block(address: IpAddr) -> Prefix {
+        Prefix::of(address, 2, 4)
     }
 
     /// What one host may have whole: /32 of IPv4, /64 of IPv6.
@@ -49,9 +57,15 @@ mod tests {
         let at = |text: &str| text.parse::<IpAddr>().unwrap();
         let network = |text| Prefix::network(at(text));
         let host = |text| Prefix::host(at(text));
+        let block = |text| Prefix::block(at(text));
         assert_eq!(network("192.0.2.1"), network("192.0.2.254"));
         assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
         assert_ne!(host("192.0.2.1"), host("192.0.2.2"));
+        assert_eq!(block("192.0.2.1"), block("192.0.255.1"));
+        assert_ne!(block("192.0.2.1"), block("192.1.2.1"));
+        assert_eq!(block("2001:db8:1::1"), block("2001:db8:ffff::1"));
+        assert_ne!(block("2001:db8::1"), block("2001:db9::1"));
+        assert!(host("ffff:ffff:ffff:ffff::1") < Prefix::LAST);
         assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
         assert_ne!(network("2001:db8:1::1"), network("2001:db8:2::1"));
         assert_eq!(host("2001:db8:1:2::1"), host("2001:db8:1:2:ffff::9"));

@@ -247,6 +247,8 @@ impl<P: Port> Worker<P> {
                 worker,
                 order,
             } => {
+                let attached = core.clients.attached(&destination);
+                let session = attached.map(|client| client.session);
                 let ledger = &mut core.ledger;
                 let place = (worker, order);
                 let moved = core
@@ -255,6 +257,10 @@ impl<P: Port> Worker<P> {
                         ledger.reject(frame, Reason::ClientGone);
                     });
                 if moved {
+                    // Its rate is granted there now.
+                    if let Some(session) = session {
+                        core.revoke(session);
+                    }
                     core.neighbours
                         .end_later(&destination, core.now_ns + PARTING_NS);
                 }

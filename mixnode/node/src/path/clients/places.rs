@@ -1,7 +1,7 @@
 //! Places for clients: who gets one, who has to give it up.
 //!
-//! Keys cost nothing, addresses do: throwaway keys of one network must not shut the gateway for the others. The rule is in
-//! the links' specification, "A full gateway".
+//! Keys cost nothing, addresses do, and networks of one block are had together: throwaway keys of one block must not shut
+//! the gateway for the others. The rule is in the links' specification, "A full gateway".
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -14,9 +14,9 @@ use super::{Attachment, Client, Clients};
 use crate::path::prefix::Prefix;
 use port::pool::Frame;
 
-/// A network gets one place in so many at most, but of few places a few.
-const NETWORK_PART: usize = 2;
-const NETWORK_MIN: usize = 4;
+/// A block of networks gets one place in so many at most, but of few places a few.
+const BLOCK_PART: usize = 2;
+const BLOCK_MIN: usize = 4;
 
 /// What an attach frame came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,23 +130,28 @@ impl Clients {
     /// A place for a newcomer at this address.
     fn find_place(&self, newcomer: SocketAddr) -> Place {
         let (places, taken) = (self.slots.len(), self.len());
-        let own = self.crowds.count(newcomer);
-        let (most, crowded) = match self.crowds.most() {
-            Some(most) => most,
-            None if places > 0 => return Place::Free,
-            None => return Place::None,
-        };
-        if own >= NETWORK_MIN.max(places / NETWORK_PART) {
+        let (of_block, of_network) = self.crowds.count(newcomer);
+        if of_block >= BLOCK_MIN.max(places / BLOCK_PART) {
             return Place::None;
         }
         if taken < places {
             return Place::Free;
         }
-        // It must be the better for it: else two networks would take places from each other for ever.
-        if most <= own + 1 {
+        let Some((most, largest)) = self.crowds.most() else {
             return Place::None;
-        }
-        self.latest_of(crowded).map_or(Place::None, Place::Of)
+        };
+        // It must be the better for it: else two networks would take places from each other for ever. Blocks come first:
+        // among networks of one block alone their counts decide, so that neither undoes what the other did.
+        let (block, fewer) = if most > of_block + 1 {
+            (largest, 0)
+        } else {
+            (Prefix::block(newcomer.ip()), of_network + 1)
+        };
+        let crowded = self.crowds.most_within(block);
+        crowded
+            .filter(|(count, _)| *count > fewer)
+            .and_then(|(_, network)| self.latest_of(network))
+            .map_or(Place::None, Place::Of)
     }
 
     /// Of the host with most clients in this network, the one that attached last: who was there first stays.
