@@ -249,8 +249,8 @@ impl<'a> Page<'a> {
     pub fn put(&self, epoch: u32, secret: &[u8; 32], ends_ns: Option<u64>) {
         self.clear(epoch);
         let mut key: [u64; 4] = words(secret);
-        for (at, word) in (KEY..).zip(key) {
-            self.store(epoch, at, word);
+        for (at, word) in (KEY..).zip(&key) {
+            self.store(epoch, at, *word);
         }
         key.zeroize();
         self.store(epoch, ENDS, ends_ns.unwrap_or(0));
@@ -262,8 +262,8 @@ impl<'a> Page<'a> {
         if self.holds(epoch) {
             self.store(epoch, TABLE, 0);
             let mut placed: [u64; 2] = words(secret);
-            for (at, word) in (TABLE_SECRET..).zip(placed) {
-                self.store(epoch, at, word);
+            for (at, word) in (TABLE_SECRET..).zip(&placed) {
+                self.store(epoch, at, *word);
             }
             placed.zeroize();
             self.store(epoch, TABLE, bytes);
