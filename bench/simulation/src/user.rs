@@ -80,6 +80,10 @@ impl Storage for Kept {
     fn forget_before(&mut self, epoch: u32) {
         self.inner().forget_before(epoch);
     }
+
+    fn forgotten(&self) -> Option<u32> {
+        self.inner().forgotten()
+    }
 }
 
 /// One user.

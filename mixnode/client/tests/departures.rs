@@ -80,6 +80,10 @@ impl Storage for SlowDisk {
     fn forget_before(&mut self, epoch: u32) {
         self.disk.forget_before(epoch);
     }
+
+    fn forgotten(&self) -> Option<u32> {
+        self.disk.forgotten()
+    }
 }
 
 impl Outside {

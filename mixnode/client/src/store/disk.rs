@@ -24,6 +24,8 @@ use serde::{Deserialize, Serialize};
 mod claims;
 mod pruning;
 
+pub(super) use pruning::KEPT;
+
 use super::storage::{Finish, Standing, Storage};
 use super::used::UsedFiles;
 use super::{files, names};
@@ -376,6 +378,10 @@ impl Storage for DiskStorage {
         if pruned.is_none_or(|since| since > PRUNED_EVERY) {
             self.prune(now);
         }
+    }
+
+    fn forgotten(&self) -> Option<u32> {
+        self.used.forgotten()
     }
 }
 

@@ -7,7 +7,7 @@
 //! reserves              its reserves, drawn at the same time, and which of them is used: see `reserves`
 //! network               the chain of authorities, and the consensus that the network was joined with
 //! consensus/<epoch>     verified documents of the last few epochs, the next one's among them
-//! keys/<hash>           recipients' ML-KEM keys that were fetched and checked
+//! keys/<hash>           recipients' ML-KEM keys that were fetched and checked: see `keys`
 //! sending/<transfer>    what is being sent
 //! receiving/<transfer>  what arrives: see `disk`
 //! receiving/used        marks of what was taken once: see `used`
@@ -19,7 +19,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use directory::store::open_regular;
 use directory::{Bootstrap, CONSENSUS_BYTES_MAX, Chain, Consensus, Held, SignedConsensus};
@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::disk::{hex, write_atomic};
+use super::keys::KnownKeys;
 use super::{NoFiles, UsedFiles, files, reserves};
 use crate::address::Address;
 use crate::carrier::{DOCUMENTS_MAX, Documents, GuardState};
@@ -226,6 +227,7 @@ impl Home {
         }
         let lock = lock(path)?;
         let mut home = Self::read(path)?;
+        KnownKeys::of(path).prune(SystemTime::now());
         home._lock = Some(lock);
         Ok(home)
     }
@@ -311,14 +313,12 @@ impl Home {
     }
 
     pub(crate) fn save_key(&self, hash: &[u8; 32], key: &[u8; KEM_KEY_BYTES]) -> io::Result<()> {
-        write_atomic(&self.path.join("keys").join(hex(hash)), key, 0o600)
+        KnownKeys::of(&self.path).save(hash, key)
     }
 
     /// A recipient's ML-KEM key from the cache; its hash is checked by whoever uses it.
     pub(crate) fn cached_key(&self, hash: &[u8; 32]) -> Option<Box<[u8; KEM_KEY_BYTES]>> {
-        let path = self.path.join("keys").join(hex(hash));
-        let bytes = files::read(&path, KEM_KEY_BYTES).ok()?;
-        bytes.try_into().ok().map(Box::new)
+        KnownKeys::of(&self.path).read(hash)
     }
 
     /// The journal of this file on its way to this address, if it was begun before.

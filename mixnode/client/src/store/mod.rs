@@ -3,6 +3,7 @@
 mod disk;
 mod files;
 pub mod home;
+mod keys;
 pub(crate) mod names;
 pub(crate) mod paths;
 mod reserves;

@@ -72,6 +72,8 @@ pub trait Storage: Send {
     fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()>;
     /// An epoch has turned: marks of epochs below this one are needed no more.
     fn forget_before(&mut self, epoch: u32);
+    /// The highest epoch of which marks were forgotten, by this process or one before.
+    fn forgotten(&self) -> Option<u32>;
 }
 
 /// Takes no files: for a client that is only there to send.
@@ -104,6 +106,10 @@ impl Storage for NoFiles {
 
     fn forget_before(&mut self, epoch: u32) {
         self.0.forget_before(epoch);
+    }
+
+    fn forgotten(&self) -> Option<u32> {
+        self.0.forgotten()
     }
 }
 
@@ -142,6 +148,7 @@ pub struct MemoryStorage {
     /// What was delivered: name and bytes, in order.
     pub delivered: Vec<(Manifest, Vec<u8>)>,
     used: Vec<(u32, [u8; 8])>,
+    forgotten: Option<u32>,
     /// Largest file taken, bytes.
     pub file_bytes_max: u64,
 }
@@ -213,6 +220,13 @@ impl Storage for MemoryStorage {
     }
 
     fn forget_before(&mut self, epoch: u32) {
+        let old = self.used.iter().map(|(used, _)| *used);
+        let highest = old.filter(|old| *old < epoch).max();
+        self.forgotten = self.forgotten.max(highest);
         self.used.retain(|(used, _)| *used >= epoch);
+    }
+
+    fn forgotten(&self) -> Option<u32> {
+        self.forgotten
     }
 }

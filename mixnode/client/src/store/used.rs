@@ -1,19 +1,24 @@
-//! Marks of what was used, a file an epoch: 8 bytes each, appended before what they stand for is taken.
+//! Marks of what was used, a file an epoch: 8 bytes each, appended before what they stand for is taken. Beside them lies
+//! `forgotten`: in decimal digits the highest epoch whose file was removed, written before it is.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::disk::write_atomic;
 use super::files;
 
 /// Far more than the marks of an epoch that a client keeps.
 const FILE_BYTES_MAX: usize = 1 << 24;
+const FORGOTTEN: &str = "forgotten";
+const FORGOTTEN_BYTES_MAX: usize = 10;
 
 /// The folder of a client's marks.
 pub(crate) struct UsedFiles {
     folder: PathBuf,
     found: Vec<(u32, [u8; 8])>,
+    forgotten: Option<u32>,
     /// The file appended to last.
     open: Option<(u32, File)>,
 }
@@ -26,6 +31,7 @@ impl UsedFiles {
         let mut used = Self {
             folder: folder.to_owned(),
             found: Vec::new(),
+            forgotten: read_forgotten(&folder.join(FORGOTTEN))?,
             open: None,
         };
         for epoch in used.epochs()? {
@@ -70,13 +76,42 @@ impl UsedFiles {
     }
 
     pub(crate) fn forget_before(&mut self, epoch: u32) {
-        for old in self.epochs().unwrap_or_default() {
-            if old < epoch {
-                // What stays is only forgotten later.
-                let _ = fs::remove_file(self.folder.join(old.to_string()));
+        let mut old = self.epochs().unwrap_or_default();
+        old.retain(|old| *old < epoch);
+        let highest = old.iter().copied().max().max(self.forgotten);
+        if let Some(highest) = highest.filter(|_| highest != self.forgotten) {
+            let text = highest.to_string();
+            let path = self.folder.join(FORGOTTEN);
+            // What can't be told to be forgotten stays, and so does what can't be removed: both go later.
+            if write_atomic(&path, text.as_bytes(), 0o600).is_err() {
+                return;
             }
+            self.forgotten = Some(highest);
+        }
+        for old in old {
+            let _ = fs::remove_file(self.folder.join(old.to_string()));
         }
     }
+
+    /// The highest epoch of which marks were forgotten, by this process or one before.
+    pub(crate) fn forgotten(&self) -> Option<u32> {
+        self.forgotten
+    }
+}
+
+fn read_forgotten(path: &Path) -> io::Result<Option<u32>> {
+    let text = match files::read(path, FORGOTTEN_BYTES_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let epoch = std::str::from_utf8(&text)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let unsound = || {
+        let text = format!("{} holds no epoch", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    };
+    epoch.map(Some).ok_or_else(unsound)
 }
 
 #[cfg(test)]
@@ -100,5 +135,24 @@ mod tests {
         used.forget_before(5);
         let mut left = UsedFiles::new(folder.path()).unwrap();
         assert_eq!(left.remembered().len(), 2);
+    }
+
+    #[test]
+    fn the_highest_epoch_forgotten_outlives_the_process_and_never_falls() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut used = UsedFiles::new(folder.path()).unwrap();
+        used.forget_before(90);
+        assert_eq!(used.forgotten(), None, "there was nothing");
+        for (epoch, before, forgotten) in [(7, 90, 7), (4, 90, 7), (12, 12, 7), (13, 90, 13)] {
+            used.remember(epoch, &[1; 8]).unwrap();
+            used.forget_before(before);
+            used = UsedFiles::new(folder.path()).unwrap();
+            assert_eq!(used.forgotten(), Some(forgotten));
+        }
+        assert!(used.remembered().is_empty());
+        for wrong in ["", "-1", "twelve", "99999999999"] {
+            fs::write(folder.path().join(FORGOTTEN), wrong).unwrap();
+            assert!(UsedFiles::new(folder.path()).is_err(), "{wrong}");
+        }
     }
 }

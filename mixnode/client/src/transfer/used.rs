@@ -2,7 +2,8 @@
 //!
 //! A gateway that delivers a key request twice would see the same packet answer it twice, and a session that is started
 //! again would take its packets again. Every sealed body names its epoch and is taken in that one and the two beside
-//! it, so three epochs are remembered; across restarts too, by the [`Storage`].
+//! it, so three epochs are remembered; across restarts too, by the [`Storage`]. Which one was forgotten is remembered as
+//! well: the clock may be put back.
 //!
 //! Whoever has the address can fill what is remembered, and what is full takes nothing more. So nothing is taken faster
 //! than an epoch's length allows, with a budget of its own for each of the three epochs that can be named: a flood then
@@ -41,6 +42,8 @@ pub(crate) struct Used {
     /// The epoch of now; nothing is taken before it is known.
     now: Option<u32>,
     marks: BTreeMap<u32, HashSet<Mark>>,
+    /// The highest epoch of which marks were forgotten: a clock that is put back makes it no empty one.
+    forgotten: Option<u32>,
     /// For what names the epoch before, this one, the next one.
     budgets: [Bucket; 3],
 }
@@ -59,6 +62,7 @@ impl Used {
         Self {
             now: None,
             marks,
+            forgotten: storage.forgotten(),
             budgets: SHARES.map(budget),
         }
     }
@@ -68,8 +72,12 @@ impl Used {
         let before = self.now.replace(now);
         if before.is_none_or(|before| before < now) {
             let oldest = now.saturating_sub(1);
-            self.marks = self.marks.split_off(&oldest);
+            let kept = self.marks.split_off(&oldest);
+            let old = std::mem::replace(&mut self.marks, kept);
+            let old = old.into_iter().filter(|(_, marks)| !marks.is_empty());
+            let highest = old.map(|(epoch, _)| epoch).max();
             storage.forget_before(oldest);
+            self.forgotten = self.forgotten.max(highest);
         }
     }
 
@@ -90,6 +98,9 @@ impl Used {
         now_ns: u64,
         storage: &mut dyn Storage,
     ) -> io::Result<bool> {
+        if self.forgotten.is_some_and(|forgotten| epoch <= forgotten) {
+            return Ok(false);
+        }
         let before = self.now.map(|now| i64::from(now) - 1);
         let ahead = before.and_then(|before| usize::try_from(i64::from(epoch) - before).ok());
         let Some(budget) = ahead.and_then(|ahead| self.budgets.get_mut(ahead)) else {
@@ -159,6 +170,29 @@ mod tests {
             }
         }
         assert!((MARKS_MAX * 9 / 10..=MARKS_MAX).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn attack_a_clock_that_jumps_ahead_and_comes_back_lets_nothing_come_again() {
+        let storage = &mut MemoryStorage::new(0);
+        let mut used = Used::load(storage, EPOCH_MS);
+        used.turn(7, storage);
+        for (epoch, what) in [(7, b"one"), (8, b"two")] {
+            assert!(used.insert(epoch, what, 0, storage).unwrap());
+        }
+        used.turn(1_000, storage);
+        used.turn(7, storage);
+        let mut again = Used::load(storage, EPOCH_MS);
+        again.turn(7, storage);
+        let twice = [&mut used, &mut again].map(|used| {
+            [(7, b"one"), (8, b"two")]
+                .map(|(epoch, what)| used.insert(epoch, what, 0, storage).unwrap())
+        });
+        println!("taken twice, by this process and the next: {twice:?}");
+        assert_eq!(twice, [[false; 2]; 2]);
+        // Of what was forgotten nothing comes again; what comes after it is taken.
+        used.turn(8, storage);
+        assert!(used.insert(9, b"three", 0, storage).unwrap());
     }
 
     /// 400 a second is what a client of 320 slots a second can be sent.

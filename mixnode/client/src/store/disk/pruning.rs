@@ -11,7 +11,7 @@ use crate::transfer::TransferId;
 /// Unfinished transfers on the disk.
 pub(super) const UNFINISHED_MAX: usize = 256;
 /// What is finished or silent so long is forgotten: thirty days.
-pub(super) const KEPT: Duration = Duration::from_secs(30 * 86_400);
+pub(in crate::store) const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 impl DiskStorage {
     /// Forgets what is finished, or has been silent, for too long, and counts what is not.

@@ -41,6 +41,10 @@ impl Storage for FullDisk {
     fn forget_before(&mut self, epoch: u32) {
         self.0.forget_before(epoch);
     }
+
+    fn forgotten(&self) -> Option<u32> {
+        self.0.forgotten()
+    }
 }
 
 #[test]
