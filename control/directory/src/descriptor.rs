@@ -119,6 +119,8 @@ pub struct Descriptor {
 pub struct SignedDescriptor {
     descriptor: Descriptor,
     bytes: Vec<u8>,
+    /// Asked for far more often than it is made: by everyone who looks for a descriptor among thousands.
+    digest: [u8; 32],
 }
 
 impl Deref for SignedDescriptor {
@@ -180,10 +182,10 @@ impl Descriptor {
         if Self::decode(&bytes)? != self {
             return Err(DecodeError::Field("descriptor").into());
         }
-        Ok(SignedDescriptor {
-            bytes: AUTHORSHIP.sign(bytes, identity),
-            descriptor: self,
-        })
+        Ok(SignedDescriptor::new(
+            self,
+            AUTHORSHIP.sign(bytes, identity),
+        ))
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -258,10 +260,17 @@ impl SignedDescriptor {
     /// The first check that fails.
     pub fn verify(bytes: &[u8]) -> Result<Self, DescriptorError> {
         let message = AUTHORSHIP.open(bytes)?;
-        Ok(Self {
-            descriptor: Descriptor::decode(message)?,
-            bytes: bytes.to_vec(),
-        })
+        let descriptor = Descriptor::decode(message)?;
+        Ok(Self::new(descriptor, bytes.to_vec()))
+    }
+
+    fn new(descriptor: Descriptor, bytes: Vec<u8>) -> Self {
+        let digest = *blake3::hash(&bytes).as_bytes();
+        Self {
+            descriptor,
+            bytes,
+            digest,
+        }
     }
 
     /// Whose descriptor bytes claim to be, before anything is verified.
@@ -283,7 +292,7 @@ impl SignedDescriptor {
 
     /// BLAKE3 of its bytes, signature included: what votes name.
     pub fn digest(&self) -> [u8; 32] {
-        *blake3::hash(&self.bytes).as_bytes()
+        self.digest
     }
 }
 
