@@ -2,15 +2,17 @@
 //! number of slow strangers keeps an authority's votes out.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use authority::admission::prefix;
 
-/// Connections of each other authority.
+/// Connections of each other authority, which has one address.
 const AUTHORITY_MAX: usize = 16;
-/// Connections of all nodes of the newest document.
+/// Connections of all nodes of the newest document, and of one address of theirs: what a node needs at a time is one.
 const NODES_MAX: usize = 64;
+const NODE_MAX: usize = 2;
 /// Connections of all others, and of one prefix of them.
 const STRANGERS_MAX: usize = 128;
 const PREFIX_MAX: usize = 8;
@@ -22,11 +24,11 @@ const HOST_MAX: usize = 8;
 pub enum Class {
     /// Another authority, by its key.
     Authority([u8; 32]),
-    /// A node of the newest document.
+    /// A node of the newest document, in a seat for nodes.
     Node,
     /// This host: whoever runs the authority.
     Host,
-    /// Anyone else.
+    /// Anyone else, and nodes for whom none of their own seats is left.
     Stranger,
 }
 
@@ -35,6 +37,7 @@ struct Inside {
     known: HashMap<IpAddr, Class>,
     authorities: HashMap<[u8; 32], usize>,
     nodes: usize,
+    of_node: HashMap<IpAddr, usize>,
     host: usize,
     strangers: usize,
     prefixes: HashMap<(bool, u128), usize>,
@@ -50,7 +53,7 @@ pub struct Rooms(Arc<Mutex<Inside>>);
 pub struct Seat {
     rooms: Rooms,
     class: Class,
-    prefix: (bool, u128),
+    ip: IpAddr,
 }
 
 impl Rooms {
@@ -71,32 +74,58 @@ impl Rooms {
     /// A place for a connection from `address`; none if its room is full.
     pub fn enter(&self, address: SocketAddr) -> Option<Seat> {
         let ip = address.ip().to_canonical();
-        let prefix = prefix(ip);
         let class = self.inside(|inside| {
-            let class = inside.known.get(&ip);
-            let class = class.copied().unwrap_or(Class::Stranger);
-            let of_prefix = inside.prefixes.get(&prefix).copied().unwrap_or(0);
-            let free = match class {
-                Class::Authority(key) => {
-                    let count = inside.authorities.entry(key).or_default();
-                    (*count < AUTHORITY_MAX).then(|| *count += 1)
-                }
-                Class::Node => (inside.nodes < NODES_MAX).then(|| inside.nodes += 1),
-                Class::Host => (inside.host < HOST_MAX).then(|| inside.host += 1),
-                Class::Stranger => (inside.strangers < STRANGERS_MAX && of_prefix < PREFIX_MAX)
-                    .then(|| {
-                        inside.strangers += 1;
-                        inside.prefixes.insert(prefix, of_prefix + 1);
-                    }),
-            };
-            inside.refused += u64::from(free.is_none());
-            free.map(|()| class)
+            let class = inside.enter(ip);
+            inside.refused += u64::from(class.is_none());
+            class
         })?;
-        Some(Seat {
-            rooms: self.clone(),
-            class,
-            prefix,
-        })
+        let rooms = self.clone();
+        Some(Seat { rooms, class, ip })
+    }
+}
+
+impl Inside {
+    /// Counts a connection in, in the room that it says.
+    fn enter(&mut self, ip: IpAddr) -> Option<Class> {
+        let class = self.known.get(&ip).copied().unwrap_or(Class::Stranger);
+        match class {
+            Class::Authority(key) => {
+                let count = self.authorities.entry(key).or_default();
+                (*count < AUTHORITY_MAX).then(|| *count += 1)?;
+            }
+            Class::Node => {
+                let of_node = self.of_node.get(&ip).copied().unwrap_or(0);
+                if self.nodes >= NODES_MAX || of_node >= NODE_MAX {
+                    return self.enter_stranger(ip);
+                }
+                self.nodes += 1;
+                self.of_node.insert(ip, of_node + 1);
+            }
+            Class::Host => (self.host < HOST_MAX).then(|| self.host += 1)?,
+            Class::Stranger => return self.enter_stranger(ip),
+        }
+        Some(class)
+    }
+
+    fn enter_stranger(&mut self, ip: IpAddr) -> Option<Class> {
+        let prefix = prefix(ip);
+        let of_prefix = self.prefixes.get(&prefix).copied().unwrap_or(0);
+        if self.strangers >= STRANGERS_MAX || of_prefix >= PREFIX_MAX {
+            return None;
+        }
+        self.strangers += 1;
+        self.prefixes.insert(prefix, of_prefix + 1);
+        Some(Class::Stranger)
+    }
+}
+
+/// One less of `key`, which is forgotten with the last.
+fn give_back<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
     }
 }
 
@@ -110,21 +139,15 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.rooms.inside(|inside| match self.class {
-            Class::Authority(key) => {
-                if let Some(count) = inside.authorities.get_mut(&key) {
-                    *count -= 1;
-                }
+            Class::Authority(key) => give_back(&mut inside.authorities, &key),
+            Class::Node => {
+                inside.nodes -= 1;
+                give_back(&mut inside.of_node, &self.ip);
             }
-            Class::Node => inside.nodes -= 1,
             Class::Host => inside.host -= 1,
             Class::Stranger => {
                 inside.strangers -= 1;
-                if let Some(count) = inside.prefixes.get_mut(&self.prefix) {
-                    *count -= 1;
-                    if *count == 0 {
-                        inside.prefixes.remove(&self.prefix);
-                    }
-                }
+                give_back(&mut inside.prefixes, &prefix(self.ip));
             }
         });
     }
@@ -153,18 +176,44 @@ mod tests {
         assert_eq!(rooms.refused(), 300 - 128);
         let first = seats
             .iter()
-            .filter(|seat| seat.prefix == prefix(from(0, 0).ip()));
+            .filter(|seat| prefix(seat.ip) == prefix(from(0, 10).ip()));
         assert_eq!(first.count(), PREFIX_MAX);
         let own: Vec<_> = (0..20).filter_map(|_| rooms.enter(authority)).collect();
         assert_eq!(own.len(), AUTHORITY_MAX);
         let nodes: Vec<_> = (0..70).filter_map(|_| rooms.enter(from(0, 2))).collect();
-        assert_eq!(nodes.len(), NODES_MAX);
+        assert_eq!(nodes.len(), NODE_MAX);
         // Whoever leaves makes room.
         drop((seats, own, nodes));
         for source in [from(0, 10), authority, from(0, 2)] {
             assert!(rooms.enter(source).is_some());
         }
-        assert!(rooms.inside(|inside| inside.prefixes.is_empty()));
+        assert!(rooms.inside(|inside| inside.prefixes.is_empty() && inside.of_node.is_empty()));
+    }
+
+    #[test]
+    fn one_node_fills_neither_the_room_of_all_nodes_nor_that_of_strangers() {
+        let rooms = Rooms::default();
+        let nodes = (0..40).map(|a| (from(a, 1).ip(), Class::Node));
+        rooms.know(nodes.collect());
+        let enter = |source| rooms.enter(source).map(|seat| (seat.class(), seat));
+        let greedy: Vec<_> = (0..200).filter_map(|_| enter(from(0, 1))).collect();
+        let of = |seats: &[(Class, Seat)], class| {
+            let alike = seats.iter().filter(|(of, _)| *of == class);
+            alike.count()
+        };
+        assert_eq!(of(&greedy, Class::Node), NODE_MAX);
+        assert_eq!(of(&greedy, Class::Stranger), PREFIX_MAX);
+        assert_eq!(greedy.len(), NODE_MAX + PREFIX_MAX);
+        // The other nodes have what they need; when their own seats are all taken, the strangers' are left to them.
+        let others = (1..40).flat_map(|a| [from(a, 1); 2]);
+        let others: Vec<_> = others.filter_map(enter).collect();
+        assert_eq!(of(&others, Class::Node), NODES_MAX - NODE_MAX);
+        assert_eq!(of(&others, Class::Stranger), 78 - (NODES_MAX - NODE_MAX));
+        drop((greedy, others));
+        let empty = |inside: &mut Inside| {
+            inside.prefixes.is_empty() && inside.of_node.is_empty() && inside.nodes == 0
+        };
+        assert!(rooms.inside(empty));
     }
 
     #[test]
