@@ -1,5 +1,6 @@
 //! Words that nobody reads, signals, and what a lab leaves behind. No root, no timing beyond generous patience.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -232,16 +233,14 @@ fn a_hangup_does_not_end_a_node() {
     );
     std::fs::write(&config, text).unwrap();
     let child = Command::new(programs::program("mixnode", "mixnode"))
-        .arg("--config")
+        .args(["--log", "info", "--config"])
         .arg(&config)
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut node = Running(child);
-    wait_until("a descriptor", || {
-        std::fs::read_dir(folder.path().join("descriptors"))
-            .is_ok_and(|mut found| found.next().is_some())
-    });
+    let mut said = BufReader::new(node.0.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().contains("INFO started")));
     kill(node.0.id(), Signal::HUP);
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(node.0.try_wait().unwrap(), None);

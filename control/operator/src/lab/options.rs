@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn epoch_one_starts_when_it_was_told() {
+    fn the_first_epoch_starts_when_it_was_told() {
         #[derive(clap::Parser)]
         struct Flags {
             #[command(flatten)]
@@ -160,7 +160,7 @@ mod tests {
         }
         let flags: Flags = clap::Parser::parse_from(["lab", "--epoch", "60s"]);
         let parameters = flags.options.parameters(1_000_000_000);
-        assert_eq!(parameters.epoch_starts_ms(1), 1_000_000_000);
+        assert_eq!(parameters.epoch_starts_ms(0), 1_000_000_000);
         assert!(parameters.check().is_ok());
         assert_eq!(flags.options.nodes().count(), 8);
     }

@@ -259,8 +259,15 @@ fn killed_under_load(port: &'static str) {
         }
         let packets: Vec<_> = (0..PACKETS).map(|_| world.packet()).collect();
         sent.extend(&packets);
-        let through = world.send(&packets);
-        assert!(through > 0, "nothing gets through after {kill} kills");
+        let (mut through, until) = (world.send(&packets), Instant::now() + PATIENCE);
+        while through == 0 {
+            assert!(
+                Instant::now() < until,
+                "nothing gets through after {kill} kills"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+            through = world.look();
+        }
         if kill % 3 == 1 {
             // mixctld goes, and takes all that it had with it; the node brings it to the next one.
             drop(mixctld_handle.take());
