@@ -319,7 +319,10 @@ impl Follower {
 
     /// Takes up the chain of authority sets if it has changed; one that is of another network, or that says less than
     /// what is known, is refused.
-    fn read_chain(&mut self, store: &Store) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub fn read_chain(&mut self, store: &Store) -> io::Result<()> {
         let Some(bytes) = store.read_authorities()? else {
             return Ok(());
         };

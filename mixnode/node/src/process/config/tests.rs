@@ -150,7 +150,7 @@ fn an_unreadable_key_is_found_before_the_start() {
 fn a_file_too_long_to_be_a_configuration_is_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("node.toml");
-    std::fs::write(&file, "#".repeat((1 << 16) + 1)).unwrap();
+    std::fs::write(&file, "#".repeat((1 << 20) + 1)).unwrap();
     let error = load(&file).unwrap_err();
-    assert!(error.problem.contains("65537 bytes"), "{error}");
+    assert!(error.problem.contains("1048577 bytes"), "{error}");
 }
