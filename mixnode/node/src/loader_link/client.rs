@@ -62,6 +62,7 @@ enum Command {
     Ready {
         done: Sender<Result<(), LoaderError>>,
     },
+    End,
 }
 
 /// The way to the thread. When every clone is gone, the thread ends and the loader takes the node's sockets out.
@@ -114,6 +115,11 @@ impl Loader {
     /// [`LoaderError`].
     pub fn ready(&self) -> Result<(), LoaderError> {
         self.ask(|done| Command::Ready { done })
+    }
+
+    /// Ends the thread, whoever still has a way to it: the loader takes the node's sockets out.
+    pub fn end(&self) {
+        let _ = self.commands.send(Command::End);
     }
 
     fn ask<T>(
@@ -211,13 +217,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Serves commands until every [`Loader`] is gone.
+    /// Serves commands until it is told to end, or every [`Loader`] is gone.
     pub fn run(mut self) {
         loop {
             match self.queue.recv_timeout(RECONNECT) {
+                Ok(Command::End) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(command) => self.serve(command),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
             }
             if self.tried.elapsed() >= RECONNECT {
                 self.tried = Instant::now();
@@ -285,6 +291,7 @@ impl Keeper {
                     self.ask(|connection| connection.command(&Request::Refresh { next_hops }));
                 }
             }
+            Command::End => {}
             Command::Ready { done } => {
                 let outcome = match &self.connection {
                     Some(connection) => connection.command(&Request::Ready),

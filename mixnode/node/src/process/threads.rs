@@ -23,6 +23,7 @@ use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
 use crate::assembly::Assembly;
 use crate::handshake::{self, Handshaker, Members};
 use crate::keys::epoch::EpochState;
+use crate::loader_link::Loader;
 use crate::path::epochs::EPOCH_SLOTS;
 use crate::path::mail::{Mail, Mailbox};
 use crate::process::config::Config;
@@ -115,6 +116,7 @@ pub(super) struct Threads {
     address: SocketAddr,
     fast_path: Option<FastPath>,
     keeper: Option<JoinHandle<()>>,
+    loader: Option<Loader>,
     /// The loader knows the nodes of the newest epoch.
     peers_told: bool,
     /// Held until the workers have ended.
@@ -152,7 +154,7 @@ impl Threads {
             Some(Link { loader, keeper }) => (Some(loader), Some(keeper)),
             None => (None, None),
         };
-        let mut fast_path = match (&opened.resolved, loader) {
+        let mut fast_path = match (&opened.resolved, loader.clone()) {
             (Resolved::Xsk, Some(loader)) => Some(FastPath::open(config, address, frames, loader)?),
             _ => None,
         };
@@ -180,6 +182,7 @@ impl Threads {
             address,
             fast_path,
             keeper,
+            loader,
             peers_told: true,
             known: VecDeque::new(),
             members: Arc::clone(&members),
@@ -396,8 +399,11 @@ impl Threads {
             let _ = service.join();
         }
         self.exclusive = None;
-        // The last way to its thread: the connection ends, and the loader forgets this node.
         self.fast_path = None;
+        // The follower has a way to its thread too: the connection ends all the same, and the loader forgets this node.
+        if let Some(loader) = self.loader.take() {
+            loader.end();
+        }
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }
