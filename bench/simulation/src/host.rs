@@ -1,11 +1,11 @@
 //! Who is where on the simulated network.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 /// Each node has a /24 of its own in 10/8: paths avoid neighbours.
 const NODE_PORT: u16 = 9_000;
-/// Users are numbered from here.
-const USERS: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 0);
+/// Neighbours in number are of different blocks of networks, as people are: a gateway counts its clients by block.
+const USER_NETS: u8 = 172;
 const USER_PORT: u16 = 5_000;
 
 /// Someone on the simulated network.
@@ -26,8 +26,8 @@ impl Host {
                 SocketAddr::from(([10, high, low, 1], NODE_PORT))
             }
             Host::User(number) => {
-                let host = Ipv4Addr::from_bits(USERS.to_bits() + number as u32);
-                SocketAddr::new(IpAddr::V4(host), USER_PORT)
+                let [high, low] = (number as u16).to_be_bytes();
+                SocketAddr::from(([USER_NETS, low, high, 1], USER_PORT))
             }
         }
     }
@@ -41,7 +41,9 @@ impl Host {
             ([10, high, low, 1], NODE_PORT) => {
                 Host::Node(usize::from(u16::from_be_bytes([high, low])))
             }
-            (_, USER_PORT) => Host::User(ip.to_bits().checked_sub(USERS.to_bits())? as usize),
+            ([USER_NETS, low, high, 1], USER_PORT) => {
+                Host::User(usize::from(u16::from_be_bytes([high, low])))
+            }
             _ => return None,
         };
         Some(host)

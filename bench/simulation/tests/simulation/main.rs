@@ -77,7 +77,7 @@ fn recorded() -> Plan {
 ///
 /// A change of behaviour may change it: what a node or client sends, when, or how often it draws a random number. Then
 /// the new value is committed with that change. Moving code, renaming it or making it faster may not.
-const RECORDED_TRACE: &str = "5db0a32393de10dc8f35b6b52038633d04d6e72ee33415b632f173a55d8a9d41";
+const RECORDED_TRACE: &str = "a4657973407d9269eaf10b1ac7f4dd38ebefd041ee99804729430c9f05ea178e";
 /// Datagrams in it.
 const RECORDED_DATAGRAMS: u64 = 23_253;
 
