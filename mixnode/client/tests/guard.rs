@@ -225,7 +225,7 @@ fn a_full_gateway_is_asked_again_with_growing_pauses_and_moves_no_slot() {
 /// A client of gateway 0 at the turn to epoch 4.
 fn at_the_turn(network: &mut Network) -> usize {
     let slow = Slow {
-        rate_pps: 100.0,
+        rate_pps: 20.0,
         ..Slow::new(network)
     };
     network.run(3 * MINUTE + 20 * SECOND, |_| false);
@@ -264,7 +264,7 @@ fn a_gateway_that_withholds_a_document_gets_link_cover_alone_until_the_reserves_
         assert!(answered, "the reserves answer");
         assert_eq!(meanwhile, 0, "nothing but link cover");
         network.run(4 * MINUTE + 40 * SECOND, |_| false);
-        assert!(packets(&network) > before + 500, "then it goes on");
+        assert!(packets(&network) > before + 100, "then it goes on");
         let asked = [1, 2, 3, 4].map(|number| {
             let gateway = network.gateway(number);
             network.attaches.contains_key(&gateway)

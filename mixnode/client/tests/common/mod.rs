@@ -162,7 +162,7 @@ impl Network {
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             sequence: 0,
-            engine: Engine::new(Lanes::Portable, parameters.delay_max_us()),
+            engine: Engine::new(Lanes::detect(), parameters.delay_max_us()),
             sessions: 1,
         };
         for node in 0..conditions.gateways + 6 {
