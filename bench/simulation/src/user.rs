@@ -177,7 +177,7 @@ impl User {
         };
         let rng = sphinx::Generator::seed_from_u64(self.seed.wrapping_add(self.runs << 32));
         let storage = Box::new(self.storage.clone());
-        self.client = Some(Client::new(config, consensus, storage, rng, now_ns));
+        self.client = Some(Client::new(config, consensus, Some(storage), rng, now_ns));
     }
 
     /// Reads what came, fills the slot if it is due; says when the next slot is.

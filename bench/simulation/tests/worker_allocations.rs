@@ -144,7 +144,7 @@ impl<P: Port> Three<P> {
         let rng = sphinx::Generator::from_rng(rng);
         Three {
             nodes,
-            client: Client::new(config, consensus, storage, rng, now_ns),
+            client: Client::new(config, consensus, Some(storage), rng, now_ns),
             wire,
             began_ns: now_ns,
         }

@@ -44,11 +44,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that knows these `documents` and starts its Poisson process at `now_ns`.
+    /// A client that knows these `documents` and starts its Poisson process at `now_ns`. It takes what others send into
+    /// its `storage`; without one it only sends, and whoever has its address learns nothing of it.
     pub fn new(
         config: Config,
         documents: impl Into<Documents>,
-        storage: Box<dyn Storage>,
+        storage: Option<Box<dyn Storage>>,
         rng: Generator,
         now_ns: u64,
     ) -> Self {

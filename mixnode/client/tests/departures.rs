@@ -101,7 +101,7 @@ impl Outside {
         let (consensus, _) = self.network.consensus(0);
         let (now_ns, storage) = (self.network.now_ns, Box::new(MemoryStorage::new(0)));
         let own = sphinx::Generator::from_rng(rng);
-        let mut client = Client::new(config, consensus, storage, own, now_ns);
+        let mut client = Client::new(config, consensus, Some(storage), own, now_ns);
         for size in [[1; MANIFESTS].as_slice(), &[2_000, 20_000_000]].concat() {
             let mut data = vec![0; size];
             rng.fill_bytes(&mut data);

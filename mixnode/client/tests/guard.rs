@@ -43,7 +43,7 @@ impl Slow {
         };
         let rng = sphinx::Generator::from_rng(&mut network.rng);
         let storage = Box::new(MemoryStorage::new(1 << 20));
-        Client::new(config, consensus, storage, rng, network.now_ns)
+        Client::new(config, consensus, Some(storage), rng, network.now_ns)
     }
 
     /// With gateways 1 and 2 as its reserves.

@@ -1,15 +1,26 @@
-//! A client notices that its gateway has fallen silent, says so, and finds it again.
+//! A client notices that its gateway has fallen silent, says so, and finds it again; and who only sends is silent itself
+//! towards strangers.
 
 mod common;
 
 use common::{Conditions, Network};
-use fog::{Client, Config, Event, Identity, MemoryStorage};
+use fog::{Address, Client, Config, Event, Identity, Manifest, MemoryStorage, Phase, Storage};
 use link::ClientKeys;
 use rand_core::SeedableRng;
 
 const SECOND: u64 = 1_000_000_000;
 
 fn client(network: &mut Network, rate_pps: f64) -> Client {
+    let storage = Box::new(MemoryStorage::new(1 << 20));
+    reachable(network, rate_pps, Some(storage)).0
+}
+
+/// A client that takes what comes into this storage, and its address.
+fn reachable(
+    network: &mut Network,
+    rate_pps: f64,
+    storage: Option<Box<dyn Storage>>,
+) -> (Client, Address) {
     let consensus = network.consensus(0).0;
     let config = Config {
         identity: Identity::generate(&mut network.rng),
@@ -20,8 +31,9 @@ fn client(network: &mut Network, rate_pps: f64) -> Client {
         loop_share: 0.1,
     };
     let rng = sphinx::Generator::from_rng(&mut network.rng);
-    let storage = Box::new(MemoryStorage::new(1 << 20));
-    Client::new(config, consensus, storage, rng, network.now_ns)
+    let client = Client::new(config, consensus, storage, rng, network.now_ns);
+    let address = client.address();
+    (client, address)
 }
 
 /// What was said of the gateway since the last call: silent or not.
@@ -107,4 +119,42 @@ fn a_working_link_is_renewed_every_two_to_four_minutes() {
         (30..=62).contains(&initiations),
         "{initiations} initiations"
     );
+}
+
+/// What a stranger gets out of the client at this address in half a minute: whether it gave its key, and whether it
+/// answered for a file.
+fn answers(network: &mut Network, address: Address) -> (bool, bool) {
+    let mut stranger = client(network, 20.0);
+    let manifest = Manifest {
+        transfer: [7; 16],
+        size: 4,
+        hash: *blake3::hash(b"ping").as_bytes(),
+        name: Vec::new(),
+    };
+    stranger.send(address, manifest, Box::new(b"ping".to_vec()), None);
+    let seat = network.join(stranger);
+    network.run(network.now_ns + 30 * SECOND, |_| false);
+    let events = &network.seats[seat].events;
+    let answered = |event: &Event| match event {
+        Event::Sending { phase, .. } => !matches!(phase, Phase::FetchingKey | Phase::Waiting),
+        _ => false,
+    };
+    let gave_key = |event: &Event| matches!(event, Event::Key { .. });
+    (events.iter().any(gave_key), events.iter().any(answered))
+}
+
+#[test]
+fn attack_who_only_sends_tells_no_stranger_that_it_is_there() {
+    let mut network = Network::new(74, Conditions::default());
+    let storage = Box::new(MemoryStorage::new(1 << 20));
+    let (receiving, address) = reachable(&mut network, 20.0, Some(storage));
+    network.join(receiving);
+    assert_eq!(answers(&mut network, address), (true, true), "who receives");
+    let (sending, address) = reachable(&mut network, 20.0, None);
+    let seat = network.join(sending);
+    let said = answers(&mut network, address);
+    println!("who only sends gave its key, and answered for a file: {said:?}");
+    assert_eq!(said, (false, false));
+    let received = |event: &&Event| matches!(event, Event::Received(_));
+    assert_eq!(network.seats[seat].events.iter().filter(received).count(), 0);
 }

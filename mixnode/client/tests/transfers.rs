@@ -47,7 +47,7 @@ impl User {
         let epoch = network.authority.parameters().epoch_at(network.unix_ms());
         let (consensus, _) = network.consensus(epoch);
         let rng = sphinx::Generator::from_rng(&mut network.rng);
-        Client::new(config, consensus, storage, rng, network.now_ns)
+        Client::new(config, consensus, Some(storage), rng, network.now_ns)
     }
 }
 

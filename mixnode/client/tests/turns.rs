@@ -27,7 +27,7 @@ fn client(network: &mut Network, identity: Identity, mailbox: &ClientKeys) -> Cl
     };
     let storage = Box::new(MemoryStorage::new(1 << 30));
     let rng = sphinx::Generator::from_rng(&mut network.rng);
-    Client::new(config, documents, storage, rng, network.now_ns)
+    Client::new(config, documents, Some(storage), rng, network.now_ns)
 }
 
 /// What a transfer over the turn showed.

@@ -261,7 +261,7 @@ pub fn receive_into(
     on_event: &mut dyn FnMut(&ReceiveEvent),
 ) -> Result<ReceiveSummary, RunError> {
     let mut control = Control::open(home, out);
-    let mut session = Session::start(home, options, (storage, true), system_rng()?)?;
+    let mut session = Session::start(home, options, Some(storage), system_rng()?)?;
     let (mut files, mut lookout, began) = (0, Lookout::default(), Instant::now());
     let mut happened = Vec::new();
     while !stop.load(Ordering::Relaxed) {

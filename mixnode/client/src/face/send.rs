@@ -117,12 +117,8 @@ fn alone(
     tell: &mut dyn FnMut(&SendEvent),
     stop: &AtomicBool,
 ) -> Result<SendSummary, RunError> {
-    let storage = home.no_files().map_err(|error| HomeError::Io {
-        path: home.path().to_owned(),
-        error,
-    })?;
     let journal = Transit::journal(home, &order)?;
-    let mut session = Session::start(home, options, (Box::new(storage), false), system_rng()?)?;
+    let mut session = Session::start(home, options, None, system_rng()?)?;
     let order = (&journal, address, order);
     let mut transit = Transit::start(home, &mut session.client, order, source)?;
     loop {

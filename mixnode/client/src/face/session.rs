@@ -42,13 +42,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A client of this home; one that `receives` stays at its gateway, which its address names.
+    /// A client of this home. One that receives, into its `storage`, stays at its gateway, which its address names.
     pub(super) fn start(
         home: &Home,
         options: &Options,
-        (storage, receives): (Box<dyn Storage>, bool),
+        storage: Option<Box<dyn Storage>>,
         mut rng: Generator,
     ) -> Result<Self, RunError> {
+        let receives = storage.is_some();
         let gateway = home.documents.find(&home.gateway, unix_ms());
         let v6 = gateway
             .and_then(|node| node.addresses.first())

@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 
 use super::disk::{hex, write_atomic};
 use super::keys::KnownKeys;
-use super::{NoFiles, UsedFiles, files, reserves};
+use super::{files, reserves};
 use crate::address::Address;
 use crate::carrier::{DOCUMENTS_MAX, Documents, GuardState};
 use crate::identity::{IDENTITY_BYTES, Identity, KEM_KEY_BYTES};
@@ -292,11 +292,6 @@ impl Home {
     /// The file system's.
     pub fn save_consensus(&self, epoch: u32, document: &[u8]) -> io::Result<()> {
         save(&self.path, epoch, document)
-    }
-
-    /// What outlives a client that only sends.
-    pub(crate) fn no_files(&self) -> io::Result<NoFiles> {
-        UsedFiles::new(&self.path.join("receiving/used")).map(NoFiles)
     }
 
     /// Stores where the client stands with its guard.

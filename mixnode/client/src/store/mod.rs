@@ -13,6 +13,4 @@ mod used;
 
 pub use disk::DiskStorage;
 pub(crate) use source::{SentFile, Stamp};
-pub(crate) use storage::NoFiles;
 pub use storage::{Finish, MemoryStorage, Source, Standing, Storage};
-pub(crate) use used::UsedFiles;

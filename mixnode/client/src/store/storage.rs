@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::used::UsedFiles;
 use crate::transfer::{CHUNK_BYTES, Manifest, TransferId};
 
 /// How a transfer stands when its manifest arrives.
@@ -23,8 +22,6 @@ pub enum Standing {
     Complete,
     /// It is not wanted: too large, or no room.
     Refused,
-    /// Nothing is taken now; the sender goes on trying.
-    Later,
 }
 
 /// What became of a step towards delivery.
@@ -74,43 +71,6 @@ pub trait Storage: Send {
     fn forget_before(&mut self, epoch: u32);
     /// The highest epoch of which marks were forgotten, by this process or one before.
     fn forgotten(&self) -> Option<u32>;
-}
-
-/// Takes no files: for a client that is only there to send.
-pub(crate) struct NoFiles(pub(crate) UsedFiles);
-
-impl Storage for NoFiles {
-    fn open(&mut self, _manifest: &Manifest) -> io::Result<Standing> {
-        Ok(Standing::Later)
-    }
-
-    fn write(&mut self, _transfer: &TransferId, _index: u32, _data: &[u8]) -> io::Result<()> {
-        Err(io::ErrorKind::NotFound.into())
-    }
-
-    fn flush(&mut self, _transfer: &TransferId) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn finish(&mut self, _transfer: &TransferId) -> io::Result<Finish> {
-        Err(io::ErrorKind::NotFound.into())
-    }
-
-    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
-        self.0.remembered()
-    }
-
-    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
-        self.0.remember(epoch, mark)
-    }
-
-    fn forget_before(&mut self, epoch: u32) {
-        self.0.forget_before(epoch);
-    }
-
-    fn forgotten(&self) -> Option<u32> {
-        self.0.forgotten()
-    }
 }
 
 /// Where a file to send is read from.

@@ -381,7 +381,6 @@ impl Incoming {
                     trouble: None,
                 })
             }
-            Ok(Standing::Later) => return,
             Ok(Standing::Complete) => File::Complete,
             Ok(Standing::Refused) => File::Refused,
             Err(error) => return self.storage_failed(&error, now_ns),

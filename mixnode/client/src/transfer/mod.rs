@@ -45,15 +45,16 @@ pub(crate) struct Transfers {
     outgoing: BTreeMap<TransferId, Outgoing>,
     last_served: Option<TransferId>,
     reported: BTreeMap<TransferId, (Phase, u32)>,
-    incoming: Incoming,
+    /// None for who only sends: nobody's body is opened then, and nothing is answered.
+    incoming: Option<Incoming>,
     events: VecDeque<Event>,
 }
 
 impl Transfers {
-    /// No transfer yet, in a network with these parameters.
+    /// No transfer yet, in a network with these parameters. Without a `storage` nothing is received.
     pub(crate) fn new(
         identity: Identity,
-        storage: Box<dyn Storage>,
+        storage: Option<Box<dyn Storage>>,
         parameters: &Parameters,
     ) -> Self {
         let network = (parameters.mean_delay_us, parameters.epoch_ms);
@@ -62,7 +63,7 @@ impl Transfers {
             outgoing: BTreeMap::new(),
             last_served: None,
             reported: BTreeMap::new(),
-            incoming: Incoming::new(storage, network),
+            incoming: storage.map(|storage| Incoming::new(storage, network)),
             events: VecDeque::new(),
         }
     }
@@ -91,7 +92,10 @@ impl Transfers {
     /// What happened next.
     pub(crate) fn event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
-        event.or_else(|| self.incoming.events.pop_front().map(Event::Received))
+        event.or_else(|| {
+            let incoming = self.incoming.as_mut()?;
+            incoming.events.pop_front().map(Event::Received)
+        })
     }
 
     /// A transfer that this user sends.
@@ -107,7 +111,7 @@ impl Transfers {
 
     /// The files that are arriving, each with the number of its chunks that are here.
     pub(crate) fn receiving(&self) -> impl Iterator<Item = (&Manifest, u32)> {
-        self.incoming.open_files()
+        self.incoming.iter().flat_map(Incoming::open_files)
     }
 
     /// Tells of a transfer whose phase or progress has changed.
@@ -133,12 +137,14 @@ impl Transfers {
 
 impl Service for Transfers {
     fn tick(&mut self, now_ns: u64, epoch: u32) {
-        self.incoming.tick(now_ns, epoch);
+        if let Some(incoming) = &mut self.incoming {
+            incoming.tick(now_ns, epoch);
+        }
     }
 
     fn reply(&mut self, now_ns: u64, packets: &Packets<'_>) -> Option<Reply> {
-        self.incoming
-            .next_reply(&self.identity, now_ns, &|surb| packets.use_of(surb))
+        let incoming = self.incoming.as_mut()?;
+        incoming.next_reply(&self.identity, now_ns, &|surb| packets.use_of(surb))
     }
 
     /// Data of one transfer, in turn.
@@ -183,7 +189,9 @@ impl Service for Transfers {
     }
 
     fn on_body(&mut self, body: &[u8; BODY_BYTES], now_ns: u64) -> bool {
-        self.incoming.receive(&self.identity, body, now_ns)
+        self.incoming
+            .as_mut()
+            .is_some_and(|incoming| incoming.receive(&self.identity, body, now_ns))
     }
 
     fn on_reply(&mut self, token: Token, plaintext: &[u8; REPLY_BYTES], now_ns: u64) {
