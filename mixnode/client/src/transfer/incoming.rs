@@ -19,10 +19,12 @@ use crate::identity::Identity;
 use crate::store::{Finish, Standing, Storage};
 
 mod answers;
+mod blocks;
 #[cfg(test)]
 mod limits;
 mod trouble;
 
+use blocks::UsedBlocks;
 use trouble::Trouble;
 
 /// Reply blocks kept a session; the oldest makes room.
@@ -120,6 +122,7 @@ enum File {
 pub(crate) struct Incoming {
     storage: Box<dyn Storage>,
     used: Used,
+    blocks: UsedBlocks,
     sessions: ReceivingSessions,
     /// One a session.
     peers: BTreeMap<SessionNumber, Peer>,
@@ -144,6 +147,7 @@ impl Incoming {
         Self {
             used: Used::load(&mut *storage, epoch_ms),
             storage,
+            blocks: UsedBlocks::default(),
             sessions: ReceivingSessions::default(),
             peers: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -168,6 +172,7 @@ impl Incoming {
     /// Time passes: takes a step towards delivering each file that is whole.
     pub(crate) fn tick(&mut self, now_ns: u64, epoch: u32) {
         self.used.turn(epoch, &mut *self.storage);
+        self.blocks.turn(epoch);
         self.finish_files(now_ns);
     }
 

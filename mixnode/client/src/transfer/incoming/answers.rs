@@ -24,11 +24,13 @@ impl Incoming {
     ) -> Option<Reply> {
         let delay_ns = self.answer_delay_ns;
         let is_of_now = |surb: &Surb| use_of(surb) == Use::Now;
+        let blocks = &self.blocks;
+        let is_usable = |surb: &Surb| is_of_now(surb) && !blocks.contains(surb);
         // A session that has sent reply blocks and nothing of a transfer is owed nothing.
         let due = |peer: &Peer| {
             let late = now_ns.saturating_sub(peer.since_ns) >= delay_ns;
             let wanted = peer.unanswered >= ANSWER_EVERY || (peer.unanswered > 0 && late);
-            peer.surbs.iter().any(is_of_now) && peer.subject().is_some() && (peer.urgent || wanted)
+            (peer.urgent || wanted) && peer.subject().is_some() && peer.surbs.iter().any(is_usable)
         };
         let due = self.peers.iter().filter(|(_, peer)| due(peer));
         let mut due: Vec<_> = due.map(|(name, peer)| (peer.since_ns, *name)).collect();
@@ -37,9 +39,11 @@ impl Incoming {
         let acknowledgement = due.into_iter().find_map(|(_, name)| {
             let peer = self.peers.get_mut(&name)?;
             // Those of the next epoch stay, to be there when it comes.
-            peer.surbs.retain(|surb| use_of(surb) != Use::Never);
+            let is_good = |surb: &Surb| use_of(surb) != Use::Never && !self.blocks.contains(surb);
+            peer.surbs.retain(is_good);
             let place = peer.surbs.iter().position(is_of_now)?;
             let surb = peer.surbs.remove(place)?;
+            self.blocks.insert(&surb);
             (peer.unanswered, peer.urgent) = (0, false);
             let (transfer, highest, received) = (peer.subject()?, peer.highest, peer.received);
             let mut ack = self.acknowledge(transfer, now_ns);
@@ -52,7 +56,7 @@ impl Incoming {
         }
         // Last: whoever has the address can ask for keys.
         while let Some((surb, half)) = self.key_answers.pop_front() {
-            if is_of_now(&surb) {
+            if is_of_now(&surb) && self.blocks.insert(&surb) {
                 let mut key = Box::new([0; KEY_HALF_BYTES]);
                 let (first, second) = identity.kem_public().split_at(KEY_HALF_BYTES);
                 key.copy_from_slice(if half == 0 { first } else { second });
