@@ -107,9 +107,9 @@ impl Client {
         self.carrier.supply()
     }
 
-    /// What has become of the supplies.
-    pub(crate) fn departed(&mut self, gone: Gone) {
-        self.carrier.departed(gone);
+    /// What has become of the supplies, up to `now_ns`.
+    pub(crate) fn departed(&mut self, gone: Gone, now_ns: u64) {
+        self.carrier.departed(gone, now_ns);
     }
 
     /// What happened next, oldest first.
@@ -199,7 +199,7 @@ impl Client {
             departures.take(supply);
         }
         let datagram = departures.depart(now_ns);
-        self.carrier.departed(departures.gone());
+        self.carrier.departed(departures.gone(), now_ns);
         datagram
     }
 

@@ -47,7 +47,13 @@ fn start(network: &mut Network, home: &Home) -> Client {
     };
     let rng = sphinx::Generator::from_rng(&mut network.rng);
     let storage = Box::new(MemoryStorage::new(1 << 20));
-    Client::new(config, home.documents.clone(), Some(storage), rng, network.now_ns)
+    Client::new(
+        config,
+        home.documents.clone(),
+        Some(storage),
+        rng,
+        network.now_ns,
+    )
 }
 
 /// Stores what the client has fetched since its start, as `fog` does.

@@ -156,5 +156,8 @@ fn attack_who_only_sends_tells_no_stranger_that_it_is_there() {
     println!("who only sends gave its key, and answered for a file: {said:?}");
     assert_eq!(said, (false, false));
     let received = |event: &&Event| matches!(event, Event::Received(_));
-    assert_eq!(network.seats[seat].events.iter().filter(received).count(), 0);
+    assert_eq!(
+        network.seats[seat].events.iter().filter(received).count(),
+        0
+    );
 }

@@ -88,6 +88,8 @@ pub(crate) struct Attachment {
     cookie: Option<(Cookie, u64)>,
     /// When the next one is due.
     handshake_ns: u64,
+    /// The last attempt's message waits for its slot: the pause that begins when it leaves.
+    unsent: Option<u64>,
     /// The random part of the wait after an answer to the last attempt.
     renewal_ns: u64,
     /// Attempts since the gateway last answered one.
@@ -129,6 +131,7 @@ impl Attachment {
             initiator: None,
             cookie: None,
             handshake_ns: 0,
+            unsent: None,
             renewal_ns: 0,
             tries: 0,
             wanting: false,
@@ -229,7 +232,15 @@ impl Attachment {
         spread(rng, mean_ns.min(ATTEMPT_LONGEST_NS))
     }
 
-    /// A handshake's first message, when one is due.
+    /// A slot has carried what was made for it. Where slots are rarer than attempts, a pause that began before would be
+    /// over by then, and the next attempt would throw this one away before its answer can come.
+    pub(crate) fn departed(&mut self, now_ns: u64) {
+        if let Some(pause_ns) = self.unsent.take() {
+            self.handshake_ns = now_ns + pause_ns;
+        }
+    }
+
+    /// A handshake's first message, when one is due; not asked for while the last one waits for its slot.
     pub(crate) fn handshake(
         &mut self,
         gateway: &LinkKey,
@@ -250,7 +261,9 @@ impl Attachment {
             self.cookie_shown = false;
             self.tries = self.tries.saturating_add(1);
         }
-        self.handshake_ns = now_ns + self.pause(rng);
+        let pause_ns = self.pause(rng);
+        self.handshake_ns = now_ns + pause_ns;
+        self.unsent = Some(pause_ns);
         self.renewal_ns = rng.next_u64() % RENEW_NS;
         let remote = LinkPublic {
             x25519: gateway.x25519,
@@ -304,6 +317,7 @@ impl Attachment {
                 self.initiator = None;
                 self.answered_ns = Some(now_ns);
                 // From here on the rare handshakes.
+                self.unsent = None;
                 self.handshake_ns = now_ns + RENEW_NS + self.renewal_ns;
                 if self.is_silent(now_ns) {
                     // A gateway that was restarted streams once it is attached to, in a slot of ours.

@@ -155,6 +155,11 @@ impl Guard {
         })
     }
 
+    /// The call at the gateway that is tried.
+    pub(super) fn visit_mut(&mut self) -> Option<&mut Visit> {
+        self.visit.as_mut().map(|(_, visit, _)| visit)
+    }
+
     fn end_visit(&mut self) {
         (self.visit, self.next_ns) = (None, None);
     }

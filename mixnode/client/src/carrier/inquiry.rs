@@ -36,6 +36,13 @@ pub(super) struct Inquiry {
     asking: Option<Asking>,
 }
 
+impl Inquiry {
+    /// The call at the gateway that is being asked.
+    pub(super) fn visit(&mut self) -> Option<&mut Visit> {
+        self.asking.as_mut().map(|asking| &mut asking.visit)
+    }
+}
+
 struct Asking {
     visit: Visit,
     until_ns: u64,

@@ -45,6 +45,7 @@ use departures::{RESERVE_MAX, Timed};
 use fetch::Fetch;
 use guard::Guard;
 use inquiry::Inquiry;
+use visit::Visit;
 use waiting::{Awaited, Waiting};
 
 /// The gateway's stream is asked to be this much faster than ours: what arrives never queues for long.
@@ -203,6 +204,12 @@ impl Carrier {
         self.attachment.is_full()
     }
 
+    /// The calls at other gateways.
+    fn visits(&mut self) -> impl Iterator<Item = &mut Visit> {
+        let inquiry = self.inquiry.as_mut().and_then(Inquiry::visit);
+        inquiry.into_iter().chain(self.guard.visit_mut())
+    }
+
     /// The link to a gateway at which it has this mailbox.
     fn new_attachment(&self, mailbox: ClientKeys) -> Attachment {
         Attachment::new(mailbox, self.rate_pps, down_pps(self.rate_pps))
@@ -214,8 +221,15 @@ impl Carrier {
         self.supplies.depth = (self.rate_pps / 100.0) as u64 + 2;
     }
 
-    /// What has become of what was made.
-    pub(crate) fn departed(&mut self, gone: Gone) {
+    /// What has become of what was made, up to `now_ns`.
+    pub(crate) fn departed(&mut self, gone: Gone, now_ns: u64) {
+        if gone.handshakes > self.supplies.gone.handshakes {
+            self.attachment.departed(now_ns);
+        }
+        if gone.questions > self.supplies.gone.questions {
+            self.visits()
+                .for_each(|visit| visit.attachment.departed(now_ns));
+        }
         self.stats.datagrams = gone.datagrams;
         self.stats.drops_sent += gone.reserve_sent - self.supplies.gone.reserve_sent;
         self.supplies.gone = gone;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use authority::Authority;
 use directory::{Consensus, Head, LinkKey, Parameters, Record, Role};
-use link::LinkKeys;
+use link::{Arrival, Datagram, LinkKeys, Responder, Response};
 use sphinx::{EpochSecret, Surb};
 
 use super::*;
@@ -69,13 +69,16 @@ impl Service for Chatter {
     fn on_reply(&mut self, _token: Token, _plaintext: &[u8; sphinx::REPLY_BYTES], _now_ns: u64) {}
 }
 
-/// The documents of epochs 0 and 1, and the identities of two gateways.
-fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2]) {
+/// The documents of epochs 0 and 1, the identities of two gateways, and the link keys of the first.
+fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2], LinkKeys) {
     let authority = directory::Identity::generate(rng);
     let authority = Authority::found(authority, PARAMETERS).unwrap();
+    let mut gateway_keys = None;
     let mut nodes: Vec<Record> = (0..8)
         .map(|node| {
-            let link = LinkKeys::generate(rng).public();
+            let keys = LinkKeys::generate(rng);
+            let link = keys.public();
+            gateway_keys.get_or_insert(keys);
             Record {
                 // Two gateways, two mixes a layer.
                 layer: node / 2,
@@ -101,13 +104,13 @@ fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2]) {
     let consensus = |epoch| Consensus::new(Head::bare(PARAMETERS, epoch), nodes.clone()).unwrap();
     let mut documents = Documents::from(consensus(0));
     documents.insert(consensus(1));
-    (authority, documents, gateways)
+    (authority, documents, gateways, gateway_keys.unwrap())
 }
 
 #[test]
 fn services_take_turns_with_letters_and_answers_leave_them_every_second_slot() {
     let mut rng = Generator::seed_from_u64(1);
-    let (authority, documents, gateways) = network(&mut rng);
+    let (authority, documents, gateways, _) = network(&mut rng);
     let settings = Settings {
         mailbox: ClientKeys::generate(&mut rng),
         gateway: gateways[0],
@@ -139,4 +142,63 @@ fn services_take_turns_with_letters_and_answers_leave_them_every_second_slot() {
     assert!(second.owed.is_empty());
     assert_eq!((first.letters, second.letters), (6, 6));
     assert_eq!(carrier.stats.drops_sent, 0);
+}
+
+/// Slots that pass before a client of this rate has a session, its main thread looking after it once a second as one
+/// does whose slots are another thread's; at most 500.
+fn slots_to_a_session(seed: u64, rate_pps: f64) -> u64 {
+    let mut rng = Generator::seed_from_u64(seed);
+    let (authority, documents, gateways, keys) = network(&mut rng);
+    let settings = Settings {
+        mailbox: ClientKeys::generate(&mut rng),
+        gateway: gateways[0],
+        authorities: authority.chain().clone(),
+        rate_pps,
+        loop_share: 0.0,
+    };
+    let mut gateway = (Responder::new(keys), Generator::from_rng(&mut rng));
+    let (mut carrier, mut departures) = Carrier::new(settings, documents, rng, 0);
+    carrier.supply_ahead();
+    // The wall clock stands, so that no document ends.
+    let unix_ms = 1_000;
+    for now_ns in (0..).step_by(1_000_000_000) {
+        let sent = departures.depart(now_ns);
+        carrier.departed(departures.gone(), now_ns);
+        if let Some((_, datagram)) = sent
+            && let Datagram::Initiation { .. } = link::peek(&datagram[..]).unwrap()
+        {
+            let arrival = Arrival {
+                source: ([10, 9, 9, 9], 1).into(),
+                now_ns,
+            };
+            let (responder, rng) = &mut gateway;
+            match responder.respond(&datagram, &arrival, 1, |_| true, rng) {
+                Ok(Response::Accepted { mut reply, .. } | Response::Cookie { mut reply }) => {
+                    carrier.receive(&mut [], now_ns, &mut reply);
+                }
+                Err(_) => {}
+            }
+        }
+        let slots = departures.gone().slots;
+        if carrier.attachment.has_session(now_ns) || slots >= 500 {
+            return slots;
+        }
+        carrier.refill(&mut [], now_ns, unix_ms);
+        while let Some(supply) = carrier.supply() {
+            departures.take(supply);
+        }
+    }
+    unreachable!("time does not end")
+}
+
+#[test]
+fn a_client_of_a_hundredth_of_a_slot_a_second_connects() {
+    for rate_pps in [1.0, 0.02, 0.01, 0.001] {
+        let mut slots: Vec<u64> = (1..9)
+            .map(|seed| slots_to_a_session(seed, rate_pps))
+            .collect();
+        slots.sort_unstable();
+        println!("{rate_pps} slots a second: a session after so many of them: {slots:?}");
+        assert!(slots[4] < 20 && slots[7] < 100);
+    }
 }

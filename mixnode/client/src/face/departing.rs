@@ -106,9 +106,9 @@ impl Departing {
         })
     }
 
-    /// Tells the client what has become of its supplies, and takes over what there is room for.
-    pub(crate) fn exchange(&mut self, client: &mut Client) {
-        client.departed(self.board.read());
+    /// Tells the client what has become of its supplies up to `now_ns`, and takes over what there is room for.
+    pub(crate) fn exchange(&mut self, client: &mut Client, now_ns: u64) {
+        client.departed(self.board.read(), now_ns);
         while let Some(supply) = self.held.take().or_else(|| client.supply()) {
             match self.supplies.try_send(supply) {
                 Ok(()) => {}

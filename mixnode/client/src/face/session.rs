@@ -123,12 +123,12 @@ impl Session {
                 io::Error::other("the thread that sends has ended: nothing leaves any more");
             return Err(RunError::Socket(error));
         }
-        self.departing.exchange(&mut self.client);
+        self.exchange();
         if arrived {
             self.take_arrivals();
         }
         self.client.refill(self.now_ns(), unix_ms());
-        self.departing.exchange(&mut self.client);
+        self.exchange();
         while let Some(event) = self.client.event() {
             let saved = match &event {
                 Event::Consensus { epoch, document } => home.save_consensus(*epoch, document),
@@ -152,6 +152,11 @@ impl Session {
             on_event(event);
         }
         Ok(())
+    }
+
+    fn exchange(&mut self) {
+        let now_ns = self.now_ns();
+        self.departing.exchange(&mut self.client, now_ns);
     }
 
     /// Takes what has arrived, no more than a burst at a time.
