@@ -61,6 +61,11 @@ impl Packets<'_> {
         self.consensus.epoch()
     }
 
+    /// Whether it is a turn of epochs: [`Packets::lasting_blocks`] are of two.
+    pub(crate) fn is_at_turn(&self) -> bool {
+        self.beside.is_some()
+    }
+
     /// Whether packets can be sent to users of this gateway now.
     pub(crate) fn reaches(&self, gateway: &[u8; 32]) -> bool {
         self.consensus.find(gateway).is_some()

@@ -165,6 +165,7 @@ impl Service for Transfers {
             if !packets.reaches(&gateway) {
                 continue;
             }
+            outgoing.at_turn = packets.is_at_turn();
             let mut rng = packets.generator();
             let now = (now_ns, packets.epoch());
             let mut surbs = |purpose: Purpose, count| {

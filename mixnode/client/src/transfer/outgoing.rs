@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
-use sphinx::{BODY_BYTES, SURB_BYTES, Surb};
+use sphinx::{BODY_BYTES, SURB_BYTES};
 
 use super::content::{
     Ack, BITMAP_BYTES_MAX, CHUNK_BYTES, Field, KEY_HALF_BYTES, Manifest, SURB_FIELD_BYTES,
@@ -176,8 +176,9 @@ pub(crate) struct Outgoing {
     expecting_ns: Option<u64>,
     surb_ns: u64,
     since_surb: u32,
-    /// The reply blocks sent last were of two epochs.
-    at_turn: bool,
+    /// Reply blocks are of two epochs, so that every second one is of no use yet, or to nobody any more. Where a packet has
+    /// room for one alone, it does not show of which.
+    pub(crate) at_turn: bool,
     /// When the packets of this session left, from this send number on that no acknowledgement has covered yet.
     departures: VecDeque<u64>,
     departures_from: u64,
@@ -281,10 +282,7 @@ impl Outgoing {
         let room = CONTENT_BYTES - self.manifest.field_bytes();
         let serial = self.serial;
         let blocks = surbs(Purpose::Ack { serial }, room / SURB_FIELD_BYTES)?;
-        let epochs = blocks.iter().map(|block| Surb::from_bytes(block).epoch());
-        let (least, most) = (epochs.clone().min(), epochs.max());
         fields.extend(blocks.into_iter().map(|surb| Field::Surb(Box::new(surb))));
-        self.at_turn = least != most;
         self.since_surb = 0;
         self.surb_ns = now_ns;
         self.send_fields(&fields, now_ns)

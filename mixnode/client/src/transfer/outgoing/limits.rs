@@ -185,3 +185,33 @@ fn a_recipient_without_room_is_asked_now_and_then_and_sent_to_when_there_is() {
     assert_eq!(outgoing.phase, Phase::Sending);
     assert!(slots(&mut outgoing, rng, 60_020, 100) > 50);
 }
+
+#[test]
+fn at_a_turn_reply_blocks_come_twice_as_often_however_long_the_name_is() {
+    // A packet has room for two blocks beside the short name, for one beside the long one.
+    for (name_bytes, blocks) in [(0, 2), (255, 1)] {
+        let rng = &mut ChaCha20Rng::seed_from_u64(7);
+        let mut asked = [0; 2];
+        for at_turn in [false, true] {
+            let mut outgoing = outgoing(10_000, rng);
+            outgoing.manifest.name = vec![b'a'; name_bytes];
+            slots(&mut outgoing, rng, 0, 20);
+            let serial = outgoing.serial;
+            outgoing.at_turn = at_turn;
+            for at_ms in 20..1_020 {
+                let mut heard = ack(&outgoing, outgoing.next_new);
+                heard.highest = at_ms;
+                heard.received = at_ms + 1;
+                outgoing.on_ack(&heard, serial, at_ms * MS);
+                let mut surbs = |_: Purpose, count| {
+                    assert_eq!(count, blocks);
+                    asked[usize::from(at_turn)] += 1;
+                    Some(vec![[0; SURB_BYTES]; count])
+                };
+                outgoing.next((at_ms * MS, 7), &mut surbs, rng);
+            }
+        }
+        println!("a name of {name_bytes} bytes: packets of reply blocks {asked:?}");
+        assert!(asked[0] > 25 && asked[1] > asked[0] * 7 / 4);
+    }
+}

@@ -70,7 +70,6 @@ impl Outgoing {
             .saturating_add(2 * self.answer_gap_ns());
         let whiles = now_ns.saturating_sub(since_ns) / while_ns.max(1);
         let fewer = self.surb_every_by_loss() >> whiles.min(u64::from(u32::BITS - 1));
-        // At a turn of epochs every second block is of no use yet, or to nobody any more.
         (fewer >> u32::from(self.at_turn)).max(SURB_EVERY_MIN)
     }
 
