@@ -204,7 +204,11 @@ impl User {
                         self.completed_ns.get_or_insert(now_ns);
                     }
                     Phase::Failed(failure) => self.failed = Some(failure),
-                    Phase::FetchingKey | Phase::Waiting | Phase::Sending | Phase::Paused => {}
+                    Phase::FetchingKey
+                    | Phase::Waiting
+                    | Phase::Sending
+                    | Phase::Checking
+                    | Phase::Paused => {}
                 },
                 Event::Consensus { .. } => self.fetched += 1,
                 Event::Key { .. }

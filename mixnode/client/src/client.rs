@@ -228,7 +228,7 @@ impl Client {
     /// Why a transfer failed, if it did.
     pub fn failure(&self, transfer: &TransferId) -> Option<&Failure> {
         let outgoing = self.transfers.outgoing(transfer);
-        match outgoing.map(|outgoing| &outgoing.phase) {
+        match outgoing.map(|outgoing| outgoing.phase()) {
             Some(Phase::Failed(failure)) => Some(failure),
             _ => None,
         }

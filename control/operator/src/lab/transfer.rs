@@ -252,6 +252,7 @@ impl Parties {
                     Phase::FetchingKey => "alice fetches bob's key",
                     Phase::Waiting => "alice waits for bob's answer",
                     Phase::Sending => "sending",
+                    Phase::Checking => "looking whether the file has changed",
                     Phase::Paused => "paused: no room at the recipient",
                     Phase::Complete => "bob has the whole file",
                     Phase::Failed(_) => "failed",

@@ -99,7 +99,13 @@ impl Transit {
                 total,
                 loss,
             } if *transfer == self.transfer => {
-                if *chunks > self.acknowledged || matches!(phase, Phase::Sending | Phase::Paused) {
+                // Nobody was asked for anything while it was looked at the file.
+                if self.is_in(&Phase::Checking) {
+                    self.answered.1 = Instant::now();
+                }
+                let flows = matches!(phase, Phase::Sending | Phase::Paused)
+                    && !self.is_in(&Phase::Checking);
+                if *chunks > self.acknowledged || flows {
                     self.answered = (Some(unix_s()), Instant::now());
                     self.acknowledged = *chunks;
                 }
@@ -118,12 +124,16 @@ impl Transit {
 
     /// What is to be told of its waiting; `seen` without a recipient.
     pub(super) fn look(&mut self, mut seen: Seen) -> Option<Option<Wait>> {
-        let phase = self.progress.as_ref().map(|progress| &progress.phase);
         // One without room has said so, and is asked now and then.
-        if phase != Some(&Phase::Paused) {
+        if !self.is_in(&Phase::Paused) && !self.is_in(&Phase::Checking) {
             seen.recipient = Some((self.answered.0, self.answered.1.elapsed()));
         }
         self.lookout.look(self.started.elapsed(), &seen)
+    }
+
+    fn is_in(&self, phase: &Phase) -> bool {
+        let progress = self.progress.as_ref();
+        progress.is_some_and(|progress| progress.phase == *phase)
     }
 
     /// What was told last and still holds.

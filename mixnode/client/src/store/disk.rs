@@ -6,7 +6,7 @@
 //! everything that it acknowledged. A power failure may lose what the kernel had not written: the hash at the end finds
 //! that, and the transfer starts over.
 //!
-//! Delivery: hash → sync → the chosen name goes into the record → the part file is renamed to it in a step that fails
+//! Delivery: hash → sync, on a thread of its own → the chosen name goes into the record → the part file is renamed to it in a step that fails
 //! where something has that name → the record says "done". A process killed between two steps repeats the rest and no
 //! step twice; a step that fails takes back the ones before it.
 
@@ -17,6 +17,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,8 @@ struct Open {
     files: Option<Files>,
     unlogged: Vec<u8>,
     hashing: Option<(u64, Box<blake3::Hasher>)>,
+    /// Its bytes go to the disk, which takes as long as it takes: on a thread of its own.
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 struct Files {
@@ -161,7 +164,7 @@ impl DiskStorage {
 
     fn start_over(&mut self, transfer: &TransferId) -> io::Result<Finish> {
         let open = self.open.get_mut(transfer).ok_or(io::ErrorKind::NotFound)?;
-        open.hashing = None;
+        (open.hashing, open.syncing) = (None, None);
         open.unlogged.clear();
         // Made anew with the next chunk: the part file may be gone.
         open.files = None;
@@ -204,6 +207,9 @@ impl DiskStorage {
         if gone || *hasher.finalize().as_bytes() != open.record.hash {
             return self.start_over(transfer);
         }
+        if !open.is_synced()? {
+            return Ok(Finish::Pending);
+        }
         let place = self.deliver(transfer)?;
         Ok(Finish::Done(place))
     }
@@ -211,8 +217,6 @@ impl DiskStorage {
     fn deliver(&mut self, transfer: &TransferId) -> io::Result<PathBuf> {
         let open = self.open.get(transfer).ok_or(io::ErrorKind::NotFound)?;
         let mut record = open.record.clone();
-        let files = open.files.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        files.part.sync_all()?;
         let part = part_path(&record.out, transfer);
         let place = claims::deliver(&part, &mut record, |record| self.save(transfer, record))?;
         sync_folder(&record.out)?;
@@ -232,6 +236,26 @@ impl DiskStorage {
         let [name, out] = [name, out].map(|path| program::visible(path.as_os_str().as_bytes()));
         let text = format!("\"{name}\" can't be stored in {out}: {error}; its sender waits");
         io::Error::new(error.kind(), text)
+    }
+}
+
+impl Open {
+    /// Whether all of the part file has reached the disk, which is begun by asking.
+    fn is_synced(&mut self) -> io::Result<bool> {
+        let Some(thread) = self.syncing.take() else {
+            let files = self.files.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            let part = files.part.try_clone()?;
+            let thread = std::thread::Builder::new().name("sync".to_owned());
+            self.syncing = Some(thread.spawn(move || part.sync_all())?);
+            return Ok(false);
+        };
+        if !thread.is_finished() {
+            self.syncing = Some(thread);
+            return Ok(false);
+        }
+        let synced = thread.join();
+        synced.unwrap_or_else(|_| Err(io::Error::other("it can't be synced")))?;
+        Ok(true)
     }
 }
 
@@ -311,6 +335,7 @@ impl Storage for DiskStorage {
             files,
             unlogged: Vec::new(),
             hashing: None,
+            syncing: None,
         };
         self.open.insert(*transfer, open);
         Ok(Standing::Partial {
@@ -351,7 +376,7 @@ impl Storage for DiskStorage {
         stepped.map_err(|error| {
             let named = self.named(transfer, &error);
             if let Some(open) = self.open.get_mut(transfer) {
-                open.hashing = None;
+                (open.hashing, open.syncing) = (None, None);
             }
             named
         })

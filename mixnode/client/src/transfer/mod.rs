@@ -120,7 +120,7 @@ impl Transfers {
             return;
         };
         let (chunks, total) = outgoing.progress();
-        let phase = outgoing.phase.clone();
+        let phase = outgoing.phase().clone();
         let now = (phase.clone(), chunks);
         if self.reported.get(&transfer) != Some(&now) {
             self.reported.insert(transfer, now);

@@ -87,6 +87,8 @@ pub enum Phase {
     Waiting,
     /// Chunks flow.
     Sending,
+    /// All of the file is looked at: it may have changed.
+    Checking,
     /// The recipient can't store the file now; it is sent on when it can.
     Paused,
     /// The recipient verified the whole file.
@@ -145,9 +147,13 @@ struct InFlight {
 pub(crate) struct Outgoing {
     pub(crate) address: Address,
     pub(crate) manifest: Manifest,
-    pub(crate) phase: Phase,
+    phase: Phase,
     pub(crate) stats: TransferStats,
     source: Box<dyn Source>,
+    /// The recipient has something else than was announced: all of the file is to be looked at.
+    doubted: bool,
+    /// The last question whether it has changed is not answered yet.
+    is_checking: bool,
     rate_pps: f64,
 
     key: Option<Box<[u8; KEM_KEY_BYTES]>>,
@@ -205,6 +211,8 @@ impl Outgoing {
             phase,
             stats: TransferStats::default(),
             source,
+            doubted: false,
+            is_checking: false,
             rate_pps,
             key,
             key_halves: [None, None],
@@ -239,6 +247,14 @@ impl Outgoing {
         (self.acked.count(), self.acked.len())
     }
 
+    /// Where it stands, for others.
+    pub(crate) fn phase(&self) -> &Phase {
+        if self.is_checking && !self.is_over() {
+            return &Phase::Checking;
+        }
+        &self.phase
+    }
+
     /// Whether nothing is left to do.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Complete | Phase::Failed(_))
@@ -252,7 +268,7 @@ impl Outgoing {
         surbs: SurbMaker<'_>,
         rng: &mut R,
     ) -> Option<[u8; BODY_BYTES]> {
-        if self.is_over() {
+        if self.is_over() || !self.is_as_announced() {
             return None;
         }
         let body = if self.key.is_none() {
@@ -306,12 +322,7 @@ impl Outgoing {
         let left = self.manifest.size.saturating_sub(offset);
         let mut data = vec![0; left.min(CHUNK_BYTES as u64) as usize];
         if let Err(error) = self.source.read(offset, &mut data) {
-            let changed = error.kind() == std::io::ErrorKind::InvalidData;
-            self.phase = Phase::Failed(if changed {
-                Failure::Changed
-            } else {
-                Failure::Source(error.to_string())
-            });
+            self.phase = Phase::Failed(Failure::Source(error.to_string()));
             return None;
         }
         let flight = InFlight {
@@ -366,9 +377,6 @@ impl Outgoing {
         }
         if ack.generation > self.generation {
             self.start_over(ack.generation);
-            if self.is_over() {
-                return;
-            }
         }
         if serial == self.serial {
             let heard_ns = self.measure(ack, now_ns);
@@ -397,15 +405,33 @@ impl Outgoing {
         }
     }
 
-    /// The recipient has started over: what it got was not what the manifest announces. So either it was not sent
-    /// so, or the recipient can't keep it.
-    fn start_over(&mut self, generation: u32) {
-        match self.source.is(&self.manifest) {
-            Ok(true) if generation < GENERATIONS_MAX => {}
-            Ok(true) => self.phase = Phase::Failed(Failure::Corrupted),
-            Ok(false) => self.phase = Phase::Failed(Failure::Changed),
-            Err(error) => self.phase = Phase::Failed(Failure::Source(error.to_string())),
+    /// Whether the file is still what was announced, as far as is known; if not, it is over. While it is looked at nothing
+    /// of it is sent.
+    fn is_as_announced(&mut self) -> bool {
+        let known = self.source.check(&self.manifest, self.doubted);
+        self.is_checking = matches!(known, Ok(None));
+        let failure = match known {
+            Ok(None) => return false,
+            Ok(Some(true)) => {
+                let is_in_vain = self.generation >= GENERATIONS_MAX;
+                let was_doubted = core::mem::take(&mut self.doubted);
+                (was_doubted && is_in_vain).then_some(Failure::Corrupted)
+            }
+            Ok(Some(false)) => Some(Failure::Changed),
+            Err(error) => Some(Failure::Source(error.to_string())),
+        };
+        let is_good = failure.is_none();
+        if let Some(failure) = failure {
+            self.phase = Phase::Failed(failure);
         }
+        is_good
+    }
+
+    /// The recipient has started over: what it got was not what the manifest announces. So either it was not sent
+    /// so, or the recipient can't keep it. That is found out in the slots to come, and not at the recipient's word: the
+    /// file may be large. It is looked at [`GENERATIONS_MAX`] times at most.
+    fn start_over(&mut self, generation: u32) {
+        self.doubted = true;
         self.generation = generation;
         self.acked = Chunks::new(self.acked.len());
         self.in_flight.clear();

@@ -71,6 +71,7 @@ impl<'a> Sending<'a> {
         let mut text = match progress.phase {
             Phase::FetchingKey => format!("asking for the recipient's key  {}", self.name),
             Phase::Waiting if bytes == 0 => format!("waiting for the recipient  {}", self.name),
+            Phase::Checking => format!("looking whether it has changed  {}", self.name),
             Phase::Paused => format!("paused: no room at the recipient  {}", self.name),
             Phase::Failed(_) => return,
             _ => progress_line(&self.name, bytes, progress.size, &self.pace, now),
@@ -122,6 +123,7 @@ pub(super) fn phase_word(phase: &Phase) -> &'static str {
         Phase::FetchingKey => "key",
         Phase::Waiting => "waiting",
         Phase::Sending => "sending",
+        Phase::Checking => "checking",
         Phase::Paused => "paused",
         Phase::Complete => "done",
         Phase::Failed(_) => "failed",

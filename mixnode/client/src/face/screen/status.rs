@@ -48,6 +48,7 @@ fn line(item: &Item) -> String {
     let done = if item.size == 0 { 0.0 } else { share * 100.0 };
     let how = match item.progress.as_ref().map(|progress| &progress.phase) {
         Some(Phase::FetchingKey) => "  asking for the recipient's key",
+        Some(Phase::Checking) => "  looking whether it has changed",
         Some(Phase::Paused) => "  paused: no room at the recipient",
         _ => "",
     };

@@ -1,5 +1,8 @@
 //! Every bound of the sender's side, reached on purpose.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -124,10 +127,27 @@ fn departures_are_remembered_up_to_a_bound() {
     assert!(outgoing.departures_from > 1_000);
 }
 
-/// A file that somebody may have changed.
+/// A file that somebody may have changed, and that takes so many further steps to look at.
 struct Changing {
     data: Vec<u8>,
     changed: bool,
+    steps: u32,
+    /// Steps of the look under way.
+    step: u32,
+    /// Looks at all of it.
+    looks: Arc<AtomicU32>,
+}
+
+impl Changing {
+    fn new(chunks: usize, changed: bool, steps: u32) -> Self {
+        Self {
+            data: vec![7; chunks * CHUNK_BYTES],
+            changed,
+            steps,
+            step: 0,
+            looks: Arc::default(),
+        }
+    }
 }
 
 impl Source for Changing {
@@ -135,8 +155,17 @@ impl Source for Changing {
         self.data.read(offset, data)
     }
 
-    fn is(&mut self, _manifest: &Manifest) -> std::io::Result<bool> {
-        Ok(!self.changed)
+    fn check(&mut self, _manifest: &Manifest, doubted: bool) -> std::io::Result<Option<bool>> {
+        if !doubted {
+            return Ok(Some(true));
+        }
+        if self.step < self.steps {
+            self.step += 1;
+            return Ok(None);
+        }
+        self.step = 0;
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(!self.changed))
     }
 }
 
@@ -148,8 +177,7 @@ fn a_file_changed_in_place_ends_its_transfer_and_does_not_start_over_for_ever() 
     ] {
         let rng = &mut ChaCha20Rng::seed_from_u64(5);
         let mut outgoing = outgoing(100, rng);
-        let data = vec![7; 100 * CHUNK_BYTES];
-        outgoing.source = Box::new(Changing { data, changed });
+        outgoing.source = Box::new(Changing::new(100, changed, 0));
         slots(&mut outgoing, rng, 0, 20);
         let serial = outgoing.serial;
         for generation in 1..=generations {
@@ -157,9 +185,38 @@ fn a_file_changed_in_place_ends_its_transfer_and_does_not_start_over_for_ever() 
             let mut heard = ack(&outgoing, 0);
             heard.generation = generation;
             outgoing.on_ack(&heard, serial, 20 * MS);
+            slots(&mut outgoing, rng, 20, 1);
         }
         assert_eq!(outgoing.phase, Phase::Failed(failure));
     }
+}
+
+#[test]
+fn attack_a_recipient_who_starts_over_and_over_has_the_file_looked_at_three_times_in_slots_of_its_own()
+ {
+    let rng = &mut ChaCha20Rng::seed_from_u64(8);
+    let mut outgoing = outgoing(100, rng);
+    let source = Changing::new(100, false, 300);
+    let looks = Arc::clone(&source.looks);
+    outgoing.source = Box::new(source);
+    slots(&mut outgoing, rng, 0, 20);
+    let serial = outgoing.serial;
+    let mut sent = 0;
+    for at_ms in 20..5_020 {
+        let before = looks.load(Ordering::Relaxed);
+        let mut heard = ack(&outgoing, 0);
+        // The same or a new one with each word.
+        heard.generation = (at_ms as u32 / 2_000 + 1).min(GENERATIONS_MAX);
+        outgoing.on_ack(&heard, serial, at_ms * MS);
+        assert_eq!(before, looks.load(Ordering::Relaxed), "a look at its word");
+        sent += slots(&mut outgoing, rng, at_ms, 1);
+        let is_looking = (at_ms - 20) % 2_000 < 250;
+        assert!(!is_looking || *outgoing.phase() != Phase::Sending);
+    }
+    println!("{sent} packets in 5000 slots, {looks:?} looks at all of the file");
+    assert_eq!(outgoing.phase, Phase::Failed(Failure::Corrupted));
+    assert_eq!(looks.load(Ordering::Relaxed), GENERATIONS_MAX);
+    assert!(sent > 500);
 }
 
 #[test]
