@@ -205,6 +205,7 @@ impl Session {
             rate_pps: self.rate_pps,
             mean_delay: Duration::from_micros(documents.parameters().mean_delay_us.into()),
             recipient: None,
+            has_no_room: false,
         }
     }
 

@@ -24,6 +24,9 @@ pub(super) struct Transit {
     /// The recipient's last answer, none yet, and since when there was none.
     answered: (Option<u64>, Instant),
     acknowledged: u32,
+    /// The recipient said that there is no room, when so many chunks were there: it holds until there are more, for whoever
+    /// has no room is tried again and again.
+    no_room: Option<u32>,
     /// How far it is.
     pub(super) progress: Option<Progress>,
 }
@@ -81,6 +84,7 @@ impl Transit {
             lookout: Lookout::default(),
             answered: (None, started),
             acknowledged: 0,
+            no_room: None,
             progress: None,
         })
     }
@@ -109,6 +113,10 @@ impl Transit {
                     self.answered = (Some(unix_s()), Instant::now());
                     self.acknowledged = *chunks;
                 }
+                match phase {
+                    Phase::Paused => self.no_room = Some(*chunks),
+                    _ => self.no_room = self.no_room.filter(|before| chunks <= before),
+                }
                 self.progress = Some(Progress {
                     phase: phase.clone(),
                     chunks: *chunks,
@@ -128,6 +136,7 @@ impl Transit {
         if !self.is_in(&Phase::Paused) && !self.is_in(&Phase::Checking) {
             seen.recipient = Some((self.answered.0, self.answered.1.elapsed()));
         }
+        seen.has_no_room = self.no_room.is_some();
         self.lookout.look(self.started.elapsed(), &seen)
     }
 

@@ -33,6 +33,8 @@ pub struct Screen {
     is_drawn: bool,
     began: Instant,
     next: Option<Instant>,
+    /// What was said last to be waited for.
+    waited: Option<Wait>,
     /// Why a result could not be printed, the first time.
     unprinted: RefCell<Option<io::Error>>,
 }
@@ -47,6 +49,7 @@ impl Screen {
             is_drawn: false,
             began: Instant::now(),
             next: None,
+            waited: None,
             unprinted: RefCell::default(),
         }
     }
@@ -154,6 +157,8 @@ impl Screen {
     }
 
     fn notice(&mut self, notice: &Notice) {
+        // Another gateway is used: the end of the wait is no word of the one that was waited for.
+        self.waited = None;
         self.note(&format!("fog: {notice}"));
         self.event(&json!({ "event": notice.name(), "text": notice.to_string() }));
     }
@@ -161,14 +166,21 @@ impl Screen {
     fn waiting(&mut self, wait: Option<&Wait>) {
         match wait {
             Some(wait) => {
+                self.waited = Some(wait.clone());
                 self.note(&format!("fog: waiting: {wait}"));
                 self.event(
                     &json!({ "event": "waiting", "for": wait.name(), "text": wait.to_string() }),
                 );
             }
             None => {
-                self.note("fog: it goes on");
-                self.event(&json!({ "event": "going-on" }));
+                let after = self.waited.take();
+                let why = after.as_ref().map(Wait::over);
+                let words = why
+                    .as_ref()
+                    .map_or_else(String::new, |why| format!(": {why}"));
+                self.note(&format!("fog: it goes on{words}"));
+                let after = after.as_ref().map(Wait::name);
+                self.event(&json!({ "event": "going-on", "after": after, "text": why }));
             }
         }
     }

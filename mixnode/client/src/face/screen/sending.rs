@@ -18,9 +18,6 @@ pub struct Sending<'a> {
     pace: Pace,
     began: Instant,
     phase: Option<Phase>,
-    /// It was told that the recipient has no room, when so many bytes were there.
-    is_paused: bool,
-    paused_at: u64,
 }
 
 impl<'a> Sending<'a> {
@@ -31,8 +28,6 @@ impl<'a> Sending<'a> {
             pace: Pace::default(),
             began: Instant::now(),
             phase: None,
-            is_paused: false,
-            paused_at: 0,
         }
     }
 
@@ -77,13 +72,6 @@ impl<'a> Sending<'a> {
             _ => progress_line(&self.name, bytes, progress.size, &self.pace, now),
         };
         text.push_str(&loss_words(progress));
-        // Once until it goes on: a recipient without room is asked again and again.
-        if bytes != self.paused_at {
-            (self.is_paused, self.paused_at) = (false, bytes);
-        }
-        if progress.phase == Phase::Paused && !std::mem::replace(&mut self.is_paused, true) {
-            self.screen.note(&format!("fog: {text}"));
-        }
         if is_new && self.screen.is_terminal {
             self.screen.next = None;
         }

@@ -37,7 +37,7 @@ pub fn show(screen: &mut Screen, status: &Status) {
     for item in &status.sending {
         screen.result(&format!("sending   {}", line(item)));
         // What holds up everything was said above.
-        if let Some(wait @ Wait::Recipient { .. }) = &item.waiting {
+        if let Some(wait @ (Wait::Recipient { .. } | Wait::NoRoom)) = &item.waiting {
             screen.result(&format!("          waiting: {wait}"));
         }
     }
@@ -49,7 +49,6 @@ fn line(item: &Item) -> String {
     let how = match item.progress.as_ref().map(|progress| &progress.phase) {
         Some(Phase::FetchingKey) => "  asking for the recipient's key",
         Some(Phase::Checking) => "  looking whether it has changed",
-        Some(Phase::Paused) => "  paused: no room at the recipient",
         _ => "",
     };
     let lost = item.progress.as_ref().map(loss_words).unwrap_or_default();
