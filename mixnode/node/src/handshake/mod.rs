@@ -30,7 +30,7 @@ use recent::Recent;
 
 pub use counters::HandshakeCounters;
 pub use members::Members;
-pub use reached::Reached;
+pub use reached::{Peer, Reached};
 
 /// Requests that may wait for the handshaker. A full queue drops datagrams: their senders try again.
 pub const QUEUE_REQUESTS: usize = 256;
@@ -204,7 +204,12 @@ impl<R: CryptoRng> Handshaker<R> {
                 self.attempts.insert((worker, link), attempt);
                 self.attempt((worker, link), now_ns, post);
             }
-            Request::Abandon { worker, link } => self.abandon(worker, link),
+            Request::Abandon { worker, link } => {
+                if let Some(attempt) = self.attempts.get(&(worker, link)) {
+                    self.members.reached().forget(&attempt.remote.x25519);
+                }
+                self.abandon(worker, link);
+            }
         }
     }
 
@@ -364,7 +369,8 @@ impl<R: CryptoRng> Handshaker<R> {
         ) {
             self.counters.connected += 1;
             if let Some(attempt) = self.attempts.get(&(worker, link)) {
-                self.members.reached().note(&attempt.remote.x25519, true);
+                let reached = self.members.reached();
+                reached.note(&attempt.remote.x25519, attempt.destination, true);
             }
             self.abandon(worker, link);
         }
@@ -410,7 +416,8 @@ impl<R: CryptoRng> Handshaker<R> {
             .saturating_mul(1 << attempt.tries.min(16))
             .min(RETRY_LONGEST_NS);
         if attempt.tries >= TRIES_SILENT {
-            self.members.reached().note(&attempt.remote.x25519, false);
+            let reached = self.members.reached();
+            reached.note(&attempt.remote.x25519, attempt.destination, false);
         }
         attempt.tries += 1;
         attempt.cookie_shown = false;

@@ -1,7 +1,10 @@
 //! One line of the log for each change of state.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::handshake::Peer;
 use crate::path::reason::Reason;
 use crate::process::metrics::Standing;
 
@@ -16,6 +19,10 @@ const LOADS: [Reason; 6] = [
 ];
 /// Load counts as taken again when none was refused for so long.
 const CALM: Duration = Duration::from_secs(30);
+/// Peers are looked at so often: one that comes and goes meanwhile is not told of. More than a few changes at once are
+/// counted and not named.
+const PEERS_EVERY: Duration = Duration::from_secs(10);
+const PEERS_NAMED: usize = 4;
 
 /// What was said last.
 #[derive(Debug, Default)]
@@ -23,6 +30,9 @@ pub(super) struct Notices {
     /// Epoch, whether its document is here, whether it lists this node.
     epoch: Option<(u32, bool, bool)>,
     loads: [Load; LOADS.len()],
+    /// When peers were looked at, and those told to be lost.
+    looked: Option<Instant>,
+    lost: BTreeMap<[u8; 32], SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,12 +50,29 @@ enum Change {
     NoDocument(u32),
     Refusing(Reason),
     Calm(Reason, u64),
+    Lost(SocketAddr),
+    Back(SocketAddr),
+    /// So many at once.
+    LostMany(usize),
+    BackMany(usize),
 }
 
 impl Notices {
     /// Logs what has changed.
-    pub fn look(&mut self, now: Instant, standing: &Standing, rejected: impl Fn(Reason) -> u64) {
-        for change in self.changes(now, standing, rejected) {
+    pub fn look(
+        &mut self,
+        now: Instant,
+        standing: &Standing,
+        rejected: impl Fn(Reason) -> u64,
+        peers: impl FnOnce() -> BTreeMap<[u8; 32], Peer>,
+    ) {
+        let mut changes = self.changes(now, standing, rejected);
+        let looked = self.looked.map(|then| now.saturating_duration_since(then));
+        if looked.is_none_or(|since| since >= PEERS_EVERY) {
+            self.looked = Some(now);
+            changes.extend(self.peers(&peers()));
+        }
+        for change in changes {
             match change {
                 Change::InForce(epoch) => tracing::info!(epoch, "the epoch is in force"),
                 Change::NotListed(epoch) => tracing::warn!(
@@ -66,8 +93,35 @@ impl Notices {
                         "no load is refused any more"
                     );
                 }
+                Change::Lost(peer) => tracing::warn!(%peer, "peer lost: it answers no handshake"),
+                Change::Back(peer) => tracing::info!(%peer, "peer is back"),
+                Change::LostMany(peers) => tracing::warn!(
+                    peers,
+                    "peers lost: they answer no handshake; does this node reach anybody?"
+                ),
+                Change::BackMany(peers) => tracing::info!(peers, "peers are back"),
             }
         }
+    }
+
+    /// Who is lost, and who is back.
+    fn peers(&mut self, peers: &BTreeMap<[u8; 32], Peer>) -> Vec<Change> {
+        let told = std::mem::take(&mut self.lost);
+        let (mut lost, mut back) = (Vec::new(), Vec::new());
+        for (key, (place, is_lost)) in peers {
+            if *is_lost {
+                self.lost.insert(*key, *place);
+            }
+            match told.contains_key(key) {
+                false if *is_lost => lost.push(*place),
+                true if !*is_lost => back.push(*place),
+                _ => {}
+            }
+        }
+        // Of one that is no peer any more nothing is said.
+        let mut changes = named(&back, Change::Back, Change::BackMany);
+        changes.extend(named(&lost, Change::Lost, Change::LostMany));
+        changes
     }
 
     fn changes(
@@ -102,6 +156,18 @@ impl Notices {
             }
         }
         changes
+    }
+}
+
+/// A few by name, many by number.
+fn named(
+    peers: &[SocketAddr],
+    one: fn(SocketAddr) -> Change,
+    many: fn(usize) -> Change,
+) -> Vec<Change> {
+    match peers.len() {
+        0..=PEERS_NAMED => peers.iter().map(|peer| one(*peer)).collect(),
+        number => vec![many(number)],
     }
 }
 
@@ -153,5 +219,42 @@ mod tests {
         assert_eq!(said(49, 24), [Change::Calm(Reason::PoolFull, 24)]);
         assert_eq!(said(61, 24), []);
         assert_eq!(said(62, 25), [Change::Refusing(Reason::PoolFull)]);
+    }
+
+    #[test]
+    fn a_peer_is_said_to_be_lost_once_and_to_be_back_once_and_many_are_counted() {
+        let mut notices = Notices::default();
+        let place = |number: u8| SocketAddr::from(([10, 0, 0, number], 9));
+        let peers = |lost: &[u8], all: u8| {
+            let peer = |number: u8| ([number; 32], (place(number), lost.contains(&number)));
+            (1..=all).map(peer).collect::<BTreeMap<_, _>>()
+        };
+        let mut said = |lost: &[u8], all| notices.peers(&peers(lost, all));
+        assert_eq!(said(&[], 9), []);
+        assert_eq!(said(&[2], 9), [Change::Lost(place(2))]);
+        assert_eq!(said(&[2], 9), []);
+        let changes = [Change::Back(place(2)), Change::Lost(place(3))];
+        assert_eq!(said(&[3], 9), changes);
+        assert_eq!(said(&[3, 4, 5, 6, 7, 8], 9), [Change::LostMany(5)]);
+        assert_eq!(said(&[], 9), [Change::BackMany(6)]);
+        // One that is no peer any more is neither.
+        assert_eq!(said(&[9], 9), [Change::Lost(place(9))]);
+        assert_eq!(said(&[], 8), []);
+        assert_eq!(said(&[], 9), []);
+    }
+
+    #[test]
+    fn peers_that_come_and_go_are_looked_at_every_ten_seconds() {
+        let (mut notices, start) = (Notices::default(), Instant::now());
+        let (good, mut looks) = (standing(7, true, true), 0);
+        for tenth in 0..601 {
+            let now = start + Duration::from_millis(tenth * 100);
+            let mut peers = || {
+                looks += 1;
+                BTreeMap::new()
+            };
+            notices.look(now, &good, |_| 0, &mut peers);
+        }
+        assert_eq!(looks, 7);
     }
 }

@@ -351,7 +351,8 @@ impl Threads {
     pub fn notice(&self, notices: &mut Notices) {
         let counters = self.sources.collector.counters();
         let rejected = |reason| counters.iter().map(|worker| worker.rejected(reason)).sum();
-        notices.look(Instant::now(), &self.sources.standing(), rejected);
+        let peers = || self.members.reached().peers();
+        notices.look(Instant::now(), &self.sources.standing(), rejected, peers);
     }
 
     /// Prints one status line.
