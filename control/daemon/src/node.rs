@@ -107,6 +107,11 @@ pub fn run(loading: Option<Loading>, directory: Option<&DirectoryConfig>) -> Res
     }
     if let Some(manager) = &manager {
         manager.ready();
+        manager.status(match (&loader, directory) {
+            (Some(_), Some(_)) => "serves the node here, and follows the network for it",
+            (Some(_), None) => "serves the node here",
+            (None, _) => "follows the network",
+        });
     }
     let Some((loader, socket)) = loader else {
         tracing::info!(version = ::directory::version(), "started");

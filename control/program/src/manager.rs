@@ -72,6 +72,11 @@ impl Manager {
         self.say("READY=1", &[]);
     }
 
+    /// Says in a line of words what the program does.
+    pub fn status(&self, text: &str) {
+        self.say(&format!("STATUS={}", text.replace('\n', " ")), &[]);
+    }
+
     /// Says that it is about to end.
     pub fn stopping(&self) {
         self.say("STOPPING=1", &[]);
@@ -108,7 +113,8 @@ impl Manager {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
-    use std::os::unix::net::UnixDatagram;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
 
     use super::*;
 
@@ -134,11 +140,26 @@ mod tests {
         assert_eq!(heard(), "FDSTORE=1\nFDNAME=vault");
         manager.forget("table-7");
         assert_eq!(heard(), "FDSTOREREMOVE=1\nFDNAME=table-7");
+        manager.status("well\nREADY=1");
+        assert_eq!(heard(), "STATUS=well READY=1");
         manager.stopping();
         assert_eq!(heard(), "STOPPING=1");
         // It may go away: nothing comes of that.
         drop(played);
         manager.ready();
         assert!(Manager::at(b"/nowhere/at/all", None).is_err());
+    }
+
+    #[test]
+    fn a_manager_with_an_abstract_address_hears_too() {
+        let name = format!("fogmix-manager-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let played = UnixDatagram::bind_addr(&address).unwrap();
+        let manager = Manager::at(format!("@{name}").as_bytes(), None).unwrap();
+        assert_eq!(manager.alive_every(), None);
+        manager.ready();
+        let mut bytes = [0; 16];
+        let count = played.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes[..count], b"READY=1");
     }
 }

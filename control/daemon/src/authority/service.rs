@@ -8,13 +8,14 @@ use std::net::{IpAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use authority::round::{Action, Newest, News, Rounds};
 use bytes::Bytes;
 use directory::store::hex;
 use directory::{Bootstrap, Chain, Held, SignedConsensus};
 use hyper::StatusCode;
+use program::manager::Manager;
 use serde_json::json;
 use tokio::runtime::{Handle, Runtime};
 
@@ -96,7 +97,14 @@ pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
         config.listen
     );
     tracing::info!(version = directory::version(), listen = %config.listen, "authority started");
-    service.serve(config, &inbound, signals)
+    let manager = Manager::find();
+    if let Some(manager) = &manager {
+        manager.ready();
+        manager.status(&format!("an authority, at {}", config.listen));
+    }
+    let served = service.serve(config, &inbound, signals, manager.as_ref());
+    manager.iter().for_each(Manager::stopping);
+    served
 }
 
 fn start(listener: TcpListener, rooms: Rooms, desk: Desk) -> Result<Handle, Failure> {
@@ -167,12 +175,21 @@ impl Service {
         config: &AuthorityConfig,
         inbound: &Receiver<Inbound>,
         signals: &Signals,
+        manager: Option<&Manager>,
     ) -> Result<(), Failure> {
+        let mut alive =
+            manager.and_then(|manager| Some((manager, manager.alive_every()?, Instant::now())));
         let round_ms = self.rounds.parameters().round_ms();
         let tick = Duration::from_millis((round_ms / 16).clamp(5, 200));
         while !signals.stop.load(Ordering::Acquire) {
             if signals.reread.swap(false, Ordering::AcqRel) {
                 self.reread(config);
+            }
+            if let Some((manager, every, due)) = &mut alive
+                && Instant::now() >= *due
+            {
+                manager.alive();
+                *due = Instant::now() + *every;
             }
             self.meet_peers();
             let actions = self.rounds.advance(unix_ms());

@@ -9,6 +9,7 @@ pub mod follower;
 pub mod metrics;
 mod mixctld;
 mod notices;
+mod pulse;
 pub mod sandbox;
 mod seat;
 pub mod status;
@@ -22,7 +23,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use directory::store::Store;
 use directory::{LinkKey, Role};
@@ -41,6 +42,8 @@ use error::system;
 use mixctld::Link;
 use notices::Notices;
 use port::{Exclusive, Resolved};
+use program::manager::Manager;
+use pulse::Pulse;
 use threads::{Opened, Threads};
 use touch::Touching;
 
@@ -134,6 +137,7 @@ pub struct Node {
     opened: Opened,
     confinement: Confinement,
     touching: Touching,
+    pulse: Pulse,
     rng: Generator,
 }
 
@@ -181,8 +185,16 @@ impl Node {
             opened,
             confinement,
             touching: Touching::new(available_bytes),
+            pulse: Pulse::default(),
             rng,
         })
+    }
+
+    /// Tells `manager` how it goes, one found before [`Node::prepare`]: afterwards no socket of that kind can be made.
+    #[must_use]
+    pub fn under(mut self, manager: Option<Manager>) -> Node {
+        self.pulse = Pulse::of(manager);
+        self
     }
 
     /// Runs until `stop` is set, then drains: nothing new is taken, what is held leaves in its time.
@@ -197,6 +209,7 @@ impl Node {
             opened,
             confinement,
             mut touching,
+            mut pulse,
             mut rng,
         } = self;
         let link = match Link::open(&config, &opened.resolved, &mut follower, stop) {
@@ -221,18 +234,20 @@ impl Node {
             sandbox = %facts.confinement,
             "started"
         );
+        pulse.ready();
         // Nobody is told of this node before packets get past its port: the first round is the loop's.
         let outcome = control(
             &config,
             &mut follower,
             &store,
-            (&mut threads, &mut touching),
+            (&mut threads, &mut touching, &mut pulse),
             stop,
             &mut rng,
         );
         let drain = follower.parameters().map_or(Duration::ZERO, |parameters| {
             Duration::from_micros(parameters.delay_max_us().into()) + Duration::from_secs(1)
         });
+        pulse.stopping();
         threads.watch(&config, &follower, true);
         threads.finish(if outcome.is_ok() {
             drain.min(DRAIN_MAX)
@@ -246,12 +261,13 @@ impl Node {
     }
 }
 
-/// [`Node::prepare`] and [`Node::run`].
+/// [`Node::prepare`] and [`Node::run`], under the service manager if there is one.
 ///
 /// # Errors
 /// As they have.
 pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<(), NodeError> {
-    Node::prepare(config)?.run(stop)
+    let manager = Manager::find();
+    Node::prepare(config)?.under(manager).run(stop)
 }
 
 /// Follows the directory and prints status until `stop`.
@@ -259,7 +275,7 @@ fn control(
     config: &Config,
     follower: &mut Follower,
     store: &Store,
-    (threads, touching): (&mut Threads, &mut Touching),
+    (threads, touching, pulse): (&mut Threads, &mut Touching, &mut Pulse),
     stop: &Arc<AtomicBool>,
     rng: &mut Generator,
 ) -> Result<(), NodeError> {
@@ -285,9 +301,11 @@ fn control(
         }
         touching.round();
         threads.check()?;
+        pulse.beat(Instant::now(), || threads.turns());
         if round.is_multiple_of(STATUS_ROUNDS) {
             threads.watch(config, follower, false);
             threads.notice(&mut notices);
+            pulse.status(threads.summary());
             if config.status_lines {
                 threads.status(config, follower);
             }

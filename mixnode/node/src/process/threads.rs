@@ -355,6 +355,26 @@ impl Threads {
         notices.look(Instant::now(), &self.sources.standing(), rejected, peers);
     }
 
+    /// How often each worker has turned.
+    pub fn turns(&self) -> impl Iterator<Item = u64> + use<> {
+        let counters = self.sources.collector.counters();
+        counters.into_iter().map(|worker| worker.turns)
+    }
+
+    /// What the node does, in a line of words.
+    pub fn summary(&self) -> String {
+        let epoch = self.sources.standing().epoch;
+        let known = self.known.iter().find(|known| known.epoch == epoch);
+        match (
+            self.sources.readiness(),
+            known.and_then(|known| known.layer),
+        ) {
+            (Ok(()), Some(layer)) => format!("forwards in layer {layer} of epoch {epoch}"),
+            (Ok(()), None) => "starts".to_owned(),
+            (Err(why), _) => format!("not ready: {why}"),
+        }
+    }
+
     /// Prints one status line.
     pub fn status(&self, config: &Config, follower: &Follower) {
         let epoch = follower.epoch_at(unix_ms());
