@@ -1,6 +1,6 @@
 //! Frames between a client and its gateway that are not packets: attaching, proving an address, and fetching a
 //! consensus. Each is the 1,200-byte content of one link frame of kind control and takes one of the client's (or
-//! the gateway's) ordinary Poisson slots, so that nothing of it shows on the wire.
+//! the gateway's) ordinary Poisson slots, so that nothing of it shows on the wire. One more goes from node to node.
 //!
 //! Layout: `type 1 | zero 1 | chunk 2 | epoch 4 | number 4 | length 2 | zero 2 | data`, integers little-endian, where
 //! `number` is the rate of attach frames and the total length of chunk frames. Everything unused is zero.
@@ -87,6 +87,8 @@ pub enum Control {
     },
     /// Gateway to client: it has no room for another attachment.
     Full,
+    /// Node to node, against the flow of packets: it was restarted and knows nothing of the receiver's sessions to it.
+    Restarted,
 }
 
 impl Control {
@@ -122,6 +124,7 @@ impl Control {
             Self::Answer { nonce } => (10, 0, 0, 0, nonce),
             Self::Leaving { epoch } => (11, 0, *epoch, 0, &[]),
             Self::Full => (12, 0, 0, 0, &[]),
+            Self::Restarted => (13, 0, 0, 0, &[]),
         };
         let length = u16::try_from(data.len()).unwrap_or(0);
         let mut fields = [kind, 0]
@@ -189,6 +192,7 @@ impl Control {
             }
             11 => Self::Leaving { epoch },
             12 => Self::Full,
+            13 => Self::Restarted,
             _ => return Err(ControlError::Type),
         };
         zero(length == 0)?;

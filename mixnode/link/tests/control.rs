@@ -56,7 +56,7 @@ fn what_is_no_control_frame_is_refused_by_its_reason() {
 proptest! {
     #[test]
     fn control_frames_have_one_encoding(
-        kind in 0u8..14, head in proptest::array::uniform15(0u8..9), fill in 0u8..2, length in 0usize..1_184,
+        kind in 0u8..15, head in proptest::array::uniform15(0u8..9), fill in 0u8..2, length in 0usize..1_184,
     ) {
         let mut frame = [0; FRAME_BYTES];
         frame[0] = kind;
@@ -71,7 +71,7 @@ proptest! {
 
     #[test]
     fn every_control_frame_survives_the_wire(
-        kind in 0u8..8, epoch: u32, rate_pps: u32, chunk in 0u16..4, size in 1usize..4_000,
+        kind in 0u8..9, epoch: u32, rate_pps: u32, chunk in 0u16..4, size in 1usize..4_000,
         nonce: [u8; CHALLENGE_BYTES],
     ) {
         let control = match kind {
@@ -82,6 +82,7 @@ proptest! {
             4 => Control::Answer { nonce },
             5 => Control::Leaving { epoch },
             6 => Control::Full,
+            7 => Control::Restarted,
             _ => Control::chunk_of(epoch, &vec![7; size], chunk),
         };
         let mut frame = [0; FRAME_BYTES];

@@ -260,6 +260,7 @@ fn the_crate_reads_and_writes_the_control_frames_of_the_vectors_and_refuses_the_
             Control::Answer { nonce } if nonce[..] == content[16..24] => "answer",
             Control::Leaving { epoch: 0x0102_0304 } => "leaving",
             Control::Full => "full",
+            Control::Restarted => "restarted",
             other => panic!("{other:?}"),
         };
         assert_eq!(name, vector["type"]);

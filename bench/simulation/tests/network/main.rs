@@ -9,3 +9,4 @@ mod limits;
 mod mesh;
 mod packets;
 mod queues;
+mod restarts;

@@ -137,7 +137,7 @@ impl World {
         fresh
     }
 
-    /// A new session with the node, which has just been started.
+    /// The first session with the node.
     fn connect(&mut self) {
         let (until, public) = (Instant::now() + PATIENCE, self.public.clone().unwrap());
         while !self.sender.is_connected() {
@@ -238,12 +238,15 @@ fn killed_under_load(port: &'static str) {
     let mut times = Vec::new();
     for kill in 0..=KILLS {
         if kill > 0 {
-            let begun = Instant::now();
-            world.sender.forget();
+            let (begun, told) = (Instant::now(), world.sender.told.len());
             world.start();
-            world.connect();
+            // The neighbour before it sends on, under a session of which it knows nothing, until it is told.
             world.first();
             times.push(begun.elapsed());
+            assert!(
+                world.sender.told.len() > told,
+                "forwarded, and nobody was told"
+            );
             // All that it ever got comes again, from a real neighbour over a new session. What it never took, because
             // it was killed meanwhile, may get through now, once.
             let again = sent.clone();

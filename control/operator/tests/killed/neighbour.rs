@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 use directory::store::Store;
 use directory::vrf::VrfSecret;
 use directory::{Identity, LinkKey, Role};
+use link::control::Control;
 use link::{
     CONTENT_OFFSET, DATAGRAM_BYTES, Datagram, Kind, LinkKeys, LinkPublic, OpenJob, SealJob,
     Session, open_batch, peek, seal_batch,
@@ -33,6 +34,8 @@ pub struct Neighbour {
     receiving: Vec<Session>,
     /// What is in force.
     pub state: Option<Arc<EpochState>>,
+    /// Sessions on which a node said that it was restarted.
+    pub told: Vec<u32>,
 }
 
 impl Neighbour {
@@ -69,6 +72,7 @@ impl Neighbour {
             sending: None,
             receiving: Vec::new(),
             state: None,
+            told: Vec::new(),
         }
     }
 
@@ -91,11 +95,6 @@ impl Neighbour {
             remote: Arc::clone(node),
             destination,
         });
-    }
-
-    /// Whom it sent to is gone.
-    pub fn forget(&mut self) {
-        self.sending = None;
     }
 
     pub fn is_connected(&self) -> bool {
@@ -140,12 +139,14 @@ impl Neighbour {
                         datagram: &mut datagram,
                     }];
                     open_batch(&mut jobs, &mut verdicts);
-                    if verdicts[0].is_ok_and(|opened| opened.kind == Kind::Sphinx) {
-                        packets.push(
-                            datagram[CONTENT_OFFSET..][..PACKET_BYTES]
-                                .try_into()
-                                .unwrap(),
-                        );
+                    let peer = session.peer;
+                    let content = datagram[CONTENT_OFFSET..][..PACKET_BYTES]
+                        .try_into()
+                        .unwrap();
+                    match verdicts[0].map(|opened| opened.kind) {
+                        Ok(Kind::Sphinx) => packets.push(content),
+                        Ok(Kind::Control) => self.hear(receiver_index, &peer, &content),
+                        _ => {}
                     }
                 }
                 Ok(_) => self.ask(Request::Datagram {
@@ -156,7 +157,28 @@ impl Neighbour {
                 Err(_) => {}
             }
         }
+        let mut letters = Vec::new();
+        let mut post = |_, mail| {
+            letters.push(mail);
+            true
+        };
+        self.handshaker.poll(port::monotonic_ns(), &mut post);
+        self.read(letters);
         packets
+    }
+
+    /// What a real node does when a next hop says that it was restarted: it takes a new session.
+    fn hear(&mut self, session: u32, peer: &[u8; 32], content: &[u8; PACKET_BYTES]) {
+        assert_eq!(Control::decode(content), Ok(Control::Restarted));
+        if self.told.contains(&session) {
+            return;
+        }
+        self.told.push(session);
+        let state = self.state.clone().unwrap();
+        let node = state.node_of(peer).unwrap();
+        let node = state.consensus().node(node).unwrap();
+        let LinkKey { x25519, kem } = node.link.clone();
+        self.connect(&Arc::new(LinkPublic { x25519, kem }), node.addresses[0]);
     }
 
     fn ask(&mut self, request: Request) {
@@ -168,6 +190,10 @@ impl Neighbour {
         let now_ns = port::monotonic_ns();
         self.handshaker.handle(request, now_ns, &mut post);
         while self.handshaker.serve(now_ns, &mut post) {}
+        self.read(letters);
+    }
+
+    fn read(&mut self, letters: Vec<Mail>) {
         for letter in letters {
             match letter {
                 Mail::Send {

@@ -221,6 +221,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             control(control::Control::Leaving { epoch: 7 }),
         ),
         ("control", "full", control(control::Control::Full)),
+        ("control", "restarted", control(control::Control::Restarted)),
         ("frames", "empty", Vec::new()),
         ("frames", "one-byte-short", vec![4; DATAGRAM_BYTES - 1]),
         ("frames", "one-byte-long", vec![4; DATAGRAM_BYTES + 1]),

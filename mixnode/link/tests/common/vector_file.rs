@@ -185,11 +185,12 @@ fn control() -> Value {
         ("answer", by_hand::control(10, 0, 0, 0, &nonce)),
         ("leaving", by_hand::control(11, 0, 0x0102_0304, 0, &[])),
         ("full", by_hand::control(12, 0, 0, 0, &[])),
+        ("restarted", by_hand::control(13, 0, 0, 0, &[])),
     ];
     let refused = [
         ("type 0", by_hand::control(0, 0, 0, 0, &[])),
         ("type 5", by_hand::control(5, 0, 0, 0, &[])),
-        ("type 13", by_hand::control(13, 0, 0, 0, &[])),
+        ("type 14", by_hand::control(14, 0, 0, 0, &[])),
         (
             "an attach frame with data",
             by_hand::control(1, 0, 0, 100, &nonce),
@@ -225,6 +226,10 @@ fn control() -> Value {
         (
             "a full frame with an epoch",
             by_hand::control(12, 0, 1, 0, &[]),
+        ),
+        (
+            "a restart with a number",
+            by_hand::control(13, 0, 0, 1, &[]),
         ),
     ];
     let frames = frames.map(|(name, content)| json!({"type": name, "content": to_hex(&content)}));

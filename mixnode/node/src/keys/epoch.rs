@@ -48,6 +48,8 @@ struct Held {
     ends_ns: Option<u64>,
     /// Whether it lies in the vault too.
     is_kept: bool,
+    /// It came back with a vault.
+    is_returned: bool,
     /// The table it came back with, until its epoch is taken up.
     table: Option<ReplayTable>,
 }
@@ -67,6 +69,7 @@ impl KeyRing {
                 secret: Arc::new(EpochSecret::from_bytes(*key.secret)),
                 ends_ns: key.ends_ns,
                 is_kept: true,
+                is_returned: true,
                 table,
             };
             (key.epoch, held)
@@ -120,6 +123,7 @@ impl KeyRing {
                         is_kept: vault.as_ref().is_some_and(put),
                         secret: Arc::new(EpochSecret::from_bytes(*bytes)),
                         ends_ns,
+                        is_returned: false,
                         table: None,
                     }
                 });
@@ -203,6 +207,13 @@ impl KeyRing {
             .collect()
     }
 
+    /// Whether the key of `epoch` came back with a vault: this node had it before a restart.
+    pub fn is_returned(&self, epoch: u32) -> bool {
+        self.secrets
+            .get(&epoch)
+            .is_some_and(|held| held.is_returned)
+    }
+
     /// The secret of `epoch`.
     pub fn secret(&self, epoch: u32) -> Option<&Arc<EpochSecret>> {
         self.secrets.get(&epoch).map(|held| &held.secret)
@@ -236,6 +247,7 @@ pub struct EpochState {
     turns_ms: u64,
     phase: AtomicU8,
     by_link_key: HashMap<[u8; 32], u16>,
+    came_back: bool,
 }
 
 impl EpochState {
@@ -282,7 +294,20 @@ impl EpochState {
             document,
             own,
             by_link_key,
+            came_back: false,
         })
+    }
+
+    /// The same, if `came_back` of an epoch in which this node was restarted and goes on: its neighbours are told.
+    #[must_use]
+    pub fn after_a_restart(mut self, came_back: bool) -> EpochState {
+        self.came_back = came_back && self.own.is_some();
+        self
+    }
+
+    /// Whether neighbours may have sessions with this node, as it was before a restart.
+    pub fn came_back(&self) -> bool {
+        self.came_back
     }
 
     /// Begins it if it is time by the wall clock.

@@ -22,6 +22,7 @@ use crate::path::grant::Budget;
 use crate::path::ledger::Ledger;
 use crate::path::mail::Mailbox;
 use crate::path::neighbours::{Neighbour, Neighbours, SESSIONS_PER_STRANGER};
+use crate::path::restart::{self, Restarts};
 use crate::path::wheel::{TICK_NS, Wheel};
 use port::pool::{Frame, FramePool};
 use port::{BATCH_MAX, DepartingBatch};
@@ -130,6 +131,7 @@ pub struct Core {
     pub(crate) links: Links,
     /// Links with a new session: a frame goes through each as soon as there is room for one.
     pub(crate) greetings: Vec<u16>,
+    pub(crate) restarts: Restarts,
     pub(crate) neighbours: Neighbours,
     /// Who is told of sessions that are over, if anyone filters by them.
     pub(crate) loader: Option<Loader>,
@@ -183,6 +185,7 @@ impl Core {
             epochs: Epochs::default(),
             links: Links::default(),
             greetings: Vec::new(),
+            restarts: Restarts::default(),
             neighbours: Neighbours::new(settings.sessions_max, settings.strangers_max()),
             loader: None,
             clients: Clients::new(
@@ -244,7 +247,10 @@ impl Core {
         }
         self.shared.members.learn(&state);
         self.epochs
-            .install(state, &mut self.links, self.settings.ipv6);
+            .install(Arc::clone(&state), &mut self.links, self.settings.ipv6);
+        if state.came_back() {
+            restart::tell(self, &state);
+        }
         self.epochs.advance(self.unix_ms);
         self.neighbours.learn(&self.epochs);
     }

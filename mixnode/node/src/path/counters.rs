@@ -85,6 +85,10 @@ pub struct Counters {
     pub half_open: u64,
     /// What became of sessions.
     pub session_outcomes: SessionCounters,
+    /// Frames in which neighbours were told that this node was restarted.
+    pub restarts_told: u64,
+    /// Times that a next hop said so of itself.
+    pub restarts_heard: u64,
     /// Frames of the pool, all and in use.
     pub pool_frames: u64,
     /// Frames of the pool in use.
@@ -121,6 +125,8 @@ impl Default for Counters {
             sessions: 0,
             half_open: 0,
             session_outcomes: SessionCounters::default(),
+            restarts_told: 0,
+            restarts_heard: 0,
             pool_frames: 0,
             pool_in_use: 0,
             unconserved: 0,
@@ -181,6 +187,8 @@ impl Counters {
         self.sessions += other.sessions;
         self.half_open += other.half_open;
         self.session_outcomes.add(&other.session_outcomes);
+        self.restarts_told += other.restarts_told;
+        self.restarts_heard += other.restarts_heard;
         self.pool_frames += other.pool_frames;
         self.pool_in_use += other.pool_in_use;
         self.unconserved += other.unconserved;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use directory::Parameters;
+use directory::{LinkKey, Parameters};
 use link::{LinkPublic, Session};
 
 use crate::keys::epoch::{EpochState, OwnPart};
@@ -135,7 +135,7 @@ impl Epochs {
                 if let (Some(address), Some(place)) =
                     (address, table.get_mut(usize::from(node.index)))
                 {
-                    *place = links.open(&node.link.x25519, &node.link.kem, *address);
+                    *place = links.open(&node.link, *address);
                 }
             }
         }
@@ -146,13 +146,13 @@ impl Epochs {
                 links: table,
             });
         }
-        let installed = &self.slots;
-        links.keep(|link| {
-            installed
-                .iter()
-                .flatten()
-                .any(|slot| slot.links.contains(&link))
-        });
+        self.tidy(links);
+    }
+
+    /// Drops the links that nothing leaves through any more.
+    pub fn tidy(&self, links: &mut Links) {
+        let slots = || self.slots.iter().flatten();
+        links.keep(|link| slots().any(|slot| slot.links.contains(&link)));
     }
 }
 
@@ -170,6 +170,12 @@ pub struct Link {
     pub connecting: bool,
     /// Loop packets sent through it and come back or given up: the loss of this neighbour's way.
     pub loops: (u64, u64),
+    /// So many times more its node is told that this one was restarted: see [`crate::path::restart`].
+    pub tells: u8,
+    /// Its node said that it was restarted, and no new session was asked for since.
+    pub is_stale: bool,
+    /// When one last was for that.
+    pub renewed_ns: Option<u64>,
 }
 
 /// The links of one worker, by number.
@@ -209,13 +215,9 @@ impl Links {
 
     /// The link to a node, made if there is none. Asks for a new session: the node may have been restarted since
     /// the last epoch and know nothing of the old one.
-    fn open(
-        &mut self,
-        x25519: &[u8; 32],
-        kem: &[u8; link::KEM_PUBLIC_BYTES],
-        address: SocketAddr,
-    ) -> u16 {
-        let same = |link: &Link| link.remote.x25519 == *x25519 && *link.remote.kem == *kem;
+    pub fn open(&mut self, node: &LinkKey, address: SocketAddr) -> u16 {
+        let LinkKey { x25519, kem } = node;
+        let same = |link: &Link| link.remote.x25519 == *x25519 && link.remote.kem == *kem;
         let known = self
             .slots
             .iter()
@@ -234,13 +236,16 @@ impl Links {
         let link = Link {
             remote: Arc::new(LinkPublic {
                 x25519: *x25519,
-                kem: Box::new(*kem),
+                kem: kem.clone(),
             }),
             address,
             session: None,
             wanted: true,
             connecting: false,
             loops: (0, 0),
+            tells: 0,
+            is_stale: false,
+            renewed_ns: None,
         };
         let free = self
             .slots
@@ -258,7 +263,8 @@ impl Links {
 
     fn keep(&mut self, mut used: impl FnMut(u16) -> bool) {
         for (number, slot) in (0..).zip(self.slots.iter_mut()) {
-            if !used(number) && slot.take().is_some() {
+            let tells = slot.as_ref().is_some_and(|link| link.tells > 0);
+            if !tells && !used(number) && slot.take().is_some() {
                 self.dropped.push(number);
             }
         }

@@ -81,6 +81,11 @@ pub enum Mail {
         /// Which of two of its sessions is the newer: the larger.
         order: u64,
     },
+    /// The node with this static link key was restarted: a link to it needs a new session.
+    Restarted {
+        /// The key.
+        key: [u8; 32],
+    },
     /// An epoch's consensus and keys.
     Epoch(Arc<EpochState>),
     /// Take nothing new, send what is held, then stop.

@@ -12,6 +12,7 @@ pub mod mail;
 pub mod neighbours;
 pub mod prefix;
 pub mod reason;
+pub mod restart;
 pub mod stage;
 pub mod wheel;
 pub mod worker;

@@ -44,6 +44,8 @@ pub struct Inbound {
     pub order: u64,
     /// Where the response went: the session's first frame proved it.
     pub answered: SocketAddr,
+    /// Its node said on it that it was restarted.
+    pub said_restart: bool,
     member: bool,
 }
 
@@ -331,6 +333,7 @@ impl Neighbours {
             destination,
             order,
             answered,
+            said_restart: false,
             member,
         };
         self.sessions.insert(index, inbound);

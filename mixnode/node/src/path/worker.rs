@@ -13,6 +13,7 @@ use crate::path::core::Core;
 use crate::path::counters::{Counters, Distributions, FastPath, Published};
 use crate::path::mail::{Mail, Mailbox};
 use crate::path::reason::Reason;
+use crate::path::restart;
 use crate::path::stage::{
     OpenedBatch, SealedBatch, UnwrappedBatch, admit, control, cover, deliver, open, release, route,
     seal, stream, transmit, unwrap,
@@ -84,6 +85,8 @@ impl<P: Port> Worker<P> {
             sessions: (core.neighbours.session_count() + core.links.connected()) as u64,
             half_open: core.neighbours.half_open_count() as u64,
             session_outcomes: core.neighbours.counters(),
+            restarts_told: core.restarts.told,
+            restarts_heard: core.restarts.heard,
             turns: self.turns,
             fast_path: FastPath {
                 received_through_kernel: port.received_through_kernel,
@@ -265,6 +268,10 @@ impl<P: Port> Worker<P> {
                         .end_later(&destination, core.now_ns + PARTING_NS);
                 }
             }
+            Mail::Restarted { key } => {
+                core.links.stale(&key);
+                self.connect();
+            }
             Mail::Epoch(state) => {
                 core.install(state);
                 self.connect();
@@ -385,6 +392,7 @@ impl<P: Port> Worker<P> {
                 link.loops.1 += 1;
             }
         });
+        restart::go_on(&mut self.core);
         self.connect();
         self.publish();
     }
@@ -418,6 +426,7 @@ impl<P: Port> Worker<P> {
             let Some(link) = core.links.get_mut(number) else {
                 continue;
             };
+            link.renew(core.now_ns);
             link.wanted |= link
                 .session
                 .as_ref()

@@ -66,6 +66,8 @@ pub struct Follower {
     reported: Option<u32>,
     /// Epochs in force or still to come.
     lives: Vec<Life>,
+    /// The epoch in which the first document was taken up.
+    started: Option<u32>,
 }
 
 impl Follower {
@@ -84,6 +86,7 @@ impl Follower {
             published: None,
             reported: None,
             lives: Vec::new(),
+            started: None,
         }
     }
 
@@ -238,14 +241,20 @@ impl Follower {
     ) -> io::Result<Arc<EpochState>> {
         let (epoch, parameters) = (consensus.epoch(), *consensus.parameters());
         let kept = consensus.clone();
-        let state = Arc::new(EpochState::new(
+        let started = *self
+            .started
+            .get_or_insert(parameters.epoch_at(clocks.unix_ms));
+        // Of later epochs nobody had a session with this node as it was before.
+        let came_back = self.keys.is_returned(epoch) && epoch <= started.saturating_add(1);
+        let state = EpochState::new(
             consensus,
             document,
             &self.identity.public(),
             &mut self.keys,
             self.max_pps,
             rng,
-        )?);
+        )?;
+        let state = Arc::new(state.after_a_restart(came_back));
         self.parameters = Some(parameters);
         let place = self.documents.partition_point(|one| one.epoch() < epoch);
         self.documents.insert(place, kept);

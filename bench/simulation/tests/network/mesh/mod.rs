@@ -17,8 +17,10 @@ use simulation::{Node, Place};
 use sphinx::{BODY_BYTES, DestinationTag, PACKET_BYTES, Terminal, wrap};
 
 mod client;
+mod kept;
 
 pub use client::{Client, attached};
+use kept::Kept;
 
 /// Wall clock of the first instant.
 const GENESIS_MS: u64 = 1_700_000_000_000;
@@ -35,6 +37,8 @@ pub struct Shape {
     pub max_pps: u32,
     pub conditions: Conditions,
     pub settings: Settings,
+    /// Whether nodes find their keys again when they are restarted.
+    pub keys_are_kept: bool,
 }
 
 /// One mix a layer, two gateways, no cover, no faults.
@@ -64,6 +68,7 @@ pub fn shape() -> Shape {
             loss: 0.0,
             ipv6: false,
         },
+        keys_are_kept: false,
     }
 }
 
@@ -74,6 +79,12 @@ pub struct Mesh {
     pub consensus: Consensus,
     /// By node and the epoch they are meant for.
     descriptors: BTreeMap<([u8; 32], u32), SignedDescriptor>,
+    /// The document of now.
+    document: Vec<u8>,
+    settings: Settings,
+    max_pps: u32,
+    /// What outlives each node, by number.
+    places: Vec<(Place, Option<Kept>)>,
     pub rng: ChaCha20Rng,
     pub now_ns: u64,
     /// How far the wall clock is ahead.
@@ -98,30 +109,58 @@ impl Mesh {
         let authority = Authority::found(Identity::generate(&mut rng), parameters).unwrap();
         let gateways = (0..shape.gateways).map(|_| Role::Gateway);
         let roles = gateways.chain((0..shape.mixes * usize::from(shape.layers)).map(|_| Role::Mix));
-        let nodes: Vec<Node<SimPort>> = roles
-            .enumerate()
-            .map(|(number, role)| {
-                let addresses = (0..shape.workers).map(|worker| address(number, worker));
-                let operator = format!("operator {number}");
-                let place = Place::new(role, operator, addresses.collect(), &mut rng);
-                let chain = authority.chain();
-                let (settings, max_pps) = (&shape.settings, shape.max_pps);
-                Node::simulated(&place, chain, settings, max_pps, &network, &mut rng).unwrap()
-            })
-            .collect();
         let mut mesh = Mesh {
             consensus: Consensus::new(Head::bare(parameters, 0), Vec::new()).unwrap(),
             descriptors: BTreeMap::new(),
+            document: Vec::new(),
+            settings: shape.settings,
+            max_pps: shape.max_pps,
+            places: Vec::new(),
             network,
-            nodes,
+            nodes: Vec::new(),
             authority,
             rng,
             now_ns: 0,
             ahead_ms: 0,
         };
+        for (number, role) in roles.enumerate() {
+            let addresses = (0..shape.workers).map(|worker| address(number, worker));
+            let operator = format!("operator {number}");
+            let place = Place::new(role, operator, addresses.collect(), &mut mesh.rng);
+            let kept = shape.keys_are_kept.then(|| Kept::new(place.identity()));
+            mesh.places.push((place, kept));
+            let node = mesh.start(number);
+            mesh.nodes.push(node);
+        }
         mesh.turn_epoch(0);
         mesh.run(2 * SECOND);
         mesh
+    }
+
+    fn start(&mut self, number: usize) -> Node<SimPort> {
+        let (place, kept) = &self.places[number];
+        let chain = self.authority.chain();
+        let (settings, network, rng) = (&self.settings, &self.network, &mut self.rng);
+        let started = Node::simulated(place, chain, settings, self.max_pps, network, rng);
+        let mut node = started.unwrap();
+        if let Some(kept) = kept {
+            node.follower.keep_keys_in(kept.vault(), self.now_ns);
+        }
+        node
+    }
+
+    /// Kills a node, and starts it again a while later: what it held and its sessions are gone.
+    pub fn restart(&mut self, number: usize, away_ns: u64) {
+        drop(self.nodes.remove(number));
+        self.run(away_ns);
+        let mut node = self.start(number);
+        let clocks = node.clocks(self.now_ns, self.unix_ms());
+        let (consensus, document) = (self.consensus.clone(), self.document.clone());
+        let taken = node
+            .follower
+            .take_up(consensus, document, clocks, &mut node.rng);
+        node.install(&taken.unwrap()).unwrap();
+        self.nodes.insert(number, node);
     }
 
     pub fn unix_ms(&self) -> u64 {
@@ -162,6 +201,7 @@ impl Mesh {
             node.install(&state).unwrap();
         }
         self.consensus = consensus;
+        self.document = document.encode();
     }
 
     /// Runs everything for so long.
@@ -187,6 +227,7 @@ impl Mesh {
     /// Takes a node out: it runs no more, and no later document lists it.
     pub fn remove(&mut self, number: usize) {
         let node = self.nodes.remove(number);
+        self.places.remove(number);
         self.descriptors
             .retain(|(identity, _), _| *identity != node.identity);
     }

@@ -1,4 +1,5 @@
 //! Control frames of clients: attach, prove an address, and fetch a consensus. Answers take slots of the client's stream.
+//! From a node one kind: that it was restarted.
 
 use std::net::SocketAddr;
 
@@ -10,6 +11,7 @@ use crate::path::clients::{Answer, Attachment, Outcome};
 use crate::path::core::{Core, Shared, content};
 use crate::path::mail::Mail;
 use crate::path::reason::Reason;
+use crate::path::restart;
 use port::pool::Frame;
 
 /// Where an authenticated control frame came from.
@@ -30,16 +32,20 @@ pub struct From {
     pub answered: SocketAddr,
 }
 
-/// Serves a control frame, at a gateway, from a client.
+/// Serves a control frame, at a gateway from a client, or of a node.
 pub fn control(core: &mut Core, mut frame: Frame, from: &From) {
     let is_node = core
         .neighbours
         .get(from.neighbour)
         .is_none_or(crate::path::neighbours::Neighbour::is_node);
+    let decoded = Control::decode(content(core.ledger.datagram_mut(&mut frame)));
+    if is_node && decoded == Ok(Control::Restarted) && restart::hear(core, from.session) {
+        return core.ledger.absorb(frame);
+    }
     if core.settings.clients_max == 0 || is_node {
         return core.ledger.reject(frame, Reason::Kind);
     }
-    let served = match Control::decode(content(core.ledger.datagram_mut(&mut frame))) {
+    let served = match decoded {
         Ok(Control::Attach { rate_pps }) => attach(core, from, rate_pps),
         Ok(Control::Fetch { epoch, chunk }) => core
             .clients
@@ -51,7 +57,8 @@ pub fn control(core: &mut Core, mut frame: Frame, from: &From) {
             | Control::Chunk { .. }
             | Control::Challenge { .. }
             | Control::Leaving { .. }
-            | Control::Full,
+            | Control::Full
+            | Control::Restarted,
         )
         | Err(_) => false,
     };

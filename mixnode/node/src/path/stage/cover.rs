@@ -1,6 +1,7 @@
 //! Cover: the loop and drop packets a node sends by itself.
 
 use directory::loop_path;
+use link::control::Control;
 use link::{CONTENT_BYTES, Kind};
 use rand_core::Rng;
 use sphinx::{BODY_BYTES, Id, Terminal, wrap};
@@ -12,19 +13,32 @@ use crate::path::epochs::slot_of;
 /// Leading body bytes that the last hop of a loop or drop packet finds zero.
 const CHECK_BYTES: usize = sphinx::CHECK_BYTES;
 
-/// Adds a frame that says nothing for every new session of a link: until the first one, the session does not count at the
-/// other end.
+/// Adds a frame for every new session of a link, which says nothing but, where that is due, that this node was restarted:
+/// until the first one, the session does not count at the other end.
 pub fn greet(core: &mut Core, outgoing: &mut OutgoingBatch) {
     while let Some(number) = core.greetings.last().copied()
         && !outgoing.is_full()
         && let Some(mut frame) = core.ledger.generate()
     {
         core.greetings.pop();
-        *content(core.ledger.datagram_mut(&mut frame)) = [0; CONTENT_BYTES];
+        let content = content(core.ledger.datagram_mut(&mut frame));
+        let link = core.links.get_mut(number);
+        let kind = match link.filter(|link| link.tells > 0) {
+            Some(link) => {
+                link.tells -= 1;
+                core.restarts.told += 1;
+                Control::Restarted.encode(content);
+                Kind::Control
+            }
+            None => {
+                *content = [0; CONTENT_BYTES];
+                Kind::Cover
+            }
+        };
         outgoing.push(Outgoing {
             frame,
             via: Via::Link(number),
-            kind: Kind::Cover,
+            kind,
             epoch: slot_of(core.epochs.now()),
         });
     }

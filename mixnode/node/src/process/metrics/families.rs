@@ -40,6 +40,7 @@ pub(super) fn render(scrape: &Scrape<'_>) -> String {
     frames(&mut into, scrape.counters);
     loops(&mut into, scrape.counters);
     handshakes(&mut into, scrape.handshakes);
+    restarts(&mut into, scrape.counters);
     gauges(&mut into, scrape.counters);
     if let Some(xdp) = &scrape.facts.xdp {
         fast_path(&mut into, xdp, &scrape.counters.fast_path);
@@ -206,6 +207,20 @@ fn handshakes(into: &mut Exposition, handshakes: &HandshakeCounters) {
     );
     for (outcome, count) in handshakes.named() {
         family.sample(&[("outcome", outcome)], count);
+    }
+}
+
+fn restarts(into: &mut Exposition, counters: &Counters) {
+    let mut family = into.family(
+        "mixnode_restart_notices_total",
+        Kind::Counter,
+        "What nodes say of their restarts. told: frames in which this node said so of its own, three a neighbour; heard: times that a next hop did. heard growing all the time: a node that falls and rises, or that makes others shake hands.",
+    );
+    for (direction, count) in [
+        ("told", counters.restarts_told),
+        ("heard", counters.restarts_heard),
+    ] {
+        family.sample(&[("direction", direction)], count);
     }
 }
 
