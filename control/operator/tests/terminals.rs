@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use directory::Bootstrap;
@@ -19,30 +19,56 @@ fn fog() -> Command {
     command
 }
 
-/// A lab with short delays, and the stores of two users.
-struct Network {
+/// A lab with short delays.
+struct Lab {
+    running: Running,
     folder: TempDir,
-    lab: Running,
+}
+
+/// Used by tests that do nothing to it, as long as one of them runs: a lab takes longer to start than a file to arrive.
+static SHARED: Mutex<Weak<Lab>> = Mutex::new(Weak::new());
+
+impl Lab {
+    fn start(flags: &[&str]) -> Arc<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("lab").display().to_string();
+        let mut arguments = vec!["--dir", &root, "--mean-delay", "5ms"];
+        arguments.extend(flags);
+        let (running, _) = Running::lab(&free_port(), &arguments);
+        Arc::new(Self { running, folder })
+    }
+
+    fn shared() -> Arc<Self> {
+        // One that could not be started failed its test; the next test tries again.
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let lab = Self::start(&["--mixes", "1"]);
+            *shared = Arc::downgrade(&lab);
+            lab
+        })
+    }
+}
+
+/// A lab, and the stores of two users of it.
+struct Network {
+    lab: Arc<Lab>,
+    folder: TempDir,
     address: String,
     file: PathBuf,
 }
 
 impl Network {
-    /// A lab of `flags`, and a file of `bytes` for alice to send to bob.
-    fn start(bytes: u32, flags: &[&str]) -> Self {
+    /// A file of `bytes` for alice to send to bob.
+    fn on(lab: Arc<Lab>, bytes: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("lab").display().to_string();
-        let mut arguments = vec!["--dir", &root, "--mean-delay", "5ms"];
-        arguments.extend(flags);
-        let (lab, _) = Running::lab(&free_port(), &arguments);
         let file = folder.path().join("file");
         let content: Vec<u8> = (0..bytes)
             .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
             .collect();
         std::fs::write(&file, content).unwrap();
         let mut network = Self {
-            folder,
             lab,
+            folder,
             address: String::new(),
             file,
         };
@@ -56,7 +82,7 @@ impl Network {
     }
 
     fn bootstrap(&self) -> PathBuf {
-        self.home("lab").join("network")
+        self.lab.folder.path().join("lab/network")
     }
 
     /// The epoch of now, as the lab last said.
@@ -196,7 +222,7 @@ const STARTED: &str = "\"file\": ";
 
 #[test]
 fn a_file_arrives_when_the_recipient_starts_late() {
-    let network = Network::start(40_000, &["--rate", "200"]);
+    let network = Network::on(Lab::shared(), 20_000);
     let sender = network.send();
     // Time to attach, ask for bob's key in vain, and ask again.
     std::thread::sleep(Duration::from_secs(2));
@@ -206,7 +232,7 @@ fn a_file_arrives_when_the_recipient_starts_late() {
 
 #[test]
 fn a_file_arrives_once_when_the_sender_is_killed_and_started_again() {
-    let network = Network::start(250_000, &["--rate", "200"]);
+    let network = Network::on(Lab::shared(), 125_000);
     let mut bob = network.receive();
     let mut first = network.send();
     bob.wait_for(STARTED);
@@ -217,7 +243,7 @@ fn a_file_arrives_once_when_the_sender_is_killed_and_started_again() {
 
 #[test]
 fn a_file_arrives_once_when_the_recipient_is_killed_and_started_again() {
-    let network = Network::start(250_000, &["--rate", "200"]);
+    let network = Network::on(Lab::shared(), 125_000);
     let mut first = network.receive();
     let sender = network.send();
     first.wait_for(STARTED);
@@ -228,12 +254,12 @@ fn a_file_arrives_once_when_the_recipient_is_killed_and_started_again() {
 
 #[test]
 fn a_file_arrives_when_a_mix_of_a_layer_is_killed() {
-    let network = Network::start(60_000, &["--rate", "200"]);
+    let network = Network::on(Lab::start(&[]), 30_000);
     let mut bob = network.receive();
     let sender = network.send();
     bob.wait_for(STARTED);
     // Nodes 1 and 2 are the gateways.
-    let mix = children_of(network.lab.0.id())
+    let mix = children_of(network.lab.running.0.id())
         .into_iter()
         .find(|id| {
             let command = std::fs::read_to_string(format!("/proc/{id}/cmdline"));
@@ -249,7 +275,10 @@ fn a_file_arrives_when_a_mix_of_a_layer_is_killed() {
 #[test]
 fn a_file_arrives_once_when_the_epoch_turns_twice_on_its_way() {
     // Some 350 packets at 30 a second: longer than two epochs.
-    let network = Network::start(300_000, &["--rate", "30", "--epoch", "5s"]);
+    let network = Network::on(
+        Lab::start(&["--mixes", "1", "--rate", "30", "--epoch", "5s"]),
+        300_000,
+    );
     let mut bob = network.receive();
     let sender = network.send();
     bob.wait_for(STARTED);
@@ -260,7 +289,7 @@ fn a_file_arrives_once_when_the_epoch_turns_twice_on_its_way() {
 
 #[test]
 fn a_recipient_goes_on_when_nobody_reads_its_words() {
-    let network = Network::start(20_000, &["--rate", "200"]);
+    let network = Network::on(Lab::shared(), 10_000);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let recipient = fog()
@@ -285,7 +314,7 @@ fn a_recipient_goes_on_when_nobody_reads_its_words() {
 
 #[test]
 fn several_files_arrive_once_each_when_the_command_is_killed_in_the_second_and_given_again() {
-    let network = Network::start(250_000, &["--rate", "200"]);
+    let network = Network::on(Lab::shared(), 125_000);
     let small = network.home("small");
     std::fs::write(&small, [7; 3_000]).unwrap();
     let send = || {
@@ -319,7 +348,7 @@ fn several_files_arrive_once_each_when_the_command_is_killed_in_the_second_and_g
 #[test]
 fn two_users_who_are_up_send_to_each_other_at_once_and_names_that_are_no_text_arrive() {
     use std::os::unix::ffi::OsStrExt;
-    let network = Network::start(150_000, &["--rate", "200"]);
+    let network = Network::on(Lab::shared(), 75_000);
     let run = |name: &str, arguments: &[&str]| {
         let mut command = fog();
         command
