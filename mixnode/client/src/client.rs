@@ -183,6 +183,12 @@ impl Client {
         self.transfers.send(address, manifest, source, key, pace);
     }
 
+    /// Has the recipient of a `transfer` that was begun told that `earlier` ones to him are given up, since this one takes
+    /// their place: he removes what he has of them.
+    pub fn give_up(&mut self, transfer: &TransferId, earlier: &[TransferId]) {
+        self.transfers.give_up(transfer, earlier);
+    }
+
     /// Fills the slot if its time has come: where to send which datagram. A slot without one (no gateway known, no
     /// session yet) passes.
     pub fn transmit(

@@ -24,6 +24,8 @@ pub(super) struct Transit {
     /// The recipient's last answer, none yet, and since when there was none.
     answered: (Option<u64>, Instant),
     acknowledged: u32,
+    /// Transfers of what the file was before it changed.
+    earlier: Vec<TransferId>,
     /// The recipient said that there is no room, when so many chunks were there: it holds until there are more, for whoever
     /// has no room is tried again and again.
     no_room: Option<u32>,
@@ -43,7 +45,7 @@ impl Transit {
             file: order.file.clone(),
             hash: order.hash,
         };
-        if let Some(found) = home.find_journal(&journal) {
+        if let Some(found) = home.find_journal(&journal).0 {
             return Ok(found);
         }
         getrandom::fill(&mut journal.transfer).map_err(RunError::Random)?;
@@ -73,6 +75,9 @@ impl Transit {
         };
         let key = home.cached_key(&address.kem_hash);
         client.send(address, manifest, Box::new(source), key);
+        let earlier = home.find_journal(journal).1;
+        let earlier: Vec<TransferId> = earlier.iter().map(|old| old.transfer).collect();
+        client.give_up(&journal.transfer, &earlier);
         let started = Instant::now();
         Ok(Self {
             transfer: journal.transfer,
@@ -84,6 +89,7 @@ impl Transit {
             lookout: Lookout::default(),
             answered: (None, started),
             acknowledged: 0,
+            earlier,
             no_room: None,
             progress: None,
         })
@@ -169,7 +175,15 @@ impl Transit {
             Phase::Failed(failure) => Some(failure.clone()),
             _ => return None,
         };
-        if !self.keeps_journal || failure.is_some() {
+        if failure.is_none() {
+            let earlier = self.earlier.iter();
+            earlier.for_each(|transfer| home.remove_journal(transfer));
+        }
+        // What the recipient has of a file that changed he is told to remove when the file is sent again.
+        if failure
+            .as_ref()
+            .map_or(!self.keeps_journal, |why| *why != Failure::Changed)
+        {
             home.remove_journal(&self.transfer);
         }
         if let Some(failure) = failure {

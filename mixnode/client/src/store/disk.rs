@@ -388,6 +388,14 @@ impl Storage for DiskStorage {
         self.open.remove(transfer);
     }
 
+    fn discard(&mut self, transfer: &TransferId) {
+        let record = self.saved(transfer).ok().flatten();
+        if record.as_ref().is_none_or(|record| !record.done) {
+            self.open.remove(transfer);
+            self.remove(transfer, record.as_ref());
+        }
+    }
+
     fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
         self.used.remembered()
     }

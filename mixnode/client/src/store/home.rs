@@ -316,10 +316,13 @@ impl Home {
         KnownKeys::of(&self.path).read(hash)
     }
 
-    /// The journal of this file on its way to this address, if it was begun before.
-    pub(crate) fn find_journal(&self, wanted: &Journal) -> Option<Journal> {
-        let entries = fs::read_dir(self.path.join("sending")).ok()?;
-        entries
+    /// The journal of this file on its way to this address, if it was begun before; and those of what the file was before
+    /// it changed, of which nothing more can be sent.
+    pub(crate) fn find_journal(&self, wanted: &Journal) -> (Option<Journal>, Vec<Journal>) {
+        let entries = fs::read_dir(self.path.join("sending"))
+            .into_iter()
+            .flatten();
+        let found = entries
             .filter_map(|entry| files::read(&entry.ok()?.path(), JOURNAL_BYTES_MAX).ok())
             .filter_map(|text| serde_json::from_slice::<Journal>(&text).ok())
             .filter(|found| {
@@ -330,10 +333,10 @@ impl Home {
                 }
                 !lost
             })
-            .find(|found| {
-                let same = (&found.address, &found.file, &found.hash);
-                same == (&wanted.address, &wanted.file, &wanted.hash)
-            })
+            .filter(|found| (&found.address, &found.file) == (&wanted.address, &wanted.file));
+        let (mut same, changed): (Vec<_>, Vec<_>) =
+            found.partition(|found| found.hash == wanted.hash);
+        (same.pop(), changed)
     }
 
     pub(crate) fn save_journal(&self, journal: &Journal) -> io::Result<()> {

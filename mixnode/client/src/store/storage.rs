@@ -60,6 +60,8 @@ pub trait Storage: Send {
     fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish>;
     /// Lets go of a transfer that was silent for long; its next manifest opens it again.
     fn close(&mut self, _transfer: &TransferId) {}
+    /// Removes what is here of a transfer that its sender has given up, unless it was delivered.
+    fn discard(&mut self, _transfer: &TransferId) {}
     /// Marks of what was used before, by epoch; asked once, at the start.
     fn remembered(&mut self) -> Vec<(u32, [u8; 8])>;
     /// Remembers a mark beyond the death of the process.
@@ -171,6 +173,10 @@ impl Storage for MemoryStorage {
         let name = OsString::from_vec(manifest.name.clone());
         self.delivered.push((manifest, bytes));
         Ok(Finish::Done(name.into()))
+    }
+
+    fn discard(&mut self, transfer: &TransferId) {
+        self.open.remove(transfer);
     }
 
     fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {

@@ -7,6 +7,7 @@
 //! * manifest, one at most: `1 | transfer 16 | file bytes 8 | BLAKE3 32 | name length 1 | name`
 //! * chunk `2 | transfer 16 | index 4 | length 2 | data ≤ 840`
 //! * reply block `3 | 326 bytes`
+//! * given up `4 | transfer 16`
 //!
 //! An answer: acknowledgement `1 | transfer 16 | state 1 | generation 4 | base 4 | highest send number 8 | packets
 //! received 8 | bitmap bytes 2 | bitmap`, or half a key `2 | half 1 | 592 bytes`.
@@ -79,6 +80,7 @@ impl Manifest {
 const MANIFEST: u8 = 1;
 const CHUNK: u8 = 2;
 const SURB: u8 = 3;
+const GIVEN_UP: u8 = 4;
 
 /// One field of a data packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +92,8 @@ pub(crate) enum Field {
         data: Vec<u8>,
     },
     Surb(Box<[u8; SURB_BYTES]>),
+    /// Nothing more of this transfer is sent: its file has changed.
+    GivenUp(TransferId),
 }
 
 /// Writes a data packet's content; the caller sees to it that the fields fit.
@@ -115,6 +119,10 @@ pub(crate) fn write_content(fields: &[Field], out: &mut [u8; CONTENT_BYTES]) {
             Field::Surb(surb) => {
                 put.bytes(&[SURB]);
                 put.bytes(&surb[..]);
+            }
+            Field::GivenUp(transfer) => {
+                put.bytes(&[GIVEN_UP]);
+                put.bytes(transfer);
             }
         }
     }
@@ -161,6 +169,7 @@ pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<Vec<Field>> 
                 });
             }
             Some([SURB]) => fields.push(Field::Surb(Box::new(take.array()?))),
+            Some([GIVEN_UP]) => fields.push(Field::GivenUp(take.array()?)),
             Some(_) => return None,
         }
     }
@@ -301,6 +310,11 @@ mod tests {
         }];
         write_content(&fields, &mut content);
         assert_eq!(read_content(&content), Some(fields));
+        // The vector of the specification's layout.
+        write_content(&[Field::GivenUp([7; 16])], &mut content);
+        assert_eq!((content[0], &content[1..17]), (4, &[7; 16][..]));
+        assert!(content[17..].iter().all(|byte| *byte == 0));
+        assert_eq!(read_content(&content), Some(vec![Field::GivenUp([7; 16])]));
     }
 
     #[test]

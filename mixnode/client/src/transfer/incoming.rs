@@ -328,6 +328,18 @@ impl Incoming {
                 index,
                 data,
             } => self.take_chunk(name, (transfer, index, data), now_ns),
+            Field::GivenUp(transfer) => self.give_up(&transfer, now_ns),
+        }
+    }
+
+    /// Nothing more of a file comes: what is there of it goes, unless that is all. Only its sender knows the transfer.
+    fn give_up(&mut self, transfer: &TransferId, now_ns: u64) {
+        let is_over = self.files.get(transfer);
+        let is_over = is_over.is_some_and(|file| !matches!(file, File::Open(_)));
+        // A look at the disk, as a manifest is.
+        if !is_over && self.manifests.take(now_ns) {
+            self.files.remove(transfer);
+            self.storage.discard(transfer);
         }
     }
 

@@ -39,6 +39,11 @@ use content::Answer;
 use incoming::Incoming;
 use outgoing::{Outgoing, Purpose};
 
+/// Earlier transfers that a new one says are given up, and how often it says so: of what gets lost each time a part file
+/// stays with the recipient, until that is forgotten.
+const GIVEN_UP_MAX: usize = 4;
+const GIVEN_UP_COPIES: usize = 4;
+
 /// All transfers of one user, both ways.
 pub(crate) struct Transfers {
     identity: Identity,
@@ -87,6 +92,15 @@ impl Transfers {
         let outgoing = Outgoing::new(address, manifest, source, key, pace);
         self.outgoing.insert(transfer, outgoing);
         self.report(transfer);
+    }
+
+    /// Has the recipient of a transfer told that earlier ones to him are given up.
+    pub(crate) fn give_up(&mut self, transfer: &TransferId, earlier: &[TransferId]) {
+        if let Some(outgoing) = self.outgoing.get_mut(transfer) {
+            let told = earlier.iter().take(GIVEN_UP_MAX);
+            let told: Vec<TransferId> = told.copied().collect();
+            outgoing.given_up = told.repeat(GIVEN_UP_COPIES).into();
+        }
     }
 
     /// What happened next.

@@ -152,6 +152,8 @@ pub(crate) struct Outgoing {
     source: Box<dyn Source>,
     /// The recipient has something else than was announced: all of the file is to be looked at.
     doubted: bool,
+    /// Earlier transfers to this recipient that are given up, as often as it is said yet.
+    pub(crate) given_up: VecDeque<TransferId>,
     /// The last question whether it has changed is not answered yet.
     is_checking: bool,
     rate_pps: f64,
@@ -212,6 +214,7 @@ impl Outgoing {
             stats: TransferStats::default(),
             source,
             doubted: false,
+            given_up: VecDeque::new(),
             is_checking: false,
             rate_pps,
             key,
@@ -302,6 +305,13 @@ impl Outgoing {
         self.since_surb = 0;
         self.surb_ns = now_ns;
         self.send_fields(&fields, now_ns)
+    }
+
+    /// Says of an earlier transfer that it is given up.
+    fn send_given_up(&mut self, now_ns: u64) -> Option<[u8; BODY_BYTES]> {
+        let transfer = self.given_up.pop_front()?;
+        self.since_surb = self.since_surb.saturating_add(1);
+        self.send_fields(&[Field::GivenUp(transfer)], now_ns)
     }
 
     fn send_new(&mut self, now_ns: u64) -> Option<[u8; BODY_BYTES]> {

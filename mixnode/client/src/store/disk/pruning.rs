@@ -39,7 +39,8 @@ impl DiskStorage {
         }
     }
 
-    fn remove(&mut self, transfer: &TransferId, record: Option<&Record>) {
+    /// Removes record and log, and the part file of what is not finished.
+    pub(super) fn remove(&mut self, transfer: &TransferId, record: Option<&Record>) {
         // What can't be removed now is tried again at the next pruning.
         if let Some(record) = record.filter(|record| !record.done) {
             let _ = fs::remove_file(part_path(&record.out, transfer));

@@ -425,3 +425,27 @@ fn a_file_whose_name_is_no_text_is_stored_under_its_very_bytes_and_survives_a_ki
     assert_eq!(finish(&mut second, &manifest), Finish::Done(place.clone()));
     assert_eq!(fs::read(place).unwrap(), b"theirs");
 }
+
+#[test]
+fn what_a_sender_gives_up_leaves_nothing_and_what_was_delivered_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut storage, one, other) = (
+        storage(home.path()),
+        manifest("h.txt", b"content"),
+        manifest("i.txt", b"another"),
+    );
+    for manifest in [&one, &other] {
+        storage.open(manifest).unwrap();
+    }
+    write_all(&mut storage, &one, b"content");
+    storage.flush(&one.transfer).unwrap();
+    write_all(&mut storage, &other, b"another");
+    assert!(matches!(finish(&mut storage, &other), Finish::Done(_)));
+    assert_eq!(names_in(&home.path().join("out")).len(), 2);
+    for manifest in [&one, &other, &manifest("j", b"nobody's")] {
+        storage.discard(&manifest.transfer);
+    }
+    assert_eq!(names_in(&home.path().join("out")), ["i.txt"]);
+    assert_eq!(storage.open(&other).unwrap(), Standing::Complete);
+    assert_eq!(names_in(&home.path().join("records")).len(), 2, "and marks");
+}

@@ -12,6 +12,7 @@ use crate::transfer::session::{CONTENT_BYTES, STRANGERS_MAX, SendingSession};
 
 mod flood;
 mod full_disk;
+mod given_up;
 mod reuse;
 
 const EPOCH: u32 = 7;

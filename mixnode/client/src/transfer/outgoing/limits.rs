@@ -272,3 +272,19 @@ fn at_a_turn_reply_blocks_come_twice_as_often_however_long_the_name_is() {
         assert!(asked[0] > 25 && asked[1] > asked[0] * 7 / 4);
     }
 }
+
+#[test]
+fn a_transfer_that_takes_anothers_place_says_so_four_times() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(9);
+    let mut outgoing = outgoing(1_000, rng);
+    outgoing.given_up = vec![[3; 16]; 4].into();
+    slots(&mut outgoing, rng, 0, 60);
+    assert_eq!(outgoing.given_up.len(), 3, "once in the first round");
+    let serial = outgoing.serial;
+    for at_ms in 60..400 {
+        let heard = ack(&outgoing, outgoing.next_new);
+        outgoing.on_ack(&heard, serial, at_ms * MS);
+        slots(&mut outgoing, rng, at_ms, 1);
+    }
+    assert!(outgoing.given_up.is_empty());
+}

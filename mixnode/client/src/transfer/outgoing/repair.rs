@@ -30,6 +30,11 @@ impl Outgoing {
         surbs: SurbMaker<'_>,
     ) -> Option<[u8; BODY_BYTES]> {
         self.find_late(now_ns);
+        if self.since_surb == 0
+            && let Some(body) = self.send_given_up(now_ns)
+        {
+            return Some(body);
+        }
         let arriving = self.losses.arriving();
         let unanswered = self.expecting_ns.is_some() || self.acked.is_full();
         let pause_ns = self.trip.timeout_ns() as f64 / 2.0 * arriving * arriving;

@@ -18,6 +18,7 @@ const PROBES_A_SESSION: u32 = 4;
 pub(super) enum Setup {
     Half(u8),
     Intro,
+    GivenUp,
 }
 
 impl Outgoing {
@@ -133,6 +134,8 @@ impl Outgoing {
             }
             let once = [Setup::Half(0), Setup::Half(1), Setup::Intro];
             self.setup = once.repeat(self.copies()).into();
+            self.setup
+                .extend((!self.given_up.is_empty()).then_some(Setup::GivenUp));
             self.back_off(now_ns);
         }
         match self.setup.pop_front() {
@@ -141,6 +144,7 @@ impl Outgoing {
                 self.seal_to_recipient(&sealed, rng)
             }
             Some(Setup::Intro) => self.send_intro(now_ns, surbs),
+            Some(Setup::GivenUp) => self.send_given_up(now_ns),
             None if self.early < UNCONFIRMED_MAX => {
                 self.early += 1;
                 self.send_new(now_ns)
