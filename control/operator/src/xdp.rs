@@ -173,6 +173,9 @@ fn status_table(interfaces: &[InterfaceStatus]) -> String {
             found.peers,
         ));
     }
+    for fault in interfaces.iter().filter_map(|found| found.fault.as_ref()) {
+        text.push_str(&format!("\n{fault}"));
+    }
     text
 }
 
@@ -242,7 +245,13 @@ mod tests {
             node: Some("192.0.2.1:4711".parse().unwrap()),
             indices: 9,
             peers: 3,
+            fault: None,
         };
+        let faulty = InterfaceStatus {
+            fault: Some("eth0 is down".to_owned()),
+            ..status.clone()
+        };
+        assert!(status_table(&[faulty]).ends_with("\neth0 is down"));
         let table = status_table(&[status]);
         assert!(
             table.contains("native") && table.ends_with("192.0.2.1:4711"),

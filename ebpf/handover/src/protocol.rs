@@ -258,6 +258,8 @@ pub struct InterfaceStatus {
     pub indices: u32,
     /// Nodes with a rate of their own.
     pub peers: u32,
+    /// What keeps datagrams from coming and going over it now, and the remedy.
+    pub fault: Option<String>,
 }
 
 /// What the program counted on an interface since it was attached, summed over CPUs.

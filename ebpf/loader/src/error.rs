@@ -122,6 +122,15 @@ pub enum LoaderError {
         /// Its name.
         interface: String,
     },
+    /// An interface with the program on it was removed.
+    #[error(
+        "{interface} is gone, and the program with it: a node that is left receives through the kernel's socket; attach \
+         to the interface that takes its place, and restart the node"
+    )]
+    AttachedGone {
+        /// Its name.
+        interface: String,
+    },
     /// No interface has the node's address.
     #[error(
         "no interface has the address {address}: give the node its interface's own (`ip address`)"

@@ -10,7 +10,7 @@ use super::interface::Interface;
 use crate::error::LoaderError;
 
 /// The smallest MTU that every IPv6 link has (RFC 8200); a datagram with its headers fits.
-const MTU_MIN: u32 = 1280;
+pub(super) const MTU_MIN: u32 = 1280;
 /// Ethernet's own, which every driver with native XDP takes.
 const ETHERNET_MTU: u32 = 1500;
 

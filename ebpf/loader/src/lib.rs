@@ -14,6 +14,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+mod condition;
 mod error;
 pub mod exit;
 mod explain;

@@ -205,13 +205,12 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoaderError> {
     program.try_into().map_err(|_| LoaderError::NoProgram)
 }
 
-/// What an earlier loader left attached to this interface: its maps and how the program runs. `None` if the link pinned
-/// for it is not the one that is on the interface.
+/// What was left attached to this interface and pinned in `folder`: its maps and how the program runs. `None` if the link
+/// pinned there is not the one that is on the interface.
 pub(super) fn take_over(
-    pins: &Path,
+    folder: &Path,
     interface: &Interface,
 ) -> Result<Option<(Mode, Maps)>, LoaderError> {
-    let folder = folder(pins, &interface.name)?;
     let Ok(link) = PinnedLink::from_pin(folder.join(LINK)) else {
         return Ok(None);
     };
@@ -220,11 +219,18 @@ pub(super) fn take_over(
         .map_err(|error| explain::load(&error))?;
     match interface.program {
         Some((mode, program)) if program == info.program_id() => {
-            let maps = Maps::open(&folder).map_err(|error| explain::load(&error))?;
+            let maps = Maps::open(folder).map_err(|error| explain::load(&error))?;
             Ok(Some((mode, maps)))
         }
         _ => Ok(None),
     }
+}
+
+/// Has what is pinned for an interface follow it to its new name; what was pinned under that is another's that is gone.
+pub(super) fn rename(pins: &Path, old: &str, new: &str) -> Result<(), LoaderError> {
+    let (old, new) = (folder(pins, old)?, folder(pins, new)?);
+    remove(&new)?;
+    Ok(fs::rename(old, new)?)
 }
 
 /// The interfaces that have a folder.

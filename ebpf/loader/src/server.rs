@@ -264,7 +264,10 @@ impl Server {
                 tracing::info!("{interface}: the program is off");
                 detached
             }
-            Request::Status => self.state.status()?,
+            Request::Status => {
+                self.state.look()?;
+                self.state.status()?
+            }
             Request::Stats => self.state.stats()?,
             Request::Open {
                 address,

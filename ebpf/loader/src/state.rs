@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aya::maps::MapError;
 use ebpf_abi::{Reason, XSKS_MAX};
 use handover::protocol::{InterfaceStats, InterfaceStatus, Mode, Reply};
 
+use super::condition::Condition;
 use super::interface::{self, Interface};
 use super::maps::{self, Indices, Maps};
 use super::{GRACE, explain, program, sockets};
 use crate::error::LoaderError;
+
+/// Between two looks at the interfaces.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A connection's number; never used twice.
 pub(super) type ConnectionId = u64;
@@ -29,6 +33,10 @@ pub(super) struct Owner {
 
 /// An interface with the program on it.
 pub(super) struct Attachment {
+    /// The interface's number, which it keeps under every name.
+    index: u32,
+    /// How it was found last.
+    condition: Condition,
     pub mode: Mode,
     pub maps: Maps,
     pub owner: Option<Owner>,
@@ -53,27 +61,33 @@ impl Attachment {
 pub(super) struct State {
     /// None where no program is to be loaded.
     pins: Option<PathBuf>,
+    /// By the interface's name.
     attachments: BTreeMap<String, Attachment>,
+    next_look: Instant,
 }
 
 impl State {
     /// Takes over what is pinned.
     pub fn take_over(pins: &Path) -> Result<State, LoaderError> {
         let mut attachments = BTreeMap::new();
+        let there = interface::all()?;
         for name in program::pinned(pins) {
             let folder = program::folder(pins, &name)?;
             if program::is_failed_attempt(&folder) {
                 program::remove(&folder)?;
                 continue;
             }
-            let found = match interface::named(&name)? {
-                Some(interface) => program::take_over(pins, &interface),
-                None => Ok(None),
-            };
-            match found {
-                Ok(Some((mode, maps))) => {
+            // By the program that is on it: it may have been renamed since.
+            let found = there.iter().find_map(|interface| {
+                let taken = program::take_over(&folder, interface).transpose()?;
+                Some(taken.map(|(mode, maps)| (interface.index, mode, maps)))
+            });
+            match found.transpose() {
+                Ok(Some((index, mode, maps))) => {
                     tracing::info!("{name}: took over the program");
                     let attachment = Attachment {
+                        index,
+                        condition: Condition::Well,
                         mode,
                         maps,
                         owner: None,
@@ -91,6 +105,7 @@ impl State {
         Ok(State {
             pins: Some(pins.to_owned()),
             attachments,
+            next_look: Instant::now(),
         })
     }
 
@@ -99,6 +114,7 @@ impl State {
         State {
             pins: None,
             attachments: BTreeMap::new(),
+            next_look: Instant::now(),
         }
     }
 
@@ -113,14 +129,22 @@ impl State {
 
     /// The earliest time at which something here is due.
     pub fn next_deadline(&self) -> Option<Instant> {
+        let look = (!self.attachments.is_empty()).then_some(self.next_look);
         self.attachments
             .values()
             .filter_map(|attachment| attachment.orphaned_until)
+            .chain(look)
             .min()
     }
 
-    /// Forgets the nodes of an earlier loader that did not come back.
+    /// Looks at the interfaces when it is time, and forgets the nodes of an earlier loader that did not come back.
     pub fn expire(&mut self, now: Instant) {
+        if now >= self.next_look {
+            self.next_look = now + LOOK;
+            if let Err(error) = self.look() {
+                tracing::debug!("no look at the interfaces: {}", explain::whole(&error));
+            }
+        }
         for (name, attachment) in &mut self.attachments {
             if attachment.orphaned_until.is_some_and(|until| now >= until) {
                 tracing::info!("{name}: its node did not come back");
@@ -129,6 +153,48 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Follows what became of the interfaces: one that was renamed keeps program, node and pins under its new name, and
+    /// what befell one is said, once.
+    pub fn look(&mut self) -> Result<(), LoaderError> {
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        if self.attachments.is_empty() {
+            return Ok(());
+        }
+        let there = interface::all()?;
+        for found in &there {
+            let mut all = self.attachments.iter();
+            let Some((name, _)) = all.find(|(_, one)| one.index == found.index) else {
+                continue;
+            };
+            let (name, new) = (name.clone(), found.name.clone());
+            let is_free = |taken: &Attachment| there.iter().all(|one| one.index != taken.index);
+            if name == new || !self.attachments.get(&new).is_none_or(is_free) {
+                // Of two that swap names each has to wait for the other's: both keep the names that they were attached
+                // by.
+                continue;
+            }
+            program::rename(pins, &name, &new)?;
+            tracing::info!("{name} is called {new} now");
+            if let Some(attachment) = self.attachments.remove(&name) {
+                self.attachments.insert(new, attachment);
+            }
+        }
+        for (name, attachment) in &mut self.attachments {
+            let found = there.iter().find(|found| found.index == attachment.index);
+            let condition = Condition::of(found);
+            if condition != attachment.condition {
+                attachment.condition = condition;
+                match condition.fault(name) {
+                    Some(fault) => tracing::warn!("{fault}"),
+                    None => tracing::info!("{name}: datagrams come and go again"),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A connection has ended.
@@ -148,8 +214,9 @@ impl State {
         allow_generic: bool,
         capacity_pps: u32,
     ) -> Result<Reply, LoaderError> {
+        self.look()?;
         let pins = self.pins.as_ref().ok_or(LoaderError::NoXdp)?;
-        program::folder(pins, name)?;
+        let folder = program::folder(pins, name)?;
         if port == 0 || capacity_pps < maps::CAPACITY_MIN {
             return Err(LoaderError::OutOfBounds {
                 port,
@@ -162,7 +229,7 @@ impl State {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let config = maps::config(port, capacity_pps, cpus);
         // An interface that was made anew under its old name has no program.
-        let ours = program::take_over(pins, &interface)?.map(|(mode, _)| mode);
+        let ours = program::take_over(&folder, &interface)?.map(|(mode, _)| mode);
         if ours.is_none() {
             self.attachments.remove(name);
         }
@@ -183,6 +250,8 @@ impl State {
                     owner: None,
                     steered: 0,
                     orphaned_until: None,
+                    index: interface.index,
+                    condition: Condition::Well,
                 };
                 self.attachments.insert(name.to_owned(), attachment);
             }
@@ -195,6 +264,7 @@ impl State {
     }
 
     pub fn detach(&mut self, name: &str) -> Result<Reply, LoaderError> {
+        self.look()?;
         let pins = self.pins.as_ref().ok_or(LoaderError::NoXdp)?;
         // The maps' last descriptors but for the program's.
         let known = self.attachments.remove(name).is_some();
@@ -213,12 +283,16 @@ impl State {
                 interface: name.clone(),
                 port: attachment.maps.port().map_err(wrong)?,
                 mode: attachment.mode,
-                // Gone with its interface.
-                queues: sockets::receive_queues(name).unwrap_or(0),
+                queues: match attachment.condition {
+                    // Another interface may have its name.
+                    Condition::Gone => 0,
+                    _ => sockets::receive_queues(name).unwrap_or(0),
+                },
                 steered: attachment.steered,
                 node: attachment.owner.map(|owner| owner.address),
                 indices: attachment.maps.indices().map_err(wrong)?,
                 peers: attachment.maps.peer_count(),
+                fault: attachment.condition.fault(name),
             })
         };
         let interfaces = self
@@ -265,7 +339,8 @@ impl State {
             return Err(LoaderError::InterfaceWithGone { address });
         };
         let name = &interface.name;
-        let Some(attachment) = self.attachments.get_mut(name) else {
+        let mut attachments = self.attachments.values_mut();
+        let Some(attachment) = attachments.find(|one| one.index == index) else {
             return Err(LoaderError::NotAttached {
                 interface: name.clone(),
                 port,

@@ -19,7 +19,7 @@ const NOBODY: User = User {
 };
 
 /// A daemon in a process of its own, in the node's namespace.
-struct Daemon(Child);
+pub struct Daemon(Child);
 
 impl Daemon {
     /// Started, and listening.
@@ -27,7 +27,7 @@ impl Daemon {
         Daemon::spawn(world, &mut command(world))
     }
 
-    fn spawn(world: &World, command: &mut Command) -> Daemon {
+    pub fn spawn(world: &World, command: &mut Command) -> Daemon {
         let mut child = world
             .node
             .run(|| command.stdout(Stdio::piped()).spawn().unwrap())
@@ -58,7 +58,7 @@ fn mixctld() -> PathBuf {
     crate::programs::program("control", "mixctld")
 }
 
-fn command(world: &World) -> Command {
+pub fn command(world: &World) -> Command {
     command_of(world, &mixctld())
 }
 

@@ -2,6 +2,7 @@
 //! `cargo test --workspace --test loader -- --ignored --test-threads=1`
 
 mod daemon;
+mod interface;
 mod node;
 mod program;
 #[path = "../programs/mod.rs"]

@@ -72,6 +72,7 @@ impl LoaderError {
             E::NotAName(_)
             | E::UnknownInterface { .. }
             | E::InterfaceGone { .. }
+            | E::AttachedGone { .. }
             | E::InterfaceWithGone { .. } => Kind::NoInterface,
             E::NoInterfaceWith { .. } => Kind::NoAddress,
             E::NotEthernet { .. } | E::Aggregate { .. } | E::MtuTooSmall { .. } => {
