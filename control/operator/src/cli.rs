@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::lab::{self, Options};
-use crate::{authority, consensus, doctor, geometry, network, xdp};
+use crate::{authority, consensus, doctor, drain, geometry, network, xdp};
 use control::exit::{self, Failure};
 use program::complain;
 
@@ -47,6 +47,11 @@ enum Command {
     /// Joins a network
     #[command(subcommand)]
     Network(network::Command),
+    /// Has the node here leave the network without a packet lost, and waits for it: about two epochs
+    ///
+    /// It goes on running and uploading, so that its registration stays; a restart ends it. A gateway's clients are told,
+    /// for their addresses change: this is for leaving for good, not for upgrades.
+    Drain(drain::Options),
     /// Steers packets past the kernel into nodes: asks mixctld, which must be running
     #[command(subcommand)]
     Xdp(xdp::Command),
@@ -124,6 +129,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Network(command) => {
             network::run(command)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Drain(options) => {
+            drain::run(&options)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Xdp(command) => {

@@ -17,6 +17,7 @@ pub mod authority;
 pub mod cli;
 pub mod consensus;
 pub mod doctor;
+pub mod drain;
 pub mod duration;
 pub mod geometry;
 pub mod lab;

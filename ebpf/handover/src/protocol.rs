@@ -145,6 +145,29 @@ pub enum Request {
         /// Its tables.
         tables: Vec<Table>,
     },
+    /// How the node is: said once a second. A loader that does not know this refuses it as malformed, and is not told
+    /// again.
+    Report {
+        /// That.
+        state: NodeState,
+    },
+    /// The node here is to leave the network, which it is told in the answer to its next [`Request::Report`]; asked
+    /// again, how far it is. A restart of the node ends it.
+    Drain,
+}
+
+/// How a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// It would not forward a packet now: it starts, or the document in force does not list it.
+    Waiting,
+    /// It forwards.
+    Ready,
+    /// It has asked to be listed no more, and forwards what is still on its way to it.
+    Draining,
+    /// Nothing is on its way to it any more; it goes on asking, so that its registration stays.
+    Drained,
 }
 
 impl Request {
@@ -152,7 +175,7 @@ impl Request {
     pub fn needs(&self) -> Needs {
         match self {
             Request::Status | Request::Stats => Needs::Nothing,
-            Request::Attach { .. } | Request::Detach { .. } => Needs::Operator,
+            Request::Attach { .. } | Request::Detach { .. } | Request::Drain => Needs::Operator,
             Request::Open { .. }
             | Request::Ready
             | Request::Resume { .. }
@@ -163,7 +186,8 @@ impl Request {
             | Request::Vault { .. }
             | Request::Table(_)
             | Request::Erase { .. }
-            | Request::ResumeVault { .. } => Needs::Node,
+            | Request::ResumeVault { .. }
+            | Request::Report { .. } => Needs::Node,
         }
     }
 }
@@ -213,6 +237,16 @@ pub enum Reply {
         tables: Vec<Table>,
         /// Where all of it comes from.
         origin: Origin,
+    },
+    /// To [`Request::Report`].
+    Reported {
+        /// The node is to leave the network.
+        drain: bool,
+    },
+    /// To [`Request::Drain`].
+    Draining {
+        /// How the node said it is; `None`: there is none here that says so.
+        state: Option<NodeState>,
     },
     /// Not done.
     Refused(Refusal),

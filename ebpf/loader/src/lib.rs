@@ -19,6 +19,7 @@ mod error;
 pub mod exit;
 mod explain;
 mod interface;
+mod leaving;
 mod maps;
 mod memory;
 pub mod netns;

@@ -10,6 +10,7 @@ use handover::protocol::{ADDRESSES_MAX, Needs, Opened, Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SocketFlags;
 
+use super::leaving::Leaving;
 use super::maps::{INDICES_MAX, Indices};
 use super::open::Opening;
 use super::sockets::{self, Peer};
@@ -53,6 +54,7 @@ pub(super) struct Server {
     listener: OwnedFd,
     state: State,
     vaults: Vaults,
+    leaving: Leaving,
     node_uid: Option<u32>,
     own_uid: u32,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -66,6 +68,7 @@ impl Server {
             listener,
             state,
             vaults,
+            leaving: Leaving::default(),
             node_uid: node_user.map(|user| user.uid),
             own_uid: rustix::process::geteuid().as_raw(),
             connections: BTreeMap::new(),
@@ -191,15 +194,17 @@ impl Server {
 
     /// The oldest connection that has no attachment and is getting none.
     fn oldest_idle(&mut self) -> Option<ConnectionId> {
-        let (state, vaults) = (&mut self.state, &self.vaults);
         let idle =
             |connection: &Connection| connection.opening.is_none() && connection.resumed.is_empty();
-        self.connections
-            .iter()
-            .find(|(id, connection)| {
-                idle(connection) && state.owned(**id).is_none() && !vaults.is_owner(**id)
-            })
-            .map(|(id, _)| *id)
+        let connections = self.connections.iter();
+        let idle = connections.filter(|(_, connection)| idle(connection));
+        let idle: Vec<ConnectionId> = idle.map(|(id, _)| *id).collect();
+        idle.into_iter().find(|id| !self.is_a_nodes(*id))
+    }
+
+    /// Whether a node has sockets or keys by this connection.
+    fn is_a_nodes(&mut self, id: ConnectionId) -> bool {
+        self.vaults.is_owner(id) || self.state.owned(id).is_some()
     }
 
     /// Takes one request of a connection, if there is one, and answers it.
@@ -385,6 +390,11 @@ impl Server {
                 );
                 Reply::Done
             }
+            Request::Report { state } => match self.is_a_nodes(id) {
+                true => self.leaving.report(id, state),
+                false => return Err(LoaderError::NotANode),
+            },
+            Request::Drain => self.leaving.drain(),
         };
         Ok(Answer::Now(done))
     }
@@ -473,6 +483,7 @@ impl Server {
         self.connections.remove(&id);
         self.state.ended(id);
         self.vaults.ended(id);
+        self.leaving.ended(id);
     }
 }
 

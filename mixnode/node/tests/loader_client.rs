@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Played {
     path: PathBuf,
     listener: OwnedFd,
+    /// To reports, which come once a second whatever a test is about.
+    reported: Reply,
 }
 
 impl Played {
@@ -37,7 +39,11 @@ impl Played {
         .unwrap();
         rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         rustix::net::listen(&listener, 4).unwrap();
-        Played { path, listener }
+        Played {
+            path,
+            listener,
+            reported: Reply::Reported { drain: false },
+        }
     }
 
     /// Takes one connection and answers until it ends or `stop` has a message.
@@ -63,6 +69,10 @@ impl Played {
                     Ok(None) => break,
                     Err(_) => continue,
                 };
+                if let Request::Report { .. } = request {
+                    channel.send(&self.reported, &[]).unwrap();
+                    continue;
+                }
                 let (reply, descriptors) = answer(&request);
                 asked.send(request).unwrap();
                 let descriptors = vec![memory.as_fd(); descriptors];
@@ -363,6 +373,34 @@ fn a_loader_that_comes_back_is_told_what_is_in_use() {
 }
 
 const IDENTITY: [u8; 32] = [7; 32];
+
+#[test]
+fn a_node_hears_in_the_answer_to_a_report_that_it_is_to_leave_and_an_older_loader_is_one_still() {
+    let older = Reply::Refused(Refusal {
+        kind: RefusalKind::Malformed,
+        message: "no request of this version".to_owned(),
+        code: 64,
+    });
+    for (reported, wanted) in [(Reply::Reported { drain: true }, true), (older, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut played = Played::listen(folder.path().join("loader"));
+        played.reported = reported;
+        let path = played.path.clone();
+        let (_requests, _, thread) = played.serve(done);
+        let connection = Connection::connect(&path).unwrap();
+        let (mut loader, keeper) = Loader::new(connection, path, None);
+        let kept = std::thread::spawn(move || keeper.run());
+        match wanted {
+            true => until(|| loader.node().is_drain_wanted()),
+            false => std::thread::sleep(Duration::from_millis(1_500)),
+        }
+        assert_eq!(loader.node().is_drain_wanted(), wanted);
+        assert!(loader.admit(12, stranger()));
+        drop(loader);
+        kept.join().unwrap();
+        thread.join().unwrap();
+    }
+}
 
 /// A loader that has a vault and makes tables of one size.
 fn with_keys(request: &Request) -> (Reply, usize) {

@@ -5,6 +5,7 @@ mod clients;
 mod epochs;
 mod full;
 mod handshakes;
+mod leaving;
 mod limits;
 mod mesh;
 mod packets;

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -16,8 +17,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::connection::{Connection, Handover, LoaderError};
 use super::indices::Indices;
 use super::kept::Kept;
+use super::report::Report;
 use crate::keys::vault::Tables;
-use handover::protocol::{ADDRESSES_MAX, Peer, Request};
+use handover::protocol::{ADDRESSES_MAX, Peer, RefusalKind, Request};
 use handover::vault::Table;
 
 /// Commands that may wait: a burst of sessions that end, beside the handshakes of one thread.
@@ -27,6 +29,8 @@ const RECONNECT: Duration = Duration::from_millis(100);
 /// How long a handshake waits for its index. Longer than the connection's patience: that ends first.
 const ADMIT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Time between reports on the node.
+const REPORT: Duration = Duration::from_secs(1);
 /// How long the table of an epoch waits for a loader that is being restarted.
 const TABLE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -69,6 +73,7 @@ enum Command {
 #[derive(Clone, Debug)]
 pub struct Loader {
     commands: Sender<Command>,
+    report: Arc<Report>,
 }
 
 impl Loader {
@@ -86,8 +91,12 @@ impl Loader {
             peers: Vec::new(),
             tried: Instant::now(),
             complaint: String::new(),
+            report: Arc::default(),
+            reported: Instant::now(),
+            is_mute: false,
         };
-        (Loader { commands }, keeper)
+        let report = Arc::clone(&keeper.report);
+        (Loader { commands, report }, keeper)
     }
 
     /// Asks for the sockets and packet memory of a node at `address`: `frames` of each worker. A loader that comes back
@@ -107,6 +116,11 @@ impl Loader {
             busy_poll,
             done,
         })
+    }
+
+    /// What the loader is told of the node, and what it wants of it.
+    pub fn node(&self) -> &Report {
+        &self.report
     }
 
     /// Says that the rings are filled, so that packets are steered to the sockets.
@@ -214,6 +228,11 @@ pub struct Keeper {
     tried: Instant,
     /// What was last logged about it, so that it is logged once.
     complaint: String,
+    report: Arc<Report>,
+    /// When the loader was last told.
+    reported: Instant,
+    /// This loader is of a release that wants no reports.
+    is_mute: bool,
 }
 
 impl Keeper {
@@ -228,6 +247,10 @@ impl Keeper {
             if self.tried.elapsed() >= RECONNECT {
                 self.tried = Instant::now();
                 self.look();
+            }
+            if self.reported.elapsed() >= REPORT {
+                self.reported = Instant::now();
+                self.report();
             }
         }
     }
@@ -355,6 +378,21 @@ impl Keeper {
         }
     }
 
+    /// Tells the loader how the node is, and takes what it wants.
+    fn report(&mut self) {
+        let Some(connection) = self.connection.as_ref().filter(|_| !self.is_mute) else {
+            return;
+        };
+        match connection.report(self.report.state()) {
+            Ok(true) => self.report.want_drain(),
+            Ok(false) => {}
+            Err(LoaderError::Refused(refusal)) => {
+                self.is_mute = refusal.kind == RefusalKind::Malformed;
+            }
+            Err(error) => self.lose(Some(&error)),
+        }
+    }
+
     fn lose(&mut self, error: Option<&LoaderError>) {
         self.connection = None;
         let error = error.map(tracing::field::display);
@@ -396,6 +434,7 @@ impl Keeper {
         match back {
             Ok(connection) => {
                 self.connection = Some(connection);
+                self.is_mute = false;
                 self.complaint.clear();
                 tracing::info!(indices = self.indices.len(), "the loader is back");
                 if self.address.is_some() {

@@ -13,7 +13,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use handover::channel::Channel;
 use handover::protocol::{
-    ADDRESSES_MAX, InterfaceStatus, LIST_MAX, Opened, Peer, Refusal, Reply, Request,
+    ADDRESSES_MAX, InterfaceStatus, LIST_MAX, NodeState, Opened, Peer, Refusal, Reply, Request,
 };
 use handover::vault::Table;
 use port::QueueSocket;
@@ -250,6 +250,17 @@ impl Connection {
             })?;
         }
         Ok(())
+    }
+
+    /// Says how the node is; whether it is to leave the network.
+    ///
+    /// # Errors
+    /// [`LoaderError`].
+    pub fn report(&self, state: NodeState) -> Result<bool, LoaderError> {
+        match self.ask(&Request::Report { state })? {
+            (Reply::Reported { drain }, _) => Ok(drain),
+            _ => Err(LoaderError::Senseless("nothing that answers a report")),
+        }
     }
 
     /// Sends `request`, whose answer is [`Reply::Done`].

@@ -5,8 +5,10 @@ pub mod client;
 mod connection;
 pub mod indices;
 mod kept;
+mod report;
 
 pub use client::Loader;
 pub use connection::{Connection, Handover, LoaderError, WorkerMemory};
 pub use indices::{Indices, Unfiltered};
 pub use kept::Kept;
+pub use report::Report;

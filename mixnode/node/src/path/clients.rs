@@ -21,6 +21,8 @@ use port::pool::Frame;
 
 pub use places::Outcome;
 
+/// Times that a client is told that its gateway leaves: nothing answers that.
+const LEAVING_TELLS: u8 = 3;
 /// Answers queued for one client.
 const ANSWERS_MAX: usize = 16;
 /// A client that was silent for so long has gone: it sends a steady stream.
@@ -44,6 +46,11 @@ pub enum Answer {
         /// Which part.
         chunk: u16,
     },
+    /// Its gateway leaves the network.
+    Leaving {
+        /// The last epoch in which it serves.
+        epoch: u32,
+    },
 }
 
 /// One attached client.
@@ -66,6 +73,8 @@ pub struct Client {
     pub rate_pps: u32,
     queue: VecDeque<Frame>,
     answers: ArrayVec<Answer, ANSWERS_MAX>,
+    /// Slots in which it is still told that its gateway leaves.
+    leaving_tells: u8,
     /// Workers, a bit each, whose mailbox had no room for the letter that says where this client is.
     untold: u128,
     /// Frames this attachment's stream was started for; an older timer of the slot is stale.
@@ -109,6 +118,8 @@ pub struct Clients {
     queue_frames: usize,
     queued: usize,
     generation: u32,
+    /// The last epoch in which this gateway serves, if it leaves.
+    leaving: Option<u32>,
 }
 
 /// Where deliveries for a destination go.
@@ -139,6 +150,7 @@ impl Clients {
             queue_frames,
             queued: 0,
             generation: 0,
+            leaving: None,
         }
     }
 
@@ -325,12 +337,24 @@ impl Clients {
         } else if !client.answers.is_empty() {
             // Before deliveries, which anybody can send: the client asked for no more of these than it has slots.
             Content::Answer(client.answers.remove(0))
+        } else if let Some(epoch) = self.leaving
+            && client.leaving_tells > 0
+        {
+            client.leaving_tells -= 1;
+            Content::Answer(Answer::Leaving { epoch })
         } else if let Some(frame) = client.queue.pop_front() {
             self.queued -= 1;
             Content::Delivery(frame)
         } else {
             Content::Cover
         }
+    }
+
+    /// Tells everyone attached now or later that this gateway leaves, and in which epoch it serves last.
+    pub fn leave(&mut self, epoch: u32) {
+        self.leaving = Some(epoch);
+        let clients = self.slots.iter_mut().flatten();
+        clients.for_each(|client| client.leaving_tells = LEAVING_TELLS);
     }
 
     /// Detaches a client; what was queued goes to `freed`.

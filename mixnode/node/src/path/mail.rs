@@ -86,6 +86,11 @@ pub enum Mail {
         /// The key.
         key: [u8; 32],
     },
+    /// This gateway leaves the network: its clients are told.
+    Leaving {
+        /// The last epoch in which it serves.
+        epoch: u32,
+    },
     /// An epoch's consensus and keys.
     Epoch(Arc<EpochState>),
     /// Take nothing new, send what is held, then stop.

@@ -272,6 +272,7 @@ impl<P: Port> Worker<P> {
                 core.links.stale(&key);
                 self.connect();
             }
+            Mail::Leaving { epoch } => core.clients.leave(epoch),
             Mail::Epoch(state) => {
                 core.install(state);
                 self.connect();

@@ -10,8 +10,8 @@ use directory::beacon::layer_input;
 use directory::store::Store;
 use directory::vrf::VrfSecret;
 use directory::{
-    Chain, Consensus, Descriptor, Held, Identity, LinkKey, Mark, Parameters, Previous, Report,
-    Role, SignedConsensus, SignedDescriptor, SignedReport,
+    Chain, Consensus, Descriptor, FLAG_LEAVING, Held, Identity, LinkKey, Mark, Parameters,
+    Previous, Report, Role, SignedConsensus, SignedDescriptor, SignedReport,
 };
 use rand_core::CryptoRng;
 
@@ -36,6 +36,9 @@ pub struct Profile {
 /// Documents that a new one is held against: the one in force, the one before it, the one to come.
 const DOCUMENTS_MAX: usize = 3;
 
+/// Rounds of an epoch in which authorities take descriptors for the next one.
+const UPLOAD_ROUNDS: u64 = 12;
+
 /// How long an epoch that is in force stays so, in time since boot: reckoned once, when its document was taken up.
 struct Life {
     epoch: u32,
@@ -44,6 +47,8 @@ struct Life {
     refused_ns: u64,
     /// From here on in any case.
     ends_ns: u64,
+    /// Packets of it come to this node.
+    has_part: bool,
 }
 
 /// A node's place in the directory.
@@ -68,6 +73,8 @@ pub struct Follower {
     lives: Vec<Life>,
     /// The epoch in which the first document was taken up.
     started: Option<u32>,
+    /// This node has asked to be listed without a place. The last epoch in which it serves, as far as is known.
+    leaving: Option<u32>,
 }
 
 impl Follower {
@@ -87,6 +94,7 @@ impl Follower {
             reported: None,
             lives: Vec::new(),
             started: None,
+            leaving: None,
         }
     }
 
@@ -159,7 +167,10 @@ impl Follower {
             capacity_pps: self.profile.capacity_pps,
             vrf_key: self.vrf.public(),
             vrf_proof: proof,
-            flags: 0,
+            flags: match self.leaving {
+                Some(_) => FLAG_LEAVING,
+                None => 0,
+            },
             published_unix_ms: clocks.unix_ms,
         };
         match descriptor.sign(&self.identity) {
@@ -172,6 +183,41 @@ impl Follower {
                 None
             }
         }
+    }
+
+    /// Has every descriptor from now on say that this node leaves: documents list it without a place, and so its
+    /// registration stays. Nothing but a restart takes that back.
+    pub fn leave(&mut self, unix_ms: u64) {
+        let now = self.epoch_at(unix_ms);
+        // What comes later than that is for the document after the next one.
+        let in_time = |parameters: &Parameters| {
+            let frozen_ms = parameters.epoch_starts_ms(now) + UPLOAD_ROUNDS * parameters.round_ms();
+            unix_ms < frozen_ms
+        };
+        let in_time = self.parameters.as_ref().is_some_and(in_time);
+        let parts = self.lives.iter().filter(|life| life.has_part);
+        let least = now.saturating_add(u32::from(!in_time));
+        self.leaving = parts.map(|life| life.epoch).chain([least]).max();
+        self.published = None;
+    }
+
+    /// Whether this node leaves.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// The last epoch in which this node serves, as far as is known, if it leaves.
+    pub fn serves_until(&self) -> Option<u32> {
+        self.leaving
+    }
+
+    /// Whether this node leaves and no packet is on its way to it any more: the document of now does not let it carry,
+    /// and the keys of those that did are gone.
+    pub fn is_drained(&self, unix_ms: u64) -> bool {
+        let now = self.epoch_at(unix_ms);
+        self.is_leaving()
+            && self.documents.iter().any(|one| one.epoch() == now)
+            && !self.lives.iter().any(|life| life.has_part)
     }
 
     /// Whether this epoch's report is due: a quarter of the epoch is over, and authorities still take it.
@@ -261,12 +307,18 @@ impl Follower {
         if self.documents.len() > DOCUMENTS_MAX {
             self.documents.remove(0);
         }
+        if let Some(last) = &mut self.leaving
+            && state.own().is_some()
+        {
+            *last = epoch.max(*last);
+        }
         let over_ms = parameters.epoch_ends_ms(epoch);
         self.lives.push(Life {
             epoch,
             state: Arc::downgrade(&state),
             refused_ns: clocks.boot_at(over_ms.saturating_add(parameters.grace_ms())),
             ends_ns: clocks.boot_at(over_ms.saturating_add(parameters.epoch_ms)),
+            has_part: state.own().is_some(),
         });
         Ok(state)
     }

@@ -305,7 +305,8 @@ fn control(
         if round.is_multiple_of(STATUS_ROUNDS) {
             threads.watch(config, follower, false);
             threads.notice(&mut notices);
-            pulse.status(threads.summary());
+            threads.leave(follower);
+            pulse.status(threads.summary(follower));
             if config.status_lines {
                 threads.status(config, follower);
             }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use directory::{Parameters, Role};
+use handover::protocol::NodeState;
 use link::LinkKeys;
 use rand_core::SeedableRng;
 use sphinx::Generator;
@@ -123,6 +124,8 @@ pub(super) struct Threads {
     exclusive: Option<Exclusive>,
     /// The newest epochs, as many as packets may be of.
     known: VecDeque<Known>,
+    /// The last epoch in which it serves, as the clients were told.
+    said_until: Option<u32>,
     /// What the handshaker knows of other nodes.
     pub members: Arc<Members>,
 }
@@ -185,6 +188,7 @@ impl Threads {
             loader,
             peers_told: true,
             known: VecDeque::new(),
+            said_until: None,
             members: Arc::clone(&members),
         };
         let mut handshaker = Handshaker::new(opened.link_keys, members, Generator::from_rng(rng));
@@ -355,6 +359,40 @@ impl Threads {
         notices.look(Instant::now(), &self.sources.standing(), rejected, peers);
     }
 
+    /// Does what an operator wants by way of mixctld, which is told how the node is: nothing, or to leave the network. To
+    /// be called about once a second.
+    pub fn leave(&mut self, follower: &mut Follower) {
+        let Some(loader) = &self.loader else {
+            return;
+        };
+        let now_ms = unix_ms();
+        if loader.node().is_drain_wanted() && !follower.is_leaving() {
+            tracing::info!(
+                "leaves the network, as mixctl drain asked: the next documents let this node carry nothing; a restart brings it back"
+            );
+            follower.leave(now_ms);
+        }
+        if let Some(epoch) = follower.serves_until()
+            && self.said_until != Some(epoch)
+        {
+            let mailboxes = self.mailboxes.iter();
+            let full = mailboxes.filter(|mailbox| !mailbox.post(Mail::Leaving { epoch }));
+            // Who heard it twice says it longer.
+            if full.count() == 0 {
+                self.said_until = Some(epoch);
+            }
+        }
+        let is_ready = self.sources.readiness().is_ok();
+        loader
+            .node()
+            .set_state(match (follower.is_leaving(), is_ready) {
+                (true, _) if follower.is_drained(now_ms) => NodeState::Drained,
+                (true, _) => NodeState::Draining,
+                (false, true) => NodeState::Ready,
+                (false, false) => NodeState::Waiting,
+            });
+    }
+
     /// How often each worker has turned.
     pub fn turns(&self) -> impl Iterator<Item = u64> + use<> {
         let counters = self.sources.collector.counters();
@@ -362,7 +400,15 @@ impl Threads {
     }
 
     /// What the node does, in a line of words.
-    pub fn summary(&self) -> String {
+    pub fn summary(&self, follower: &Follower) -> String {
+        match follower.serves_until() {
+            Some(_) if follower.is_drained(unix_ms()) => {
+                return "drained: nothing is on its way here any more; a restart brings it back"
+                    .to_owned();
+            }
+            Some(epoch) => return format!("leaves: serves in epoch {epoch} last"),
+            None => {}
+        }
         let epoch = self.sources.standing().epoch;
         let known = self.known.iter().find(|known| known.epoch == epoch);
         match (

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use authority::Authority;
 use directory::{
     Consensus, Head, Held, Identity, Parameters, Path, Role, SignedConsensus, SignedDescriptor,
+    WAITING,
 };
 use mixnode::path::core::Settings;
 use mixnode::path::counters::Counters;
@@ -194,10 +195,9 @@ impl Mesh {
                 .follower
                 .take_up(consensus.clone(), document.encode(), clocks, &mut node.rng)
                 .unwrap();
-            assert_eq!(
-                state.own().is_some(),
-                consensus.find(&node.identity).is_some()
-            );
+            let listed = consensus.find(&node.identity);
+            let has_place = listed.is_some_and(|listed| listed.layer != WAITING);
+            assert_eq!(state.own().is_some(), has_place);
             node.install(&state).unwrap();
         }
         self.consensus = consensus;

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use arrayvec::ArrayVec;
 use sphinx::DestinationTag;
 
-use super::{Attachment, Client, Clients};
+use super::{Attachment, Client, Clients, LEAVING_TELLS};
 use crate::path::prefix::Prefix;
 use port::pool::Frame;
 
@@ -103,6 +103,7 @@ impl Clients {
             queue: VecDeque::with_capacity(self.queue_frames),
             answers: ArrayVec::new(),
             untold: 0,
+            leaving_tells: LEAVING_TELLS,
             generation: self.generation,
         };
         client.answer(super::Answer::Attached);

@@ -81,6 +81,7 @@ fn control_of(core: &Core, answer: Answer, rate_pps: u32) -> Control {
             Some(state) => Control::chunk_of(state.epoch(), state.document(), chunk),
             None => Control::chunk_of(epoch, &[], chunk),
         },
+        Answer::Leaving { epoch } => Control::Leaving { epoch },
     }
 }
 
