@@ -204,6 +204,7 @@ fn readiness_says_why_not_and_health_is_another_thing() {
         has_document: true,
         is_listed: true,
         document_age: Some(Duration::from_secs(61)),
+        is_elsewhere: false,
         is_draining: false,
         loop_interval: Duration::from_millis(200),
     });

@@ -116,6 +116,22 @@ fn attack_a_node_that_is_restarted_all_the_time_makes_its_neighbours_shake_hands
 }
 
 #[test]
+fn a_node_whose_disk_was_copied_to_another_host_says_so_and_a_restarted_one_does_not() {
+    let mut mesh = Mesh::new(&shape(), 93);
+    let mix = mesh.a_mix();
+    let copy = mesh.copy(mix);
+    let mut said = Vec::new();
+    for epoch in 1..=3 {
+        // A second before it begins.
+        mesh.ahead_ms = u64::from(epoch) * 600_000 - 1_000 - mesh.now_ns / MS;
+        mesh.turn_epoch(epoch);
+        said.push([mix, copy].map(|number| mesh.nodes[number].follower.is_elsewhere()));
+    }
+    // Which of the two was heard last is in the document; the one of epoch 1 could be from before a restart.
+    assert_eq!(said, [[false, false], [true, false], [true, false]]);
+}
+
+#[test]
 fn attack_who_is_no_next_hop_gets_nothing_by_saying_that_it_was_restarted() {
     let mut mesh = Mesh::new(&layered(), 92);
     let mut alice = attached(&mut mesh, 1, 0, 100);

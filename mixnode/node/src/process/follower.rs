@@ -73,6 +73,8 @@ pub struct Follower {
     lives: Vec<Life>,
     /// The epoch in which the first document was taken up.
     started: Option<u32>,
+    /// The newest document lists this node's identity with what is not this node's.
+    is_elsewhere: bool,
     /// This node has asked to be listed without a place. The last epoch in which it serves, as far as is known.
     leaving: Option<u32>,
 }
@@ -94,6 +96,7 @@ impl Follower {
             reported: None,
             lives: Vec::new(),
             started: None,
+            is_elsewhere: false,
             leaving: None,
         }
     }
@@ -257,6 +260,44 @@ impl Follower {
         report.sign(&self.identity).ok()
     }
 
+    /// Whether another host uses this identity: a document lists it with an address or key that is not this node's.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
+    }
+
+    /// Looks whether a document that was made after this node, `started` in that epoch, could have said what it is knows it
+    /// as what it is. Earlier ones know it as it was before a restart.
+    fn compare(&mut self, consensus: &Consensus, started: u32) {
+        let epoch = consensus.epoch();
+        let Some(listed) = consensus.find(&self.identity.public()) else {
+            return;
+        };
+        if epoch < started.saturating_add(2) {
+            return;
+        }
+        let own = &self.profile;
+        let key = self.keys.secret(epoch);
+        let foreign = if listed.addresses != own.addresses {
+            Some("address")
+        } else if listed.link != own.link {
+            Some("link key")
+        } else if key.is_some_and(|key| *key.public_key() != listed.epoch_key) {
+            Some("epoch key")
+        } else {
+            None
+        };
+        if let Some(what) = foreign {
+            tracing::error!(
+                epoch,
+                what,
+                "another host uses this identity: the document lists it with what is not this node's; stop the other \
+                 host, or give one of them a state_dir of its own: two take each other's packets and void each other's \
+                 replay protection"
+            );
+        }
+        self.is_elsewhere = foreign.is_some();
+    }
+
     fn newest(&self) -> Option<u32> {
         self.documents.last().map(Consensus::epoch)
     }
@@ -303,10 +344,11 @@ impl Follower {
         let state = Arc::new(state.after_a_restart(came_back));
         self.parameters = Some(parameters);
         let place = self.documents.partition_point(|one| one.epoch() < epoch);
-        self.documents.insert(place, kept);
+        self.documents.insert(place, kept.clone());
         if self.documents.len() > DOCUMENTS_MAX {
             self.documents.remove(0);
         }
+        self.compare(&kept, started);
         if let Some(last) = &mut self.leaving
             && state.own().is_some()
         {

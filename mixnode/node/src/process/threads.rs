@@ -346,6 +346,7 @@ impl Threads {
             has_document: known.is_some(),
             is_listed: known.is_some_and(|known| known.layer.is_some()),
             document_age: newest.and_then(age),
+            is_elsewhere: follower.is_elsewhere(),
             is_draining,
             loop_interval: Duration::from_millis(config.cover.loop_interval_ms.into()),
         });

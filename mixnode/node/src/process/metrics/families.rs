@@ -97,6 +97,11 @@ fn node(into: &mut Exposition, scrape: &Scrape<'_>) {
         u8::from(standing.is_listed),
         "1 if this epoch's document lists the node with its key. 0 for longer than two epochs: the descriptor does not reach the authority.",
     );
+    into.gauge(
+        "mixnode_identity_elsewhere",
+        u8::from(standing.is_elsewhere),
+        "1 if another host uses this node's identity: the newest document lists it with another address or key. Stop the other, or give it a state_dir of its own.",
+    );
     if let Some(age) = standing.document_age {
         into.gauge(
             "mixnode_document_age_seconds",

@@ -19,6 +19,8 @@ pub struct Standing {
     pub is_listed: bool,
     /// How long ago the epoch of the newest document began; zero for one to come.
     pub document_age: Option<Duration>,
+    /// Another host uses this node's identity.
+    pub is_elsewhere: bool,
     /// The node takes nothing new.
     pub is_draining: bool,
     /// Mean time between loop packets; zero if there are none.
@@ -101,6 +103,12 @@ impl Watch {
             return Err("the node is stopping".to_owned());
         }
         self.health(now)?;
+        if standing.is_elsewhere {
+            return Err(
+                "another host uses this identity: stop it, or give it a state_dir of its own"
+                    .to_owned(),
+            );
+        }
         if !standing.has_document {
             return Err(format!("the document of epoch {epoch} is not here"));
         }
@@ -136,6 +144,7 @@ mod tests {
         has_document: true,
         is_listed: true,
         document_age: Some(Duration::ZERO),
+        is_elsewhere: false,
         is_draining: false,
         loop_interval: Duration::from_millis(200),
     };
@@ -157,6 +166,13 @@ mod tests {
                     ..READY
                 },
                 "stopping",
+            ),
+            (
+                Standing {
+                    is_elsewhere: true,
+                    ..READY
+                },
+                "another host uses this identity",
             ),
             (
                 Standing {
