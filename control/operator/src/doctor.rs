@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Command;
 
 use serde::Serialize;
 
@@ -46,6 +48,9 @@ pub fn examine(udp_port: u16) -> Vec<Finding> {
         cores(),
         io_uring(),
         memlock(),
+        swap(&fs::read_to_string("/proc/swaps").unwrap_or_default()),
+        disk(Path::new("/var/lib/fogmix")),
+        fd_store(systemd_of("mixctld.service").as_deref()),
         ports(udp_port),
     ]
 }
@@ -129,6 +134,91 @@ fn memlock() -> Finding {
     }
 }
 
+/// What is not locked of a process may be written to a swap device, and read there by whoever seizes it.
+fn swap(swaps: &str) -> Finding {
+    let devices = swaps.lines().skip(1);
+    let devices: Vec<&str> = devices
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    match devices.is_empty() {
+        true => finding("swap", Verdict::Ok, "off"),
+        false => {
+            let detail = format!(
+                "{}: keys are locked where memlock allows, session keys in transit may be written there; `swapoff -a`, or \
+                 encrypt it with a key of each boot",
+                devices.join(", ")
+            );
+            finding("swap", Verdict::Warning, detail)
+        }
+    }
+}
+
+/// Documents, descriptors and long-term keys; a node whose disk is full goes on until the next document.
+fn disk(folder: &Path) -> Finding {
+    const WANTED_BYTES: u64 = 64 << 20;
+    let there = folder.ancestors().find(|folder| folder.exists());
+    let there = there.unwrap_or(Path::new("/"));
+    match rustix::fs::statvfs(there) {
+        Ok(found) => {
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            let detail = format!("{}: {} MiB free", there.display(), free >> 20);
+            match free >= WANTED_BYTES {
+                true => finding("disk", Verdict::Ok, detail),
+                false => {
+                    let remedy =
+                        "documents can't be kept, and a node without the next one stops: make room";
+                    finding("disk", Verdict::Problem, format!("{detail}: {remedy}"))
+                }
+            }
+        }
+        Err(error) => finding(
+            "disk",
+            Verdict::Warning,
+            format!("{}: {error}", there.display()),
+        ),
+    }
+}
+
+/// What systemd knows of a unit; `None` where it is not there or has not heard of that.
+fn systemd_of(unit: &str) -> Option<String> {
+    let mut command = Command::new("systemctl");
+    command.args(["show", unit, "--property=LoadState,FileDescriptorStoreMax"]);
+    let output = command
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok()
+}
+
+/// Where keys outlive a mixctld that is killed while no node is connected.
+fn fd_store(unit: Option<&str>) -> Finding {
+    let value = |name: &str| {
+        let mut lines = unit?.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    };
+    let loaded = value("LoadState") == Some("loaded");
+    let places = value("FileDescriptorStoreMax").and_then(|places| places.parse::<u32>().ok());
+    // The vault and a table for each of its slots.
+    let wanted = handover::vault::SLOTS as u32 + 1;
+    match places.filter(|_| loaded) {
+        Some(places) if places >= wanted => {
+            finding("fd store", Verdict::Ok, format!("{places} places"))
+        }
+        Some(places) => {
+            let detail = format!(
+                "{places} places: epoch keys and replay tables end with mixctld and its node; set \
+                 FileDescriptorStoreMax=8 in mixctld.service"
+            );
+            finding("fd store", Verdict::Warning, detail)
+        }
+        None => {
+            let detail = "no mixctld.service: where mixctld and its node end together, epoch keys end with them, and the \
+                          node sits out until the next document; run mixctld as a unit with FileDescriptorStoreMax=8";
+            finding("fd store", Verdict::Warning, detail)
+        }
+    }
+}
+
 fn ports(udp_port: u16) -> Finding {
     let address = format!("127.1.1.1:{udp_port}");
     match UdpSocket::bind(&address) {
@@ -137,5 +227,29 @@ fn ports(udp_port: u16) -> Finding {
             let detail = format!("{address}: {error}; see `ss -ulpn`");
             finding("UDP port", Verdict::Warning, detail)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_keys_is_examined_and_each_want_has_its_remedy() {
+        let header = "Filename Type Size Used Priority\n";
+        assert_eq!(swap(header).verdict, Verdict::Ok);
+        let on = swap(&format!("{header}/dev/sda2 partition 8388604 0 -2\n"));
+        assert_eq!(on.verdict, Verdict::Warning);
+        assert!(on.detail.contains("/dev/sda2") && on.detail.contains("swapoff"));
+        let unit = |places| format!("LoadState=loaded\nFileDescriptorStoreMax={places}\n");
+        assert_eq!(fd_store(Some(&unit(8))).verdict, Verdict::Ok);
+        let absent = "LoadState=not-found\nFileDescriptorStoreMax=0\n".to_owned();
+        for said in [Some(unit(0)), Some(unit(4)), Some(absent), None] {
+            let found = fd_store(said.as_deref());
+            assert_eq!(found.verdict, Verdict::Warning, "{said:?}");
+            assert!(found.detail.contains("FileDescriptorStoreMax=8"));
+        }
+        let tmp = disk(&std::env::temp_dir().join("not/there"));
+        assert!(tmp.detail.contains("MiB free"), "{}", tmp.detail);
     }
 }
