@@ -46,7 +46,8 @@ struct Arguments {
     /// Beside a node on another port: keep its keys and load no program, which needs no capability
     #[arg(long)]
     no_xdp: bool,
-    /// What all replay tables together may take; half the machine's memory unless said otherwise
+    /// What all replay tables together may take, in place of [keys] tables_bytes_max; half the machine's memory unless
+    /// said otherwise
     #[arg(long, value_name = "BYTES")]
     tables_bytes_max: Option<u64>,
     #[command(flatten)]
@@ -117,7 +118,8 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
         || arguments.node_user.is_some()
         || arguments.no_xdp;
     // Without a file it is a loader, as it always was.
-    let loads = config.xdp.is_some() || config.directory.is_none() || flags;
+    let keeps_alone = config.keys.is_some() && config.xdp.is_none() && !flags;
+    let loads = config.xdp.is_some() || config.directory.is_none() || flags || keeps_alone;
     let xdp = config.xdp.unwrap_or_default();
     let node_user = arguments.node_user.unwrap_or(xdp.node_user);
     let node_user = match node_user.as_str() {
@@ -133,6 +135,8 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
     let keeping = Keeping {
         tables_bytes_max: arguments
             .tables_bytes_max
+            .or(config.keys.map(|keys| keys.tables_bytes_max))
+            .filter(|bytes| *bytes > 0)
             .unwrap_or(keeping.tables_bytes_max),
         returned,
         ..keeping
@@ -140,7 +144,7 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
     let loading = loads.then(|| Loading {
         options,
         keeping,
-        xdp: !arguments.no_xdp,
+        xdp: !arguments.no_xdp && !keeps_alone,
     });
     node::run(loading, config.directory.as_ref())
 }

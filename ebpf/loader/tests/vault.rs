@@ -208,7 +208,7 @@ fn tables_are_one_an_epoch_within_their_budget() {
     assert!(said(table(4, 8192)).contains("has 4096 bytes and not 8192"));
     assert!(said(table(5, 0)).contains("at least one byte"));
     assert!(said(table(5, (1 << 20) - 4095)).contains("more than the 1048576 allowed"));
-    assert!(said(table(5, u64::MAX)).contains("--tables-bytes-max"));
+    assert!(said(table(5, u64::MAX)).contains("[keys] tables_bytes_max"));
     for epoch in 5..8 {
         node.table(epoch, 4096);
     }

@@ -31,6 +31,13 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
             "run an authority as a second mixctld with a file, a user and a unit of its own",
         ));
     }
+    if config.authority.is_some() && config.keys.is_some() {
+        return Err(error(
+            ("authority", ""),
+            "together with [keys]: who listens to the Internet holds no keys of a node",
+            "run an authority as a second mixctld with a file, a user and a unit of its own",
+        ));
+    }
     if let Some(xdp) = &config.xdp
         && !xdp.node_user.is_empty()
         && let Err(why) = User::parse(&xdp.node_user)

@@ -28,6 +28,8 @@ pub const NETWORK_PATH: &str = "/etc/fogmix/network";
 pub struct Config {
     /// The XDP front end, beside a node.
     pub xdp: Option<XdpConfig>,
+    /// Keeping the node's keys; without [xdp] that alone.
+    pub keys: Option<KeysConfig>,
     /// Following a network, for the node here.
     pub directory: Option<DirectoryConfig>,
     /// An authority: a process of its own.
@@ -54,6 +56,14 @@ impl Default for XdpConfig {
             node_user: String::new(),
         }
     }
+}
+
+/// `[keys]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeysConfig {
+    /// What all replay tables together may take, bytes; 0: half of this machine's memory.
+    pub tables_bytes_max: u64,
 }
 
 /// `[directory]`

@@ -14,6 +14,7 @@ fn the_default_files_equal_the_built_in_defaults_and_name_every_key() {
     let parsed = |text| parse(text, Path::new("default.toml")).unwrap();
     let node = Config {
         xdp: Some(XdpConfig::default()),
+        keys: Some(KeysConfig::default()),
         directory: Some(DirectoryConfig::default()),
         ..Config::default()
     };
@@ -26,7 +27,14 @@ fn the_default_files_equal_the_built_in_defaults_and_name_every_key() {
     for (text, keys) in [
         (
             include_str!("../../mixctld.toml"),
-            &["socket", "pins", "node_user", "network", "folder"][..],
+            &[
+                "socket",
+                "pins",
+                "node_user",
+                "tables_bytes_max",
+                "network",
+                "folder",
+            ][..],
         ),
         (
             include_str!("../../authority.toml"),
@@ -44,6 +52,8 @@ fn an_authority_and_a_nodes_front_end_are_never_one_process() {
     let error = refused("[xdp]\n[authority]\n");
     assert_eq!(error.line, Some(2));
     assert!(error.to_string().contains("second mixctld"), "{error}");
+    let error = refused("[keys]\n[authority]\n");
+    assert!(error.to_string().contains("holds no keys"), "{error}");
 }
 
 #[test]

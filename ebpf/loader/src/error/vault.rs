@@ -49,7 +49,7 @@ pub enum VaultError {
     /// All tables together are too large.
     #[error(
         "replay tables of {bytes} bytes in all are more than the {bytes_max} allowed: give mixctld a larger \
-         --tables-bytes-max, or the node a smaller [worker] max_pps"
+         [keys] tables_bytes_max, or the node a smaller [worker] max_pps"
     )]
     Budget {
         /// What they would have.
