@@ -67,7 +67,7 @@ pub fn make(
     for entry in &tally.nodes {
         let descriptor = descriptors.get(&entry.digest);
         let descriptor = descriptor.ok_or(DocumentError::Missing(entry.digest))?;
-        records.extend(record(entry, descriptor, previous, epoch));
+        records.extend(record(entry, descriptor, epoch));
     }
     // Two quorums of authorities may list what no single one would.
     records.sort_by_key(|record: &Record| record.identity);
@@ -93,25 +93,17 @@ pub fn make(
         beacon: tally.beacon,
         parts: tally.parts.into_iter().map(|(_, part)| part).collect(),
     };
-    Ok(Consensus::dealt(head, records)?)
+    Ok(Consensus::dealt(head, records, previous)?)
 }
 
 /// None if the descriptor is not the entry's, or without a key for the epoch: no honest authority lists such a one.
-fn record(
-    entry: &Entry,
-    descriptor: &Descriptor,
-    previous: Option<&Consensus>,
-    epoch: u32,
-) -> Option<Record> {
+fn record(entry: &Entry, descriptor: &Descriptor, epoch: u32) -> Option<Record> {
     if descriptor.identity != entry.identity {
         return None;
     }
     let mut record = Record::new(descriptor, epoch)?;
     record.weight = entry.weight;
     record.flags = entry.flags & (FLAG_LEAVING | FLAG_PAUSED);
-    if let Some(previous) = previous {
-        record.vrf_since = previous.vrf_since(&record.identity, &record.vrf_key, epoch);
-    }
     if record.role == Role::Gateway {
         record.vrf_proof = None;
     }

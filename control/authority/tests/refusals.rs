@@ -267,6 +267,71 @@ fn who_does_not_prove_waits_and_layers_stay_even() {
     assert!(!made.may_forward(WAITING, 0));
 }
 
+/// The document of `epoch` after `before`, for which the mix `withholding` brings no proof.
+fn without_proof(
+    before: &Consensus,
+    epoch: u32,
+    members: &[Node],
+    withholding: &Node,
+) -> Consensus {
+    let previous = before.as_previous();
+    let says = |member: &Node| {
+        let signed = member.signed(epoch, &previous);
+        if member.identity.public() != withholding.identity.public() {
+            return signed;
+        }
+        let mut silent = signed.descriptor().clone();
+        silent.vrf_proof = None;
+        silent.sign(&member.identity).unwrap()
+    };
+    let signed: Vec<_> = members.iter().map(says).collect();
+    let made = authority().make(Some(before), epoch, &signed).unwrap();
+    let held = Held {
+        documents: &[before],
+        ..Held::default()
+    };
+    made.verify(authority().chain(), &held).unwrap()
+}
+
+#[test]
+fn a_mix_that_withholds_its_proof_waits_three_documents_and_no_reader_takes_it_in_earlier() {
+    let members = nodes(2, 7);
+    let [_, _, third] = three(&members);
+    let mix = &members[4];
+    let of = |document: &Consensus| document.find(&mix.identity.public()).unwrap().clone();
+    assert_eq!(of(&third).vrf_since, 0);
+    let mut last = without_proof(&third, 3, &members, mix);
+    assert_eq!((of(&last).layer, of(&last).vrf_since), (WAITING, 4));
+    assert!(of(&last).begins_anew(3));
+    let others = last.nodes().iter().filter(|node| node.begins_anew(3));
+    assert_eq!(others.count(), 1);
+    // A document that lets it off is refused by who holds the one before.
+    let index = of(&last).index;
+    let error = refusal(&[&third], &last, |_, records| {
+        records[usize::from(index)].vrf_since = 0;
+    });
+    assert_eq!(error, VerifyError::Consensus(ConsensusError::Since(index)));
+    let mut layers = Vec::new();
+    for epoch in 4..8 {
+        last = document(Some(&last), epoch, &members).1;
+        layers.push(of(&last).layer);
+    }
+    assert_eq!(layers[..2], [WAITING; 2], "after the one without it");
+    assert!(layers[2..].iter().all(|layer| (1..=3).contains(layer)));
+}
+
+#[test]
+fn where_all_but_a_few_brought_no_proof_those_who_bring_one_carry_at_once() {
+    let members = nodes(2, 3);
+    let [_, _, third] = three(&members);
+    let last = without_proof(&third, 3, &members, &members[4]);
+    assert_eq!(last.layer(1).count() + last.layer(2).count(), 2);
+    let next = document(Some(&last), 4, &members).1;
+    for layer in 1..=3 {
+        assert_eq!(next.layer(layer).count(), 1);
+    }
+}
+
 #[test]
 fn a_majority_of_the_set_that_is_in_force_must_sign() {
     let keys: Vec<Identity> = (0..3).map(|n| Identity::from_bytes(&[n; 32])).collect();

@@ -148,17 +148,26 @@ impl Consensus {
         Ok(consensus)
     }
 
-    /// The document of these records with every node in the layer that follows from its proof; proofs that are not valid
-    /// are left out.
+    /// The document of these records that follows `previous`, with every node in the layer that follows from its proof.
+    /// Proofs that are not valid are left out, and each key is listed since when [`Consensus::vrf_since`] says.
     ///
     /// # Errors
     /// As [`Consensus::new`].
-    pub fn dealt(head: Head, mut records: Vec<Record>) -> Result<Self, ConsensusError> {
+    pub fn dealt(
+        head: Head,
+        mut records: Vec<Record>,
+        previous: Option<&Consensus>,
+    ) -> Result<Self, ConsensusError> {
         let outputs: Vec<_> = records.iter().map(|record| output(&head, record)).collect();
-        let layers = deal(&head, &records, &outputs);
-        for ((record, layer), output) in records.iter_mut().zip(layers).zip(&outputs) {
-            record.layer = layer;
+        for (record, output) in records.iter_mut().zip(&outputs) {
             record.vrf_proof = record.vrf_proof.filter(|_| output.is_some());
+            if let Some(previous) = previous {
+                record.vrf_since = previous.vrf_since(record, head.epoch);
+            }
+        }
+        let layers = deal(&head, &records, &outputs);
+        for (record, layer) in records.iter_mut().zip(layers) {
+            record.layer = layer;
         }
         Self::new(head, records)
     }
@@ -187,7 +196,8 @@ impl Consensus {
             if output.is_none() && node.vrf_proof.is_some() {
                 return Err(ConsensusError::Proof(node.index));
             }
-            if node.vrf_since > head.epoch {
+            let newest = head.epoch.saturating_add(u32::from(node.withholds()));
+            if node.vrf_since > newest {
                 return Err(ConsensusError::Since(node.index));
             }
             outputs.push(output);
@@ -223,20 +233,24 @@ impl Consensus {
                 return Err(ConsensusError::Reveal);
             }
         }
-        let wrong = |node: &&Node| {
-            node.vrf_since != before.vrf_since(&node.identity, &node.vrf_key, self.epoch())
-        };
+        let wrong = |node: &&Node| node.vrf_since != before.vrf_since(node, self.epoch());
         match self.nodes.iter().find(wrong) {
             Some(node) => Err(ConsensusError::Since(node.index)),
             None => Ok(()),
         }
     }
 
-    /// Since when the document of `epoch`, which follows this one, says that a key is listed.
-    pub fn vrf_since(&self, identity: &[u8; 32], vrf_key: &[u8; 32], epoch: u32) -> u32 {
-        self.find(identity)
-            .filter(|node| node.vrf_key == *vrf_key)
-            .map_or(epoch, |node| node.vrf_since)
+    /// Since when the document of `epoch`, which follows this one, says that the key of `record` is listed.
+    ///
+    /// A mix whose key stands here and that brings no proof there starts anew with the document after, as if it had not
+    /// been listed at all: were withholding a proof free, mixes that know the others' could choose among deals by it.
+    pub fn vrf_since(&self, record: &Record, epoch: u32) -> u32 {
+        let known = self.find(&record.identity);
+        match known.filter(|known| known.vrf_key == record.vrf_key) {
+            None => epoch,
+            Some(_) if record.withholds() => epoch.saturating_add(1),
+            Some(known) => known.vrf_since,
+        }
     }
 
     /// All but the nodes.

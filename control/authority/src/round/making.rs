@@ -372,6 +372,17 @@ impl Rounds {
             epoch: newest.consensus.epoch(),
             document: newest.signed.encode(),
         });
+        let consensus = &newest.consensus;
+        self.missed_proofs
+            .retain(|identity, _| consensus.find(identity).is_some());
+        for node in consensus
+            .nodes()
+            .iter()
+            .filter(|node| node.begins_anew(consensus.epoch()))
+        {
+            let missed = self.missed_proofs.entry(node.identity).or_default();
+            *missed = missed.saturating_add(1);
+        }
         self.newest = Some(newest);
     }
 

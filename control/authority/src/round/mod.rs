@@ -83,6 +83,9 @@ pub struct Rounds {
     newest: Option<Newest>,
     record: Option<Record>,
     offsets: Offsets,
+    /// Of the mixes in the newest document, in how many documents each was listed without a proof since this machine
+    /// began.
+    missed_proofs: BTreeMap<[u8; 32], u32>,
     /// When this machine began.
     since_ms: u64,
     making: Option<Making>,
@@ -106,6 +109,7 @@ impl Rounds {
             newest,
             record,
             offsets: Offsets::default(),
+            missed_proofs: BTreeMap::new(),
             since_ms: now_ms,
             making: None,
         }
@@ -129,6 +133,24 @@ impl Rounds {
     /// The newest document held.
     pub fn newest(&self) -> Option<&Newest> {
         self.newest.as_ref()
+    }
+
+    /// Of the mixes in the newest document, in how many documents each that knew the beacon brought no proof since this
+    /// machine began; who always did is left out. A pattern is for the operator to see: each time the mix may have known
+    /// the others' places.
+    pub fn missed_proofs(&self) -> &BTreeMap<[u8; 32], u32> {
+        &self.missed_proofs
+    }
+
+    /// Whether everyone may see the descriptors that are meant for the document of `epoch`: from the votes about it on.
+    /// Before that their proofs would tell a mix that has not uploaded yet where it and the others would be put; the
+    /// other authorities see them at any time.
+    pub fn shows(&self, epoch: u32, now_ms: u64) -> bool {
+        let parameters = self.parameters();
+        let before = epoch.checked_sub(1);
+        before.is_none_or(|before| {
+            now_ms >= parameters.epoch_starts_ms(before) + VOTE * round_ms(parameters)
+        })
     }
 
     /// Puts another list of admitted nodes in force.

@@ -3,7 +3,7 @@
 mod world;
 
 use authority::round::{News, Record};
-use world::{Kind, ROUND_MS, World, names};
+use world::{EPOCH_MS, Kind, ROUND_MS, World, names};
 
 use Kind::{Honest, Late, Lying, Silent};
 
@@ -171,4 +171,33 @@ fn a_node_that_reached_one_authority_alone_is_listed_by_all() {
     world.run_epochs(1);
     assert_eq!(world.agreed(), 6);
     assert!(world.authorities[0].signed.contains_key(&2));
+}
+
+#[test]
+fn proofs_that_a_mix_did_not_bring_are_counted_for_as_long_as_it_is_listed() {
+    // The nodes of this world bring none.
+    let mut world = World::new(&[Honest, Honest, Honest], 10);
+    world.run_epochs(1);
+    let counts = |world: &World| -> Vec<u32> {
+        let missed = world.authorities[0].rounds.missed_proofs();
+        missed.values().copied().collect()
+    };
+    // Whoever is new could not choose: it would not have been dealt.
+    assert_eq!(counts(&world), []);
+    world.run_epochs(2);
+    world.agreed();
+    assert_eq!(counts(&world), [2; 4], "four mixes, two documents");
+    world.uploaded.insert(5, vec![]);
+    // What it uploaded last has the key of one more epoch.
+    world.run_epochs(2);
+    assert_eq!(counts(&world), [4; 3]);
+}
+
+#[test]
+fn descriptors_are_shown_to_strangers_when_the_votes_about_them_have_begun() {
+    let world = World::new(&[Honest], 11);
+    let rounds = &world.authorities[0].rounds;
+    let votes_ms = world.now_ms + EPOCH_MS + 16 * ROUND_MS;
+    assert!(!rounds.shows(2, votes_ms - 1) && rounds.shows(2, votes_ms));
+    assert!(rounds.shows(1, votes_ms - 1) && !rounds.shows(3, votes_ms));
 }

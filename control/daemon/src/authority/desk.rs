@@ -30,10 +30,10 @@ pub enum Question {
     Vote(Bytes),
     /// Another authority's signature.
     Signature(Bytes),
-    /// A descriptor by its digest.
-    ByDigest([u8; 32]),
-    /// Which descriptors are held for an epoch's document.
-    Listing(u32),
+    /// A descriptor by its digest, and whether another authority asks.
+    ByDigest([u8; 32], bool),
+    /// Which descriptors are held for an epoch's document, and whether another authority asks.
+    Listing(u32, bool),
     /// Evidence of an epoch.
     Evidence(u32),
     /// How the authority fares.
@@ -93,6 +93,7 @@ impl Answers for Desk {
     async fn answer(&self, asked: Asked) -> Answer {
         let parts: Vec<&str> = asked.path.trim_start_matches('/').split('/').collect();
         let body = asked.body;
+        let is_authority = matches!(asked.class, Class::Authority(_));
         let number = |text: &str| text.parse::<u32>().ok();
         let question = match (asked.is_post, parts.as_slice()) {
             (true, ["v1", "descriptor"]) => Some(Question::Descriptor(body)),
@@ -125,9 +126,11 @@ impl Answers for Desk {
                     Some(answer)
                 });
             }
-            (false, ["v1", "descriptor", digest]) => unhex(digest).map(Question::ByDigest),
+            (false, ["v1", "descriptor", digest]) => {
+                unhex(digest).map(|digest| Question::ByDigest(digest, is_authority))
+            }
             (false, ["v1", "authority", "descriptors", epoch]) => {
-                number(epoch).map(Question::Listing)
+                number(epoch).map(|epoch| Question::Listing(epoch, is_authority))
             }
             (false, ["v1", "evidence", epoch]) => number(epoch).map(Question::Evidence),
             // What an operator should know is not everybody's.
@@ -159,6 +162,11 @@ impl Desk {
             _ => busy(),
         }
     }
+}
+
+/// What strangers may see when the votes about it have begun.
+pub fn early() -> Answer {
+    Answer::word(StatusCode::FORBIDDEN, "early")
 }
 
 /// What is not there.

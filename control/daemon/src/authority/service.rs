@@ -19,7 +19,7 @@ use program::manager::Manager;
 use serde_json::json;
 use tokio::runtime::{Handle, Runtime};
 
-use super::desk::{Desk, Inbound, Question, Shelf, Shelved, nothing};
+use super::desk::{Desk, Inbound, Question, Shelf, Shelved, early, nothing};
 use super::disk::Disk;
 use super::files::{self, Files};
 use super::peers::{Peer, Pull, Told, addresses};
@@ -344,11 +344,22 @@ impl Service {
             Question::Descriptor(bytes) => self.rounds.descriptor(&bytes, now_ms),
             Question::Vote(bytes) => self.rounds.relayed(&bytes, now_ms),
             Question::Signature(bytes) => self.rounds.signature(&bytes),
-            Question::ByDigest(digest) => {
-                let held = self.rounds.book().by_digest(&digest);
-                return Ok(held.map_or_else(nothing, |held| Answer::bytes(held.bytes().to_vec())));
+            Question::ByDigest(digest, is_authority) => {
+                let Some(held) = self.rounds.book().by_digest(&digest) else {
+                    return Ok(nothing());
+                };
+                let meant_for = held.epoch_keys.first().map_or(0, |key| key.epoch);
+                return Ok(match is_authority || self.rounds.shows(meant_for, now_ms) {
+                    true => Answer::bytes(held.bytes().to_vec()),
+                    false => early(),
+                });
             }
-            Question::Listing(epoch) => return Ok(Answer::bytes(self.rounds.list(epoch))),
+            Question::Listing(epoch, is_authority) => {
+                return Ok(match is_authority || self.rounds.shows(epoch, now_ms) {
+                    true => Answer::bytes(self.rounds.list(epoch)),
+                    false => early(),
+                });
+            }
             Question::Evidence(epoch) => {
                 let kept = self.disk.evidence(epoch);
                 return Ok(match kept {
@@ -387,6 +398,16 @@ impl Service {
             .iter()
             .map(|(unix_ms, text)| json!({ "unix_ms": unix_ms, "text": text }))
             .collect();
+        let missed: Vec<_> = self
+            .rounds
+            .missed_proofs()
+            .iter()
+            .map(|(identity, documents)| {
+                let node = newest.and_then(|newest| newest.consensus.find(identity));
+                let operator = node.map(|node| node.operator.as_str());
+                json!({ "identity": hex(identity), "operator": operator, "documents": documents })
+            })
+            .collect();
         json!({
             "network": hex(chain.network()),
             "generation": chain.sets().last().map(|set| set.set().generation),
@@ -398,6 +419,7 @@ impl Service {
             })),
             "others": others,
             "evidence": self.disk.evidence_names().unwrap_or_default(),
+            "missed_proofs": missed,
             "refused": self.refused,
             "connections_refused": self.rooms.refused(),
             "news": news,

@@ -137,6 +137,15 @@ fn table(status: &Value) -> String {
     for name in list(&status["evidence"]) {
         lines.push(format!("evidence (epoch-author-kind): {}", text(&name)));
     }
+    for missed in list(&status["missed_proofs"]) {
+        lines.push(format!(
+            "mix {} of {:?} brought no proof for {} documents since this authority began, and waits for three after each: \
+             often, it may choose when it carries; `mixctl authority nodes pause` keeps it out",
+            text(&missed["identity"]),
+            text(&missed["operator"]),
+            missed["documents"]
+        ));
+    }
     for (word, count) in status["refused"].as_object().into_iter().flatten() {
         lines.push(format!("refused as {word}: {count}"));
     }

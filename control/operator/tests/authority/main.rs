@@ -59,6 +59,10 @@ impl Site {
     }
 
     fn found(&self, network: &str, url: &str) {
+        self.found_with(network, url, "1s");
+    }
+
+    fn found_with(&self, network: &str, url: &str, epoch: &str) {
         let (key, set) = (self.text("key"), self.text("set"));
         let member = self.member("key", url);
         says(&[
@@ -68,7 +72,7 @@ impl Site {
             &set,
             &member,
             "--epoch",
-            "1s",
+            epoch,
             "--mean-delay",
             "100us",
         ]);
@@ -333,4 +337,51 @@ fn an_authority_starts_without_a_list_reads_it_at_a_hangup_and_keeps_it_when_the
     hang_up();
     wait_until("the new list", || upload() == "admission");
     assert_eq!(status()["refused"]["signature"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_stranger_sees_no_descriptor_before_the_votes_about_it() {
+    let site = Site::new();
+    let address = format!("127.0.0.1:{}", free_port());
+    // It is the first hour of a day that is one epoch.
+    site.found_with("network", &format!("http://{address}"), "24h");
+    let config = site.text("authority.toml");
+    let text = format!(
+        "[authority]\nkey = {:?}\nlisten = \"{address}\"\nadmission = \"open\"\nnetwork = {:?}\nstate_dir = {:?}\n",
+        site.path("key"),
+        site.path("network"),
+        site.path("state")
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new(programs::program("control", "mixctld"));
+    command.args(["--config", &config]).stdin(Stdio::null());
+    let _running = Running(command.stdout(Stdio::null()).spawn().unwrap());
+    let ask = |path: String, body: Option<Bytes>| {
+        let ask = Ask {
+            url: format!("http://{address}"),
+            path,
+            body,
+            from: None,
+            bytes_max: 1 << 20,
+            within: Duration::from_secs(30),
+        };
+        match ask.run_alone() {
+            Ok(answered) => Ok(answered.body),
+            Err(AskError::Refused { status, word }) => Err((status, word)),
+            Err(error) => Err((0, error.to_string())),
+        }
+    };
+    let own = descriptor(&site, &Identity::from_bytes(&[5; 32]));
+    let upload = || {
+        let body = Bytes::copy_from_slice(own.bytes());
+        ask("/v1/descriptor".to_owned(), Some(body)).is_ok()
+    };
+    wait_until("the authority", upload);
+    let early = || Err((403, "early".to_owned()));
+    let by_digest = format!("/v1/descriptor/{}", directory::store::hex(&own.digest()));
+    assert_eq!(ask(by_digest, None), early());
+    let listing = |epoch: u32| ask(format!("/v1/authority/descriptors/{epoch}"), None);
+    assert_eq!(listing(1), early());
+    // What is over is nobody's secret.
+    assert!(listing(0).is_ok());
 }
