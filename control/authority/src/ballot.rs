@@ -9,7 +9,7 @@ use directory::{
 };
 
 use crate::admission::{Admission, OPEN_PREFIX_NODES_MAX, prefix};
-use crate::claims::are_own;
+use crate::claims::{Owners, are_own_and_were};
 use crate::reports::unreachable;
 use crate::tally::{Ground, METHOD};
 use crate::vote::{Entry, SignedVote, Vote, VoteError};
@@ -32,6 +32,8 @@ pub struct Ballot<'a> {
     pub descriptors: &'a [SignedDescriptor],
     /// What nodes of the previous document say of whom they reached; others are passed over.
     pub reports: &'a [SignedReport],
+    /// Who had what in documents before the previous one.
+    pub owners: &'a Owners,
 }
 
 impl Ballot<'_> {
@@ -81,9 +83,11 @@ impl Ballot<'_> {
                 }
             }
         }
-        let own = are_own(
+        let own = are_own_and_were(
             newest.values().map(|(one, _)| one.descriptor()),
             self.previous,
+            (self.owners, self.epoch),
+            |identity| self.admission.knows(identity),
         );
         let mut listed: Vec<(&Descriptor, [u8; 32])> = newest
             .values()

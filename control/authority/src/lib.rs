@@ -17,7 +17,7 @@
 pub mod admission;
 pub mod ballot;
 pub mod book;
-mod claims;
+pub mod claims;
 pub mod document;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -38,6 +38,7 @@ use directory::{
 
 use admission::Admission;
 use ballot::Ballot;
+use claims::Owners;
 use document::DocumentError;
 use relay::{Relay, RelayError};
 use vote::{Vote, VoteError};
@@ -129,6 +130,7 @@ impl Authority {
             admission: &Admission::Open,
             descriptors,
             reports,
+            owners: &Owners::default(),
         };
         let set = self.chain.at(epoch).ok_or(DocumentError::NoSet(epoch))?;
         let authorities = set.authorities().map_err(VoteError::from)?;

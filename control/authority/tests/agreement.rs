@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use authority::admission::Admission;
 use authority::ballot::Ballot;
+use authority::claims::Owners;
 use authority::document::make;
 use authority::relay::{ROUNDS, Relay, RelayedVote};
 use authority::vote::{SignedVote, Vote};
@@ -85,6 +86,7 @@ fn vote(
         admission: &Admission::Open,
         descriptors,
         reports: &[],
+        owners: &Owners::default(),
     };
     ballot.vote(&key(number)).unwrap()
 }

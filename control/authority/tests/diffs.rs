@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use authority::admission::Admission;
 use authority::ballot::Ballot;
+use authority::claims::Owners;
 use directory::{
     Consensus, Diff, DiffError, Identity, Mark, Previous, Report, ReportError, Role,
     SignedConsensus, SignedReport,
@@ -247,6 +248,7 @@ fn who_most_operators_of_the_layer_before_did_not_reach_is_not_listed() {
             admission: &Admission::Open,
             descriptors: &descriptors,
             reports,
+            owners: &Owners::default(),
         };
         let vote = ballot.vote(&Identity::from_bytes(&[7; 32])).unwrap();
         let nodes = vote.vote().nodes.iter();
@@ -309,6 +311,7 @@ fn an_operator_has_one_voice_however_many_nodes_it_runs() {
         admission: &Admission::Open,
         descriptors: &descriptors,
         reports: &reports,
+        owners: &Owners::default(),
     };
     let vote = ballot.vote(&Identity::from_bytes(&[7; 32])).unwrap();
     assert_eq!(

@@ -91,6 +91,7 @@ impl Rounds {
             admission: &self.admission,
             descriptors: &descriptors,
             reports: &[],
+            owners: &self.owners,
         };
         ballot.vote(&self.key).map_err(|error| error.to_string())
     }
@@ -373,6 +374,7 @@ impl Rounds {
             document: newest.signed.encode(),
         });
         let consensus = &newest.consensus;
+        self.owners.learn(consensus);
         self.missed_proofs
             .retain(|identity, _| consensus.find(identity).is_some());
         for node in consensus

@@ -24,10 +24,11 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use directory::authority_set::{Chain, SetError};
-use directory::{Authorities, Identity, Parameters};
+use directory::{Authorities, Consensus, Identity, Parameters};
 
 use crate::admission::{Admission, Refusal as Unlisted};
 use crate::book::{Book, DescriptorRefusal, Hour, rank};
+use crate::claims::Owners;
 use crate::relay::{Relay, RelayedVote};
 pub use action::{Action, Message, News, Record, Refusal};
 use clock::Offsets;
@@ -83,6 +84,7 @@ pub struct Rounds {
     newest: Option<Newest>,
     record: Option<Record>,
     offsets: Offsets,
+    owners: Owners,
     /// Of the mixes in the newest document, in how many documents each was listed without a proof since this machine
     /// began.
     missed_proofs: BTreeMap<[u8; 32], u32>,
@@ -101,6 +103,8 @@ impl Rounds {
         record: Option<Record>,
         now_ms: u64,
     ) -> Rounds {
+        let mut owners = Owners::default();
+        newest.iter().for_each(|held| owners.learn(&held.consensus));
         Rounds {
             key,
             chain,
@@ -109,6 +113,7 @@ impl Rounds {
             newest,
             record,
             offsets: Offsets::default(),
+            owners,
             missed_proofs: BTreeMap::new(),
             since_ms: now_ms,
             making: None,
@@ -133,6 +138,11 @@ impl Rounds {
     /// The newest document held.
     pub fn newest(&self) -> Option<&Newest> {
         self.newest.as_ref()
+    }
+
+    /// Remembers who had what in a document from before this machine began.
+    pub fn remember(&mut self, document: &Consensus) {
+        self.owners.learn(document);
     }
 
     /// Of the mixes in the newest document, in how many documents each that knew the beacon brought no proof since this

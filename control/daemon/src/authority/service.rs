@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use authority::round::{Action, Newest, News, Rounds};
 use bytes::Bytes;
 use directory::store::hex;
-use directory::{Bootstrap, Chain, Held, SignedConsensus};
+use directory::{Bootstrap, Chain, Consensus, Held, SignedConsensus};
 use hyper::StatusCode;
 use program::manager::Manager;
 use serde_json::json;
@@ -60,6 +60,7 @@ pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
     let disk = Disk::open(&config.state_dir).map_err(|error| of_state(config, &error))?;
     let record = disk.record().map_err(|error| of_state(config, &error))?;
     let newest = newest(&disk, &chain, recent).map_err(|error| of_state(config, &error))?;
+    let before = before(&disk, &chain).map_err(|error| of_state(config, &error))?;
     let listener = TcpListener::bind(config.listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| {
@@ -89,6 +90,9 @@ pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
         refused: BTreeMap::new(),
         news: VecDeque::new(),
     };
+    before
+        .iter()
+        .for_each(|document| service.rounds.remember(document));
     service.fill_shelf()?;
     service.tell_rooms();
     program::say!(
@@ -150,6 +154,15 @@ fn newest(
         Some(Newest { consensus, signed })
     });
     Ok(verified.max_by_key(|newest| newest.consensus.epoch()))
+}
+
+/// All documents that are held and hold: who had what in them keeps it for a while.
+fn before(disk: &Disk, chain: &Chain) -> std::io::Result<Vec<Consensus>> {
+    let read = |epoch| disk.documents.read_consensus(epoch).ok().flatten();
+    let epochs = disk.documents.epochs()?.into_iter().filter_map(read);
+    Ok(epochs
+        .filter_map(|signed| signed.verify(chain, &Held::default()).ok())
+        .collect())
 }
 
 struct Service {
