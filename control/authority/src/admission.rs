@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use directory::{Descriptor, Role};
+use directory::authority_set::AuthoritySet;
+use directory::{Chain, Descriptor, Role};
 
 /// Where everyone is admitted, so many nodes share a /24 or /48 at most.
 pub const OPEN_PREFIX_NODES_MAX: usize = 4;
@@ -42,6 +43,9 @@ pub enum Refusal {
     /// Of another network.
     #[error("network")]
     Network,
+    /// It names an address that means another host to everyone.
+    #[error("address")]
+    Address,
     /// Without a key for the epoch that is being decided.
     #[error("epoch")]
     Epoch,
@@ -52,20 +56,20 @@ impl Admission {
     ///
     /// # Errors
     /// Why not.
-    pub fn check(
-        &self,
-        descriptor: &Descriptor,
-        network: &[u8; 16],
-        epoch: u32,
-    ) -> Result<(), Refusal> {
+    pub fn check(&self, descriptor: &Descriptor, chain: &Chain, epoch: u32) -> Result<(), Refusal> {
         if let Admission::List(list) = self {
             let admitted = list.get(&descriptor.identity).ok_or(Refusal::Unknown)?;
             if (admitted.role, &admitted.operator) != (descriptor.role, &descriptor.operator) {
                 return Err(Refusal::Admission);
             }
         }
-        if descriptor.network != *network {
+        if descriptor.network != *chain.network() {
             return Err(Refusal::Network);
+        }
+        let mut addresses = descriptor.addresses.iter();
+        let of_one_host = chain.at(epoch).is_some_and(AuthoritySet::is_on_one_host);
+        if !of_one_host && addresses.any(|address| means_another_host_to_each(address.ip())) {
+            return Err(Refusal::Address);
         }
         match descriptor.key_at(epoch) {
             Some(_) => Ok(()),
@@ -84,6 +88,16 @@ impl Admission {
             Admission::Open => None,
             Admission::List(list) => list.get(identity),
         }
+    }
+}
+
+/// Whether packets to this address end at the sender's own host or link, whoever it is.
+fn means_another_host_to_each(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            ip.is_loopback() || ip.is_link_local() || ip.is_broadcast() || ip.octets()[0] == 0
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
     }
 }
 

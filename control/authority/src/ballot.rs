@@ -68,7 +68,7 @@ impl Ballot<'_> {
         let silent = unreachable(self.previous, network, self.reports);
         let mut newest: BTreeMap<[u8; 32], (&SignedDescriptor, [u8; 32])> = BTreeMap::new();
         for one in self.descriptors {
-            let admitted = self.admission.check(one, network, self.epoch).is_ok();
+            let admitted = self.admission.check(one, self.chain, self.epoch).is_ok();
             if !admitted || silent.contains(&one.identity) {
                 continue;
             }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use directory::{DESCRIPTOR_BYTES_MAX, DescriptorError, NODES_MAX, SignedDescriptor};
+use directory::{Chain, DESCRIPTOR_BYTES_MAX, DescriptorError, NODES_MAX, SignedDescriptor};
 
 use crate::admission::{Admission, OPEN_PREFIX_NODES_MAX, Refusal, prefix};
 
@@ -77,7 +77,7 @@ impl Book {
     pub fn take(
         &mut self,
         bytes: &[u8],
-        network: &[u8; 16],
+        chain: &Chain,
         admission: &Admission,
         hour: Hour,
     ) -> Result<(), DescriptorRefusal> {
@@ -105,7 +105,7 @@ impl Book {
             DescriptorError::Decode(_) => DescriptorRefusal::Malformed,
             _ => DescriptorRefusal::Signature,
         })?;
-        admission.check(&descriptor, network, hour.target)?;
+        admission.check(&descriptor, chain, hour.target)?;
         let off_ms = descriptor.published_unix_ms.abs_diff(hour.unix_ms);
         let last = held.and_then(|held| held.by_target.values().next_back());
         let older = last.is_some_and(|last| rank(&descriptor) < rank(last));

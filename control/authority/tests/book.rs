@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use authority::admission::{Admission, Admitted};
 use authority::book::{Book, Hour};
-use directory::{NODES_MAX, Previous, Role, SignedDescriptor};
+use directory::authority_set::{AuthoritySet, Member as Sitting, SignedSet};
+use directory::{Chain, Identity, NODES_MAX, Previous, Role, SignedDescriptor};
 use network::{Member, PARAMETERS, authority, node};
 
 const HOUR: Hour = Hour {
@@ -24,8 +25,7 @@ fn says(member: &Member, epoch: u32, published_ms: u64) -> SignedDescriptor {
 }
 
 fn taken(book: &mut Book, admission: &Admission, bytes: &[u8], hour: Hour) -> Result<(), String> {
-    let network = *authority().chain().network();
-    book.take(bytes, &network, admission, hour)
+    book.take(bytes, authority().chain(), admission, hour)
         .map_err(|refusal| refusal.to_string())
 }
 
@@ -185,4 +185,51 @@ fn where_everyone_is_let_in_a_prefix_has_four_and_the_network_its_limit() {
         open(&mut book, &in_prefix(most + 1, 9_999), HOUR),
         refused("full")
     );
+}
+
+#[test]
+fn an_address_that_is_another_host_to_everyone_is_taken_in_a_network_on_one_host_alone() {
+    let chain = |url: &str| {
+        let key = Identity::from_bytes(&[7; 32]);
+        let mut founding = SignedSet::propose(AuthoritySet {
+            network: [0; 16],
+            generation: 0,
+            first_epoch: 0,
+            parameters: Some(PARAMETERS),
+            members: vec![Sitting {
+                key: key.public(),
+                url: url.to_owned(),
+            }],
+        })
+        .unwrap();
+        founding.sign(&key);
+        Chain::found(founding).unwrap()
+    };
+    let took = |chain: &Chain, address: &str| {
+        let mut member = node(1, Role::Mix);
+        member.network = *chain.network();
+        member.addresses = vec![address.parse().unwrap()];
+        let bytes = says(&member, 5, HOUR.unix_ms).bytes().to_vec();
+        let taken = Book::default().take(&bytes, chain, &Admission::Open, HOUR);
+        taken.map_err(|refusal| refusal.to_string())
+    };
+    let (world, here) = (
+        chain("http://192.0.2.1:7070"),
+        chain("http://127.0.0.1:7070"),
+    );
+    for address in [
+        "127.0.0.1:9000",
+        "127.20.3.1:9000",
+        "169.254.1.1:9000",
+        "0.1.2.3:9000",
+        "[::1]:9000",
+        "[fe80::1]:9000",
+    ] {
+        assert_eq!(took(&world, address), refused("address"), "{address}");
+        assert_eq!(took(&here, address), Ok(()), "{address}");
+    }
+    // What a company routes itself, or a laboratory in namespaces, is its own business.
+    for address in ["10.0.0.1:9000", "203.0.113.9:9000", "[2001:db8::1]:9000"] {
+        assert_eq!(took(&world, address), Ok(()), "{address}");
+    }
 }

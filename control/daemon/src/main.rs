@@ -93,13 +93,16 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
         None => Config::default(),
     };
     if arguments.check_config {
-        if let Some(authority) = &config.authority {
-            files::check(authority)?;
-        }
-        return Ok(program::print(&match &file {
+        let doubts = match &config.authority {
+            Some(authority) => files::check(authority)?,
+            None => Vec::new(),
+        };
+        let mut lines = vec![match &file {
             Some(file) => format!("{}: good", file.display()),
             None => format!("no file {}: built-in defaults", usual.display()),
-        })?);
+        }];
+        lines.extend(doubts.iter().map(|doubt| format!("warning: {doubt}")));
+        return Ok(program::print(&lines.join("\n"))?);
     }
     if let Some(authority) = &config.authority {
         let signals = Signals {

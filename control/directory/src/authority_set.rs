@@ -5,6 +5,8 @@
 //! each (key 32 | signature 64), ascending`, signed over a context and everything before the signatures. A chain is
 //! `count 2 | each (length 2 | set)`.
 
+use std::net::IpAddr;
+
 use crate::epoch::Parameters;
 use crate::identity::{self, Identity};
 use crate::signatures::Signatures;
@@ -119,6 +121,12 @@ impl AuthoritySet {
         Authorities::new(self.members.iter().map(|member| member.key).collect())
     }
 
+    /// Whether all of them are at loopback addresses: a network on one host, of a laboratory or a test.
+    pub fn is_on_one_host(&self) -> bool {
+        let is_here = |member: &Member| host_of(&member.url).is_some_and(is_loopback);
+        self.members.iter().all(is_here)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&self.network);
@@ -167,6 +175,22 @@ impl AuthoritySet {
             members,
         })
     }
+}
+
+/// The host that a URL names; an IPv6 address without its brackets.
+fn host_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let host_and_port = rest.split(['/', '?', '#']).next()?;
+    if let Some(address) = host_and_port.strip_prefix('[') {
+        return address.split(']').next();
+    }
+    host_and_port.split(':').next()
+}
+
+/// Whether a host is always the one that asks.
+fn is_loopback(host: &str) -> bool {
+    let named = host.eq_ignore_ascii_case("localhost");
+    named || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 fn decode_url(reader: &mut Reader<'_>) -> Result<String, DecodeError> {

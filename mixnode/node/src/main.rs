@@ -58,6 +58,9 @@ fn start(arguments: Arguments) -> Result<(), NodeError> {
     if arguments.check_config {
         return check(&arguments.config, &config);
     }
+    for doubt in config::doubts(&config) {
+        tracing::warn!("{}: {doubt}", arguments.config.display());
+    }
     config.status_lines = arguments.status_lines;
     let stop = program::signals::of_daemon().map_err(|error| NodeError::System {
         what: "can't handle signals",
@@ -87,6 +90,11 @@ fn check(file: &Path, config: &Config) -> Result<(), NodeError> {
             budget.wheel_frames, budget.queue_frames, budget.ring_frames
         ),
     ];
+    lines.extend(
+        config::doubts(config)
+            .iter()
+            .map(|doubt| format!("warning: {doubt}")),
+    );
     lines.extend(unchecked.iter().map(|what| format!("unchecked: {what}")));
     program::print(&lines.join("\n")).map_err(|error| NodeError::System {
         what: "can't print",

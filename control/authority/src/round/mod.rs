@@ -334,20 +334,21 @@ impl Rounds {
             unix_ms: now_ms,
             epoch_ms: parameters.epoch_ms,
         };
-        let network = *self.chain.network();
         if alone
             && self
                 .newest
                 .as_ref()
                 .is_none_or(|held| held.consensus.epoch() < now)
         {
-            let taken = self.book.take(bytes, &network, &self.admission, hour(now));
+            let taken = self
+                .book
+                .take(bytes, &self.chain, &self.admission, hour(now));
             if taken != Err(DescriptorRefusal::Listing(Unlisted::Epoch)) {
                 return taken;
             }
         }
         let hour = hour(now.saturating_add(ahead));
-        self.book.take(bytes, &network, &self.admission, hour)
+        self.book.take(bytes, &self.chain, &self.admission, hour)
     }
 
     /// Which descriptors another authority holds: those that are newer than what is held here are fetched from it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use authority::admission::Admission;
+use directory::authority_set::SignedSet;
 use directory::store::hex;
 use directory::{Bootstrap, Chain, Identity, SignedConsensus};
 
@@ -21,10 +22,38 @@ pub(super) struct Files {
 
 /// Looks at the key, the network's file and the list of nodes as a start does: what `--check-config` does for an authority.
 ///
+/// What is no error and most likely a mistake is returned.
+///
 /// # Errors
 /// The first that a start would fail for.
-pub fn check(config: &AuthorityConfig) -> Result<(), Failure> {
-    read(config).map(drop)
+pub fn check(config: &AuthorityConfig) -> Result<Vec<String>, Failure> {
+    let files = read(config)?;
+    Ok(doubts(config, &files))
+}
+
+/// What is right on one host and most likely a mistake anywhere else, each with its remedy.
+pub(super) fn doubts(config: &AuthorityConfig, files: &Files) -> Vec<String> {
+    let own = files.key.public();
+    let mut sets = files.chain.sets().iter().rev().map(SignedSet::set);
+    let Some(set) = sets.find(|set| set.members.iter().any(|member| member.key == own)) else {
+        return Vec::new();
+    };
+    let Some(member) = set.members.iter().find(|member| member.key == own) else {
+        return Vec::new();
+    };
+    let (listen, url) = (config.listen, &member.url);
+    let what = match listen.ip() {
+        _ if set.is_on_one_host() => return Vec::new(),
+        ip if ip.is_loopback() => "no other host reaches it".to_owned(),
+        ip if ip.is_unspecified() && set.members.len() > 1 => {
+            "the other authorities know this one by the address that its requests come from"
+                .to_owned()
+        }
+        _ => return Vec::new(),
+    };
+    vec![format!(
+        "[authority] listen: {listen}, while the set of authorities says {url}: {what}: name the address of that URL"
+    )]
 }
 
 /// Reads them.

@@ -50,12 +50,16 @@ pub struct Signals {
 /// What it needs at its start is not there, or the disk fails what must be written before signing.
 pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
     let now_ms = unix_ms();
+    let files = files::read(config)?;
+    for doubt in files::doubts(config, &files) {
+        tracing::warn!("{doubt}");
+    }
     let Files {
         key,
         chain,
         recent,
         admission,
-    } = files::read(config)?;
+    } = files;
     let own = key.public();
     let disk = Disk::open(&config.state_dir).map_err(|error| of_state(config, &error))?;
     let record = disk.record().map_err(|error| of_state(config, &error))?;

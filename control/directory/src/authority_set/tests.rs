@@ -226,3 +226,40 @@ fn write_the_fuzz_corpus() {
     chain.extend(second).unwrap();
     std::fs::write(corpus.join("authority-chain"), chain.encode()).unwrap();
 }
+
+#[test]
+fn a_set_is_on_one_host_if_all_of_it_is() {
+    let of = |urls: &[&str]| {
+        let member = |url: &&str| Member {
+            key: [1; 32],
+            url: (*url).to_owned(),
+        };
+        let set = AuthoritySet {
+            network: [0; 16],
+            generation: 0,
+            first_epoch: 0,
+            parameters: None,
+            members: urls.iter().map(member).collect(),
+        };
+        set.is_on_one_host()
+    };
+    for url in [
+        "http://localhost",
+        "http://127.0.0.1:7070",
+        "http://127.10.2.1:7070/a",
+        "http://[::1]:7070",
+        "https://LocalHost/x",
+    ] {
+        assert!(of(&[url]), "{url}");
+    }
+    for url in [
+        "http://10.0.0.1:7070",
+        "http://localhost.example:7070",
+        "http://a.example/127.0.0.1",
+        "http://[2001:db8::1]",
+        "http://127.0.0.1.example",
+    ] {
+        assert!(!of(&[url]), "{url}");
+        assert!(!of(&["http://localhost", url]), "{url}");
+    }
+}

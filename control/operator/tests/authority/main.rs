@@ -207,6 +207,34 @@ fn a_check_of_an_authority_looks_at_its_files_and_one_without_a_file_says_so() {
         assert_eq!(refused.status.code(), Some(78), "{key} {network}");
         assert!(stderr(&refused).contains(says), "{}", stderr(&refused));
     }
+    // A set that the world should reach, behind an address that it can't: said, and no error.
+    let elsewhere = Site::new();
+    elsewhere.found("network", "http://192.0.2.1:7070");
+    for (listen, warns) in [
+        ("127.0.0.1:7070", Some("no other host reaches it")),
+        ("192.0.2.1:7070", None),
+    ] {
+        let text = format!(
+            "[authority]\nkey = {:?}\nlisten = {listen:?}\nadmission = \"open\"\nnetwork = {:?}\n",
+            elsewhere.path("key"),
+            elsewhere.path("network"),
+        );
+        std::fs::write(elsewhere.path("authority.toml"), text).unwrap();
+        let checked = mixctld(&[
+            "--config",
+            &elsewhere.text("authority.toml"),
+            "--check-config",
+        ]);
+        assert!(checked.status.success(), "{}", stderr(&checked));
+        let said = stdout(&checked);
+        assert_eq!(
+            said.contains("warning: [authority] listen"),
+            warns.is_some(),
+            "{said}"
+        );
+        assert!(said.contains(warns.unwrap_or_default()), "{said}");
+    }
+    assert!(!stdout(&good).contains("warning"), "a network on one host");
     std::fs::write(site.path("nodes.toml"), "[[node]]\n").unwrap();
     assert_eq!(check("key", "network").status.code(), Some(78));
     assert!(!site.path("state").exists());

@@ -218,6 +218,7 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
 /// Why no other node could send to this address, and what to do.
 fn unreachable_by_others(address: SocketAddr) -> Option<(&'static str, &'static str)> {
     const NAME_IT: &str = "name the address that other nodes send to";
+    const ON_ONE_LINK: &str = "is a link-local address, which means something on one link alone";
     let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
     match address.ip() {
         _ if address.port() == 0 => Some((
@@ -231,12 +232,25 @@ fn unreachable_by_others(address: SocketAddr) -> Option<(&'static str, &'static 
             "is an IPv4 address in IPv6 clothes",
             "write it as IPv4: A.B.C.D:PORT",
         )),
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some((
-            "is a link-local address, which means something on one link alone",
-            NAME_IT,
-        )),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some((ON_ONE_LINK, NAME_IT)),
+        IpAddr::V4(ip) if ip.is_link_local() => Some((ON_ONE_LINK, NAME_IT)),
         _ => None,
     }
+}
+
+/// What is right on one host and most likely a mistake anywhere else, each with its remedy. A start goes on with it: so do
+/// laboratories and tests.
+pub fn doubts(config: &Config) -> Vec<String> {
+    let listen = config.node.listen.iter();
+    listen
+        .filter(|address| address.ip().is_loopback())
+        .map(|address| {
+            format!(
+                "[node] listen: {address} is a loopback address, which no other host reaches: name the address that \
+                 other nodes send to"
+            )
+        })
+        .collect()
 }
 
 /// Checks what the host must provide: folders and keys.

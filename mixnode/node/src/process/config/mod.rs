@@ -5,7 +5,7 @@ mod load;
 #[cfg(test)]
 mod tests;
 
-pub use check::check;
+pub use check::{check, doubts};
 pub use load::{ConfigError, load, parse};
 
 use std::net::SocketAddr;

@@ -65,6 +65,7 @@ fn a_value_out_of_range_is_refused_with_its_line_and_the_range() {
         "[node]\nlisten = [\"224.0.0.1:9000\"]",
         "[node]\nlisten = [\"255.255.255.255:9000\"]",
         "[node]\nlisten = [\"[ff02::1]:9000\"]",
+        "[node]\nlisten = [\"169.254.1.1:9000\"]",
         "[node]\nlisten = [\"[::ffff:127.0.0.1]:9000\"]",
         "[node]\nlisten = [\"127.0.0.1:0\"]",
         "[metrics]\nlisten = \"127.0.0.1:0\"",
@@ -90,6 +91,23 @@ fn a_value_out_of_range_is_refused_with_its_line_and_the_range() {
         "[sandbox]\nmode = true",
     ] {
         assert!(refused(text).line.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn an_address_that_no_other_host_reaches_is_doubted_and_no_error() {
+    for (listen, doubted) in [
+        ("127.0.0.1:9000", true),
+        ("127.9.8.7:9000", true),
+        ("[::1]:9000", true),
+        ("10.0.0.1:9000", false),
+        ("[2001:db8::1]:9000", false),
+    ] {
+        let text = format!("[node]\nlisten = [{listen:?}]");
+        let config = parse(&text, Path::new("node.toml")).unwrap();
+        let said = doubts(&config);
+        assert_eq!(said.len(), usize::from(doubted), "{listen}");
+        assert!(said.iter().all(|doubt| doubt.contains("name the address")));
     }
 }
 
