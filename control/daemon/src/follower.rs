@@ -2,13 +2,16 @@
 //! into the folder that the node reads. The node itself never talks HTTP.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use directory::authority_set::AuthoritySet;
 use directory::store::{Store, hex, write_atomic};
 use directory::{CONSENSUS_BYTES_MAX, Chain, Consensus, Held, SignedConsensus};
 use tokio::runtime::Runtime;
 
+use crate::board::{Board, Document, Own};
 use crate::clock::unix_ms;
 use crate::config::DirectoryConfig;
 use crate::exit::{self, Failure};
@@ -27,7 +30,10 @@ pub struct Follower {
     store: Store,
     runtime: Runtime,
     /// Verified, oldest first.
-    documents: Vec<Consensus>,
+    documents: Vec<Document>,
+    /// Who the node here is, once it has said so.
+    own: Option<Own>,
+    board: Board,
     /// By authority and node what was last brought there.
     uploads: BTreeMap<([u8; 32], [u8; 32]), Upload>,
     /// The epoch whose document is looked for, and from when on.
@@ -60,11 +66,14 @@ impl Follower {
             .enable_io()
             .enable_time()
             .build()?;
+        let board = Board::new(&chain);
         let mut follower = Follower {
             chain,
             store,
             runtime,
             documents: Vec::new(),
+            own: None,
+            board,
             uploads: BTreeMap::new(),
             looking: None,
             compared: None,
@@ -76,6 +85,11 @@ impl Follower {
             }
         }
         Ok(follower)
+    }
+
+    /// Where others read what it knows.
+    pub fn board(&self) -> Board {
+        self.board.clone()
     }
 
     /// How long to wait between two turns.
@@ -92,11 +106,25 @@ impl Follower {
         if let Some(epoch) = self.due(now_ms) {
             self.fetch(epoch);
         }
-        let newest = self.documents.last().map(Consensus::epoch);
+        let newest = self.newest();
         if newest > self.compared {
             self.compared = newest;
             self.compare();
         }
+    }
+
+    /// The epoch of the newest document.
+    fn newest(&self) -> Option<u32> {
+        self.documents.last().map(|held| held.consensus.epoch())
+    }
+
+    fn held(&self) -> Vec<&Consensus> {
+        let documents = self.documents.iter();
+        documents.map(|held| held.consensus.as_ref()).collect()
+    }
+
+    fn tell(&self) {
+        self.board.put(self.documents.clone(), self.own.clone());
     }
 
     fn authorities(&self, epoch: u32) -> Vec<([u8; 32], String)> {
@@ -140,6 +168,15 @@ impl Follower {
         let next = self.chain.parameters().epoch_at(now_ms).saturating_add(1);
         let authorities = self.authorities(next);
         let descriptors = self.store.read_descriptors()?;
+        // Of several nodes in one folder, as in a laboratory, none is the one here.
+        let own = match descriptors.as_slice() {
+            [one] => Some(Own::of(one)),
+            _ => None,
+        };
+        if own != self.own {
+            self.own = own;
+            self.tell();
+        }
         self.uploads.retain(|(authority, identity), _| {
             let known = authorities.iter().any(|(key, _)| key == authority);
             known && descriptors.iter().any(|held| held.identity == *identity)
@@ -190,7 +227,7 @@ impl Follower {
     fn due(&mut self, now_ms: u64) -> Option<u32> {
         let parameters = *self.chain.parameters();
         let (now, round_ms) = (parameters.epoch_at(now_ms), parameters.round_ms());
-        let wanted = match self.documents.last().map(Consensus::epoch) {
+        let wanted = match self.newest() {
             Some(newest) if newest > now => return None,
             Some(newest) if newest == now => now.saturating_add(1),
             _ => now,
@@ -249,10 +286,10 @@ impl Follower {
 
     /// Verifies a document and puts it into the folder.
     fn take(&mut self, signed: &SignedConsensus) -> Result<(), directory::VerifyError> {
-        let documents: Vec<&Consensus> = self.documents.iter().collect();
+        let documents = self.held();
         let held = Held {
             documents: &documents,
-            newer_than: self.documents.last().map(Consensus::epoch),
+            newer_than: self.newest(),
             now: Some(self.chain.parameters().epoch_at(unix_ms())),
         };
         let consensus = signed.verify(&self.chain, &held)?;
@@ -262,9 +299,18 @@ impl Follower {
             return Ok(());
         }
         tracing::info!(epoch, nodes = consensus.nodes().len(), "took up a document");
-        self.documents.push(consensus);
+        let authorities = self.chain.at(epoch).map(AuthoritySet::authorities);
+        let signers = match authorities {
+            Some(Ok(authorities)) => signed.signers(&authorities, self.chain.network(), epoch),
+            _ => Vec::new(),
+        };
+        self.documents.push(Document {
+            consensus: Arc::new(consensus),
+            signers,
+        });
         let over = self.documents.len().saturating_sub(KEPT);
         self.documents.drain(..over);
+        self.tell();
         Ok(())
     }
 
@@ -274,7 +320,7 @@ impl Follower {
         let Some(newest) = self.documents.last() else {
             return;
         };
-        let (epoch, digest) = (newest.epoch(), *newest.digest());
+        let (epoch, digest) = (newest.consensus.epoch(), *newest.consensus.digest());
         let path = format!("/v1/consensus/{epoch}");
         let asks = self.authorities(epoch).into_iter();
         let asks = asks
@@ -290,7 +336,7 @@ impl Follower {
             let Ok(signed) = SignedConsensus::decode(&answered.body) else {
                 continue;
             };
-            let documents: Vec<&Consensus> = self.documents.iter().collect();
+            let documents = self.held();
             let held = Held {
                 documents: &documents,
                 newer_than: None,

@@ -14,7 +14,9 @@
     )
 )]
 
+pub mod api;
 pub mod authority;
+mod board;
 mod clock;
 pub mod config;
 pub mod exit;

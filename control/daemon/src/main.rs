@@ -149,5 +149,5 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
         keeping,
         xdp: !arguments.no_xdp && !keeps_alone,
     });
-    node::run(loading, config.directory.as_ref())
+    node::run(loading, config.directory.as_ref(), config.http.as_ref())
 }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use loader::{Keeping, Loader, Options, Store};
 use program::manager::Manager;
 
-use crate::config::DirectoryConfig;
+use crate::api::{Api, Door};
+use crate::config::{DirectoryConfig, HttpConfig};
 use crate::exit::{self, Failure};
 use crate::follower::Follower;
 
-/// Descriptors of a loader: its connections, a node's queues and packet memory while it hands them over, maps, and room.
-const DESCRIPTORS: u64 = 256;
+/// Descriptors of a loader: its connections, a node's queues and packet memory while it hands them over, maps, and room;
+/// and of the API: its connections.
+const DESCRIPTORS: u64 = 320;
 
 /// The service manager as the loader's store.
 struct Kept(Arc<Manager>);
@@ -69,11 +71,16 @@ fn wait(stopped: &mut UnixStream, manager: Option<&Manager>) -> Result<(), Failu
     }
 }
 
-/// Runs a loader, a follower, or both until SIGTERM or SIGINT. What the loader attached stays.
+/// Runs a loader, a follower, or both until SIGTERM or SIGINT. What the loader attached stays. With `http` the follower's
+/// knowledge is told to who asks.
 ///
 /// # Errors
 /// The loader's; what the follower needs at its start is not there; no memory or descriptors for the signals.
-pub fn run(loading: Option<Loading>, directory: Option<&DirectoryConfig>) -> Result<(), Failure> {
+pub fn run(
+    loading: Option<Loading>,
+    directory: Option<&DirectoryConfig>,
+    http: Option<&HttpConfig>,
+) -> Result<(), Failure> {
     program::limits::descriptors(DESCRIPTORS)
         .map_err(|error| Failure::new(exit::OS, error.to_string()))?;
     program::signals::pass_over_hangups()?;
@@ -89,8 +96,18 @@ pub fn run(loading: Option<Loading>, directory: Option<&DirectoryConfig>) -> Res
         }
         None => None,
     };
+    // Held to the end: with it the socket goes.
+    let mut door = None;
     if let Some(config) = directory {
         let mut follower = Follower::new(config)?;
+        if let Some(http) = http {
+            let open = door.insert(Door::open(http)?);
+            open.serve(Api {
+                board: follower.board(),
+                node: http.node_metrics,
+            })?;
+            program::say!("mixctld: answering at {}", http.socket.display());
+        }
         // It ends with the process: whatever it writes, it writes whole or not.
         std::thread::Builder::new()
             .name("follower".to_owned())

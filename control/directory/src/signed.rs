@@ -301,13 +301,8 @@ impl SignedConsensus {
             return Err(strange);
         }
         let authorities = set.authorities()?;
-        let message = message(chain.network(), epoch, &self.digest());
         let quorum = authorities.quorum();
-        let valid = self.signatures.iter().filter(|(authority, signature)| {
-            authorities.keys().binary_search(authority).is_ok()
-                && identity::verify(authority, CONTEXT, &message, signature)
-        });
-        let valid = valid.count();
+        let valid = self.signers(&authorities, chain.network(), epoch).len();
         if valid < quorum {
             return Err(VerifyError::Signatures { valid, quorum });
         }
@@ -316,6 +311,21 @@ impl SignedConsensus {
         check_held(&consensus, &authorities, chain, held)?;
         consensus.recompute(&authorities)?;
         Ok(consensus)
+    }
+
+    /// Which of these authorities signed it for `epoch` of `network`, ascending.
+    pub fn signers(
+        &self,
+        authorities: &Authorities,
+        network: &[u8; 16],
+        epoch: u32,
+    ) -> Vec<[u8; 32]> {
+        let message = message(network, epoch, &self.digest());
+        let valid = self.signatures.iter().filter(|(authority, signature)| {
+            authorities.keys().binary_search(authority).is_ok()
+                && identity::verify(authority, CONTEXT, &message, signature)
+        });
+        valid.map(|(authority, _)| *authority).collect()
     }
 
     fn check_head(&self, consensus: &Consensus, chain: &Chain) -> Result<(), VerifyError> {

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::lab::{self, Options};
-use crate::{authority, consensus, doctor, drain, geometry, network, xdp};
+use crate::{authority, consensus, doctor, drain, geometry, network, watch, xdp};
 use control::exit::{self, Failure};
 use program::complain;
 
@@ -37,6 +37,24 @@ enum Command {
         /// Prints one JSON document
         #[arg(long)]
         json: bool,
+    },
+    /// Says how the node on this host fares: asks mixctld
+    Status {
+        #[command(flatten)]
+        asking: watch::Asking,
+        /// Ends with 1 unless the node would forward a packet now
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Lists the nodes of the network that the node on this host is in: asks mixctld
+    Nodes {
+        #[command(flatten)]
+        asking: watch::Asking,
+    },
+    /// Says which epoch it is, and which documents are here: asks mixctld
+    Epoch {
+        #[command(flatten)]
+        asking: watch::Asking,
     },
     /// Keys, sets and the list of nodes of those who make a network's documents
     #[command(subcommand)]
@@ -119,6 +137,18 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         } else {
             ExitCode::from(exit::OS)
         }),
+        Command::Status { asking, ready } => Ok(match watch::status(&asking)? || !ready {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::from(1),
+        }),
+        Command::Nodes { asking } => {
+            watch::nodes(&asking)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Epoch { asking } => {
+            watch::epoch(&asking)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Authority(command) => {
             authority::run(command)?;
             Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
+use control::api::shapes::Node;
 use control::config::NETWORK_PATH;
 use control::exit::{self, Failure};
 use control::http::client::{Ask, AskError};
@@ -215,21 +216,10 @@ fn table(consensus: &Consensus) -> String {
 
 fn document(consensus: &Consensus) -> Value {
     let head = consensus.head();
-    let nodes: Vec<Value> = consensus
-        .nodes()
-        .iter()
-        .map(|node| {
-            json!({
-                "index": node.index, "identity": hex(&node.identity), "role": node.role.to_string(),
-                "operator": node.operator, "layer": node.layer, "weight": node.weight, "addresses": node.addresses,
-                "vrf_since": node.vrf_since, "proved": node.vrf_proof.is_some(), "flags": node.flags,
-            })
-        })
-        .collect();
     json!({
         "network": hex(&head.network), "generation": head.generation, "method": head.method, "epoch": head.epoch,
         "digest": hex(consensus.digest()), "previous": hex(&head.previous.digest),
-        "previous_epoch": head.previous.epoch, "beacon": hex(&head.beacon), "nodes": nodes,
+        "previous_epoch": head.previous.epoch, "beacon": hex(&head.beacon), "nodes": Node::all(consensus),
     })
 }
 

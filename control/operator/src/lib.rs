@@ -22,4 +22,5 @@ pub mod duration;
 pub mod geometry;
 pub mod lab;
 pub mod network;
+pub mod watch;
 pub mod xdp;

@@ -2,6 +2,8 @@
 //! gateways, each its own operator in its own /24; a file goes through it, and an authority goes and comes back. Real
 //! processes, no root; how long it takes decides nothing.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -121,16 +123,19 @@ impl Hosts {
         let of = |name: &str| self.path(&format!("node-{number}/{name}"));
         let node = format!(
             "[node]\nrole = \"{}\"\noperator = \"operator {number}\"\nlisten = [\"127.20.{number}.1:{port}\"]\n\
-             state_dir = {:?}\n[network]\ndirectory = {:?}\n[worker]\nmax_pps = 2000\n",
+             state_dir = {:?}\n[network]\ndirectory = {:?}\n[worker]\nmax_pps = 2000\n\
+             [metrics]\nlisten = \"127.20.{number}.1:{port}\"\n",
             ROLES[number],
             of("state"),
             of("directory"),
         );
         std::fs::write(of("mixnode.toml"), node).unwrap();
         let follower = format!(
-            "[directory]\nnetwork = {:?}\nfolder = {:?}\n",
+            "[directory]\nnetwork = {:?}\nfolder = {:?}\n[http]\nsocket = {:?}\n\
+             node_metrics = \"127.20.{number}.1:{port}\"\n",
             of("network"),
-            of("directory")
+            of("directory"),
+            of("http.sock")
         );
         std::fs::write(of("mixctld.toml"), follower).unwrap();
         let (to, config) = (of("network"), of("mixnode.toml"));
@@ -158,6 +163,77 @@ impl Hosts {
                 "--file",
                 text(&list),
             ]);
+        }
+    }
+}
+
+impl Hosts {
+    /// What the daemons beside the nodes say, while clients are attached: all that there is to say of the network, and
+    /// nothing of a client, a mailbox or a path.
+    fn tell(&self, clients: &[String]) {
+        let own = |number: usize| self.path(&format!("node-{number}/http.sock"));
+        let ask = |number: usize, command: &str| json(&[command, "--socket", text(&own(number))]);
+        for (number, role) in ROLES.iter().enumerate() {
+            let mut status = Value::Null;
+            wait_until("a node that is ready", || {
+                status = ask(number, "status");
+                status["state"] == "ready"
+            });
+            let of = &status["node"];
+            assert_eq!(of["role"], *role, "{status}");
+            assert_eq!(of["operator"], format!("operator {number}"));
+            assert_eq!(
+                (&of["listed"], &of["keys_origin"]),
+                (&true.into(), &"new".into())
+            );
+            assert!(
+                status["counters"]["received"].as_u64() > Some(0),
+                "{status}"
+            );
+            assert_eq!(status["counters"]["unconserved"], 0);
+        }
+        let nodes = ask(2, "nodes");
+        assert_eq!(nodes["nodes"].as_array().unwrap().len(), ROLES.len());
+        let epochs = ask(2, "epoch");
+        assert!(epochs["in_force"].is_u64(), "{epochs}");
+        let ready = mixctl()
+            .args(["status", "--ready", "--socket", text(&own(3))])
+            .env("COLUMNS", "40")
+            .output()
+            .unwrap();
+        assert!(ready.status.success(), "{}", stdout(&ready));
+        assert!(
+            stdout(&ready)
+                .lines()
+                .all(|line| line.chars().count() <= 40)
+        );
+        let secrets = clients.iter().flat_map(|address| {
+            let address: fog::Address = address.parse().unwrap();
+            // Clients are at the address that loopback gives to who names none.
+            [
+                directory::store::hex(&address.destination),
+                directory::store::hex(&address.x25519),
+                "127.0.0.1".to_owned(),
+                text(self.folder.path()).to_owned(),
+            ]
+        });
+        let secrets: Vec<String> = secrets.collect();
+        for (number, route) in (0..ROLES.len()).flat_map(|number| {
+            let routes = ["status", "nodes", "consensus", "epochs", "none"];
+            let routes = routes.map(|route| (number, format!("/api/v1/{route}")));
+            routes
+                .into_iter()
+                .chain([(number, "/metrics/node".to_owned())])
+        }) {
+            let mut stream = UnixStream::connect(own(number)).unwrap();
+            write!(stream, "GET {route} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).unwrap();
+            assert!(said.len() > 100, "{route}: {said}");
+            let mut leaked = secrets
+                .iter()
+                .filter(|secret| said.contains(secret.as_str()));
+            assert_eq!(leaked.next(), None, "{route}: {said}");
         }
     }
 }
@@ -265,6 +341,7 @@ fn hosts_become_a_network_that_carries_a_file_and_bears_the_loss_of_an_authority
     assert!(receiving.0.wait().unwrap().success());
     let arrived = std::fs::read_to_string(received.join("letter.txt")).unwrap();
     assert!(arrived == letter);
+    hosts.tell(&addresses);
 
     // One authority of three may be gone, and takes the documents over when it comes back.
     let third = hosts.running.remove(2);

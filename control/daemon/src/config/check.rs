@@ -1,12 +1,15 @@
 //! Reading the file, and what its values must be.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use directory::store::open_regular;
 use loader::User;
 use program::config::ConfigError;
 
-use super::Config;
+use serde::{Deserialize, Deserializer, de};
+
+use super::{Config, HttpConfig};
 
 /// Reads and checks the file: what `--check-config` does and what every start does.
 ///
@@ -48,6 +51,9 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
             "name the user that runs mixnode",
         ));
     }
+    if let Some(http) = &config.http {
+        check_http(&config, http, (file, text))?;
+    }
     let Some(authority) = &config.authority else {
         return Ok(config);
     };
@@ -65,4 +71,69 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
         return Err(error(("authority", "admission"), &problem, remedy));
     }
     Ok(config)
+}
+
+fn check_http(config: &Config, http: &HttpConfig, of: (&Path, &str)) -> Result<(), ConfigError> {
+    let error =
+        |key: &str, problem: &str, remedy| ConfigError::of(of, ("http", key), problem, remedy);
+    if config.directory.is_none() {
+        return Err(error(
+            "",
+            " has nothing to answer with beside no [directory]",
+            "add that section, or remove this one",
+        ));
+    }
+    // `sun_path` has 108 bytes, the last of them zero.
+    if !http.socket.is_absolute() || http.socket.as_os_str().len() > 107 {
+        let problem = format!("{} is no place for a socket", http.socket.display());
+        let remedy = "use an absolute path of at most 107 bytes";
+        return Err(error("socket", &problem, remedy));
+    }
+    group(&http.group).map_err(|why| error("group", &why, "name the group of who may ask"))?;
+    let Some(page) = http.node_metrics else {
+        return Ok(());
+    };
+    let remedy = "name the node's own [metrics] listen, such as 127.0.0.1:9101";
+    if !page.ip().is_loopback() || page.port() == 0 {
+        let problem = format!("{page} is no address of a page on this host");
+        return Err(error("node_metrics", &problem, remedy));
+    }
+    Ok(())
+}
+
+/// The number of a group, by its name or itself; none for an empty text.
+///
+/// # Errors
+/// /etc/group has no such name.
+pub(crate) fn group(text: &str) -> Result<Option<u32>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if let Ok(number) = text.parse() {
+        return Ok(Some(number));
+    }
+    let groups =
+        std::fs::read_to_string("/etc/group").map_err(|error| format!("/etc/group: {error}"))?;
+    // name:password:GID:members
+    let fields = groups.lines().map(|line| line.split(':'));
+    let mut named = fields.filter_map(|mut fields| {
+        (fields.next() == Some(text)).then(|| fields.nth(1)?.parse().ok())?
+    });
+    let number = named.next();
+    number.map_or_else(
+        || Err(format!("no group {text} in /etc/group")),
+        |number| Ok(Some(number)),
+    )
+}
+
+pub(super) fn optional_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| de::Error::custom(format!("`{text}` is no address: use IP:PORT")))
 }

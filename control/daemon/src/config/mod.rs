@@ -5,6 +5,7 @@ mod check;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::group;
 pub use check::load;
 
 use std::net::SocketAddr;
@@ -22,6 +23,9 @@ pub const CONFIG_PATH: &str = "/etc/fogmix/mixctld.toml";
 /// What a network is joined with.
 pub const NETWORK_PATH: &str = "/etc/fogmix/network";
 
+/// Where the daemon beside a node answers `mixctl`.
+pub const HTTP_SOCKET_PATH: &str = "/run/fogmix/http.sock";
+
 /// Everything mixctld can be told.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -32,6 +36,8 @@ pub struct Config {
     pub keys: Option<KeysConfig>,
     /// Following a network, for the node here.
     pub directory: Option<DirectoryConfig>,
+    /// Answering `mixctl`, for the node here.
+    pub http: Option<HttpConfig>,
     /// An authority: a process of its own.
     pub authority: Option<AuthorityConfig>,
 }
@@ -81,6 +87,29 @@ impl Default for DirectoryConfig {
         DirectoryConfig {
             network: PathBuf::from(NETWORK_PATH),
             folder: PathBuf::from("/var/lib/fogmix/directory"),
+        }
+    }
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where to listen.
+    pub socket: PathBuf,
+    /// Who may ask besides root and this process's own user; its own group if empty.
+    pub group: String,
+    /// Where the node's metrics page is, if anywhere.
+    #[serde(deserialize_with = "check::optional_address")]
+    pub node_metrics: Option<SocketAddr>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> HttpConfig {
+        HttpConfig {
+            socket: PathBuf::from(HTTP_SOCKET_PATH),
+            group: String::new(),
+            node_metrics: None,
         }
     }
 }

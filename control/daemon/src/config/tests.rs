@@ -16,6 +16,7 @@ fn the_default_files_equal_the_built_in_defaults_and_name_every_key() {
         xdp: Some(XdpConfig::default()),
         keys: Some(KeysConfig::default()),
         directory: Some(DirectoryConfig::default()),
+        http: Some(HttpConfig::default()),
         ..Config::default()
     };
     assert_eq!(parsed(include_str!("../../mixctld.toml")), node);
@@ -34,6 +35,8 @@ fn the_default_files_equal_the_built_in_defaults_and_name_every_key() {
                 "tables_bytes_max",
                 "network",
                 "folder",
+                "group",
+                "node_metrics",
             ][..],
         ),
         (
@@ -75,6 +78,32 @@ fn a_wrong_value_is_refused_with_its_line_and_an_unknown_key_with_the_nearest() 
             "did you mean `admission`?",
         ),
         ("[authorty]", 1, "did you mean `authority`?"),
+        (
+            "[http]\nnode_metric = \"\"",
+            2,
+            "did you mean `node_metrics`?",
+        ),
+        ("[http]", 1, "[directory]"),
+        (
+            "[directory]\n[http]\nsocket = \"http.sock\"",
+            3,
+            "absolute path",
+        ),
+        (
+            "[directory]\n[http]\ngroup = \"nobody-of-that-name\"",
+            3,
+            "/etc/group",
+        ),
+        (
+            "[directory]\n[http]\nnode_metrics = \"10.0.0.1:9101\"",
+            3,
+            "on this host",
+        ),
+        (
+            "[directory]\n[http]\nnode_metrics = \"9101\"",
+            3,
+            "use IP:PORT",
+        ),
         (
             "[xdp]\nnode_user = \"nobody-of-that-name\"",
             2,

@@ -9,8 +9,12 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, ETAG, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, lookup_host};
 use tokio::time::timeout;
+
+/// Most bytes of a refusal that are shown.
+const WORD_BYTES_MAX: usize = 160;
 
 /// Why an authority gave no answer that is of use.
 #[derive(Debug, thiserror::Error)]
@@ -100,10 +104,6 @@ impl Ask {
         let authority = uri.authority().map_or(host, |authority| authority.as_str());
         let base = uri.path().trim_end_matches('/');
         let stream = self.connect(host, uri.port_u16().unwrap_or(80)).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(network)?;
-        let driving = tokio::spawn(connection);
         let method = if self.body.is_some() {
             Method::POST
         } else {
@@ -117,28 +117,18 @@ impl Ask {
             .header(CONNECTION, "close")
             .body(Full::new(self.body.clone().unwrap_or_default()))
             .map_err(|_| no_url())?;
-        let answered = async {
-            let response = sender.send_request(request).await.map_err(network)?;
-            let status = response.status();
-            let tag = response.headers().get(ETAG);
-            let tag = tag.and_then(|tag| tag.to_str().ok());
-            let tag = tag.map(|tag| tag.trim_matches('"').to_owned());
-            let body = Limited::new(response.into_body(), self.bytes_max)
-                .collect()
-                .await;
-            let body = body.map_err(network)?.to_bytes();
-            if status != StatusCode::OK {
-                // A stranger's words: as many as a word has, and none that moves a terminal.
-                let word = body.get(..body.len().min(64)).unwrap_or_default();
-                let word = program::visible(word.trim_ascii());
-                let status = status.as_u16();
-                return Err(AskError::Refused { status, word });
-            }
-            Ok(Answered { body, tag })
+        let (status, answered) = exchange(stream, request, self.bytes_max).await?;
+        if status != StatusCode::OK {
+            // A stranger's words: no more than a sentence, and none that moves a terminal.
+            let body = &answered.body;
+            let word = body
+                .get(..body.len().min(WORD_BYTES_MAX))
+                .unwrap_or_default();
+            let word = program::visible(word.trim_ascii());
+            let status = status.as_u16();
+            return Err(AskError::Refused { status, word });
         }
-        .await;
-        driving.abort();
-        answered
+        Ok(answered)
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<tokio::net::TcpStream, AskError> {
@@ -160,6 +150,39 @@ impl Ask {
         }
         Err(last)
     }
+}
+
+/// Brings one request over a connection, and what was answered with which status; `bytes_max` of it at most.
+///
+/// # Errors
+/// [`AskError::Network`].
+pub(crate) async fn exchange<C>(
+    stream: C,
+    request: Request<Full<Bytes>>,
+    bytes_max: usize,
+) -> Result<(StatusCode, Answered), AskError>
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(network)?;
+    let driving = tokio::spawn(connection);
+    let answered = async {
+        let response = sender.send_request(request).await.map_err(network)?;
+        let status = response.status();
+        let tag = response.headers().get(ETAG);
+        let tag = tag.and_then(|tag| tag.to_str().ok());
+        let tag = tag.map(|tag| tag.trim_matches('"').to_owned());
+        let body = Limited::new(response.into_body(), bytes_max)
+            .collect()
+            .await;
+        let body = body.map_err(network)?.to_bytes();
+        Ok((status, Answered { body, tag }))
+    }
+    .await;
+    driving.abort();
+    answered
 }
 
 fn network(error: impl std::fmt::Display) -> AskError {

@@ -8,6 +8,7 @@ pub mod rooms;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -132,20 +134,29 @@ pub async fn serve<A: Answers>(listener: TcpListener, rooms: Rooms, answers: Arc
                 let answers = Arc::clone(&answers);
                 async move {
                     let answer = answer(request, class, answers.as_ref()).await;
-                    Ok::<_, std::convert::Infallible>(answer.into_response())
+                    Ok::<_, Infallible>(answer.into_response())
                 }
             });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER)
-                .max_buf_size(HEADER_BYTES)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            // How it ends is the other side's business.
-            let _ = timeout(WHOLE, connection).await;
+            converse(stream, WHOLE, service).await;
             drop::<Seat>(seat);
         });
     }
+}
+
+/// Has `service` answer the one request of a connection, which ends after `within`, whatever it is at.
+pub(crate) async fn converse<C, S>(stream: C, within: Duration, service: S)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER)
+        .max_buf_size(HEADER_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // How it ends is the other side's business.
+    let _ = timeout(within, connection).await;
 }
 
 async fn answer<A: Answers>(request: Request<Incoming>, class: Class, answers: &A) -> Answer {

@@ -22,10 +22,15 @@ const KEEPER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a node waits for its predecessor's connection to end: what a killed process had mapped goes first.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where the epoch keys of a node come from that keeps them itself: it makes them at its start.
+pub(super) const KEYS_OF_THIS_PROCESS: &str = "new";
+
 /// A connection that is kept, on a thread of its own.
 pub(super) struct Link {
     pub loader: Loader,
     pub keeper: JoinHandle<()>,
+    /// Where the epoch keys came from, in a word.
+    pub keys_origin: &'static str,
 }
 
 impl Link {
@@ -75,15 +80,20 @@ impl Link {
         }
         let (loader, keeper) = Loader::new(connection, PathBuf::from(path), kept);
         let keeper = super::threads::start("loader", move || keeper.run())?;
-        if let Some(handed) = handed {
-            keep(follower, handed, &loader);
-        }
-        Ok(Some(Link { loader, keeper }))
+        let keys_origin = match handed {
+            Some(handed) => keep(follower, handed, &loader),
+            None => KEYS_OF_THIS_PROCESS,
+        };
+        Ok(Some(Link {
+            loader,
+            keeper,
+            keys_origin,
+        }))
     }
 }
 
-/// Has the follower keep its keys in what was handed over.
-fn keep(follower: &mut Follower, handed: VaultMemory, loader: &Loader) {
+/// Has the follower keep its keys in what was handed over, and says where those come from.
+fn keep(follower: &mut Follower, handed: VaultMemory, loader: &Loader) -> &'static str {
     match Vault::new(follower.identity(), handed, Box::new(loader.clone())) {
         Ok(vault) => {
             let origin = vault.origin();
@@ -93,9 +103,11 @@ fn keep(follower: &mut Follower, handed: VaultMemory, loader: &Loader) {
                 keys,
                 "epoch keys and replay tables outlive this process"
             );
+            origin.name()
         }
         Err(error) => {
             tracing::error!(%error, keys_origin = "new", "epoch keys live in this process and end with it");
+            KEYS_OF_THIS_PROCESS
         }
     }
 }

@@ -17,7 +17,7 @@ use sphinx::Generator;
 use sphinx::lanes::Lanes;
 
 use super::fast_path::{FastPath, nodes, peers};
-use super::mixctld::Link;
+use super::mixctld::{KEYS_OF_THIS_PROCESS, Link};
 use super::notices::Notices;
 use super::seat::{Start, Way, settings};
 use super::{MEAN_DELAY_US, NodeError, pool_frames, system, unix_ms};
@@ -153,9 +153,13 @@ impl Threads {
         let address = opened.exclusive.address();
         let mean_delay_us = parameters.map_or(MEAN_DELAY_US, |parameters| parameters.mean_delay_us);
         let frames = pool_frames(config, mean_delay_us);
-        let (loader, keeper) = match link {
-            Some(Link { loader, keeper }) => (Some(loader), Some(keeper)),
-            None => (None, None),
+        let (loader, keeper, keys_origin) = match link {
+            Some(Link {
+                loader,
+                keeper,
+                keys_origin,
+            }) => (Some(loader), Some(keeper), keys_origin),
+            None => (None, None, KEYS_OF_THIS_PROCESS),
         };
         let mut fast_path = match (&opened.resolved, loader.clone()) {
             (Resolved::Xsk, Some(loader)) => Some(FastPath::open(config, address, frames, loader)?),
@@ -164,6 +168,7 @@ impl Threads {
         let facts = Facts {
             port: opened.resolved.name(),
             lanes: lanes.name(),
+            keys_origin,
             confinement,
             xdp: fast_path.as_ref().map(FastPath::facts),
         };

@@ -58,12 +58,13 @@ fn node(into: &mut Exposition, scrape: &Scrape<'_>) {
     into.family(
         "mixnode_info",
         Kind::Gauge,
-        "Port, backend and version in use.",
+        "Port, backend and version in use, and where the epoch keys came from at the start: new, or kept or returned by mixctld.",
     )
     .sample(
         &[
             ("port", facts.port),
             ("lanes", facts.lanes),
+            ("keys", facts.keys_origin),
             ("version", version),
         ],
         1,

@@ -30,6 +30,8 @@ pub struct Facts {
     pub port: &'static str,
     /// The scalar multiplication's backend.
     pub lanes: &'static str,
+    /// Where the epoch keys came from at the start: `new`, `kept`, `returned`.
+    pub keys_origin: &'static str,
     /// What the node gave up.
     pub confinement: Confinement,
     /// The XDP front end, if packets come through it.

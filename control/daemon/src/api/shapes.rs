@@ -1,0 +1,296 @@
+//! What the API says: one type an answer, the same for who answers and who asks. Names stay what they are; fields may be
+//! added. Identities, digests and keys are lower-case hexadecimal, times milliseconds since the Unix epoch. No client's
+//! address, no mailbox and no path is in any of them.
+
+use std::net::SocketAddr;
+
+use directory::store::hex;
+use directory::{Consensus, FLAG_LEAVING, FLAG_PAUSED, Role, WAITING};
+use serde::{Deserialize, Serialize};
+
+use crate::board::Document as Held;
+
+/// `GET /api/v1/nodes`: the nodes of the document in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nodes {
+    /// The document's epoch.
+    pub epoch: u32,
+    /// Ascending by index.
+    pub nodes: Vec<Node>,
+}
+
+/// A node as a document lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its position in the document.
+    pub index: u16,
+    /// Its name.
+    pub identity: String,
+    /// `mix` or `gateway`.
+    pub role: String,
+    /// Who runs it.
+    pub operator: String,
+    /// 0 a gateway, 1 and on a mix, 255 whoever carries nothing.
+    pub layer: u8,
+    /// In the choice of paths, packets a second.
+    pub weight: u32,
+    /// Where it receives datagrams.
+    pub addresses: Vec<SocketAddr>,
+    /// Since which epoch's document its VRF key counts.
+    pub vrf_since: u32,
+    /// Whether it proved where it belongs; gateways have nothing to prove.
+    pub proved: bool,
+    /// 1 leaving, 2 paused.
+    pub flags: u8,
+}
+
+impl Node {
+    /// What a document says of each.
+    pub fn all(consensus: &Consensus) -> Vec<Node> {
+        let node = |node: &directory::Node| Node {
+            index: node.index,
+            identity: hex(&node.identity),
+            role: node.role.to_string(),
+            operator: node.operator.clone(),
+            layer: node.layer,
+            weight: node.weight,
+            addresses: node.addresses.clone(),
+            vrf_since: node.vrf_since,
+            proved: node.vrf_proof.is_some(),
+            flags: node.flags,
+        };
+        consensus.nodes().iter().map(node).collect()
+    }
+
+    /// Its place in a word or two.
+    pub fn place(&self) -> String {
+        match self.layer {
+            _ if self.flags & FLAG_PAUSED != 0 => "paused".to_owned(),
+            _ if self.flags & FLAG_LEAVING != 0 => "leaving".to_owned(),
+            0 => "gateway".to_owned(),
+            WAITING if !self.proved && self.role == Role::Mix.to_string() => "unproved".to_owned(),
+            WAITING => "waiting".to_owned(),
+            layer => format!("layer {layer}"),
+        }
+    }
+}
+
+/// `GET /api/v1/consensus`: the document in force, but for its nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// The network's id.
+    pub network: String,
+    /// Of the authority set that signed it.
+    pub generation: u16,
+    /// How it was computed.
+    pub method: u8,
+    /// Its epoch.
+    pub epoch: u32,
+    /// Its digest.
+    pub digest: String,
+    /// The digest of the document before; zeros in a network's first.
+    pub previous: String,
+    /// Its epoch.
+    pub previous_epoch: u32,
+    /// The epoch's public randomness.
+    pub beacon: String,
+    /// The keys of the authorities that signed it, ascending.
+    pub signers: Vec<String>,
+    /// How many proofs of places there are in it; all were verified.
+    pub proofs: usize,
+    /// All nodes.
+    pub nodes: usize,
+    /// Gateways that carry.
+    pub gateways: usize,
+    /// Mixes in layers.
+    pub mixes: usize,
+    /// When its epoch begins.
+    pub starts_unix_ms: u64,
+    /// When its epoch ends.
+    pub ends_unix_ms: u64,
+    /// Length of an epoch, milliseconds.
+    pub epoch_ms: u64,
+    /// Mean delay at a hop, microseconds.
+    pub mean_delay_us: u32,
+    /// Rate of a client towards its gateway, packets a second.
+    pub client_rate_pps: u32,
+    /// Mix layers.
+    pub layers: u8,
+}
+
+impl Document {
+    /// What there is to say of it.
+    pub fn of(held: &Held) -> Document {
+        let consensus = &held.consensus;
+        let (head, parameters) = (consensus.head(), consensus.parameters());
+        let nodes = consensus.nodes().iter();
+        let proofs = nodes.clone().filter(|node| node.vrf_proof.is_some());
+        let mixes = nodes.filter(|node| node.layer != WAITING && node.layer != 0);
+        Document {
+            network: hex(&head.network),
+            generation: head.generation,
+            method: head.method,
+            epoch: head.epoch,
+            digest: hex(consensus.digest()),
+            previous: hex(&head.previous.digest),
+            previous_epoch: head.previous.epoch,
+            beacon: hex(&head.beacon),
+            signers: held.signers.iter().map(|key| hex(key)).collect(),
+            proofs: proofs.count(),
+            nodes: consensus.nodes().len(),
+            gateways: consensus.gateways().count(),
+            mixes: mixes.count(),
+            starts_unix_ms: consensus.starts_ms(),
+            ends_unix_ms: consensus.ends_ms(),
+            epoch_ms: parameters.epoch_ms,
+            mean_delay_us: parameters.mean_delay_us,
+            client_rate_pps: parameters.client_rate_pps,
+            layers: parameters.layers,
+        }
+    }
+}
+
+/// `GET /api/v1/epochs`: now, and the epochs whose documents are held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Epochs {
+    /// The epoch of now.
+    pub now: u32,
+    /// When it ends.
+    pub ends_unix_ms: u64,
+    /// The epoch whose document is in force: that of now, or the one before where now has none.
+    pub in_force: Option<u32>,
+    /// Ascending.
+    pub epochs: Vec<Epoch>,
+}
+
+/// An epoch with a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Epoch {
+    /// Its number.
+    pub epoch: u32,
+    /// The document's digest.
+    pub consensus_hash: String,
+    /// How many nodes it lists.
+    pub nodes: usize,
+    /// Whether the node here is listed.
+    pub listed: bool,
+    /// The layer of the node here, if it carries.
+    pub layer: Option<u8>,
+}
+
+/// How a node fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It would forward a packet now.
+    Ready,
+    /// It lives and would not: `not_ready` says why.
+    Waiting,
+    /// It is stopping.
+    Draining,
+    /// Its page does not answer.
+    Down,
+    /// The newest document is older than two epochs.
+    Stale,
+    /// Nobody said where its page is.
+    Unknown,
+}
+
+/// `GET /api/v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// Of mixctld.
+    pub version: String,
+    /// Now.
+    pub unix_ms: u64,
+    /// How the node fares.
+    pub state: State,
+    /// Why it would not forward a packet, each with what to do.
+    pub not_ready: Vec<String>,
+    /// The network's id.
+    pub network: String,
+    /// The epoch of now.
+    pub epoch: u32,
+    /// When it ends.
+    pub ends_unix_ms: u64,
+    /// What is in force.
+    pub document: Option<InForce>,
+    /// The node here, once it has described itself.
+    pub node: Option<OwnNode>,
+    /// What its workers counted since it started, as far as its page answers.
+    pub counters: Option<Counters>,
+}
+
+/// The document in force, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InForce {
+    /// Its epoch.
+    pub epoch: u32,
+    /// Its digest.
+    pub digest: String,
+    /// Since its epoch began, milliseconds.
+    pub age_ms: u64,
+    /// How many nodes it lists.
+    pub nodes: usize,
+}
+
+/// The node beside the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnNode {
+    /// Its name.
+    pub identity: String,
+    /// Who runs it.
+    pub operator: String,
+    /// `mix` or `gateway`.
+    pub role: String,
+    /// Whether the document in force lists it.
+    pub listed: bool,
+    /// Its layer there, if it carries.
+    pub layer: Option<u8>,
+    /// The port in use: `uring`, `plain` or `xsk`.
+    pub port: Option<String>,
+    /// Where its epoch keys come from: `new`, or `kept` and `returned` by mixctld.
+    pub keys_origin: Option<String>,
+}
+
+/// Sums over a node's workers, from its metrics page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counters {
+    /// Datagrams that arrived.
+    pub received: u64,
+    /// Frames sent.
+    pub transmitted: u64,
+    /// Frames dropped, all reasons.
+    pub rejected: u64,
+    /// Packets held now.
+    pub held: u64,
+    /// Sessions open now.
+    pub sessions: u64,
+    /// Clients attached now.
+    pub clients: u64,
+    /// Frames that the accounts do not explain: 0, or a defect.
+    pub unconserved: u64,
+}
+
+/// An error, after RFC 9457.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Problem {
+    /// `about:blank`: the status says which kind it is.
+    pub r#type: String,
+    /// The kind in a few words.
+    pub title: String,
+    /// HTTP's status.
+    pub status: u16,
+    /// What is wrong, and what to do.
+    pub detail: String,
+}

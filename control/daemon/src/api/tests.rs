@@ -1,0 +1,344 @@
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use directory::{Chain, Consensus, Head, NODES_MAX, Record, Role};
+use serde::de::DeserializeOwned;
+
+use super::*;
+use crate::board::Own;
+use crate::config::HttpConfig;
+use crate::exit;
+
+#[path = "../../../authority/tests/network/mod.rs"]
+mod network;
+
+use network::{Member, authority, document, nodes};
+
+fn chain() -> Chain {
+    authority().chain().clone()
+}
+
+fn held(consensus: Consensus) -> Held {
+    Held {
+        consensus: Arc::new(consensus),
+        signers: vec![[7; 32]],
+    }
+}
+
+fn own(member: &Member) -> Own {
+    Own {
+        identity: member.identity.public(),
+        operator: member.operator.clone(),
+        role: member.role,
+    }
+}
+
+/// A board whose network's clock stands in `epoch` now.
+fn board(epoch: u32) -> Board {
+    let board = Board::new(&chain());
+    let mut followed = Followed::clone(&board.read());
+    let into_ms = u64::from(epoch) * followed.parameters.epoch_ms + 1_000;
+    followed.parameters.genesis_unix_ms = unix_ms() - into_ms;
+    board.set(followed);
+    board
+}
+
+struct Served {
+    folder: tempfile::TempDir,
+    _door: Door,
+}
+
+impl Served {
+    fn new(board: &Board, node: Option<SocketAddr>) -> Served {
+        let folder = tempfile::tempdir().unwrap();
+        let config = HttpConfig {
+            socket: folder.path().join("run/http.sock"),
+            ..HttpConfig::default()
+        };
+        let mut door = Door::open(&config).unwrap();
+        let board = board.clone();
+        door.serve(Api { board, node }).unwrap();
+        Served {
+            folder,
+            _door: door,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("run/http.sock")
+    }
+
+    fn get<T: DeserializeOwned>(&self, route: &str) -> Result<T, String> {
+        client::get(&self.socket(), route).map_err(|failure| failure.message)
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        let patience = Some(Duration::from_secs(60));
+        stream.set_read_timeout(patience).unwrap();
+        stream
+    }
+
+    /// What is answered to these bytes, to the end of the connection.
+    fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        // Whoever hangs up in the middle has answered already.
+        let _ = stream.write_all(bytes);
+        said(stream)
+    }
+}
+
+fn said(mut stream: UnixStream) -> String {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn document_of(epoch: u32, members: &[Member]) -> Consensus {
+    document(None, epoch, members).1
+}
+
+#[test]
+fn what_is_followed_is_told_and_what_is_not_there_yet_says_what_to_do() {
+    let members = nodes(2, 4);
+    let board = board(5);
+    let served = Served::new(&board, None);
+    let mode = std::fs::metadata(served.socket()).unwrap().permissions();
+    assert_eq!(mode.mode() & 0o777, 0o660);
+    let status: Status = served.get("/api/v1/status").unwrap();
+    assert_eq!((status.state, status.epoch), (State::Unknown, 5));
+    assert_eq!((status.document, status.node), (None, None));
+    assert!(
+        status
+            .not_ready
+            .iter()
+            .any(|why| why.contains("no document yet"))
+    );
+    for route in ["/api/v1/nodes", "/api/v1/consensus"] {
+        let none = served.get::<serde_json::Value>(route).unwrap_err();
+        assert!(none.contains("no document yet"), "{none}");
+    }
+    let epochs: Epochs = served.get("/api/v1/epochs").unwrap();
+    assert_eq!(
+        (epochs.now, epochs.in_force, epochs.epochs.len()),
+        (5, None, 0)
+    );
+
+    // A document of the epoch before carries on; the node here is in it.
+    let mix = &members[3];
+    board.put(vec![held(document_of(4, &members))], Some(own(mix)));
+    let told: Nodes = served.get("/api/v1/nodes").unwrap();
+    assert_eq!((told.epoch, told.nodes.len()), (4, 6));
+    let status: Status = served.get("/api/v1/status").unwrap();
+    assert_eq!(status.document.unwrap().epoch, 4);
+    let node = status.node.unwrap();
+    assert!(node.listed && node.layer.is_some());
+    assert_eq!(node.identity, hex(&mix.identity.public()));
+    // Of two the newer, and the next one's is not in force yet.
+    let three = [4, 5, 6].map(|epoch| held(document_of(epoch, &members)));
+    board.put(three.to_vec(), Some(own(mix)));
+    let told: Document = served.get("/api/v1/consensus").unwrap();
+    assert_eq!((told.epoch, told.nodes, told.proofs), (5, 6, 4));
+    assert_eq!(told.signers, [hex(&[7; 32])]);
+    let epochs: Epochs = served.get("/api/v1/epochs").unwrap();
+    assert_eq!((epochs.in_force, epochs.epochs.len()), (Some(5), 3));
+    // One that nobody lists.
+    board.put(three.to_vec(), Some(own(&network::node(90, Role::Mix))));
+    let status: Status = served.get("/api/v1/status").unwrap();
+    assert!(!status.node.unwrap().listed);
+    assert!(status.not_ready.iter().any(|why| why.contains("nodes add")));
+    // Two epochs without one: nothing is in force.
+    board.put(vec![held(document_of(3, &members))], None);
+    let none = served.get::<Nodes>("/api/v1/nodes").unwrap_err();
+    assert!(none.contains("newest is of epoch 3"), "{none}");
+    let socket = served.socket();
+    drop(served);
+    assert!(!socket.exists());
+    let gone = client::get::<Nodes>(&socket, "/api/v1/nodes").unwrap_err();
+    assert_eq!(gone.code, exit::OS);
+    assert!(gone.message.contains("start mixctld"), "{}", gone.message);
+}
+
+#[test]
+fn a_node_that_answers_is_told_of_and_one_that_does_not_is_down() {
+    let board = board(0);
+    board.put(vec![held(document_of(0, &nodes(1, 3)))], None);
+    let node = |answers: &'static [(&'static str, &'static str)]| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut asked = [0; 1_024];
+                let length = stream.read(&mut asked).unwrap();
+                let asked = String::from_utf8_lossy(&asked[..length]).into_owned();
+                let answer = answers.iter().find(|(path, _)| asked.contains(path));
+                let _ = stream.write_all(answer.map_or(&b""[..], |(_, answer)| answer.as_bytes()));
+            }
+        });
+        address
+    };
+    let page = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nmixnode_info{port=\"plain\",keys=\"kept\"} 1\n\
+                mixnode_received_total 5\nmixnode_rejected_total{reason=\"mac\"} 2\n";
+    let metrics: (&str, &str) = ("GET /metrics ", page);
+    let leak =
+        |answers: Vec<(&'static str, &'static str)>| -> &'static [(&'static str, &'static str)] {
+            Vec::leak(answers)
+        };
+    for (readyz, state) in [
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n",
+            State::Ready,
+        ),
+        (
+            "HTTP/1.1 503 x\r\ncontent-length: 20\r\n\r\nthe node is stopping",
+            State::Draining,
+        ),
+        (
+            "HTTP/1.1 503 x\r\ncontent-length: 16\r\n\r\nno loop packet :",
+            State::Waiting,
+        ),
+    ] {
+        let address = node(leak(vec![metrics, ("GET /readyz ", readyz)]));
+        let served = Served::new(&board, Some(address));
+        let status: Status = served.get("/api/v1/status").unwrap();
+        assert_eq!(status.state, state);
+        let counters = status.counters.unwrap();
+        assert_eq!((counters.received, counters.rejected), (5, 2));
+        let passed_on = served.raw(b"GET /metrics/node HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert!(
+            passed_on.contains("mixnode_received_total 5"),
+            "{passed_on}"
+        );
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let served = Served::new(&board, Some(address));
+    let status: Status = served.get("/api/v1/status").unwrap();
+    assert_eq!((status.state, status.counters), (State::Down, None));
+    let none = served.raw(b"GET /metrics/node HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert!(
+        none.starts_with("HTTP/1.1 502") && none.contains("does not answer"),
+        "{none}"
+    );
+}
+
+#[test]
+fn what_is_asked_wrongly_is_answered_with_a_problem() {
+    let served = Served::new(&board(0), None);
+    let ask = |request: &str| served.raw(request.as_bytes());
+    for (request, status) in [
+        ("GET /api/v1/secrets HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+        ("GET /../etc/passwd HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+        ("DELETE /api/v1/nodes HTTP/1.1\r\nhost: x\r\n\r\n", 405),
+        ("GET /api/v1/nodes HTTP/1.1\r\nhost: x\r\n\r\n", 503),
+    ] {
+        let said = ask(request);
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{said}");
+        assert!(said.contains("application/problem+json"), "{said}");
+        let (_, body) = said.split_once("\r\n\r\n").unwrap();
+        let problem: Problem = serde_json::from_str(body).unwrap();
+        assert_eq!(problem.status, status);
+        assert!(!problem.detail.is_empty());
+    }
+    // A body of ten megabytes is not read.
+    let mut big =
+        b"POST /api/v1/status HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\n\r\n".to_vec();
+    big.resize(10_000_000, b'x');
+    assert!(served.raw(&big).starts_with("HTTP/1.1 405 "));
+    let long = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(100_000));
+    let said = ask(&long);
+    assert!(said.starts_with("HTTP/1.1 4") || said.is_empty(), "{said}");
+    assert!(ask("nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    assert!(served.get::<Epochs>("/api/v1/epochs").is_ok());
+}
+
+#[test]
+fn who_is_idle_slow_or_stops_reading_is_hung_up_on_and_one_more_than_there_are_seats_is_told() {
+    let template = Record::new(&network::node(1, Role::Gateway), 0).unwrap();
+    let record = |number: usize| {
+        let mut record = template.clone();
+        record.identity[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        record.link.x25519[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        record.operator = "x".repeat(64);
+        record
+    };
+    let head = Head::bare(network::PARAMETERS, 0);
+    let full = Consensus::new(head, (0..NODES_MAX).map(record).collect()).unwrap();
+    let board = board(0);
+    board.put(vec![held(full)], None);
+    let served = Served::new(&board, None);
+    let begun = Instant::now();
+    // Eight seats: six idle or slow, two that ask for much and read nothing.
+    let idle: Vec<UnixStream> = (0..3).map(|_| served.connect()).collect();
+    let slow: Vec<UnixStream> = (0..3)
+        .map(|_| {
+            let mut stream = served.connect();
+            stream.write_all(b"GET /api/v1/nodes HTT").unwrap();
+            stream
+        })
+        .collect();
+    let deaf: Vec<UnixStream> = (0..2)
+        .map(|_| {
+            let mut stream = served.connect();
+            let ask = b"GET /api/v1/nodes HTTP/1.1\r\nhost: x\r\n\r\n";
+            stream.write_all(ask).unwrap();
+            stream
+        })
+        .collect();
+    let told = || served.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+    // The daemon takes them in one after the other.
+    let deadline = begun + Duration::from_secs(4);
+    while !told().starts_with("HTTP/1.1 503 ") {
+        assert!(Instant::now() < deadline, "the ninth found a seat");
+    }
+    assert!(told().contains("too many connections"));
+    for stream in idle.into_iter().chain(slow) {
+        let said = said(stream);
+        assert!(
+            said.is_empty() || said.starts_with("HTTP/1.1 408"),
+            "{said}"
+        );
+    }
+    let half = begun.elapsed();
+    assert!(half < Duration::from_secs(30), "{half:?}");
+    // Seats are free again.
+    assert!(told().starts_with("HTTP/1.1 200 "));
+    std::thread::sleep(Duration::from_secs(11).saturating_sub(begun.elapsed()));
+    for stream in deaf {
+        // What was in the socket's buffers comes still; the rest does not.
+        let said = said(stream);
+        assert!(said.starts_with("HTTP/1.1 200 ") && !said.ends_with("]}"));
+    }
+    let whole: Nodes = served.get("/api/v1/nodes").unwrap();
+    assert_eq!(whole.nodes.len(), NODES_MAX);
+}
+
+#[test]
+fn a_file_is_not_replaced_and_a_second_daemon_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |name: &str| HttpConfig {
+        socket: folder.path().join(name),
+        ..HttpConfig::default()
+    };
+    let refused = |name: &str| {
+        Door::open(&config(name))
+            .err()
+            .map(|failure| failure.message)
+    };
+    std::fs::write(folder.path().join("file"), "mine").unwrap();
+    assert!(refused("file").unwrap().contains("no socket"));
+    let door = Door::open(&config("socket")).unwrap();
+    assert!(refused("socket").unwrap().contains("another process"));
+    // A killed one's stays behind and is taken over.
+    std::mem::forget(door);
+    let left: &Path = &folder.path().join("left");
+    drop(std::os::unix::net::UnixListener::bind(left).unwrap());
+    assert!(left.exists());
+    assert_eq!(refused("left"), None);
+}
