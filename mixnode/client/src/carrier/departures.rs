@@ -226,7 +226,7 @@ fn gap_ns(rng: &mut Generator, rate_pps: f64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use link::{Arrival, ClientKeys, Initiator, LinkKeys, Responder, Response};
     use rand_core::SeedableRng;
 
@@ -257,6 +257,13 @@ mod tests {
         departures.take(Supply::To(([127, 0, 0, 1], 9).into()));
         departures.take(Supply::Link(Box::new(session(rng))));
         departures
+    }
+
+    /// Departures with a session, and four packets of the reserve whose epoch is over at `until_ns`.
+    pub(crate) fn departures_of_an_epoch(until_ns: u64) -> (Departures, Vec<Supply>) {
+        let departures = departures(&mut Generator::seed_from_u64(5));
+        let supplies = (0..4).map(|_| Supply::Reserve(timed(until_ns)));
+        (departures, supplies.collect())
     }
 
     fn timed(until_ns: u64) -> Timed {

@@ -87,8 +87,13 @@ impl Documents {
 
     /// When this client goes over to `epoch`: a moment of its own in the span that the network has for it, Unix ms.
     pub(crate) fn turns_ms(&self, epoch: u32) -> u64 {
+        self.moment_ms(epoch, &[])
+    }
+
+    /// A moment of that span that `whose` has for itself: from one's nobody can tell another's.
+    fn moment_ms(&self, epoch: u32, whose: &[u8]) -> u64 {
         let mut hasher = blake3::Hasher::new_keyed(&self.seed);
-        hasher.update(&epoch.to_le_bytes());
+        hasher.update(&epoch.to_le_bytes()).update(whose);
         let mut draw = [0; 8];
         hasher.finalize_xof().fill(&mut draw);
         let spread_ms = self.parameters.turn_spread_ms();
@@ -112,22 +117,37 @@ impl Documents {
         }
     }
 
-    /// At a turn of epochs the document of the other one: the next before this client goes over to it, the one before
-    /// after that. Who answers this client goes over at a moment of his own, up to a turn's span before or after it, and
-    /// needs reply blocks of both until then. They are sent from a round before the earliest such moment on. Like the
-    /// turn, these are moments of this client's own, so that its correspondents do not learn its clock by them.
-    pub(crate) fn beside(&self, unix_ms: u64) -> Option<&Consensus> {
-        let live = self.live(unix_ms)?.epoch();
+    /// What a conversation shows of epochs at this time: the document of the one that it names and makes reply blocks of,
+    /// and at a turn of epochs that of the other one. Who answers goes over at a moment of his own, and needs reply
+    /// blocks of both from before the earliest such moment until after the last: here from a round before it on.
+    ///
+    /// All of this follows a moment that the conversation has for itself. With one moment for all, or with that of the
+    /// packets, two correspondents who put together what they see would know that they speak with the same client.
+    pub(crate) fn of_conversation(
+        &self,
+        conversation: &[u8; 16],
+        unix_ms: u64,
+    ) -> Option<(&Consensus, Option<&Consensus>)> {
+        let live = self.live(unix_ms)?;
+        let now = self.epoch_at(unix_ms);
+        let Some(this) = self.of(now) else {
+            return Some((live, None));
+        };
         let parameters = &self.parameters;
         let (round_ms, spread_ms) = (parameters.round_ms(), parameters.turn_spread_ms());
-        let next = self.of(live.checked_add(1)?);
-        let from_ms = self.turns_ms(live + 1).saturating_sub(spread_ms + round_ms);
-        if next.is_some() && unix_ms >= from_ms.saturating_sub(parameters.travel_ms()) {
-            return next;
+        let turned_ms = self.moment_ms(now, conversation);
+        if let Some(before) = now.checked_sub(1).and_then(|before| self.of(before))
+            && unix_ms < turned_ms.saturating_add(spread_ms)
+        {
+            return Some(match unix_ms < turned_ms {
+                true => (before, Some(this)),
+                false => (this, Some(before)),
+            });
         }
-        let until_ms = self.turns_ms(live).saturating_add(spread_ms);
-        let before = live.checked_sub(1).filter(|_| unix_ms < until_ms);
-        before.and_then(|before| self.of(before))
+        let next = now.checked_add(1)?;
+        let ahead_ms = spread_ms + round_ms + parameters.travel_ms();
+        let is_near = unix_ms >= self.moment_ms(next, conversation).saturating_sub(ahead_ms);
+        Some((this, self.of(next).filter(|_| is_near)))
     }
 
     /// Enough gateways said that there is no document of `epoch`.

@@ -33,6 +33,8 @@ mod tests;
 mod visit;
 mod waiting;
 
+#[cfg(test)]
+pub(crate) use departures::tests::departures_of_an_epoch;
 pub(crate) use departures::{Departures, Gone, Supply};
 pub(crate) use documents::DOCUMENTS_MAX;
 pub use documents::Documents;
@@ -242,12 +244,11 @@ impl Carrier {
 
     /// Makes what the next slots will hold, unless that is done.
     pub(crate) fn refill(&mut self, services: &mut [&mut dyn Service], now_ns: u64, unix_ms: u64) {
-        let epoch = self.documents.epoch_at(unix_ms);
+        let epoch = self.documents.live(unix_ms).map(Consensus::epoch);
         for service in services.iter_mut() {
             service.tick(now_ns, epoch);
         }
         self.refill_link(now_ns, unix_ms);
-        let epoch = self.documents.live(unix_ms).map(Consensus::epoch);
         if self.supplies.epoch != epoch {
             self.supplies.epoch = epoch;
             self.supplies.turned = self.supplies.made;

@@ -11,6 +11,7 @@ use sphinx::{
 };
 
 use super::attachment::Frame;
+use super::documents::Documents;
 use super::service::{Letter, Reply, Token};
 use super::waiting::{Awaited, Waiting};
 
@@ -37,12 +38,13 @@ pub(crate) enum Use {
     Never,
 }
 
-/// Makes packets for one slot, all of one epoch.
+/// Makes packets for one slot, all of one epoch; reply blocks may be of another.
 pub(crate) struct Packets<'a> {
     /// The document to wrap with; this client's gateway is in it.
     pub(super) consensus: &'a Consensus,
-    /// At a turn of epochs, the document of the other one.
-    pub(super) beside: Option<&'a Consensus>,
+    /// All documents, and the time: what conversations show of epochs.
+    pub(super) documents: &'a Documents,
+    pub(super) unix_ms: u64,
     pub(super) place: Place,
     pub(super) rng: &'a mut Generator,
     pub(super) waiting: &'a mut Waiting,
@@ -50,20 +52,25 @@ pub(crate) struct Packets<'a> {
     pub(super) service: usize,
 }
 
-impl Packets<'_> {
+impl<'a> Packets<'a> {
     /// A generator that is the caller's own.
     pub(crate) fn generator(&mut self) -> Generator {
         Generator::from_rng(self.rng)
     }
 
-    /// The epoch of the packets that are made.
-    pub(crate) fn epoch(&self) -> u32 {
-        self.consensus.epoch()
+    /// The epoch that this conversation names: not always that of its packets, which all of a client's share.
+    pub(crate) fn epoch_of(&self, conversation: &[u8; 16]) -> u32 {
+        self.documents_of(conversation).0.epoch()
     }
 
-    /// Whether it is a turn of epochs: [`Packets::lasting_blocks`] are of two.
-    pub(crate) fn is_at_turn(&self) -> bool {
-        self.beside.is_some()
+    fn documents_of(&self, conversation: &[u8; 16]) -> (&'a Consensus, Option<&'a Consensus>) {
+        let documents = self.documents.of_conversation(conversation, self.unix_ms);
+        documents.unwrap_or((self.consensus, None))
+    }
+
+    /// Whether it is a turn of epochs for this conversation: [`Packets::lasting_blocks`] are of two.
+    pub(crate) fn is_at_turn(&self, conversation: &[u8; 16]) -> bool {
+        self.documents_of(conversation).1.is_some()
     }
 
     /// Whether packets can be sent to users of this gateway now.
@@ -83,7 +90,7 @@ impl Packets<'_> {
         }
     }
 
-    /// `count` reply blocks of this epoch, [`BLOCKS_MAX`] at most, for a user of the gateway `from`; what comes through
+    /// `count` reply blocks of the conversation's epoch, [`BLOCKS_MAX`] at most, for a user of the gateway `from`; what comes through
     /// them is for `token`. `None` while no path can be selected.
     pub(crate) fn reply_blocks(
         &mut self,
@@ -91,7 +98,8 @@ impl Packets<'_> {
         token: Token,
         count: usize,
     ) -> Option<Vec<[u8; SURB_BYTES]>> {
-        self.blocks((from, None), token, count)
+        let (named, _) = self.documents_of(&token.conversation);
+        self.blocks((from, named, None), token, count)
     }
 
     /// As [`Packets::reply_blocks`], for a user who answers on and on: at a turn of epochs every second block, beginning
@@ -102,12 +110,13 @@ impl Packets<'_> {
         token: Token,
         count: usize,
     ) -> Option<Vec<[u8; SURB_BYTES]>> {
-        self.blocks((from, self.beside), token, count)
+        let (named, beside) = self.documents_of(&token.conversation);
+        self.blocks((from, named, beside), token, count)
     }
 
     fn blocks(
         &mut self,
-        (from, beside): (&[u8; 32], Option<&Consensus>),
+        (from, named, beside): (&[u8; 32], &Consensus, Option<&Consensus>),
         token: Token,
         count: usize,
     ) -> Option<Vec<[u8; SURB_BYTES]>> {
@@ -117,6 +126,7 @@ impl Packets<'_> {
         for number in 0..count.min(BLOCKS_MAX) {
             let other = beside.filter(|_| number & 1 == first);
             let way = other.and_then(|other| self.way_back(other, from));
+            let way = way.or_else(|| self.way_back(named, from));
             let (epoch, path) = way.or_else(|| self.way_back(self.consensus, from))?;
             drawn.push((self.new_id(), epoch, path));
         }

@@ -31,8 +31,10 @@ pub(crate) struct Reply {
 
 /// One use of the network. `now_ns` is the client's own steady clock.
 pub(crate) trait Service {
-    /// Time passes, and this is the epoch: called before each slot, and at [`Service::deadline`].
-    fn tick(&mut self, now_ns: u64, epoch: u32);
+    /// Time passes: called before each slot, and at [`Service::deadline`]. `epoch` is that of the document that the
+    /// client makes packets with, if there is one, and a service knows no other: what follows the wall clock's, and
+    /// shows in an answer, tells a correspondent how far that clock is off.
+    fn tick(&mut self, now_ns: u64, epoch: Option<u32>);
 
     /// When it wants [`Service::tick`], should no slot come before.
     fn deadline(&self) -> Option<u64> {

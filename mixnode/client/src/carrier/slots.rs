@@ -56,7 +56,8 @@ impl Carrier {
         consensus.find(&self.place.gateway)?;
         Some(Packets {
             consensus,
-            beside: self.documents.beside(unix_ms),
+            documents: &self.documents,
+            unix_ms,
             place: self.place,
             rng: &mut self.rng,
             waiting: &mut self.waiting,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use authority::Authority;
 use directory::{Consensus, Head, LinkKey, Parameters, Record, Role};
 use link::{Arrival, Datagram, LinkKeys, Responder, Response};
-use sphinx::{EpochSecret, Surb};
+use sphinx::{EpochSecret, SURB_BYTES, Surb};
 
 use super::*;
 
@@ -24,6 +24,8 @@ struct Chatter {
     letters: u32,
     /// Reply blocks to answer through.
     owed: Vec<Surb>,
+    /// What it was told last.
+    epoch: Option<u32>,
 }
 
 impl Chatter {
@@ -32,12 +34,15 @@ impl Chatter {
             to,
             letters: 0,
             owed: Vec::new(),
+            epoch: None,
         }
     }
 }
 
 impl Service for Chatter {
-    fn tick(&mut self, _now_ns: u64, _epoch: u32) {}
+    fn tick(&mut self, _now_ns: u64, epoch: Option<u32>) {
+        self.epoch = epoch;
+    }
 
     fn reply(&mut self, _now_ns: u64, packets: &Packets<'_>) -> Option<Reply> {
         let surb = self.owed.pop()?;
@@ -142,6 +147,98 @@ fn services_take_turns_with_letters_and_answers_leave_them_every_second_slot() {
     assert!(second.owed.is_empty());
     assert_eq!((first.letters, second.letters), (6, 6));
     assert_eq!(carrier.stats.drops_sent, 0);
+}
+
+fn carrier(seed: u64) -> (Carrier, [[u8; 32]; 2]) {
+    let mut rng = Generator::seed_from_u64(seed);
+    let (authority, documents, gateways, _) = network(&mut rng);
+    let settings = Settings {
+        mailbox: ClientKeys::generate(&mut rng),
+        gateway: gateways[0],
+        authorities: authority.chain().clone(),
+        rate_pps: 100.0,
+        loop_share: 0.1,
+    };
+    let (mut carrier, _) = Carrier::new(settings, documents, rng, 0);
+    // The gateway is asked to attach, once for all that follows.
+    while carrier.attachment.attach(1).is_some() {}
+    (carrier, gateways)
+}
+
+/// Of one client at the turn to epoch 1, after its start in steps of 20 ms: when its packets turn, and for two of its
+/// conversations when the first reply block of the next epoch comes, when a question first names it, and when the last
+/// block of the old one comes.
+fn edges(seed: u64) -> (u64, [[u64; 3]; 2]) {
+    const STEP_MS: u64 = 20;
+    let (mut carrier, gateways) = carrier(seed);
+    let turns_ms = carrier.documents.turns_ms(1);
+    let mut edges = [[0; 3]; 2];
+    // Epochs of a minute: R / 2 is 0.94 s.
+    for step in 0..250 {
+        let unix_ms = 57_000 + step * STEP_MS;
+        for (conversation, edges) in edges.iter_mut().enumerate() {
+            let token = Token {
+                conversation: [conversation as u8; 16],
+                part: 1,
+            };
+            let mut packets = carrier.packets(0, unix_ms).unwrap();
+            let lasting = packets.lasting_blocks(&gateways[1], token, 2).unwrap();
+            let key = packets.reply_blocks(&gateways[1], token, 1).unwrap();
+            let epoch = |block: &[u8; SURB_BYTES]| Surb::from_bytes(block).epoch();
+            if edges[0] == 0 && lasting.iter().any(|block| epoch(block) == 1) {
+                edges[0] = unix_ms;
+            }
+            if edges[1] == 0 && epoch(&key[0]) == 1 {
+                edges[1] = unix_ms;
+            }
+            if lasting.iter().any(|block| epoch(block) == 0) {
+                edges[2] = unix_ms;
+            }
+        }
+    }
+    (turns_ms, edges)
+}
+
+#[test]
+fn attack_two_correspondents_do_not_find_one_client_by_the_moment_it_turns() {
+    const CLIENTS: u64 = 16;
+    let mut alike = [[0; 3]; 2];
+    for seed in 0..CLIENTS {
+        let (turns_ms, [one, other]) = edges(seed);
+        for edge in 0..3 {
+            // Both, less what is between a turn and this edge, which everybody knows.
+            alike[0][edge] += u64::from(one[edge].abs_diff(other[edge]) <= 40);
+        }
+        alike[1][1] += u64::from(one[1].abs_diff(turns_ms) <= 40);
+    }
+    println!(
+        "of {CLIENTS} clients two correspondents see the same first block of the next epoch, name and last block of the \
+         old one to 40 ms: {:?}; the name and the packets turn together: {}",
+        alike[0], alike[1][1]
+    );
+    // One in twelve by chance.
+    assert!(alike.iter().flatten().all(|alike| *alike <= CLIENTS / 3));
+}
+
+#[test]
+fn attack_who_names_the_epoch_after_next_does_not_learn_a_recipients_clock() {
+    let mut off = 0;
+    for seed in 0..8 {
+        let (mut carrier, gateways) = carrier(seed);
+        let mut service = Chatter::new(gateways[1]);
+        for unix_ms in (59_900..61_100).step_by(10) {
+            carrier.refill(&mut [&mut service], 2, unix_ms);
+            let packets = carrier.packets(0, unix_ms).unwrap().consensus.epoch();
+            off += u32::from(service.epoch != Some(packets));
+        }
+    }
+    println!("at {off} of 960 moments a service has another epoch than the client's packets");
+    assert_eq!(off, 0);
+    // Without a document in force it knows of none.
+    let (mut carrier, gateways) = carrier(1);
+    let mut service = Chatter::new(gateways[1]);
+    carrier.refill(&mut [&mut service], 2, 60_000 * 5);
+    assert_eq!(service.epoch, None);
 }
 
 /// Slots that pass before a client of this rate has a session, its main thread looking after it ten times a second

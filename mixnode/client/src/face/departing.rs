@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -21,6 +21,9 @@ use crate::client::Client;
 const SUPPLIES_MAX: usize = 64;
 /// The longest sleep, so that a request to stop is seen.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
+
+/// What a thread reads its clock from, nanoseconds.
+type NowNs = Box<dyn Fn() -> u64 + Send>;
 
 /// [`Gone`], shared.
 #[derive(Default)]
@@ -73,11 +76,12 @@ pub(crate) struct Departing {
 }
 
 impl Departing {
-    /// Starts the thread, whose clock counts from `started`.
+    /// Starts the thread, which reads its clock from `now_ns`: one that counts the machine's sleep, for what was made
+    /// before it is of an old epoch and must not leave.
     pub(crate) fn start(
         departures: Departures,
         socket: UdpSocket,
-        started: Instant,
+        now_ns: NowNs,
     ) -> io::Result<Self> {
         let (supplies, supplied) = sync_channel(SUPPLIES_MAX);
         let board = Arc::new(Board::default());
@@ -87,7 +91,7 @@ impl Departing {
         let mut clock = Clock {
             departures,
             socket,
-            started,
+            now_ns,
             supplied,
             board: Arc::clone(&board),
             wake: Arc::clone(&wake),
@@ -157,7 +161,7 @@ impl Drop for Departing {
 struct Clock {
     departures: Departures,
     socket: UdpSocket,
-    started: Instant,
+    now_ns: NowNs,
     supplied: Receiver<Supply>,
     board: Arc<Board>,
     wake: Arc<OwnedFd>,
@@ -167,7 +171,7 @@ struct Clock {
 impl Clock {
     fn run(&mut self) {
         while !self.stop.load(Ordering::Relaxed) {
-            let now_ns = nanoseconds(self.started);
+            let now_ns = (self.now_ns)();
             let wait_ns = self.departures.slot_ns().saturating_sub(now_ns);
             if wait_ns > 0 {
                 std::thread::sleep(Duration::from_nanos(wait_ns).min(SLEEP_MAX));
@@ -191,7 +195,49 @@ impl Clock {
     }
 }
 
-/// Since then.
-pub(crate) fn nanoseconds(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::carrier::departures_of_an_epoch;
+
+    /// Departures and supplies of an epoch that ends in ten seconds; the machine sleeps for half a minute before its next slot.
+    /// What then leaves of the old epoch, by a clock that counts the sleep or one that does not.
+    fn after_a_sleep(counts_sleep: bool) -> u64 {
+        let (departures, made) = departures_of_an_epoch(10_000_000_000);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let began = Instant::now();
+        let slept = Arc::new(AtomicU64::new(0));
+        let now_ns: NowNs = {
+            let slept = Arc::clone(&slept);
+            Box::new(move || {
+                let awake_ns = u64::try_from(began.elapsed().as_nanos()).unwrap();
+                awake_ns + slept.load(Ordering::Relaxed)
+            })
+        };
+        if counts_sleep {
+            slept.store(30_000_000_000, Ordering::Relaxed);
+        }
+        let departing = Departing::start(departures, socket, now_ns).unwrap();
+        for supply in made {
+            departing.supplies.try_send(supply).ok().unwrap();
+        }
+        // Slots that find nothing hold cover of the link.
+        while departing.board.read().datagrams < 12 {
+            assert!(began.elapsed() < Duration::from_secs(60), "nothing leaves");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        departing.board.read().reserve_sent
+    }
+
+    #[test]
+    fn attack_after_a_suspend_no_packet_of_a_dead_epoch_leaves() {
+        let (awake, asleep) = (after_a_sleep(false), after_a_sleep(true));
+        println!(
+            "{awake} packets of the old epoch leave by a clock that stood still, {asleep} by one that did not"
+        );
+        assert!(awake > 0);
+        assert_eq!(asleep, 0);
+    }
 }

@@ -3,13 +3,14 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use link::DATAGRAM_BYTES;
 use rand_core::{Rng, SeedableRng};
 use sphinx::Generator;
 
-use super::departing::{Departing, nanoseconds};
+use super::clock::SteadyClock;
+use super::departing::Departing;
 use super::lookout::Seen;
 use super::run::{Options, RunError};
 use crate::carrier::Reserves;
@@ -30,7 +31,7 @@ pub(super) struct Session {
     pub(super) client: Client,
     departing: Departing,
     socket: UdpSocket,
-    started: Instant,
+    clock: SteadyClock,
     /// It may leave its gateway for a reserve.
     has_reserves: bool,
     /// Why the last document or key was not kept; told once.
@@ -78,17 +79,20 @@ impl Session {
             state: home.guard_state,
             moves: !receives,
         });
-        let started = Instant::now();
+        let clock = SteadyClock::start();
         let departures = client.take_departures();
         let departures = departures.ok_or(io::ErrorKind::NotFound.into());
         let departing = departures
-            .and_then(|departures| Departing::start(departures, socket.try_clone()?, started))
+            .and_then(|departures| {
+                let now_ns = Box::new(move || clock.now_ns());
+                Departing::start(departures, socket.try_clone()?, now_ns)
+            })
             .map_err(RunError::Socket)?;
         Ok(Self {
             client,
             departing,
             socket,
-            started,
+            clock,
             has_reserves: !receives && !home.reserves.is_empty(),
             unsaved: None,
             rate_pps,
@@ -98,7 +102,7 @@ impl Session {
     }
 
     fn now_ns(&self) -> u64 {
-        nanoseconds(self.started)
+        self.clock.now_ns()
     }
 
     /// Waits for a datagram, a slot that has passed, or something to read from `others`; makes what the next slots

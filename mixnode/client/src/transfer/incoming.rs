@@ -452,7 +452,7 @@ impl Incoming {
     }
 
     /// Takes a step towards delivering each file that is whole; one whose last step has failed waits.
-    fn finish_files(&mut self, now_ns: u64) {
+    pub(crate) fn finish_files(&mut self, now_ns: u64) {
         let ready = |file: &File| match file {
             File::Open(open) => {
                 let waits = open.trouble.as_ref().is_some_and(|t| !t.is_over(now_ns));

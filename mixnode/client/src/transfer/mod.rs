@@ -150,9 +150,11 @@ impl Transfers {
 }
 
 impl Service for Transfers {
-    fn tick(&mut self, now_ns: u64, epoch: u32) {
-        if let Some(incoming) = &mut self.incoming {
-            incoming.tick(now_ns, epoch);
+    fn tick(&mut self, now_ns: u64, epoch: Option<u32>) {
+        match (&mut self.incoming, epoch) {
+            (Some(incoming), Some(epoch)) => incoming.tick(now_ns, epoch),
+            (Some(incoming), None) => incoming.finish_files(now_ns),
+            (None, _) => {}
         }
     }
 
@@ -179,9 +181,9 @@ impl Service for Transfers {
             if !packets.reaches(&gateway) {
                 continue;
             }
-            outgoing.at_turn = packets.is_at_turn();
+            outgoing.at_turn = packets.is_at_turn(&transfer);
             let mut rng = packets.generator();
-            let now = (now_ns, packets.epoch());
+            let now = (now_ns, packets.epoch_of(&transfer));
             let mut surbs = |purpose: Purpose, count| {
                 let token = purpose.token(transfer);
                 match purpose {

@@ -263,8 +263,8 @@ impl Outgoing {
         matches!(self.phase, Phase::Complete | Phase::Failed(_))
     }
 
-    /// What to put into the slot at `now_ns`, whose packet is of `epoch`: a body for the recipient, if there is
-    /// something to send.
+    /// What to put into the slot at `now_ns`: a body for the recipient, if there is something to send. `epoch` is what it
+    /// names to him.
     pub(crate) fn next<R: CryptoRng + ?Sized>(
         &mut self,
         (now_ns, epoch): (u64, u32),
