@@ -23,7 +23,7 @@ use tracing::level_filters::LevelFilter;
 /// authorities.
 ///
 /// Beside a node it needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW, but for --no-xdp. Keys return from the
-/// service manager (FileDescriptorStoreMax=8 in its unit) or from the node. What it attached stays when it ends, and
+/// service manager (FileDescriptorStoreMax=32 in its unit) or from the node. What it attached stays when it ends, and
 /// the next one takes it over: `mixctl xdp detach` takes it off. An authority needs no capability.
 #[derive(Parser)]
 #[command(name = "mixctld", version = directory::version(), max_term_width = 100)]
@@ -43,7 +43,8 @@ struct Arguments {
     /// Who may be a node besides root and the daemon's own user: a name, a UID, or UID:GID; in place of [xdp] node_user
     #[arg(long, value_name = "USER")]
     node_user: Option<String>,
-    /// Beside a node on another port: keep its keys and load no program, which needs no capability
+    /// Beside a node on another port: keep its keys and load no program, which needs no capability; [xdp] socket and
+    /// node_user hold
     #[arg(long)]
     no_xdp: bool,
     /// What all replay tables together may take, in place of [keys] tables_bytes_max; half the machine's memory unless

@@ -126,7 +126,7 @@ fn memlock() -> Finding {
         }
         Some(bytes) => {
             let detail = format!(
-                "{} KiB: set LimitMEMLOCK=64M or `ulimit -l 65536`",
+                "{} KiB: set LimitMEMLOCK=infinity or `ulimit -l unlimited`; `mixnode --check-config` prints what it takes",
                 bytes >> 10
             );
             finding("memlock", Verdict::Warning, detail)
@@ -207,13 +207,13 @@ fn fd_store(unit: Option<&str>) -> Finding {
         Some(places) => {
             let detail = format!(
                 "{places} places: epoch keys and replay tables end with mixctld and its node; set \
-                 FileDescriptorStoreMax=8 in mixctld.service"
+                 FileDescriptorStoreMax=32 in mixctld.service"
             );
             finding("fd store", Verdict::Warning, detail)
         }
         None => {
             let detail = "no mixctld.service: where mixctld and its node end together, epoch keys end with them, and the \
-                          node sits out until the next document; run mixctld as a unit with FileDescriptorStoreMax=8";
+                          node sits out until the next document; run mixctld as a unit with FileDescriptorStoreMax=32";
             finding("fd store", Verdict::Warning, detail)
         }
     }
@@ -247,7 +247,7 @@ mod tests {
         for said in [Some(unit(0)), Some(unit(4)), Some(absent), None] {
             let found = fd_store(said.as_deref());
             assert_eq!(found.verdict, Verdict::Warning, "{said:?}");
-            assert!(found.detail.contains("FileDescriptorStoreMax=8"));
+            assert!(found.detail.contains("FileDescriptorStoreMax=32"));
         }
         let tmp = disk(&std::env::temp_dir().join("not/there"));
         assert!(tmp.detail.contains("MiB free"), "{}", tmp.detail);

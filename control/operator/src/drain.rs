@@ -48,7 +48,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             Reply::Draining { state: None } => {
                 let why = match said {
                     None => {
-                        "no node reports to mixctld: it runs with port xsk or [keys] vault = true, of this release?"
+                        "no node reports to mixctld: only one that runs, with port = \"xsk\" or [keys] vault = true, and is of \
+                         this release does; set [keys] vault = true in mixnode.toml and restart it"
                     }
                     Some(_) => "the node is gone while it left",
                 };

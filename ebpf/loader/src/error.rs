@@ -33,14 +33,14 @@ pub enum LoaderError {
     /// A peer asked for what is not for its user.
     #[error(
         "user {uid} may not do this: attaching and detaching is for root and the user of mixctld, sockets also for its \
-         --node-user"
+         --node-user ([xdp] node_user)"
     )]
     NotAllowed {
         /// The peer's user.
         uid: u32,
     },
     /// This loader was told to load no XDP program.
-    #[error("this mixctld runs with --no-xdp: start it without")]
+    #[error("this mixctld loads no program: start it without --no-xdp and with a section [xdp]")]
     NoXdp,
     /// Something came that is no request.
     #[error("no request of this version: {0}")]

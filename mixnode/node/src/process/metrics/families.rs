@@ -96,7 +96,7 @@ fn node(into: &mut Exposition, scrape: &Scrape<'_>) {
     into.gauge(
         "mixnode_listed",
         u8::from(standing.is_listed),
-        "1 if this epoch's document lists the node with its key. 0 for longer than two epochs: the descriptor does not reach the authority.",
+        "1 if this epoch's document gives the node, with its key, a place. 0 for longer than three epochs: it was drained or paused, is not admitted, or its descriptor does not reach the authorities.",
     );
     into.gauge(
         "mixnode_identity_elsewhere",
