@@ -22,6 +22,7 @@ mod answers;
 mod blocks;
 #[cfg(test)]
 mod limits;
+mod room;
 mod trouble;
 
 use blocks::UsedBlocks;
@@ -36,9 +37,9 @@ const UNKNOWN_MAX: usize = 128;
 const UNKNOWN_KEPT_NS: u64 = 30_000_000_000;
 /// Chunks kept a session that came before their manifest.
 const EARLY_MAX: usize = 64;
-/// Files open at a time; the one that was silent longest is let go, and opened again by its next manifest. Each keeps
-/// the session of its newest chunk, so that no more sessions are kept, and new sessions, which anybody can start, push
-/// out only others of strangers.
+/// Files open at a time; one that lacks something is let go for another, and opened again by its next manifest. Each
+/// keeps the session of its newest chunk, so that no more sessions are kept, and new sessions, which anybody can start,
+/// push out only others of strangers.
 const FILES_OPEN_MAX: usize = 32;
 /// Sessions that answers are kept for.
 #[cfg(test)]
@@ -343,35 +344,15 @@ impl Incoming {
         }
     }
 
-    /// Makes room among the files of one kind.
-    fn make_room(&mut self) {
-        let silent = |(transfer, file): (&TransferId, &File)| match file {
-            File::Open(open) => Some((open.heard_ns, *transfer)),
-            File::Complete | File::Refused => None,
-        };
-        let open = self.files.iter().filter_map(silent);
-        if open.clone().count() >= FILES_OPEN_MAX
-            && let Some((_, transfer)) = open.min()
-        {
-            self.storage.close(&transfer);
-            self.files.remove(&transfer);
-        }
-        let is_over = |file: &File| !matches!(file, File::Open(_));
-        let mut over = self.files.iter().filter(|(_, file)| is_over(file));
-        if let Some(transfer) = over.nth(FILES_OVER_MAX).map(|(transfer, _)| *transfer) {
-            self.files.remove(&transfer);
-        }
-    }
-
     fn open_file(&mut self, manifest: Manifest, now_ns: u64) {
         let transfer = manifest.transfer;
         if self.files.contains_key(&transfer)
             || self.trouble.as_ref().is_some_and(|t| !t.is_over(now_ns))
             || !self.manifests.take(now_ns)
+            || !self.make_room()
         {
             return;
         }
-        self.make_room();
         let Some(total) = manifest.chunks() else {
             self.files.insert(transfer, File::Refused);
             return;

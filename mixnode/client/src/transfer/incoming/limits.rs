@@ -10,6 +10,8 @@ use crate::store::MemoryStorage;
 use crate::transfer::content::{Answer, write_content};
 use crate::transfer::session::{CONTENT_BYTES, STRANGERS_MAX, SendingSession};
 
+mod disk;
+mod finishing;
 mod flood;
 mod full_disk;
 mod given_up;

@@ -1,57 +1,17 @@
 //! A disk that is full.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::disk::Disk;
 use super::*;
 use crate::transfer::content::TransferState;
-
-/// A disk that is full while it is told to be.
-struct FullDisk(MemoryStorage, Arc<AtomicBool>);
-
-impl Storage for FullDisk {
-    fn open(&mut self, manifest: &Manifest) -> io::Result<Standing> {
-        self.0.open(manifest)
-    }
-
-    fn write(&mut self, transfer: &TransferId, index: u32, data: &[u8]) -> io::Result<()> {
-        if self.1.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.0.write(transfer, index, data)
-    }
-
-    fn flush(&mut self, transfer: &TransferId) -> io::Result<()> {
-        self.0.flush(transfer)
-    }
-
-    fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish> {
-        self.0.finish(transfer)
-    }
-
-    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
-        self.0.remembered()
-    }
-
-    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
-        self.0.remember(epoch, mark)
-    }
-
-    fn forget_before(&mut self, epoch: u32) {
-        self.0.forget_before(epoch);
-    }
-
-    fn forgotten(&self) -> Option<u32> {
-        self.0.forgotten()
-    }
-}
 
 #[test]
 fn a_full_disk_is_told_once_the_sender_waits_and_goes_on_when_there_is_room() {
     let mut bob = Bob::new(16, 1 << 20);
     let full = Arc::new(AtomicBool::new(true));
-    let disk = FullDisk(MemoryStorage::new(1 << 24), Arc::clone(&full));
+    let disk = Disk::new(Arc::clone(&full), 1);
     bob.incoming = Incoming::new(Box::new(disk), (1_000, 1_200_000));
     bob.incoming.tick(0, EPOCH);
     let mut alice = bob.session();

@@ -1,0 +1,84 @@
+//! A disk with its troubles.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+
+/// Files in memory that behave as on a disk: it is full while it is told to be, and a file is delivered in steps, which
+/// begin anew when it was closed.
+pub(super) struct Disk {
+    memory: MemoryStorage,
+    full: Arc<AtomicBool>,
+    /// Steps towards delivering a file, and how many of them were taken.
+    steps: u32,
+    taken: BTreeMap<TransferId, u32>,
+}
+
+impl Disk {
+    pub(super) fn new(full: Arc<AtomicBool>, steps: u32) -> Disk {
+        Disk {
+            memory: MemoryStorage::new(1 << 24),
+            full,
+            steps,
+            taken: BTreeMap::new(),
+        }
+    }
+
+    fn room(&self) -> io::Result<()> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Storage for Disk {
+    fn open(&mut self, manifest: &Manifest) -> io::Result<Standing> {
+        self.memory.open(manifest)
+    }
+
+    fn write(&mut self, transfer: &TransferId, index: u32, data: &[u8]) -> io::Result<()> {
+        self.room()?;
+        self.memory.write(transfer, index, data)
+    }
+
+    fn flush(&mut self, transfer: &TransferId) -> io::Result<()> {
+        self.memory.flush(transfer)
+    }
+
+    fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish> {
+        if let Err(error) = self.room() {
+            self.taken.remove(transfer);
+            return Err(error);
+        }
+        let taken = self.taken.entry(*transfer).or_default();
+        *taken += 1;
+        if *taken < self.steps {
+            return Ok(Finish::Pending);
+        }
+        self.taken.remove(transfer);
+        self.memory.finish(transfer)
+    }
+
+    fn close(&mut self, transfer: &TransferId) {
+        self.taken.remove(transfer);
+    }
+
+    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
+        self.memory.remembered()
+    }
+
+    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        self.memory.remember(epoch, mark)
+    }
+
+    fn forget_before(&mut self, epoch: u32) {
+        self.memory.forget_before(epoch);
+    }
+
+    fn forgotten(&self) -> Option<u32> {
+        self.memory.forgotten()
+    }
+}
