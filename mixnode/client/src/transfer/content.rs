@@ -7,7 +7,7 @@
 //! * manifest, one at most: `1 | transfer 16 | file bytes 8 | BLAKE3 32 | name length 1 | name`
 //! * chunk `2 | transfer 16 | index 4 | length 2 | data ≤ 840`
 //! * reply block `3 | 326 bytes`
-//! * given up `4 | transfer 16`
+//! * given up, one at most: `4 | transfer 16`
 //!
 //! An answer: acknowledgement `1 | transfer 16 | state 1 | generation 4 | base 4 | highest send number 8 | packets
 //! received 8 | bitmap bytes 2 | bitmap`, or half a key `2 | half 1 | 592 bytes`.
@@ -132,7 +132,7 @@ pub(crate) fn write_content(fields: &[Field], out: &mut [u8; CONTENT_BYTES]) {
 pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<Vec<Field>> {
     let mut take = Take { bytes: content };
     let mut fields = Vec::new();
-    let mut has_manifest = false;
+    let (mut has_manifest, mut has_given_up) = (false, false);
     loop {
         match take.array::<1>() {
             None => break,
@@ -142,8 +142,9 @@ pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<Vec<Field>> 
                 }
                 break;
             }
-            // One is all that a packet needs: each costs its reader a look at the disk.
+            // One of each is all that a packet needs: each costs its reader a look at the disk.
             Some([MANIFEST]) if has_manifest => return None,
+            Some([GIVEN_UP]) if has_given_up => return None,
             Some([MANIFEST]) => {
                 has_manifest = true;
                 let (transfer, size, hash) = (take.array()?, take.u64()?, take.array()?);
@@ -169,7 +170,10 @@ pub(crate) fn read_content(content: &[u8; CONTENT_BYTES]) -> Option<Vec<Field>> 
                 });
             }
             Some([SURB]) => fields.push(Field::Surb(Box::new(take.array()?))),
-            Some([GIVEN_UP]) => fields.push(Field::GivenUp(take.array()?)),
+            Some([GIVEN_UP]) => {
+                has_given_up = true;
+                fields.push(Field::GivenUp(take.array()?));
+            }
             Some(_) => return None,
         }
     }
@@ -366,6 +370,17 @@ mod tests {
             let fields: Vec<Field> = (0..count).map(manifest).collect();
             write_content(&fields, &mut content);
             assert_eq!(read_content(&content), None, "{count} manifests");
+        }
+    }
+
+    #[test]
+    fn a_packet_gives_up_one_file_at_most() {
+        let mut content = [0; CONTENT_BYTES];
+        for count in [1, 2, 51] {
+            let fields: Vec<Field> = (0..count).map(|n| Field::GivenUp([n; 16])).collect();
+            write_content(&fields, &mut content);
+            let read = (count == 1).then_some(fields);
+            assert_eq!(read_content(&content), read, "{count} given up");
         }
     }
 

@@ -26,3 +26,15 @@ fn what_its_sender_gives_up_is_forgotten_and_what_was_refused_stays_so() {
         .collect();
     assert_eq!(chunks, [0]);
 }
+
+#[test]
+fn attack_a_packet_that_gives_up_fifty_one_files_takes_no_looks_from_others() {
+    let mut bob = Bob::new(22, 1 << 20);
+    let (mut alice, mut mallory) = (bob.session(), bob.session());
+    bob.start(&alice);
+    bob.start(&mallory);
+    let none = (0..51).map(|number| Field::GivenUp([number; 16]));
+    bob.take(&packet(&mut mallory, &none.collect::<Vec<_>>()));
+    bob.take(&packet(&mut alice, &[Field::Manifest(manifest(1, 1))]));
+    assert_eq!(bob.open_files(), 1);
+}
