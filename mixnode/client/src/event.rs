@@ -23,7 +23,8 @@ pub enum Event {
     GatewayBack,
     /// The gateway has no room for this client. It is asked again, with growing pauses.
     GatewayFull,
-    /// The gateway says that it leaves the network. Nothing follows from its word alone.
+    /// The gateway says that it leaves the network. Nothing follows from its word alone. Told once a gateway, and once
+    /// more when it names a later epoch.
     GatewayLeaving {
         /// The last epoch in which it serves.
         epoch: u32,

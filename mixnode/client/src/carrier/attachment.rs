@@ -119,6 +119,8 @@ pub(crate) struct Attachment {
     announced: bool,
     /// How often the gateway has said that it has no room, since it last let this client in.
     refusals: u32,
+    /// The last epoch in which the gateway serves, as it was told last, and whether that was its second word.
+    leaves: Option<(u32, bool)>,
     /// The gateway wants to know whether this client is where its frames come from.
     challenge: Option<[u8; CHALLENGE_BYTES]>,
 }
@@ -149,6 +151,7 @@ impl Attachment {
             attached: false,
             announced: false,
             refusals: 0,
+            leaves: None,
             challenge: None,
         }
     }
@@ -174,6 +177,19 @@ impl Attachment {
         self.heard_ns = Some(self.attach_ns);
         self.refusals = self.refusals.saturating_add(1);
         self.refusals == 1
+    }
+
+    /// The gateway says that it serves up to `epoch` and no longer. Whether that is news: the first time, and once when it
+    /// is later than before, as a document can make it. Whoever says more tires the user.
+    pub(crate) fn leaves(&mut self, epoch: u32) -> bool {
+        let is_news = match self.leaves {
+            None => true,
+            Some((told, is_second)) => !is_second && epoch > told,
+        };
+        if is_news {
+            self.leaves = Some((epoch, self.leaves.is_some()));
+        }
+        is_news
     }
 
     /// When something last came that the gateway alone can have made, if ever. Anyone can send under its address.

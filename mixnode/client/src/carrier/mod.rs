@@ -131,8 +131,6 @@ pub(crate) struct Carrier {
     last_served: usize,
     /// The last slot that a service had held a reply.
     replied: bool,
-    /// It was told that the gateway leaves.
-    told_leaving: bool,
 
     pub(crate) events: VecDeque<Event>,
     pub(crate) stats: Stats,
@@ -170,7 +168,6 @@ impl Carrier {
             waiting: Waiting::default(),
             last_served: 0,
             replied: false,
-            told_leaving: false,
             events: VecDeque::new(),
             stats: Stats::default(),
         };
@@ -362,8 +359,7 @@ impl Carrier {
                 }
             }
             Some(Inbound::Control(Control::Leaving { epoch })) => {
-                // Once: the user can do nothing more often.
-                if !core::mem::replace(&mut self.told_leaving, true) {
+                if self.attachment.leaves(epoch) {
                     self.events.push_back(Event::GatewayLeaving { epoch });
                 }
             }

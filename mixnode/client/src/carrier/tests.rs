@@ -9,6 +9,8 @@ use sphinx::{EpochSecret, SURB_BYTES, Surb};
 
 use super::*;
 
+mod leaving;
+
 const PARAMETERS: Parameters = Parameters {
     genesis_unix_ms: 0,
     epoch_ms: 60_000,
@@ -74,16 +76,16 @@ impl Service for Chatter {
     fn on_reply(&mut self, _token: Token, _plaintext: &[u8; sphinx::REPLY_BYTES], _now_ns: u64) {}
 }
 
-/// The documents of epochs 0 and 1, the identities of two gateways, and the link keys of the first.
-fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2], LinkKeys) {
+/// The documents of epochs 0 and 1, the identities of two gateways, and the link keys of both.
+fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2], Vec<LinkKeys>) {
     let authority = directory::Identity::generate(rng);
     let authority = Authority::found(authority, PARAMETERS).unwrap();
-    let mut gateway_keys = None;
+    let mut link_keys = Vec::new();
     let mut nodes: Vec<Record> = (0..8)
         .map(|node| {
             let keys = LinkKeys::generate(rng);
             let link = keys.public();
-            gateway_keys.get_or_insert(keys);
+            link_keys.push(keys);
             Record {
                 // Two gateways, two mixes a layer.
                 layer: node / 2,
@@ -109,7 +111,8 @@ fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2], LinkKey
     let consensus = |epoch| Consensus::new(Head::bare(PARAMETERS, epoch), nodes.clone()).unwrap();
     let mut documents = Documents::from(consensus(0));
     documents.insert(consensus(1));
-    (authority, documents, gateways, gateway_keys.unwrap())
+    link_keys.truncate(2);
+    (authority, documents, gateways, link_keys)
 }
 
 #[test]
@@ -245,7 +248,7 @@ fn attack_who_names_the_epoch_after_next_does_not_learn_a_recipients_clock() {
 /// as one does whose slots are another thread's, and answers taking as long; at most 50.
 fn slots_to_a_session(seed: u64, rate_pps: f64) -> u64 {
     let mut rng = Generator::seed_from_u64(seed);
-    let (authority, documents, gateways, keys) = network(&mut rng);
+    let (authority, documents, gateways, mut keys) = network(&mut rng);
     let settings = Settings {
         mailbox: ClientKeys::generate(&mut rng),
         gateway: gateways[0],
@@ -253,7 +256,10 @@ fn slots_to_a_session(seed: u64, rate_pps: f64) -> u64 {
         rate_pps,
         loop_share: 0.0,
     };
-    let mut gateway = (Responder::new(keys), Generator::from_rng(&mut rng));
+    let mut gateway = (
+        Responder::new(keys.swap_remove(0)),
+        Generator::from_rng(&mut rng),
+    );
     let (mut carrier, mut departures) = Carrier::new(settings, documents, rng, 0);
     carrier.supply_ahead();
     // The wall clock stands, so that no document ends.
