@@ -214,3 +214,30 @@ fn an_error_after_a_document_was_taken_up_does_not_lose_its_epoch() {
     assert!(again.is_err(), "which is told with the next round");
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn of_three_documents_that_lie_there_one_is_taken_a_round_the_oldest_first() {
+    let mut mesh = Mesh::new(&thirty_two_seconds(), 47);
+    let folder = tempfile::tempdir().unwrap();
+    let store = directory::store::Store::create(folder.path()).unwrap();
+    store.publish_authorities(mesh.authority.chain()).unwrap();
+    let mut before = mesh.consensus.clone();
+    for epoch in 1..=3 {
+        let document = mesh.authority.make(Some(&before), epoch, &[]).unwrap();
+        store.publish_consensus(epoch, &document).unwrap();
+        let known = directory::Held::default();
+        before = document.verify(mesh.authority.chain(), &known).unwrap();
+    }
+    // In epoch 2; the node has a key of the one before.
+    run_to(&mut mesh, 65 * SECOND);
+    let (now_ns, unix_ms) = (mesh.now_ns, mesh.unix_ms());
+    let node = &mut mesh.nodes[0];
+    let clocks = node.clocks(now_ns, unix_ms);
+    let rounds = (0..4).map(|_| {
+        let taken = node.follower.turn(&store, clocks, &mut node.rng).unwrap();
+        taken.into_iter().map(|state| state.epoch()).collect()
+    });
+    let rounds: Vec<Vec<u32>> = rounds.collect();
+    // Between two rounds the watchdog hears that the node lives.
+    assert_eq!(rounds, [vec![1], vec![2], vec![3], vec![]]);
+}

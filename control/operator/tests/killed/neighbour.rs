@@ -82,9 +82,9 @@ impl Neighbour {
             unix_ms: unix_ms(),
             boot_ns: port::boot_ns(),
         };
-        let states = self.follower.turn(store, clocks, &mut self.rng).unwrap();
-        let fit = states.into_iter().filter(|state| state.own().is_some());
-        self.state = fit.last().or(self.state.take());
+        let state = self.follower.turn(store, clocks, &mut self.rng).unwrap();
+        let fit = state.filter(|state| state.own().is_some());
+        self.state = fit.or(self.state.take());
     }
 
     /// Asks for a session with a node that has forgotten the last one.

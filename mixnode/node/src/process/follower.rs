@@ -384,8 +384,9 @@ impl Follower {
     }
 
     /// One round over a store: learns the network, publishes the descriptor when it is due, ends what is over and
-    /// returns the epochs to put in force. What can't be read or verified is reported and tried again in the next
-    /// round.
+    /// returns the epoch to put in force, the oldest that is wanted. It is no more than one: a large document takes long,
+    /// and between two rounds the service manager hears that the node lives. What can't be read or verified is reported
+    /// and tried again in the next round.
     ///
     /// # Errors
     /// The store can't be used. What could be read of it comes first, and the error with the next round.
@@ -394,7 +395,7 @@ impl Follower {
         store: &Store,
         clocks: Clocks,
         rng: &mut R,
-    ) -> io::Result<Vec<Arc<EpochState>>> {
+    ) -> io::Result<Option<Arc<EpochState>>> {
         self.end_epochs(clocks.boot_ns);
         self.read_chain(store)?;
         let published = match self.describe(clocks, rng) {
@@ -406,18 +407,15 @@ impl Follower {
             self.published = None;
         }
         let mut outcome = published;
-        let mut states = Vec::new();
         for epoch in self.wanted(clocks.unix_ms) {
             match self.take_from(store, epoch, clocks, rng) {
-                Ok(state) => states.extend(state),
+                // Once taken up it is not wanted again: no error may keep it from the workers.
+                Ok(Some(state)) => return Ok(Some(state)),
+                Ok(None) => {}
                 Err(error) => outcome = Err(error),
             }
         }
-        // An epoch once taken up is not wanted again: no error may keep it from the workers.
-        match outcome {
-            Err(error) if states.is_empty() => Err(error),
-            _ => Ok(states),
-        }
+        outcome.map(|()| None)
     }
 
     /// Takes up the chain of authority sets if it has changed; one that is of another network, or that says less than

@@ -282,9 +282,9 @@ fn control(
     let (mut round, mut notices) = (0u32, Notices::default());
     while !stop.load(Ordering::Acquire) {
         match follower.turn(store, clocks(), rng) {
-            Ok(states) => {
-                touching.add(&states);
-                threads.install(states);
+            Ok(state) => {
+                touching.add(state.as_slice());
+                threads.install(state);
             }
             // The folder may come back; packets of the epochs in force go on.
             Err(error) if round.is_multiple_of(STATUS_ROUNDS) => {

@@ -284,9 +284,9 @@ impl Threads {
         Ok(())
     }
 
-    /// Gives epochs to all workers, also those whose mailbox was full before.
-    pub fn install(&mut self, states: Vec<Arc<EpochState>>) {
-        for state in states {
+    /// Gives an epoch to all workers, and those before it to whose mailbox was full then.
+    pub fn install(&mut self, state: Option<Arc<EpochState>>) {
+        if let Some(state) = state {
             match state.own() {
                 Some(own) => {
                     tracing::info!(epoch = state.epoch(), layer = own.layer, "joins the epoch")
