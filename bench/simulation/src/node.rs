@@ -66,6 +66,11 @@ impl Place {
     pub fn identity(&self) -> [u8; 32] {
         Identity::from_bytes(&self.identity).public()
     }
+
+    /// The static keys of its links: who has them can do what the node does not.
+    pub fn link_keys(&self) -> &LinkKeys {
+        &self.link
+    }
 }
 
 /// A running node.

@@ -1,6 +1,6 @@
 //! A node that comes back with its keys: who is told, what goes through at once, and what nobody gets by saying so.
 
-use crate::mesh::{Client, MS, Mesh, SECOND, Shape, attached, shape};
+use crate::mesh::{Client, MS, Mesh, SECOND, Shape, address, attached, shape};
 use link::Kind;
 use link::control::Control;
 use mixnode::path::reason::Reason;
@@ -35,6 +35,13 @@ fn connected(mesh: &Mesh) -> Vec<u64> {
     nodes
         .map(|node| node.handshaker.counters().connected)
         .collect()
+}
+
+/// What a client sends to say that it was restarted.
+fn restarted() -> [u8; PACKET_BYTES] {
+    let mut frame = [0; PACKET_BYTES];
+    Control::Restarted.encode(&mut frame);
+    frame
 }
 
 /// Sends packets for Bob through a node; how many he gets.
@@ -116,6 +123,32 @@ fn attack_a_node_that_is_restarted_all_the_time_makes_its_neighbours_shake_hands
 }
 
 #[test]
+fn attack_a_node_that_says_so_again_and_again_and_lists_anothers_address_has_one_datagram_a_time_sent_there_and_is_reported()
+ {
+    const TIMES: u64 = 20;
+    let mut mesh = Mesh::new(&layered(), 94);
+    let number = mix_of(&mesh, 1);
+    // Whoever is at the address of the document answers nothing.
+    mesh.network.partition(&[address(number, 0).ip()]);
+    let mut liar = Client::with_keys(&mesh, 1, 0, mesh.key_of(number));
+    mesh.nodes[0].members.reached().take();
+    let before = mesh.nodes[0].handshaker.counters().initiations;
+    for _ in 0..TIMES {
+        assert!(liar.connect(&mut mesh));
+        liar.send(&mesh, Kind::Control, &restarted());
+        mesh.run(2 * SECOND);
+    }
+    assert_eq!(mesh.counters(0).restarts_heard, TIMES);
+    let drawn = mesh.nodes[0].handshaker.counters().initiations - before;
+    // The first ones come sooner, as to anybody who does not answer.
+    let most = u64::from(WORKERS) * (TIMES + 4);
+    assert!(drawn <= most, "{drawn} initiations, more than {most}");
+    let reached = mesh.nodes[0].members.reached().take();
+    let key = *liar.keys.public_key();
+    assert_eq!(reached.get(&key), Some(&false), "it is reported");
+}
+
+#[test]
 fn a_node_whose_disk_was_copied_to_another_host_says_so_and_a_restarted_one_does_not() {
     let mut mesh = Mesh::new(&shape(), 93);
     let mix = mesh.a_mix();
@@ -136,10 +169,8 @@ fn attack_who_is_no_next_hop_gets_nothing_by_saying_that_it_was_restarted() {
     let mut mesh = Mesh::new(&layered(), 92);
     let mut alice = attached(&mut mesh, 1, 0, 100);
     let handshakes = connected(&mesh);
-    let mut restarted = [0; PACKET_BYTES];
-    Control::Restarted.encode(&mut restarted);
     for _ in 0..5 {
-        alice.send(&mesh, Kind::Control, &restarted);
+        alice.send(&mesh, Kind::Control, &restarted());
     }
     mesh.run(5 * SECOND);
     assert_eq!(connected(&mesh), handshakes);

@@ -70,7 +70,8 @@ pub enum Request {
         /// The message.
         datagram: [u8; DATAGRAM_BYTES],
     },
-    /// Open a session for a worker's link, and keep trying.
+    /// Open a session for a worker's link, and keep trying. Asked again while that goes on, it begins a new attempt at
+    /// once, and those that follow come no sooner for it, unless the node has another key or address now.
     Connect {
         /// The worker that will send on it.
         worker: u8,
@@ -192,13 +193,18 @@ impl<R: CryptoRng> Handshaker<R> {
                 remote,
                 destination,
             } => {
+                // A node that says again and again that it was restarted has nobody begin anew with what never answers.
+                let last = self.attempts.get(&(worker, link)).filter(|last| {
+                    last.destination == destination && last.remote.x25519 == remote.x25519
+                });
+                let tries = last.map_or(0, |last| last.tries.min(TRIES_SILENT));
                 self.abandon(worker, link);
                 let attempt = Attempt {
                     remote,
                     destination,
                     initiator: None,
                     retry_ns: now_ns,
-                    tries: 0,
+                    tries,
                     cookie_shown: false,
                 };
                 self.attempts.insert((worker, link), attempt);

@@ -8,6 +8,7 @@ use directory::{
     Consensus, Head, Held, Identity, Parameters, Path, Role, SignedConsensus, SignedDescriptor,
     WAITING,
 };
+use link::ClientKeys;
 use mixnode::path::core::Settings;
 use mixnode::path::counters::Counters;
 use port::SimPort;
@@ -175,6 +176,12 @@ impl Mesh {
             .take_up(consensus, document, clocks, &mut node.rng);
         node.install(&taken.unwrap()).unwrap();
         self.nodes.insert(number, node);
+    }
+
+    /// What a node begins handshakes with: with it a client does what the node does not.
+    pub fn key_of(&self, number: usize) -> ClientKeys {
+        let keys: &ClientKeys = self.places[number].0.link_keys().as_ref();
+        ClientKeys::from_bytes(&keys.to_bytes())
     }
 
     pub fn unix_ms(&self) -> u64 {
