@@ -176,4 +176,14 @@ fn attack_who_is_no_next_hop_gets_nothing_by_saying_that_it_was_restarted() {
     assert_eq!(connected(&mesh), handshakes);
     assert_eq!(mesh.counters(0).restarts_heard, 0);
     assert_eq!(mesh.counters(0).rejected(Reason::Control), 5);
+    // Nor does a node before this one, which has a link there as long as it wants to say that it was restarted itself.
+    let [before, after] = [1, 2].map(|layer| mix_of(&mesh, layer));
+    mesh.network.partition(&[address(before, 0).ip()]);
+    mesh.restart(after, 50 * MS);
+    let mut liar = Client::with_keys(&mesh, 2, after, mesh.key_of(before));
+    assert!(liar.connect(&mut mesh));
+    liar.send(&mesh, Kind::Control, &restarted());
+    mesh.run(SECOND);
+    assert_eq!(mesh.counters(after).restarts_heard, 0);
+    assert_eq!(mesh.counters(after).rejected(Reason::Kind), 1);
 }

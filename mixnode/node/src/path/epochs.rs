@@ -149,10 +149,15 @@ impl Epochs {
         self.tidy(links);
     }
 
+    /// Whether packets of an epoch leave through this link.
+    pub fn uses(&self, link: u16) -> bool {
+        let mut slots = self.slots.iter().flatten();
+        slots.any(|slot| slot.links.contains(&link))
+    }
+
     /// Drops the links that nothing leaves through any more.
     pub fn tidy(&self, links: &mut Links) {
-        let slots = || self.slots.iter().flatten();
-        links.keep(|link| slots().any(|slot| slot.links.contains(&link)));
+        links.keep(|link| self.uses(link));
     }
 }
 

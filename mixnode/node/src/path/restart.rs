@@ -3,7 +3,7 @@
 
 use crate::keys::epoch::EpochState;
 use crate::path::core::Core;
-use crate::path::epochs::{Link, Links};
+use crate::path::epochs::{Epochs, Link, Links};
 use crate::path::mail::Mail;
 
 /// Times that a node is told, because nothing answers.
@@ -84,7 +84,7 @@ pub fn hear(core: &mut Core, session: u32) -> bool {
         return true;
     }
     let key = inbound.session.peer;
-    if !core.links.lead_to(&key) {
+    if !core.epochs.lead_to(&core.links, &key) {
         return false;
     }
     let mailboxes = core.shared.mailboxes.iter();
@@ -98,13 +98,16 @@ pub fn hear(core: &mut Core, session: u32) -> bool {
     true
 }
 
-impl Links {
-    /// Whether there is a link to the node with this key through which packets may leave.
-    fn lead_to(&self, key: &[u8; 32]) -> bool {
-        let mut links = self.numbers().filter_map(|number| self.get(number));
-        links.any(|link| link.remote.x25519 == *key)
+impl Epochs {
+    /// Whether packets leave for the node with this key. A link that is there to tell it something does not count.
+    fn lead_to(&self, links: &Links, key: &[u8; 32]) -> bool {
+        let is_there = |link: &Link| link.remote.x25519 == *key;
+        let mut numbers = links.numbers();
+        numbers.any(|number| links.get(number).is_some_and(is_there) && self.uses(number))
     }
+}
 
+impl Links {
     /// The node with this key was restarted: its session is of no use.
     pub fn stale(&mut self, key: &[u8; 32]) {
         for number in self.numbers() {
