@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use directory::{KEM_KEY_BYTES, LinkKey};
 use link::{DATAGRAM_BYTES, LinkKeys, LinkPublic, Session};
 use mixnode::handshake::{Handshaker, Members, Request};
 use mixnode::loader_link::Indices;
-use mixnode::path::epochs::Epochs;
+use mixnode::path::epochs::{Epochs, Links};
 use mixnode::path::mail::Mail;
 use mixnode::path::neighbours::Neighbours;
 use rand_chacha::ChaCha20Rng;
@@ -220,9 +221,13 @@ fn an_index_whose_session_reaches_no_worker_and_that_of_a_link_given_up_are_kept
     other.receive(one.address, initiation, SECOND);
     assert_eq!(other.told.events().len(), 2);
     assert_eq!(other.told.inside(), [0; 0]);
-    let abandon = Request::Abandon { worker: 0, link: 0 };
-    assert!(one.handle(abandon, SECOND).is_empty());
-    assert_eq!(one.told.inside(), [0; 0]);
+    // The number was another link's before.
+    for (key, left) in [([7; 32], 1), (other.public.x25519, 0)] {
+        let (worker, link) = (0, 0);
+        let abandon = Request::Abandon { worker, link, key };
+        assert!(one.handle(abandon, SECOND).is_empty());
+        assert_eq!(one.told.inside().len(), left);
+    }
 }
 
 #[test]
@@ -313,4 +318,33 @@ fn a_worker_tells_every_session_that_is_over_once_and_none_that_lives() {
     indices.sort_unstable();
     assert_eq!(rest, indices);
     assert_eq!(neighbours.session_count(), 0);
+}
+
+#[test]
+fn a_link_that_is_no_more_is_told_of_once_though_its_number_is_anothers_and_not_if_it_is_back() {
+    let (mut links, place) = (Links::default(), SocketAddr::from(([192, 0, 2, 1], 9000)));
+    let open = |links: &mut Links, nodes: [u8; 2]| {
+        nodes.map(|node| {
+            let key = LinkKey {
+                x25519: [node; 32],
+                kem: Box::new([node; KEM_KEY_BYTES]),
+            };
+            links.open(&key, place)
+        })
+    };
+    let told = |links: &mut Links| {
+        let mut told = Vec::new();
+        links.abandon(|number, key| {
+            told.push((number, key[0]));
+            true
+        });
+        told
+    };
+    assert_eq!(open(&mut links, [1, 2]), [0, 1]);
+    // No epoch needs them.
+    Epochs::default().tidy(&mut links);
+    links.abandon(|_, _| false);
+    assert_eq!(open(&mut links, [3, 2]), [0, 1]);
+    assert_eq!(told(&mut links), [(0, 1)]);
+    assert_eq!(told(&mut links), []);
 }

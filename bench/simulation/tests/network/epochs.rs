@@ -241,3 +241,25 @@ fn of_three_documents_that_lie_there_one_is_taken_a_round_the_oldest_first() {
     // Between two rounds the watchdog hears that the node lives.
     assert_eq!(rounds, [vec![1], vec![2], vec![3], vec![]]);
 }
+
+#[test]
+fn a_node_that_is_no_next_hop_any_more_does_not_count_as_one_although_it_answered_to_the_last() {
+    let shape = Shape {
+        mixes: 2,
+        ..thirty_two_seconds()
+    };
+    let mut mesh = Mesh::new(&shape, 48);
+    let gone = mesh.a_mix();
+    let key = *mesh.key_of(gone).public_key();
+    let peers = |mesh: &Mesh| mesh.nodes[0].members.reached().peers();
+    assert!(peers(&mesh).contains_key(&key));
+    mesh.remove(gone);
+    let left = *mesh.key_of(mesh.a_mix()).public_key();
+    for epoch in 1..=4 {
+        run_to(&mut mesh, (u64::from(epoch) * 32 - 12) * SECOND);
+        mesh.turn_epoch(epoch);
+    }
+    mesh.run(SECOND);
+    let peers: Vec<[u8; 32]> = peers(&mesh).into_keys().collect();
+    assert_eq!(peers, [left]);
+}

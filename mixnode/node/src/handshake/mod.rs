@@ -82,12 +82,14 @@ pub enum Request {
         /// Its address.
         destination: SocketAddr,
     },
-    /// Stop trying for this link.
+    /// The link is no more: stop trying, and forget whether its node answered.
     Abandon {
         /// The worker.
         worker: u8,
-        /// Its number of the link.
+        /// Its number of the link, which may be another one's by now.
         link: u16,
+        /// The node's static key.
+        key: [u8; 32],
     },
 }
 
@@ -210,11 +212,12 @@ impl<R: CryptoRng> Handshaker<R> {
                 self.attempts.insert((worker, link), attempt);
                 self.attempt((worker, link), now_ns, post);
             }
-            Request::Abandon { worker, link } => {
-                if let Some(attempt) = self.attempts.get(&(worker, link)) {
-                    self.members.reached().forget(&attempt.remote.x25519);
+            Request::Abandon { worker, link, key } => {
+                self.members.reached().forget(&key);
+                let attempt = self.attempts.get(&(worker, link));
+                if attempt.is_some_and(|attempt| attempt.remote.x25519 == key) {
+                    self.abandon(worker, link);
                 }
-                self.abandon(worker, link);
             }
         }
     }

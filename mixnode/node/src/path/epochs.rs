@@ -187,8 +187,8 @@ pub struct Link {
 #[derive(Default)]
 pub struct Links {
     slots: Vec<Option<Link>>,
-    /// Numbers of links that are no more, for which the handshaker may still try.
-    dropped: Vec<u16>,
+    /// Links that are no more, by number and key: the handshaker may still try for them, and knows how their nodes stand.
+    dropped: Vec<(u16, [u8; 32])>,
 }
 
 impl Links {
@@ -257,8 +257,9 @@ impl Links {
             .iter()
             .position(Option::is_none)
             .unwrap_or(self.slots.len());
-        // What is asked for under this number takes the place of what was.
-        self.dropped.retain(|number| usize::from(*number) != free);
+        // It is the same again. What was another node's is told of all the same: the key tells the two apart.
+        let again = |(number, key): &(u16, [u8; 32])| usize::from(*number) == free && key == x25519;
+        self.dropped.retain(|dropped| !again(dropped));
         match self.slots.get_mut(free) {
             Some(slot) => *slot = Some(link),
             None => self.slots.push(Some(link)),
@@ -269,14 +270,21 @@ impl Links {
     fn keep(&mut self, mut used: impl FnMut(u16) -> bool) {
         for (number, slot) in (0..).zip(self.slots.iter_mut()) {
             let tells = slot.as_ref().is_some_and(|link| link.tells > 0);
-            if !tells && !used(number) && slot.take().is_some() {
-                self.dropped.push(number);
+            if !tells
+                && !used(number)
+                && let Some(link) = slot.take()
+            {
+                self.dropped.push((number, link.remote.x25519));
             }
         }
     }
 
     /// Tells of links that are no more, each until that was `taken`.
-    pub fn abandon(&mut self, mut taken: impl FnMut(u16) -> bool) {
-        while self.dropped.pop_if(|number| taken(*number)).is_some() {}
+    pub fn abandon(&mut self, mut taken: impl FnMut(u16, [u8; 32]) -> bool) {
+        while self
+            .dropped
+            .pop_if(|(number, key)| taken(*number, *key))
+            .is_some()
+        {}
     }
 }

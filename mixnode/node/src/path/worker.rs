@@ -419,8 +419,8 @@ impl<P: Port> Worker<P> {
     fn connect(&mut self) {
         let core = &mut self.core;
         let (handshakes, worker) = (&core.shared.handshakes, core.settings.number);
-        core.links.abandon(|link| {
-            let request = Request::Abandon { worker, link };
+        core.links.abandon(|link, key| {
+            let request = Request::Abandon { worker, link, key };
             handshakes.try_send(request).is_ok()
         });
         for number in core.links.numbers() {
