@@ -33,16 +33,26 @@ pub struct Options {
 /// Has the node leave, and waits until nothing is on its way to it any more: about two epochs.
 ///
 /// # Errors
-/// mixctld is not running or refused; no node is there, or it went while it left.
+/// mixctld is not running or refused; no node is there, or it went or was restarted while it left.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    let ask = |request: &Request| Ok(loader::ask(&options.socket, request)?);
+    follow(options, ask, || std::thread::sleep(LOOK))
+}
+
+/// Orders it until a node is there that hears it, and looks from then on: the same node after a restart is not meant.
+fn follow(
+    options: &Options,
+    ask: impl Fn(&Request) -> Result<Reply, Failure>,
+    wait: impl Fn(),
+) -> Result<(), Failure> {
     let (mut said, mut looks, mut missed) = (None, 0u32, 0u32);
+    let mut request = Request::Drain;
     loop {
-        // Asked again it says how far the node is, and tells a node that was not told: mixctld may have been restarted.
-        let state = match loader::ask(&options.socket, &Request::Drain)? {
+        let state = match ask(&request)? {
             Reply::Draining { state: Some(state) } => state,
             Reply::Draining { state: None } if missed < MISSED => {
                 missed += 1;
-                std::thread::sleep(LOOK);
+                wait();
                 continue;
             }
             Reply::Draining { state: None } => {
@@ -62,11 +72,18 @@ pub fn run(options: &Options) -> Result<(), Failure> {
                 ));
             }
         };
+        request = Request::Node;
+        let leaves = leaves(state);
+        if !leaves && said.is_some_and(self::leaves) {
+            return Err(Failure::new(
+                exit::OS,
+                "the node was restarted while it left, which ends that: it stays in the network, unless it is told again",
+            ));
+        }
         if said != Some(state) {
             say(options, state)?;
             said = Some(state);
         }
-        let leaves = matches!(state, NodeState::Draining | NodeState::Drained);
         if state == NodeState::Drained || (leaves && options.no_wait) {
             return Ok(());
         }
@@ -74,11 +91,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         if !leaves && looks > PATIENCE {
             return Err(Failure::new(
                 exit::OS,
-                "the node does not begin to leave: is it of an older release?",
+                "the node does not begin to leave: was it restarted a moment ago, or is it of an older release?",
             ));
         }
-        std::thread::sleep(LOOK);
+        wait();
     }
+}
+
+fn leaves(state: NodeState) -> bool {
+    matches!(state, NodeState::Draining | NodeState::Drained)
 }
 
 fn say(options: &Options, state: NodeState) -> Result<(), Failure> {
@@ -93,4 +114,47 @@ fn say(options: &Options, state: NodeState) -> Result<(), Failure> {
             .to_owned(),
     };
     Ok(program::print(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::NodeState::{Drained, Draining, Ready, Waiting};
+    use super::*;
+
+    /// What becomes of it if the node says this, a look after the other; and what mixctld was asked.
+    fn played(states: &[Option<NodeState>]) -> (Result<(), String>, Vec<Request>) {
+        let options = Options {
+            socket: PathBuf::new(),
+            no_wait: false,
+            json: true,
+        };
+        let asked = RefCell::new(Vec::new());
+        let answer = |request: &Request| {
+            let state = states[asked.borrow().len()];
+            asked.borrow_mut().push(request.clone());
+            Ok(Reply::Draining { state })
+        };
+        let outcome = follow(&options, answer, || {});
+        (outcome.map_err(|error| error.message), asked.into_inner())
+    }
+
+    #[test]
+    fn the_node_is_told_once_it_is_there_and_never_again() {
+        let (outcome, asked) = played(&[None, Some(Ready), Some(Draining), Some(Drained)]);
+        assert_eq!(outcome, Ok(()));
+        let [drain, node] = [Request::Drain, Request::Node];
+        assert_eq!(asked, [drain.clone(), drain, node.clone(), node]);
+    }
+
+    #[test]
+    fn a_node_that_is_restarted_while_it_leaves_stays_and_that_is_said() {
+        let (outcome, asked) = played(&[Some(Ready), Some(Draining), None, Some(Waiting)]);
+        assert!(outcome.unwrap_err().contains("was restarted"));
+        assert_eq!(asked[1..], [const { Request::Node }; 3]);
+        let (outcome, asked) = played(&[Some(Ready); 11]);
+        assert!(outcome.unwrap_err().contains("does not begin"));
+        assert_eq!(asked[1..], [const { Request::Node }; 10]);
+    }
 }

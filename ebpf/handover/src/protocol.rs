@@ -151,9 +151,11 @@ pub enum Request {
         /// That.
         state: NodeState,
     },
-    /// The node here is to leave the network, which it is told in the answer to its next [`Request::Report`]; asked
-    /// again, how far it is. A restart of the node ends it.
+    /// The node here is to leave the network, which it is told in the answer to its next [`Request::Report`]. A restart of
+    /// the node ends it: asked again, this is an order to the node that is there then.
     Drain,
+    /// How the node here said that it is. Orders nothing.
+    Node,
 }
 
 /// How a node is.
@@ -175,7 +177,9 @@ impl Request {
     pub fn needs(&self) -> Needs {
         match self {
             Request::Status | Request::Stats => Needs::Nothing,
-            Request::Attach { .. } | Request::Detach { .. } | Request::Drain => Needs::Operator,
+            Request::Attach { .. } | Request::Detach { .. } | Request::Drain | Request::Node => {
+                Needs::Operator
+            }
             Request::Open { .. }
             | Request::Ready
             | Request::Resume { .. }
@@ -243,7 +247,7 @@ pub enum Reply {
         /// The node is to leave the network.
         drain: bool,
     },
-    /// To [`Request::Drain`].
+    /// To [`Request::Drain`] and [`Request::Node`].
     Draining {
         /// How the node said it is; `None`: there is none here that says so.
         state: Option<NodeState>,

@@ -19,10 +19,15 @@ impl Leaving {
         Reply::Reported { drain }
     }
 
-    /// An operator wants the node to leave, or asks how far it is. Nothing is wanted of who is not there.
+    /// An operator wants the node to leave. Nothing is wanted of who is not there.
     pub fn drain(&mut self) -> Reply {
+        self.is_asked = self.node.is_some();
+        self.node()
+    }
+
+    /// An operator asks how the node is.
+    pub fn node(&self) -> Reply {
         let state = self.node.map(|(_, state)| state);
-        self.is_asked = state.is_some();
         Reply::Draining { state }
     }
 
@@ -50,6 +55,9 @@ mod tests {
         leaving.ended(8);
         assert_eq!(leaving.report(7, NodeState::Draining), heard(true));
         leaving.ended(7);
+        assert_eq!(leaving.report(9, NodeState::Ready), heard(false));
+        // Nor does it because an operator looks how far the first one is.
+        assert_eq!(leaving.node(), Reply::Draining { state });
         assert_eq!(leaving.report(9, NodeState::Ready), heard(false));
     }
 }

@@ -395,6 +395,7 @@ impl Server {
                 false => return Err(LoaderError::NotANode),
             },
             Request::Drain => self.leaving.drain(),
+            Request::Node => self.leaving.node(),
         };
         Ok(Answer::Now(done))
     }
