@@ -7,7 +7,9 @@ use std::path::Path;
 use common::{Conditions, GENESIS_MS, Network};
 use directory::Bootstrap;
 use fog::home::Home;
-use fog::{Client, Config, Event, Identity, Manifest, MemoryStorage, Phase};
+use fog::{
+    Client, Config, DiskStorage, Event, Identity, Manifest, MemoryStorage, Phase, Received, Storage,
+};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -37,6 +39,11 @@ fn init(network: &mut Network, folder: &Path, gateway: usize) {
 
 /// A client of the store, as `fog` starts one.
 fn start(network: &mut Network, home: &Home) -> Client {
+    start_with(network, home, Box::new(MemoryStorage::new(1 << 20)))
+}
+
+/// The same with a storage of its own for what arrives.
+fn start_with(network: &mut Network, home: &Home, storage: Box<dyn Storage>) -> Client {
     let config = Config {
         identity: Identity::from_bytes(home.identity.to_bytes()),
         mailbox: home.mailbox.clone(),
@@ -46,7 +53,6 @@ fn start(network: &mut Network, home: &Home) -> Client {
         loop_share: 0.1,
     };
     let rng = sphinx::Generator::from_rng(&mut network.rng);
-    let storage = Box::new(MemoryStorage::new(1 << 20));
     Client::new(
         config,
         home.documents.clone(),
@@ -259,4 +265,56 @@ fn a_gateway_that_withholds_a_document_gets_no_packets_of_the_old_epoch() {
         .any(|event| matches!(event, Event::Consensus { epoch: 4, .. }));
     assert!(fetched, "the other gateway has it");
     assert!(loops(&network) > before + 50, "and it goes on with it");
+}
+
+#[test]
+fn a_sender_of_few_packets_soon_meets_a_recipient_anew_that_was_killed() {
+    let conditions = Conditions {
+        rate_pps: 4,
+        ..Conditions::default()
+    };
+    let mut network = Network::new(64, conditions);
+    let folder = tempfile::tempdir().unwrap();
+    let places = ["one", "other"].map(|name| folder.path().join(name));
+    for (gateway, place) in places.iter().enumerate() {
+        init(&mut network, place, gateway);
+    }
+    let homes = places.map(|place| Home::read(&place).unwrap());
+    let (records, out) = (folder.path().join("records"), folder.path().join("out"));
+    let recipient = |network: &mut Network| {
+        let storage = DiskStorage::new(&records, &out, 1 << 20).unwrap();
+        start_with(network, &homes[1], Box::new(storage))
+    };
+    let data = vec![7; 12_000];
+    let manifest = Manifest {
+        transfer: [6; 16],
+        size: data.len() as u64,
+        hash: *blake3::hash(&data).as_bytes(),
+        name: "file".into(),
+    };
+    let mut one = start(&mut network, &homes[0]);
+    one.send(homes[1].address(), manifest, Box::new(data), None);
+    let sender = network.join(one);
+    let client = recipient(&mut network);
+    let seat = network.join(client);
+    let is_half = |network: &mut Network| {
+        network.seats[seat].events.iter().any(|event| {
+            matches!(event, Event::Received(Received::Progress { chunks, .. }) if *chunks >= 7)
+        })
+    };
+    assert!(network.run(60 * SECOND, is_half));
+    network.kill(seat);
+    let client = recipient(&mut network);
+    network.restart(seat, client);
+    // Eight seconds until a silence counts, and as long for a session and what is left of the file.
+    let killed_ns = network.now_ns;
+    let arrived = network.run(killed_ns + 60 * SECOND, |network| {
+        network.seats[sender]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Sending { phase, .. } if *phase == Phase::Complete))
+    });
+    let took_s = (network.now_ns - killed_ns) as f64 / 1e9;
+    println!("complete {took_s:.1} s after the kill");
+    assert!(arrived && took_s < 18.0, "{took_s} s");
 }

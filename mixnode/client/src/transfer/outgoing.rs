@@ -4,7 +4,8 @@
 //! to put in. Every packet is new: its own send number, path and keys. What is lost is found by `repair`.
 //!
 //! A recipient that says nothing for long may be gone. The sender then only probes, at growing intervals, and starts
-//! a new session with every fourth probe, for a recipient that was restarted has forgotten the old one.
+//! a new session with the first probe and every fourth after it, for a recipient that was restarted has forgotten the
+//! old one.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -277,13 +278,14 @@ impl Outgoing {
         let body = if self.key.is_none() {
             self.next_key_request((now_ns, epoch), surbs, rng)
         } else {
-            if self.session.is_none() {
-                self.start_session(epoch, rng)?;
-            }
             if self.is_silent(now_ns) {
                 self.phase = Phase::Waiting;
                 (self.tries, self.probe_ns) = (0, 0);
                 self.early = UNCONFIRMED_MAX;
+                self.session = None;
+            }
+            if self.session.is_none() {
+                self.start_session(epoch, rng)?;
             }
             match self.phase {
                 Phase::Sending => self.next_while_sending(now_ns, surbs),
