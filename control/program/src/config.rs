@@ -3,9 +3,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
 
 /// Largest file read: a configuration is a page, a list of a network's nodes a few more.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -55,6 +56,22 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// An address, or none for an empty text: for `deserialize_with`.
+///
+/// # Errors
+/// The text is no address.
+pub fn optional_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| de::Error::custom(format!("`{text}` is no address: use IP:PORT")))
+}
 
 /// The text of `file`, which was `opened` by the caller in the way it sees fit.
 ///

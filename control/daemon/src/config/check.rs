@@ -1,13 +1,10 @@
 //! Reading the file, and what its values must be.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use directory::store::open_regular;
 use loader::User;
 use program::config::ConfigError;
-
-use serde::{Deserialize, Deserializer, de};
 
 use super::{Config, HttpConfig};
 
@@ -124,16 +121,4 @@ pub(crate) fn group(text: &str) -> Result<Option<u32>, String> {
         || Err(format!("no group {text} in /etc/group")),
         |number| Ok(Some(number)),
     )
-}
-
-pub(super) fn optional_address<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse()
-        .map(Some)
-        .map_err(|_| de::Error::custom(format!("`{text}` is no address: use IP:PORT")))
 }

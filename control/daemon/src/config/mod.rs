@@ -100,7 +100,7 @@ pub struct HttpConfig {
     /// Who may ask besides root and this process's own user; its own group if empty.
     pub group: String,
     /// Where the node's metrics page is, if anywhere.
-    #[serde(deserialize_with = "check::optional_address")]
+    #[serde(deserialize_with = "program::config::optional_address")]
     pub node_metrics: Option<SocketAddr>,
 }
 

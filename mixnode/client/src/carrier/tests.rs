@@ -115,17 +115,27 @@ fn network(rng: &mut Generator) -> (Authority, Documents, [[u8; 32]; 2], Vec<Lin
     (authority, documents, gateways, link_keys)
 }
 
+/// A client of that gateway, with a rate in packets a second and the share of them that loops take.
+fn settings(
+    authority: &Authority,
+    gateway: [u8; 32],
+    (rate_pps, loop_share): (f64, f64),
+    rng: &mut Generator,
+) -> Settings {
+    Settings {
+        mailbox: ClientKeys::generate(rng),
+        gateway,
+        authorities: authority.chain().clone(),
+        rate_pps,
+        loop_share,
+    }
+}
+
 #[test]
 fn services_take_turns_with_letters_and_answers_leave_them_every_second_slot() {
     let mut rng = Generator::seed_from_u64(1);
     let (authority, documents, gateways, _) = network(&mut rng);
-    let settings = Settings {
-        mailbox: ClientKeys::generate(&mut rng),
-        gateway: gateways[0],
-        authorities: authority.chain().clone(),
-        rate_pps: 100.0,
-        loop_share: 0.0,
-    };
+    let settings = settings(&authority, gateways[0], (100.0, 0.0), &mut rng);
     let (mut carrier, _) = Carrier::new(settings, documents, rng, 0);
     let [mut first, mut second] = [Chatter::new(gateways[1]), Chatter::new(gateways[1])];
     let unix_ms = 1_000;
@@ -155,13 +165,7 @@ fn services_take_turns_with_letters_and_answers_leave_them_every_second_slot() {
 fn carrier(seed: u64) -> (Carrier, [[u8; 32]; 2]) {
     let mut rng = Generator::seed_from_u64(seed);
     let (authority, documents, gateways, _) = network(&mut rng);
-    let settings = Settings {
-        mailbox: ClientKeys::generate(&mut rng),
-        gateway: gateways[0],
-        authorities: authority.chain().clone(),
-        rate_pps: 100.0,
-        loop_share: 0.1,
-    };
+    let settings = settings(&authority, gateways[0], (100.0, 0.1), &mut rng);
     let (mut carrier, _) = Carrier::new(settings, documents, rng, 0);
     // The gateway is asked to attach, once for all that follows.
     while carrier.attachment.attach(1).is_some() {}
@@ -249,13 +253,7 @@ fn attack_who_names_the_epoch_after_next_does_not_learn_a_recipients_clock() {
 fn slots_to_a_session(seed: u64, rate_pps: f64) -> u64 {
     let mut rng = Generator::seed_from_u64(seed);
     let (authority, documents, gateways, mut keys) = network(&mut rng);
-    let settings = Settings {
-        mailbox: ClientKeys::generate(&mut rng),
-        gateway: gateways[0],
-        authorities: authority.chain().clone(),
-        rate_pps,
-        loop_share: 0.0,
-    };
+    let settings = settings(&authority, gateways[0], (rate_pps, 0.0), &mut rng);
     let mut gateway = (
         Responder::new(keys.swap_remove(0)),
         Generator::from_rng(&mut rng),

@@ -72,13 +72,7 @@ fn told(carrier: &mut Carrier, gateway: &mut Gateway, now_ns: u64, epochs: &[u32
 fn a_gateways_last_epoch_is_told_and_a_later_one_once_more_and_that_of_the_next_gateway_too() {
     let mut rng = Generator::seed_from_u64(3);
     let (authority, documents, identities, keys) = network(&mut rng);
-    let settings = Settings {
-        mailbox: ClientKeys::generate(&mut rng),
-        gateway: identities[0],
-        authorities: authority.chain().clone(),
-        rate_pps: 10.0,
-        loop_share: 0.0,
-    };
+    let settings = settings(&authority, identities[0], (10.0, 0.0), &mut rng);
     let reserves = Reserves {
         gateways: vec![(identities[1], ClientKeys::generate(&mut rng))],
         // Its guard lets it in by the handshake alone, so that it may leave it at once.

@@ -1,6 +1,5 @@
 //! Reading the file.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use directory::Role;
@@ -60,16 +59,4 @@ pub(super) fn sandbox<'de, D: Deserializer<'de>>(
             "unknown mode `{other}`: use \"on\", \"require\" or \"off\""
         ))),
     }
-}
-
-pub(super) fn optional_address<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse()
-        .map(Some)
-        .map_err(|_| de::Error::custom(format!("`{text}` is no address: use IP:PORT")))
 }

@@ -217,7 +217,7 @@ impl Default for CoverConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
     /// Where `/metrics`, `/healthz` and `/readyz` are served; none if empty.
-    #[serde(deserialize_with = "load::optional_address")]
+    #[serde(deserialize_with = "program::config::optional_address")]
     pub listen: Option<SocketAddr>,
 }
 
