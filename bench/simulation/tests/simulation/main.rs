@@ -77,7 +77,7 @@ fn recorded() -> Plan {
 ///
 /// A change of behaviour may change it: what a node or client sends, when, or how often it draws a random number. Then
 /// the new value is committed with that change. Moving code, renaming it or making it faster may not.
-const RECORDED_TRACE: &str = "28381180f2cc561d8c6193383fc38ba25c6a419f93a05267996411342c85fbf2";
+const RECORDED_TRACE: &str = "b2dd41650b045ead80f20f48444266bb12e85eeb4802ca4771fa2d9a41969fed";
 /// Datagrams in it.
 const RECORDED_DATAGRAMS: u64 = 23_212;
 
