@@ -1,5 +1,6 @@
 //! The hand-over: what the loader (`mixctld`), the node (`mixnode`) and the operator's `mixctl` say to each other over
-//! a unix socket, the sizes of the memory and rings that go from one to the other, and the memory that outlives the node.
+//! a unix socket, the sizes of the memory and rings that go from one to the other, the memory that outlives the node, and
+//! what drops mean.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -9,8 +10,10 @@
 
 pub mod channel;
 pub mod chunk;
+pub mod meaning;
 pub mod protocol;
 mod refusal;
+pub mod status;
 pub mod vault;
 
 pub use channel::Channel;

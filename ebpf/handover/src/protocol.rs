@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use crate::refusal::{Refusal, RefusalKind};
+use crate::status::NodeStatus;
 use crate::vault::{Origin, Table};
 
 /// Where the loader listens unless told otherwise.
@@ -151,6 +152,12 @@ pub enum Request {
         /// That.
         state: NodeState,
     },
+    /// What the node has to say of itself beside that, for who asks the daemon: said once a second, and by a loader that
+    /// does not know it refused likewise.
+    Describe {
+        /// That.
+        status: Box<NodeStatus>,
+    },
     /// The node here is to leave the network, which it is told in the answer to its next [`Request::Report`]. A restart of
     /// the node ends it: asked again, this is an order to the node that is there then.
     Drain,
@@ -191,7 +198,8 @@ impl Request {
             | Request::Table(_)
             | Request::Erase { .. }
             | Request::ResumeVault { .. }
-            | Request::Report { .. } => Needs::Node,
+            | Request::Report { .. }
+            | Request::Describe { .. } => Needs::Node,
         }
     }
 }

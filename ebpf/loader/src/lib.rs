@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use handover::channel::Channel;
 use handover::protocol::{Reply, Request, SOCKET_PATH};
+use handover::status::NodeStatus;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
@@ -185,6 +186,13 @@ impl Loader {
     /// Has `beat` called about every so often while the loader serves: a sign that it lives.
     pub fn beating(mut self, every: Duration, beat: impl FnMut() + Send + 'static) -> Loader {
         self.server.beat(every, Box::new(beat));
+        self
+    }
+
+    /// Has `heard` called with what the node here says of itself, about once a second, and with nothing when its
+    /// connection ends.
+    pub fn telling(mut self, heard: impl FnMut(Option<NodeStatus>) + Send + 'static) -> Loader {
+        self.server.leaving.tell(Box::new(heard));
         self
     }
 
@@ -336,6 +344,16 @@ fn listen(path: &Path, node_user: Option<User>) -> Result<OwnedFd, LoaderError> 
     }
     rustix::net::listen(&listener, 16).map_err(|error| fault(error.into()))?;
     Ok(listener)
+}
+
+/// Time since boot, sleep included: what the lives of keys are measured by.
+fn boot_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::open::Opening;
 use super::sockets::{self, Peer};
 use super::state::{ConnectionId, Owner, State};
 use super::vault::Vaults;
-use super::{User, explain, interface};
+use super::{User, boot_ns, explain, interface};
 use crate::error::LoaderError;
 
 /// Connections at a time: a node and a few operators.
@@ -54,7 +54,7 @@ pub(super) struct Server {
     listener: OwnedFd,
     state: State,
     vaults: Vaults,
-    leaving: Leaving,
+    pub(super) leaving: Leaving,
     node_uid: Option<u32>,
     own_uid: u32,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -390,10 +390,11 @@ impl Server {
                 );
                 Reply::Done
             }
-            Request::Report { state } => match self.is_a_nodes(id) {
-                true => self.leaving.report(id, state),
-                false => return Err(LoaderError::NotANode),
-            },
+            Request::Report { .. } | Request::Describe { .. } if !self.is_a_nodes(id) => {
+                return Err(LoaderError::NotANode);
+            }
+            Request::Report { state } => self.leaving.report(id, state),
+            Request::Describe { status } => self.leaving.describe(id, *status)?,
             Request::Drain => self.leaving.drain(),
             Request::Node => self.leaving.node(),
         };
@@ -486,14 +487,4 @@ impl Server {
         self.vaults.ended(id);
         self.leaving.ended(id);
     }
-}
-
-/// Time since boot, sleep included: what the lives of keys are measured by.
-fn boot_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
-    seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(nanoseconds)
 }

@@ -207,6 +207,7 @@ fn readiness_says_why_not_and_health_is_another_thing() {
         is_elsewhere: false,
         is_draining: false,
         loop_interval: Duration::from_millis(200),
+        loop_time: Duration::from_secs(6),
     });
     assert!(server.get("/readyz").0.starts_with("HTTP/1.1 200"));
     let (text, _) = server.get("/metrics");

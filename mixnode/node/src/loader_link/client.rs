@@ -94,6 +94,7 @@ impl Loader {
             report: Arc::default(),
             reported: Instant::now(),
             is_mute: false,
+            is_undescribed: false,
         };
         let report = Arc::clone(&keeper.report);
         (Loader { commands, report }, keeper)
@@ -233,6 +234,8 @@ pub struct Keeper {
     reported: Instant,
     /// This loader is of a release that wants no reports.
     is_mute: bool,
+    /// It is of one that wants no descriptions.
+    is_undescribed: bool,
 }
 
 impl Keeper {
@@ -389,6 +392,25 @@ impl Keeper {
             Err(LoaderError::Refused(refusal)) => {
                 self.is_mute = refusal.kind == RefusalKind::Malformed;
             }
+            Err(error) => return self.lose(Some(&error)),
+        }
+        self.describe();
+    }
+
+    /// Tells it the rest.
+    fn describe(&mut self) {
+        let wanted = !self.is_mute && !self.is_undescribed;
+        let (Some(connection), Some(status)) = (
+            self.connection.as_ref().filter(|_| wanted),
+            self.report.take_status(),
+        ) else {
+            return;
+        };
+        match connection.command(&Request::Describe { status }) {
+            Ok(()) => {}
+            Err(LoaderError::Refused(refusal)) => {
+                self.is_undescribed = refusal.kind == RefusalKind::Malformed;
+            }
             Err(error) => self.lose(Some(&error)),
         }
     }
@@ -435,6 +457,7 @@ impl Keeper {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.is_mute = false;
+                self.is_undescribed = false;
                 self.complaint.clear();
                 tracing::info!(indices = self.indices.len(), "the loader is back");
                 if self.address.is_some() {

@@ -1,6 +1,7 @@
 //! A whole node: what it opens, what it gives up, its threads, and the loop that follows the directory.
 
 pub mod config;
+mod describe;
 mod error;
 mod examine;
 pub mod exit;

@@ -117,6 +117,8 @@ pub struct Collector {
 struct Inner {
     /// Since the last status line.
     recent: Distributions,
+    /// Since mixctld was told last.
+    untold: Distributions,
     /// Since the start.
     totals: Distributions,
     scratch: Distributions,
@@ -130,6 +132,7 @@ impl Collector {
     pub fn new(published: Vec<Arc<Published>>) -> Result<Collector, hdrhistogram::CreationError> {
         let inner = Inner {
             recent: Distributions::new()?,
+            untold: Distributions::new()?,
             totals: Distributions::new()?,
             scratch: Distributions::new()?,
         };
@@ -145,6 +148,15 @@ impl Collector {
         let sum = gather(&self.published, &mut inner);
         let result = read(&sum, &inner.recent);
         inner.recent.reset();
+        result
+    }
+
+    /// Each worker's counters and the distributions since it was last told.
+    pub fn for_mixctld<T>(&self, read: impl FnOnce(&[Counters], &Distributions) -> T) -> T {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        gather(&self.published, &mut inner);
+        let result = read(&self.counters(), &inner.untold);
+        inner.untold.reset();
         result
     }
 
@@ -168,6 +180,7 @@ fn gather(published: &[Arc<Published>], inner: &mut Inner) -> Counters {
         sum.add(&worker.scrape(&mut inner.scratch));
     }
     inner.recent.add(&inner.scratch);
+    inner.untold.add(&inner.scratch);
     inner.totals.add(&inner.scratch);
     inner.scratch.reset();
     sum

@@ -16,6 +16,7 @@ use rand_core::SeedableRng;
 use sphinx::Generator;
 use sphinx::lanes::Lanes;
 
+use super::describe::{describe, longest_loop};
 use super::fast_path::{FastPath, nodes, peers};
 use super::mixctld::{KEYS_OF_THIS_PROCESS, Link};
 use super::notices::Notices;
@@ -354,6 +355,7 @@ impl Threads {
             is_elsewhere: follower.is_elsewhere(),
             is_draining,
             loop_interval: Duration::from_millis(config.cover.loop_interval_ms.into()),
+            loop_time: follower.parameters().map_or(Duration::ZERO, longest_loop),
         });
     }
 
@@ -388,7 +390,8 @@ impl Threads {
                 self.said_until = Some(epoch);
             }
         }
-        let is_ready = self.sources.readiness().is_ok();
+        let missing = self.sources.missing();
+        let is_ready = missing.is_empty();
         loader
             .node()
             .set_state(match (follower.is_leaving(), is_ready) {
@@ -397,6 +400,10 @@ impl Threads {
                 (false, true) => NodeState::Ready,
                 (false, false) => NodeState::Waiting,
             });
+        let joined = self.known.iter().map(|known| (known.epoch, known.layer));
+        loader
+            .node()
+            .set_status(describe(&self.sources, missing, joined));
     }
 
     /// How often each worker has turned.
@@ -417,13 +424,11 @@ impl Threads {
         }
         let epoch = self.sources.standing().epoch;
         let known = self.known.iter().find(|known| known.epoch == epoch);
-        match (
-            self.sources.readiness(),
-            known.and_then(|known| known.layer),
-        ) {
-            (Ok(()), Some(layer)) => format!("forwards in layer {layer} of epoch {epoch}"),
-            (Ok(()), None) => "starts".to_owned(),
-            (Err(why), _) => format!("not ready: {why}"),
+        let missing = self.sources.missing();
+        match known.and_then(|known| known.layer) {
+            _ if !missing.is_empty() => format!("not ready: {}", missing.join("; ")),
+            Some(layer) => format!("forwards in layer {layer} of epoch {epoch}"),
+            None => "starts".to_owned(),
         }
     }
 

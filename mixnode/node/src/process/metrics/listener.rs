@@ -195,7 +195,10 @@ fn answer(request: &[u8], sources: &Sources, usage: &Usage) -> Vec<u8> {
         ),
         ("GET" | "HEAD", Some("/metrics")) => ("200 OK", EXPOSITION, sources.render(Some(usage))),
         ("GET" | "HEAD", Some("/healthz")) => said(sources.health()),
-        ("GET" | "HEAD", Some("/readyz")) => said(sources.readiness()),
+        ("GET" | "HEAD", Some("/readyz")) => {
+            let missing = sources.missing();
+            said(missing.is_empty().then_some(()).ok_or(missing.join("\n")))
+        }
         ("GET" | "HEAD", Some(_)) => (
             "404 Not Found",
             TEXT,

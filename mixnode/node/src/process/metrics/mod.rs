@@ -19,6 +19,7 @@ pub use usage::Usage;
 use crate::handshake::HandshakeCounters;
 use crate::process::sandbox::Confinement;
 use crate::process::status::Collector;
+use crate::process::unix_ms;
 use families::Scrape;
 use handover::protocol::Mode;
 use standing::Watch;
@@ -73,6 +74,7 @@ pub struct Sources {
     /// What is known beside counters.
     pub facts: ArcSwap<Facts>,
     watch: Mutex<Watch>,
+    started_unix_ms: u64,
 }
 
 impl Sources {
@@ -83,7 +85,13 @@ impl Sources {
             handshakes: Mutex::new(HandshakeCounters::default()),
             facts: ArcSwap::from_pointee(facts),
             watch: Mutex::new(Watch::new()),
+            started_unix_ms: unix_ms(),
         }
+    }
+
+    /// When the node started, milliseconds since the Unix epoch.
+    pub fn started_unix_ms(&self) -> u64 {
+        self.started_unix_ms
     }
 
     /// Takes down how the node stands; to be called about once a second, or the node counts as stuck.
@@ -107,12 +115,9 @@ impl Sources {
         self.watched().health(Instant::now())
     }
 
-    /// Whether a packet that came now would be forwarded.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn readiness(&self) -> Result<(), String> {
-        self.watched().readiness(Instant::now())
+    /// What is missing for a packet that came now to be forwarded; nothing if it would be.
+    pub fn missing(&self) -> Vec<String> {
+        self.watched().missing(Instant::now())
     }
 
     /// The exposition text, with what the process takes of the machine.
@@ -124,7 +129,7 @@ impl Sources {
         let facts = self.facts.load();
         let (standing, is_ready) = {
             let watch = self.watched();
-            (*watch.standing(), watch.readiness(Instant::now()).is_ok())
+            (*watch.standing(), watch.missing(Instant::now()).is_empty())
         };
         self.collector.for_scrape(|counters, totals| {
             families::render(&Scrape {

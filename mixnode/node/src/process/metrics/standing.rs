@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// Workers publish ten times a second, the control loop looks once: who stands still for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
-/// A loop packet must have come home within this and [`LOOPS`] mean intervals.
-const LOOP_PATIENCE: Duration = Duration::from_secs(60);
+/// A loop packet must have come home within the longest time that one takes and so many mean intervals: by chance none does
+/// once in e^20.
 const LOOPS: u32 = 20;
 
 /// How the node stands in the network.
@@ -25,6 +25,8 @@ pub struct Standing {
     pub is_draining: bool,
     /// Mean time between loop packets; zero if there are none.
     pub loop_interval: Duration,
+    /// The longest that one may take to come home.
+    pub loop_time: Duration,
 }
 
 /// When what last moved.
@@ -95,39 +97,46 @@ impl Watch {
         }
     }
 
-    /// Whether a packet that came now would be forwarded.
-    pub fn readiness(&self, now: Instant) -> Result<(), String> {
+    /// What is missing for a packet that came now to be forwarded; nothing if it would be.
+    pub fn missing(&self, now: Instant) -> Vec<String> {
         let standing = &self.standing;
         let epoch = standing.epoch;
         if standing.is_draining {
-            return Err("the node is stopping".to_owned());
+            return vec!["the node is stopping".to_owned()];
         }
-        self.health(now)?;
+        let mut missing: Vec<String> = self.health(now).err().into_iter().collect();
         if standing.is_elsewhere {
-            return Err(
+            missing.push(
                 "another host uses this identity: stop it, or give it a state_dir of its own"
                     .to_owned(),
             );
         }
         if !standing.has_document {
-            return Err(format!("the document of epoch {epoch} is not here"));
-        }
-        if !standing.is_listed {
-            return Err(format!(
+            missing.push(format!("the document of epoch {epoch} is not here"));
+        } else if !standing.is_listed {
+            missing.push(format!(
                 "epoch {epoch} does not list this node's key: it joins with a later one"
             ));
+        } else {
+            // Only who is listed sends loops.
+            missing.extend(self.loops_missing(now));
         }
+        missing
+    }
+
+    fn loops_missing(&self, now: Instant) -> Option<String> {
+        let standing = &self.standing;
         if standing.loop_interval.is_zero() {
-            return Ok(());
+            return None;
         }
-        let patience = LOOP_PATIENCE + standing.loop_interval * LOOPS;
+        let patience = standing.loop_time + standing.loop_interval * LOOPS;
         match self.loops.1 {
-            Some(at) if now.duration_since(at) <= patience => Ok(()),
-            Some(_) => Err(format!(
+            Some(at) if now.duration_since(at) <= patience => None,
+            Some(_) => Some(format!(
                 "no loop packet came back for {} s: is the UDP port reachable from outside?",
                 patience.as_secs()
             )),
-            None => Err(
+            None => Some(
                 "no loop packet has come back yet: is the UDP port reachable from outside?"
                     .to_owned(),
             ),
@@ -147,18 +156,19 @@ mod tests {
         is_elsewhere: false,
         is_draining: false,
         loop_interval: Duration::from_millis(200),
+        loop_time: Duration::from_secs(6),
     };
 
     #[test]
     fn a_node_is_ready_only_when_it_would_forward() {
         let start = Instant::now();
         let mut watch = Watch::new();
-        let said = |watch: &Watch, now| watch.readiness(now).err().unwrap_or_default();
+        let said = |watch: &Watch, now| watch.missing(now).join("\n");
         assert!(said(&watch, start).contains("document"));
         watch.look(start, READY, [1].into_iter(), 0);
         assert!(said(&watch, start).contains("no loop packet has"));
         watch.look(start, READY, [2].into_iter(), 1);
-        assert_eq!(watch.readiness(start), Ok(()));
+        assert_eq!(said(&watch, start), "");
         for (standing, word) in [
             (
                 Standing {
@@ -190,20 +200,32 @@ mod tests {
             ),
         ] {
             watch.look(start, standing, [2].into_iter(), 1);
+            assert_eq!(watch.missing(start).len(), 1);
             assert!(
                 said(&watch, start).contains(word),
                 "{}",
                 said(&watch, start)
             );
         }
+        // All that is missing is said at once.
+        let worse = Standing {
+            is_elsewhere: true,
+            is_listed: false,
+            ..READY
+        };
+        watch.look(start, worse, [2].into_iter(), 1);
+        assert_eq!(watch.missing(start).len(), 2);
         // Loops that stop coming home, while all else goes on.
         let mut now = start;
-        for turn in 0..70 {
+        for turn in 0..10 {
             now += Duration::from_secs(1);
             watch.look(now, READY, [3 + turn].into_iter(), 1);
         }
+        assert_eq!(said(&watch, now), "", "the longest loop and 20 intervals");
+        now += Duration::from_secs(1);
+        watch.look(now, READY, [99].into_iter(), 1);
         assert!(
-            said(&watch, now).contains("for 64 s"),
+            said(&watch, now).contains("for 10 s"),
             "{}",
             said(&watch, now)
         );
@@ -212,7 +234,7 @@ mod tests {
             ..READY
         };
         watch.look(now, silent, [99].into_iter(), 1);
-        assert_eq!(watch.readiness(now), Ok(()));
+        assert_eq!(said(&watch, now), "");
     }
 
     #[test]
