@@ -5,11 +5,12 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 use loader::{Keeping, Loader, Options, Store};
 use program::manager::Manager;
 
-use crate::api::{Api, Door};
+use crate::api::{Api, Door, Witness};
 use crate::config::{DirectoryConfig, HttpConfig};
 use crate::exit::{self, Failure};
 use crate::follower::Follower;
@@ -89,10 +90,16 @@ pub fn run(
         signal_hook::low_level::pipe::register(signal, stop.try_clone()?)?;
     }
     let manager = Manager::find().map(Arc::new);
+    let witness = Witness::default();
+    let xdp = loading.as_ref().filter(|loading| loading.xdp);
+    let xdp = xdp.map(|loading| loading.options.socket.clone());
     let loader = match loading {
         Some(loading) => {
             let socket = loading.options.socket.clone();
-            Some((loading.start(manager.as_ref())?, socket))
+            let loader = loading.start(manager.as_ref())?;
+            let heard = witness.clone();
+            let loader = loader.telling(move |status| heard.hear(Instant::now(), status));
+            Some((loader, socket))
         }
         None => None,
     };
@@ -102,8 +109,17 @@ pub fn run(
         let mut follower = Follower::new(config)?;
         if let Some(http) = http {
             let open = door.insert(Door::open(http)?);
+            let dashboard = open.dashboard();
+            if let Some(listen) = http.listen {
+                program::say!(
+                    "mixctld: dashboard at {listen}; mixctl dashboard says how to get there"
+                );
+            }
             open.serve(Api {
+                dashboard,
                 board: follower.board(),
+                witness,
+                loader: xdp,
                 node: http.node_metrics,
             })?;
             program::say!("mixctld: answering at {}", http.socket.display());

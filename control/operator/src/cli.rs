@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::lab::{self, Options};
-use crate::{authority, consensus, doctor, drain, geometry, network, watch, xdp};
+use crate::{authority, consensus, doctor, drain, duration, geometry, network, watch, xdp};
 use control::exit::{self, Failure};
 use program::complain;
 
@@ -53,6 +54,32 @@ enum Command {
     },
     /// Says which epoch it is, and which documents are here: asks mixctld
     Epoch {
+        #[command(flatten)]
+        asking: watch::Asking,
+    },
+    /// Says what became of the node's own packets that should come back to it: asks mixctld
+    Loops {
+        #[command(flatten)]
+        asking: watch::Asking,
+    },
+    /// Says what is dropped here, why, and what to do: asks mixctld
+    WhyDropped {
+        #[command(flatten)]
+        asking: watch::Asking,
+        /// What rates are taken over, an hour at most
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_since)]
+        since: Duration,
+        /// Prints what every reason means, as a page, and asks nobody
+        #[arg(long, conflicts_with_all = ["json", "since"])]
+        all: bool,
+    },
+    /// Shows how the node on this host fares, each second anew: asks mixctld
+    Top {
+        #[command(flatten)]
+        asking: watch::Asking,
+    },
+    /// Says where the dashboard of this host is, with the token that opens it: asks mixctld
+    Dashboard {
         #[command(flatten)]
         asking: watch::Asking,
     },
@@ -103,6 +130,15 @@ enum Command {
     },
 }
 
+/// A time that mixctld remembers drops for.
+fn parse_since(text: &str) -> Result<Duration, String> {
+    let since = duration::parse(text)?;
+    match since.as_secs() {
+        1..=3_600 => Ok(since),
+        _ => Err("mixctld remembers an hour: ask for 1s to 1h".to_owned()),
+    }
+}
+
 /// Runs the command line and says how the process ends.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -147,6 +183,26 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Epoch { asking } => {
             watch::epoch(&asking)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Loops { asking } => {
+            watch::loops(&asking)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::WhyDropped { all: true, .. } => {
+            watch::reasons()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::WhyDropped { asking, since, .. } => {
+            watch::why_dropped(&asking, since)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Top { asking } => {
+            watch::top(&asking)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Dashboard { asking } => {
+            watch::dashboard(&asking)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Authority(command) => {

@@ -1,11 +1,12 @@
-//! The socket of the API: who may come in, how many at a time, for how long.
+//! The doors of the API, a socket of the file system and an address: who may come in, how many at a time, for how long.
 
 use std::collections::HashMap;
+use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use hyper::StatusCode;
@@ -13,7 +14,9 @@ use hyper::service::service_fn;
 use tokio::net::unix::UCred;
 use tokio::sync::Semaphore;
 
-use super::{Api, Reply};
+use super::gate::Gate;
+use super::token::Token;
+use super::{Api, Asked, Reply};
 use crate::config::{self, HttpConfig};
 use crate::exit::{self, Failure};
 use crate::http::converse;
@@ -21,6 +24,8 @@ use crate::http::converse;
 /// Connections of one user at a time, and of all but root, who has as many as any of them for itself.
 const USER_MAX: usize = 8;
 const USERS_MAX: usize = 24;
+/// Connections at the address at a time, whose users are not known; one more is hung up on.
+const TCP_MAX: usize = 32;
 /// A connection ends after this, whatever it is at: the largest answer to a reader that takes its time.
 const WHOLE: Duration = Duration::from_secs(8);
 /// Who is refused is told why, so many at a time and so long; others beside them are hung up on.
@@ -32,6 +37,7 @@ pub(crate) struct Door {
     path: PathBuf,
     listener: Option<UnixListener>,
     guests: Guests,
+    address: Option<(TcpListener, Arc<Gate>)>,
 }
 
 impl Door {
@@ -52,8 +58,10 @@ impl Door {
             fs::create_dir_all(folder).map_err(failed)?;
         }
         make_room(path).map_err(failed)?;
+        let address = address(config)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
         let door = Door {
+            address,
             path: path.clone(),
             listener: Some(listener),
             guests: Guests {
@@ -77,6 +85,13 @@ impl Door {
         Ok(door)
     }
 
+    /// Where the page is, with the token in the fragment.
+    pub(crate) fn dashboard(&self) -> Option<String> {
+        let (listener, gate) = self.address.as_ref()?;
+        let address = listener.local_addr().ok()?;
+        Some(format!("http://{address}/#{}", gate.token()))
+    }
+
     /// Answers on a thread of its own, for as long as the process lives.
     ///
     /// # Errors
@@ -86,6 +101,7 @@ impl Door {
             return Ok(());
         };
         listener.set_nonblocking(true)?;
+        let address = self.address.take();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -96,8 +112,17 @@ impl Door {
             .name("http".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
+                    let api = Arc::new(api);
+                    if let Some((listener, gate)) = address {
+                        match tokio::net::TcpListener::from_std(listener) {
+                            Ok(listener) => {
+                                tokio::spawn(admit_shown(listener, gate, Arc::clone(&api)));
+                            }
+                            Err(error) => tracing::error!(%error, "the dashboard is not served"),
+                        }
+                    }
                     match tokio::net::UnixListener::from_std(listener) {
-                        Ok(listener) => admit(listener, guests, Arc::new(api)).await,
+                        Ok(listener) => admit(listener, guests, api).await,
                         Err(error) => tracing::error!(%error, "the API is not served"),
                     }
                 });
@@ -110,6 +135,22 @@ impl Drop for Door {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Opens the address of the page, if there is one, with its token.
+fn address(config: &HttpConfig) -> Result<Option<(TcpListener, Arc<Gate>)>, Failure> {
+    let Some(listen) = config.listen else {
+        return Ok(None);
+    };
+    let failed = |error: io::Error| {
+        let code = Failure::from(io::Error::from(error.kind())).code;
+        Failure::new(code, format!("[http] listen: {listen}: {error}"))
+    };
+    let token = Token::load_or_make(&config.token)?;
+    let listener = TcpListener::bind(listen).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let gate = Gate::new(token, listen, &config.hosts);
+    Ok(Some((listener, Arc::new(gate))))
 }
 
 /// Removes the socket that a killed process left.
@@ -145,8 +186,9 @@ async fn admit(listener: tokio::net::UnixListener, guests: Guests, api: Arc<Api>
                     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
                         let api = Arc::clone(&api);
                         async move {
-                            let reply = api.answer(request.method(), request.uri().path()).await;
-                            Ok(reply.into_response())
+                            let asked = Asked::of(&request);
+                            drop(request);
+                            Ok(api.answer(&asked).await.into_response())
                         }
                     });
                     converse(stream, WHOLE, service).await;
@@ -167,6 +209,38 @@ async fn admit(listener: tokio::net::UnixListener, guests: Guests, api: Arc<Api>
                 });
             }
         }
+    }
+}
+
+/// Answers who passes the gate, request by request.
+async fn admit_shown(listener: tokio::net::TcpListener, gate: Arc<Gate>, api: Arc<Api>) {
+    let seats = Arc::new(Semaphore::new(TCP_MAX));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
+            continue;
+        };
+        let (gate, api) = (Arc::clone(&gate), Arc::clone(&api));
+        tokio::spawn(async move {
+            let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+                let (gate, api) = (Arc::clone(&gate), Arc::clone(&api));
+                async move {
+                    let asked = Asked::of(&request);
+                    let admitted = gate.admit(asked.uri.path(), request.headers(), Instant::now());
+                    drop(request);
+                    let reply = match admitted {
+                        Ok(()) => api.answer(&asked).await,
+                        Err(reply) => reply,
+                    };
+                    Ok(reply.into_response())
+                }
+            });
+            converse(stream, WHOLE, service).await;
+            drop(seat);
+        });
     }
 }
 

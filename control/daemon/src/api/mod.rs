@@ -1,33 +1,83 @@
-//! What `mixctl` asks of the daemon beside a node: JSON over a socket of the file system.
+//! What `mixctl` and the dashboard ask of the daemon beside a node: JSON over a socket of the file system, where the peer's
+//! user decides, and over TCP, where a token does ([`gate`]).
 //!
-//! hyper answers it as it answers an authority's public routes ([`crate::http`]); axum would add a router for five paths.
-//! Everything is read from what the follower put on its [`Board`] and from the node's metrics page, so that a reader here,
-//! however slow, keeps nobody waiting elsewhere.
+//! hyper answers it as it answers an authority's public routes ([`crate::http`]): every answer is to a GET without a body, and
+//! axum would bring a router for them, and 35 crates into a process with capabilities.
+//! Everything is read from what the follower put on its [`Board`], from what the node said to the loader last ([`Witness`])
+//! and from its metrics page, so that a reader here, however slow, keeps nobody waiting elsewhere.
 
 pub mod client;
 mod door;
+mod exposition;
+mod gate;
+mod known;
 mod page;
 pub mod shapes;
 #[cfg(test)]
 mod tests;
+mod token;
+mod witness;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use directory::store::hex;
 use http_body_util::Full;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Response, StatusCode};
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde::Serialize;
 
 use crate::board::{Board, Document as Held, Followed};
 use crate::clock::unix_ms;
 pub(crate) use door::Door;
-use shapes::{Document, Epoch, Epochs, InForce, Node, Nodes, OwnNode, Problem, State, Status};
+use handover::meaning::{self, Source};
+use handover::protocol::{self, Reply as Said};
+use known::{epochs, no_document, status, workers};
+use shapes::{
+    Dashboard, Document, Drops, Interface, Loops, Nodes, Problem, State, Status, Updates, Workers,
+    Xdp,
+};
+pub(crate) use witness::Witness;
+
+/// What rates of drops are taken over unless `since=SECONDS` says otherwise; an hour is the most that is remembered.
+const DROPS_S: u64 = 60;
+const DROPS_S_MAX: u64 = 3_600;
+/// How long the loader may take for an answer.
+const LOADER: Duration = Duration::from_secs(2);
 
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 const TEXT: &str = "text/plain; charset=utf-8";
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the page may do: load what is its own, and nothing of anyone else's; nobody frames it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+/// The page, its script and its style, by path.
+const PAGES: &[(&str, &str, &str)] = &[
+    (
+        "/",
+        "text/html; charset=utf-8",
+        include_str!("../../dashboard/index.html"),
+    ),
+    (
+        "/app.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../dashboard/app.js"),
+    ),
+    (
+        "/style.css",
+        "text/css; charset=utf-8",
+        include_str!("../../dashboard/style.css"),
+    ),
+];
+/// Longest body that a request may bring; nothing here reads one.
+const BODY_BYTES_MAX: u64 = 16 * 1024;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +119,33 @@ impl Reply {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for (name, value) in [
+            (CACHE_CONTROL, "no-store"),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (REFERRER_POLICY, "no-referrer"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         response
+    }
+}
+
+/// What is asked, as far as an answer depends on it.
+struct Asked {
+    method: Method,
+    uri: Uri,
+    /// How long the body is at most; none if it is not said.
+    body_bytes: Option<u64>,
+}
+
+impl Asked {
+    fn of(request: &Request<Incoming>) -> Asked {
+        Asked {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            body_bytes: request.body().size_hint().upper(),
+        }
     }
 }
 
@@ -78,13 +153,24 @@ impl Reply {
 pub(crate) struct Api {
     /// What the follower knows.
     pub(crate) board: Board,
+    /// What the node says to the loader.
+    pub(crate) witness: Witness,
+    /// Where the loader listens, if there is one.
+    pub(crate) loader: Option<PathBuf>,
     /// Where the node's metrics page is.
     pub(crate) node: Option<SocketAddr>,
+    /// The page's address with its token, if it has one.
+    pub(crate) dashboard: Option<String>,
 }
 
 impl Api {
-    async fn answer(&self, method: &Method, path: &str) -> Reply {
-        if method != Method::GET {
+    async fn answer(&self, asked: &Asked) -> Reply {
+        // Before a byte of it is read: a body of unknown length may be longer too.
+        if asked.body_bytes.is_none_or(|bytes| bytes > BODY_BYTES_MAX) {
+            let why = "nothing here takes more than 16 KiB";
+            return Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, why);
+        }
+        if asked.method != Method::GET {
             return Reply::problem(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "nothing here takes anything but GET",
@@ -92,23 +178,57 @@ impl Api {
         }
         let followed = self.board.read();
         let now_ms = unix_ms();
-        match path {
-            "/healthz" => text("ok\n"),
+        let uri = &asked.uri;
+        if let Some((_, kind, body)) = PAGES.iter().find(|(path, ..)| *path == uri.path()) {
+            return Reply {
+                status: StatusCode::OK,
+                kind,
+                body: Bytes::from_static(body.as_bytes()),
+            };
+        }
+        match uri.path() {
+            "/metrics" => {
+                let status = self.status(&followed, now_ms).await;
+                Reply {
+                    status: StatusCode::OK,
+                    kind: EXPOSITION,
+                    body: exposition::render(&status).into(),
+                }
+            }
+            "/healthz" => text(StatusCode::OK, "ok"),
+            "/readyz" => self.readyz(&followed, now_ms).await,
             "/metrics/node" => self.pass_on().await,
-            "/api/v1/status" => self.status(&followed, now_ms).await,
-            "/api/v1/epochs" => Reply::json(&epochs(&followed, now_ms)),
+            "/api/v1/status" => Reply::json(&self.status(&followed, now_ms).await),
+            "/api/v1/epochs" => {
+                let node = self.witness.status(Instant::now());
+                Reply::json(&epochs(&followed, node.as_deref(), now_ms))
+            }
+            "/api/v1/workers" => of_node(self.workers()),
+            "/api/v1/loops" => of_node(self.loops()),
+            "/api/v1/drops" => match since(uri.query().unwrap_or_default()) {
+                Ok(since) => of_node(self.drops(since).await),
+                Err(why) => Reply::problem(StatusCode::BAD_REQUEST, why),
+            },
+            "/api/v1/updates" => Reply::json(&self.updates(&followed, now_ms).await),
+            "/api/v1/dashboard" => match &self.dashboard {
+                Some(url) => Reply::json(&Dashboard { url: url.clone() }),
+                None => Reply::problem(
+                    StatusCode::NOT_FOUND,
+                    "this mixctld has no address for a dashboard: set [http] listen = \"127.0.0.1:9102\" and restart it",
+                ),
+            },
+            "/api/v1/xdp" => match self.xdp().await {
+                Ok(xdp) => Reply::json(&xdp),
+                Err(why) => Reply::problem(StatusCode::SERVICE_UNAVAILABLE, &why),
+            },
             "/api/v1/consensus" => {
                 of_document(&followed, now_ms, |held| Reply::json(&Document::of(held)))
             }
-            "/api/v1/nodes" => of_document(&followed, now_ms, |held| {
-                Reply::json(&Nodes {
-                    epoch: held.consensus.epoch(),
-                    nodes: Node::all(&held.consensus),
-                })
-            }),
+            "/api/v1/nodes" => of_document(&followed, now_ms, |held| Reply::json(&Nodes::of(held))),
             _ => Reply::problem(
                 StatusCode::NOT_FOUND,
-                "there are /api/v1/status, /api/v1/nodes, /api/v1/consensus, /api/v1/epochs, /metrics/node and /healthz",
+                "there are status, nodes, consensus, epochs, workers, drops, loops, xdp, updates and dashboard below \
+                 /api/v1/, and /, /metrics, /metrics/node, /healthz and /readyz",
             ),
         }
     }
@@ -131,17 +251,144 @@ impl Api {
         }
     }
 
-    async fn status(&self, followed: &Followed, now_ms: u64) -> Reply {
-        let page = page::look(self.node).await;
-        Reply::json(&status(followed, now_ms, page))
+    /// How the node fares: by what it says itself, or by its metrics page.
+    async fn status(&self, followed: &Followed, now_ms: u64) -> Status {
+        let now = Instant::now();
+        let page = match self.witness.page(now) {
+            Some(page) => page,
+            None => page::look(self.node).await,
+        };
+        let node = self.witness.status(now);
+        let rates = node.as_ref().and_then(|_| self.witness.rates());
+        Status {
+            rates,
+            ..status(followed, node.as_deref(), now_ms, page)
+        }
+    }
+
+    /// 200 if the node would forward a packet now; else what is missing, a line each.
+    async fn readyz(&self, followed: &Followed, now_ms: u64) -> Reply {
+        let status = self.status(followed, now_ms).await;
+        match status.state == State::Ready && status.not_ready.is_empty() {
+            true => text(StatusCode::OK, "ok"),
+            false => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &status.not_ready.join("\n"),
+            ),
+        }
+    }
+
+    fn workers(&self) -> Option<Workers> {
+        let node = self.witness.status(Instant::now())?;
+        Some(workers(&node))
+    }
+
+    fn loops(&self) -> Option<Loops> {
+        let node = self.witness.status(Instant::now())?;
+        Some(Loops {
+            loops: node.loops,
+            loss: self.witness.loss(),
+        })
+    }
+
+    /// All that the page shows, of one moment.
+    async fn updates(&self, followed: &Followed, now_ms: u64) -> Updates {
+        let node = self.witness.status(Instant::now());
+        let held = followed.in_force(followed.parameters.epoch_at(now_ms));
+        Updates {
+            status: self.status(followed, now_ms).await,
+            epochs: epochs(followed, node.as_deref(), now_ms),
+            nodes: held.map(Nodes::of),
+            workers: self.workers(),
+            loops: self.loops(),
+            drops: self.drops(Duration::from_secs(DROPS_S)).await,
+        }
+    }
+
+    /// What the node, the kernel before it and the XDP program dropped; none if neither is known of.
+    async fn drops(&self, since: Duration) -> Option<Drops> {
+        let xdp = self.xdp().await.ok();
+        let (over_s, mut drops) = self.witness.drops(since);
+        if xdp.is_none() {
+            self.witness.status(Instant::now())?;
+        }
+        let packets = xdp.into_iter().flat_map(|xdp| xdp.interfaces);
+        for (reason, total) in packets.flat_map(|interface| interface.packets) {
+            let of = meaning::find(Source::Xdp, &reason).filter(|_| total > 0);
+            let told = of.map(|of| witness::told(Source::Xdp, &reason, total, None, Some(of)));
+            drops.extend(told);
+        }
+        drops.sort_by(|a, b| {
+            let per_s = |drop: &shapes::Drop| drop.per_s.unwrap_or(0.0);
+            per_s(b).total_cmp(&per_s(a)).then(b.total.cmp(&a.total))
+        });
+        Some(Drops { over_s, drops })
+    }
+
+    /// What the loader says of the XDP program.
+    async fn xdp(&self) -> Result<Xdp, String> {
+        let Some(socket) = self.loader.clone() else {
+            return Err(
+                "this mixctld loads no XDP program: give its configuration [xdp]".to_owned(),
+            );
+        };
+        // Its socket is read without a runtime, on the one thread that there is for such things.
+        let asked = tokio::task::spawn_blocking(move || {
+            let status = loader::ask(&socket, &protocol::Request::Status)?;
+            Ok::<_, loader::LoaderError>((status, loader::ask(&socket, &protocol::Request::Stats)?))
+        });
+        let answered = tokio::time::timeout(LOADER, asked).await;
+        let (status, stats) = match answered {
+            Ok(Ok(Ok((
+                Said::Status { interfaces },
+                Said::Stats {
+                    interfaces: counted,
+                },
+            )))) => (interfaces, counted),
+            Ok(Ok(Err(error))) => return Err(error.to_string()),
+            _ => return Err("the loader does not answer".to_owned()),
+        };
+        let packets = |name: &str| {
+            let of = stats.iter().find(|stats| stats.interface == name);
+            of.map(|of| of.packets.clone()).unwrap_or_default()
+        };
+        let interfaces = status.into_iter().map(|status| Interface {
+            packets: packets(&status.interface),
+            status,
+        });
+        Ok(Xdp {
+            interfaces: interfaces.collect(),
+        })
     }
 }
 
-fn text(body: &'static str) -> Reply {
+/// Over how long rates are asked for.
+fn since(query: &str) -> Result<Duration, &'static str> {
+    if query.is_empty() {
+        return Ok(Duration::from_secs(DROPS_S));
+    }
+    let seconds = query.strip_prefix("since=").and_then(|s| s.parse().ok());
+    let seconds = seconds.filter(|s| (1..=DROPS_S_MAX).contains(s));
+    let seconds = seconds.map(Duration::from_secs);
+    seconds.ok_or("ask with nothing, or with since=SECONDS from 1 to 3600")
+}
+
+/// Why nothing is known of the node's workers.
+const UNTOLD: &str = "the node says nothing to mixctld: it is down, or has no connection (on another port than xsk it has one \
+                      with [keys] vault = true)";
+
+fn of_node<T: Serialize>(told: Option<T>) -> Reply {
+    match told {
+        Some(told) => Reply::json(&told),
+        None => Reply::problem(StatusCode::SERVICE_UNAVAILABLE, UNTOLD),
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> Reply {
     Reply {
-        status: StatusCode::OK,
+        status,
         kind: TEXT,
-        body: Bytes::from_static(body.as_bytes()),
+        body: Bytes::from(format!("{body}\n")),
     }
 }
 
@@ -149,100 +396,5 @@ fn of_document(followed: &Followed, now_ms: u64, tell: impl FnOnce(&Held) -> Rep
     match followed.in_force(followed.parameters.epoch_at(now_ms)) {
         Some(held) => tell(held),
         None => Reply::problem(StatusCode::SERVICE_UNAVAILABLE, &no_document(followed)),
-    }
-}
-
-/// Why there is no document in force, and what to do.
-fn no_document(followed: &Followed) -> String {
-    match followed.documents.last() {
-        None => "no document yet: authorities publish one an epoch; if it stays like this for two, mixctld's log says what \
-                 they answer"
-            .to_owned(),
-        Some(last) => format!(
-            "no document in force: the newest is of epoch {}, and none of the authorities has a later one; mixctld's log \
-             says what they answer",
-            last.consensus.epoch()
-        ),
-    }
-}
-
-/// Of the node here in a document: whether it is listed, and its layer if it carries.
-fn place(held: &Held, followed: &Followed) -> (bool, Option<u8>) {
-    let own = followed.own.as_ref();
-    let node = own.and_then(|own| held.consensus.find(&own.identity));
-    let carries = node.filter(|node| node.layer != directory::WAITING);
-    (node.is_some(), carries.map(|node| node.layer))
-}
-
-fn epochs(followed: &Followed, now_ms: u64) -> Epochs {
-    let now = followed.parameters.epoch_at(now_ms);
-    let epoch = |held: &Held| {
-        let (listed, layer) = place(held, followed);
-        Epoch {
-            epoch: held.consensus.epoch(),
-            consensus_hash: hex(held.consensus.digest()),
-            nodes: held.consensus.nodes().len(),
-            listed,
-            layer,
-        }
-    };
-    Epochs {
-        now,
-        ends_unix_ms: followed.parameters.epoch_ends_ms(now),
-        in_force: followed.in_force(now).map(|held| held.consensus.epoch()),
-        epochs: followed.documents.iter().map(epoch).collect(),
-    }
-}
-
-fn status(followed: &Followed, now_ms: u64, page: page::Page) -> Status {
-    let now = followed.parameters.epoch_at(now_ms);
-    let held = followed.in_force(now);
-    let document = held.map(|held| InForce {
-        epoch: held.consensus.epoch(),
-        digest: hex(held.consensus.digest()),
-        age_ms: now_ms.saturating_sub(held.consensus.starts_ms()),
-        nodes: held.consensus.nodes().len(),
-    });
-    let (listed, layer) = held.map_or((false, None), |held| place(held, followed));
-    let node = followed.own.as_ref().map(|own| OwnNode {
-        identity: hex(&own.identity),
-        operator: own.operator.clone(),
-        role: own.role.to_string(),
-        listed,
-        layer,
-        port: page.port,
-        keys_origin: page.keys_origin,
-    });
-    let mut not_ready = page.not_ready;
-    if held.is_none() {
-        not_ready.push(no_document(followed));
-    } else if node.is_none() {
-        not_ready.push(
-            "the node has not described itself: is its [network] directory mixctld's [directory] folder?".to_owned(),
-        );
-    } else if !listed {
-        not_ready.push(
-            "the document in force does not list this node: the authorities' operators admit it with `mixctl authority \
-             nodes add`, and it joins an epoch or two later"
-                .to_owned(),
-        );
-    }
-    let state = match page.state {
-        State::Ready | State::Waiting if held.is_none() && !followed.documents.is_empty() => {
-            State::Stale
-        }
-        state => state,
-    };
-    Status {
-        version: directory::version().to_owned(),
-        unix_ms: now_ms,
-        state,
-        not_ready,
-        network: hex(&followed.network),
-        epoch: now,
-        ends_unix_ms: followed.parameters.epoch_ends_ms(now),
-        document,
-        node,
-        counters: page.counters,
     }
 }

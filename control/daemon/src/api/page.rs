@@ -1,4 +1,5 @@
-//! What the node says of itself on its metrics page.
+//! What the node says of itself on its metrics page: where nothing else is known of it, because it has no connection to the
+//! loader.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +24,19 @@ pub(super) struct Page {
     pub(super) counters: Option<Counters>,
 }
 
+impl Page {
+    /// Nothing but a state and its reason.
+    pub(super) fn bare(state: State, why: &str) -> Page {
+        Page {
+            state,
+            not_ready: vec![why.to_owned()],
+            port: None,
+            keys_origin: None,
+            counters: None,
+        }
+    }
+}
+
 /// The page itself, as it is.
 pub(super) async fn fetch(node: SocketAddr) -> Result<Bytes, AskError> {
     ask(node, "/metrics").await.map(|answered| answered.body)
@@ -42,21 +56,15 @@ async fn ask(node: SocketAddr, path: &str) -> Result<Answered, AskError> {
 
 /// How the node fares.
 pub(super) async fn look(node: Option<SocketAddr>) -> Page {
-    let bare = |state, why: &str| Page {
-        state,
-        not_ready: vec![why.to_owned()],
-        port: None,
-        keys_origin: None,
-        counters: None,
-    };
     let Some(node) = node else {
-        return bare(
+        return Page::bare(
             State::Unknown,
-            "nothing is known of the node's process: name its [metrics] listen as [http] node_metrics",
+            "nothing is known of the node's process: give it [keys] vault = true, so that it speaks to mixctld, or name its \
+             [metrics] listen as [http] node_metrics",
         );
     };
     let Ok(page) = fetch(node).await else {
-        return bare(
+        return Page::bare(
             State::Down,
             "the node's metrics page does not answer: is mixnode running, with that [metrics] listen?",
         );

@@ -2,6 +2,8 @@
 //! added. Identities, digests and keys are lower-case hexadecimal, times milliseconds since the Unix epoch. No client's
 //! address, no mailbox and no path is in any of them.
 
+mod node;
+
 use std::net::SocketAddr;
 
 use directory::store::hex;
@@ -9,6 +11,7 @@ use directory::{Consensus, FLAG_LEAVING, FLAG_PAUSED, Role, WAITING};
 use serde::{Deserialize, Serialize};
 
 use crate::board::Document as Held;
+pub use node::{Drop, Drops, Interface, Interval, Loops, Pool, Rates, Worker, Workers, Xdp};
 
 /// `GET /api/v1/nodes`: the nodes of the document in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,16 @@ pub struct Node {
     pub proved: bool,
     /// 1 leaving, 2 paused.
     pub flags: u8,
+}
+
+impl Nodes {
+    /// What a document says of them.
+    pub fn of(held: &Held) -> Nodes {
+        Nodes {
+            epoch: held.consensus.epoch(),
+            nodes: Node::all(&held.consensus),
+        }
+    }
 }
 
 impl Node {
@@ -159,6 +172,8 @@ impl Document {
 pub struct Epochs {
     /// The epoch of now.
     pub now: u32,
+    /// When it began.
+    pub starts_unix_ms: u64,
     /// When it ends.
     pub ends_unix_ms: u64,
     /// The epoch whose document is in force: that of now, or the one before where now has none.
@@ -181,6 +196,8 @@ pub struct Epoch {
     pub listed: bool,
     /// The layer of the node here, if it carries.
     pub layer: Option<u8>,
+    /// Whether the node works by it; none where the node does not say so.
+    pub joined: Option<bool>,
 }
 
 /// How a node fares.
@@ -193,16 +210,16 @@ pub enum State {
     Waiting,
     /// It is stopping.
     Draining,
-    /// Its page does not answer.
+    /// It does not answer any more.
     Down,
     /// The newest document is older than two epochs.
     Stale,
-    /// Nobody said where its page is.
+    /// It says nothing to mixctld, and nobody said where its page is.
     Unknown,
 }
 
 /// `GET /api/v1/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Status {
     /// Of mixctld.
@@ -223,8 +240,10 @@ pub struct Status {
     pub document: Option<InForce>,
     /// The node here, once it has described itself.
     pub node: Option<OwnNode>,
-    /// What its workers counted since it started, as far as its page answers.
+    /// What its workers counted since it started, as far as it answers.
     pub counters: Option<Counters>,
+    /// A second's traffic, where the node says it.
+    pub rates: Option<Rates>,
 }
 
 /// The document in force, in short.
@@ -259,9 +278,15 @@ pub struct OwnNode {
     pub port: Option<String>,
     /// Where its epoch keys come from: `new`, or `kept` and `returned` by mixctld.
     pub keys_origin: Option<String>,
+    /// Backend of its scalar multiplications.
+    pub lanes: Option<String>,
+    /// What it gave up.
+    pub sandbox: Option<String>,
+    /// When it started.
+    pub started_unix_ms: Option<u64>,
 }
 
-/// Sums over a node's workers, from its metrics page.
+/// Sums over a node's workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counters {
@@ -279,6 +304,32 @@ pub struct Counters {
     pub clients: u64,
     /// Frames that the accounts do not explain: 0, or a defect.
     pub unconserved: u64,
+}
+
+/// `GET /api/v1/updates`: all that the dashboard shows, of one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Updates {
+    /// How the node fares.
+    pub status: Status,
+    /// The epochs.
+    pub epochs: Epochs,
+    /// The network, if a document is in force.
+    pub nodes: Option<Nodes>,
+    /// The node's workers, where it says something of them.
+    pub workers: Option<Workers>,
+    /// Its loops, likewise.
+    pub loops: Option<Loops>,
+    /// What was dropped, likewise.
+    pub drops: Option<Drops>,
+}
+
+/// `GET /api/v1/dashboard`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dashboard {
+    /// Where the page is, with the token in the fragment, which browsers send to nobody.
+    pub url: String,
 }
 
 /// An error, after RFC 9457.

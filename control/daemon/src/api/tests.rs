@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use directory::store::hex;
 use directory::{Chain, Consensus, Head, NODES_MAX, Record, Role};
+use handover::status::NodeStatus;
 use serde::de::DeserializeOwned;
 
+use super::shapes::Epochs;
 use super::*;
 use crate::board::Own;
 use crate::config::HttpConfig;
@@ -17,6 +20,9 @@ use crate::exit;
 mod network;
 
 use network::{Member, authority, document, nodes};
+
+mod browser;
+mod tcp;
 
 fn chain() -> Chain {
     authority().chain().clone()
@@ -49,21 +55,38 @@ fn board(epoch: u32) -> Board {
 
 struct Served {
     folder: tempfile::TempDir,
+    witness: Witness,
     _door: Door,
 }
 
 impl Served {
     fn new(board: &Board, node: Option<SocketAddr>) -> Served {
+        Served::at(board, node, None)
+    }
+
+    fn at(board: &Board, node: Option<SocketAddr>, listen: Option<SocketAddr>) -> Served {
         let folder = tempfile::tempdir().unwrap();
         let config = HttpConfig {
             socket: folder.path().join("run/http.sock"),
+            token: folder.path().join("control/http.token"),
+            listen,
             ..HttpConfig::default()
         };
         let mut door = Door::open(&config).unwrap();
+        let dashboard = door.dashboard();
         let board = board.clone();
-        door.serve(Api { board, node }).unwrap();
+        let witness = Witness::default();
+        door.serve(Api {
+            board,
+            witness: witness.clone(),
+            loader: None,
+            node,
+            dashboard,
+        })
+        .unwrap();
         Served {
             folder,
+            witness,
             _door: door,
         }
     }
@@ -229,6 +252,96 @@ fn a_node_that_answers_is_told_of_and_one_that_does_not_is_down() {
 }
 
 #[test]
+fn what_the_node_says_to_the_loader_is_told_and_ready_means_that_it_would_forward() {
+    let members = nodes(1, 3);
+    let board = board(0);
+    board.put(vec![held(document_of(0, &members))], Some(own(&members[1])));
+    let served = Served::new(&board, None);
+    let readyz = || served.raw(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n");
+    for route in ["workers", "drops", "loops"] {
+        let none = served.get::<serde_json::Value>(&format!("/api/v1/{route}"));
+        let none = none.unwrap_err();
+        assert!(none.contains("[keys] vault = true"), "{none}");
+    }
+    let none = served.get::<Xdp>("/api/v1/xdp").unwrap_err();
+    assert!(none.contains("[xdp]"), "{none}");
+    let unknown = readyz();
+    assert!(unknown.starts_with("HTTP/1.1 503") && unknown.contains("node_metrics"));
+
+    let begun = Instant::now();
+    let said = |second: u64, missing: &[&str]| NodeStatus {
+        started_unix_ms: 1_000,
+        not_ready: missing.iter().map(|why| (*why).to_owned()).collect(),
+        port: "uring".to_owned(),
+        lanes: "avx2".to_owned(),
+        keys_origin: "kept".to_owned(),
+        epochs: vec![handover::status::Joined {
+            epoch: 0,
+            layer: Some(1),
+        }],
+        totals: handover::status::Totals {
+            received: 50 * second,
+            rejected: 10 * second,
+            ..Default::default()
+        },
+        drops: vec![("forged".to_owned(), 10 * second), ("mac".to_owned(), 7)],
+        loops: handover::status::Loops {
+            interval_ms: 200,
+            sent: 5 * second,
+            returned: 4 * second,
+            lost: second,
+            ..Default::default()
+        },
+        workers: vec![handover::status::Worker::default(); 2],
+        ..NodeStatus::default()
+    };
+    let hear = |second: u64, missing: &[&str]| {
+        let at = begun + Duration::from_secs(second);
+        served.witness.hear(at, Some(said(second, missing)));
+    };
+    for second in 0..4 {
+        hear(second, &["no loop packet has come back yet", "and more"]);
+    }
+    let waiting = readyz();
+    assert!(waiting.starts_with("HTTP/1.1 503"), "{waiting}");
+    assert!(waiting.ends_with("\nno loop packet has come back yet\nand more\n"));
+    hear(4, &[]);
+    assert!(readyz().starts_with("HTTP/1.1 200"));
+    let status: Status = served.get("/api/v1/status").unwrap();
+    assert_eq!((status.state, status.not_ready.len()), (State::Ready, 0));
+    assert_eq!(status.rates.unwrap().received, 50.0);
+    let node = status.node.unwrap();
+    assert_eq!(
+        (node.port.as_deref(), node.lanes.as_deref()),
+        (Some("uring"), Some("avx2"))
+    );
+    assert_eq!(node.started_unix_ms, Some(1_000));
+    let drops: Drops = served.get("/api/v1/drops").unwrap();
+    let named: Vec<(&str, Option<f64>)> = drops
+        .drops
+        .iter()
+        .map(|drop| (drop.reason.as_str(), drop.per_s))
+        .collect();
+    assert_eq!(named, [("forged", Some(10.0)), ("mac", Some(0.0))]);
+    assert_eq!(drops.over_s, 4.0);
+    let drops: Drops = served.get("/api/v1/drops?since=2").unwrap();
+    assert_eq!(drops.over_s, 2.0);
+    let loops: Loops = served.get("/api/v1/loops").unwrap();
+    assert_eq!((loops.loops.sent, loops.loss.unwrap().mid), (20, 0.2));
+    let told: Workers = served.get("/api/v1/workers").unwrap();
+    assert_eq!(told.workers.len(), 2);
+    let epochs: Epochs = served.get("/api/v1/epochs").unwrap();
+    assert_eq!(epochs.epochs[0].joined, Some(true));
+    // Ready as the node may feel: a document that does not list it, or none, is another matter.
+    board.put(Vec::new(), None);
+    assert!(readyz().contains("no document yet"));
+    // It is gone.
+    served.witness.hear(Instant::now(), None);
+    let status: Status = served.get("/api/v1/status").unwrap();
+    assert_eq!((status.state, status.rates), (State::Down, None));
+}
+
+#[test]
 fn what_is_asked_wrongly_is_answered_with_a_problem() {
     let served = Served::new(&board(0), None);
     let ask = |request: &str| served.raw(request.as_bytes());
@@ -237,6 +350,12 @@ fn what_is_asked_wrongly_is_answered_with_a_problem() {
         ("GET /../etc/passwd HTTP/1.1\r\nhost: x\r\n\r\n", 404),
         ("DELETE /api/v1/nodes HTTP/1.1\r\nhost: x\r\n\r\n", 405),
         ("GET /api/v1/nodes HTTP/1.1\r\nhost: x\r\n\r\n", 503),
+        ("GET /api/v1/drops?since=0 HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (
+            "GET /api/v1/drops?since=3601 HTTP/1.1\r\nhost: x\r\n\r\n",
+            400,
+        ),
+        ("GET /api/v1/drops?for=5 HTTP/1.1\r\nhost: x\r\n\r\n", 400),
     ] {
         let said = ask(request);
         assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{said}");
@@ -250,7 +369,7 @@ fn what_is_asked_wrongly_is_answered_with_a_problem() {
     let mut big =
         b"POST /api/v1/status HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\n\r\n".to_vec();
     big.resize(10_000_000, b'x');
-    assert!(served.raw(&big).starts_with("HTTP/1.1 405 "));
+    assert!(served.raw(&big).starts_with("HTTP/1.1 413 "));
     let long = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(100_000));
     let said = ask(&long);
     assert!(said.starts_with("HTTP/1.1 4") || said.is_empty(), "{said}");

@@ -87,6 +87,31 @@ fn check_http(config: &Config, http: &HttpConfig, of: (&Path, &str)) -> Result<(
         return Err(error("socket", &problem, remedy));
     }
     group(&http.group).map_err(|why| error("group", &why, "name the group of who may ask"))?;
+    if let Some(listen) = http.listen {
+        let problem = format!(
+            "{listen} is reached from other hosts, and what is said there is not encrypted"
+        );
+        let remedy = "listen on 127.0.0.1 and come by `ssh -L`; or set allow_remote = true behind a proxy with TLS";
+        if !listen.ip().is_loopback() && !http.allow_remote {
+            return Err(error("listen", &problem, remedy));
+        }
+        if listen.port() == 0 {
+            let remedy = "name a port, such as 9102";
+            return Err(error(
+                "listen",
+                "port 0 is another one at every start",
+                remedy,
+            ));
+        }
+        if !http.token.is_absolute() {
+            let problem = format!("{} is no absolute path", http.token.display());
+            return Err(error(
+                "token",
+                &problem,
+                "name the file that the token lies in",
+            ));
+        }
+    }
     let Some(page) = http.node_metrics else {
         return Ok(());
     };

@@ -26,6 +26,9 @@ pub const NETWORK_PATH: &str = "/etc/fogmix/network";
 /// Where the daemon beside a node answers `mixctl`.
 pub const HTTP_SOCKET_PATH: &str = "/run/fogmix/http.sock";
 
+/// Where the token of who asks over TCP lies.
+pub const TOKEN_PATH: &str = "/var/lib/fogmix/control/http.token";
+
 /// Everything mixctld can be told.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -102,6 +105,15 @@ pub struct HttpConfig {
     /// Where the node's metrics page is, if anywhere.
     #[serde(deserialize_with = "program::config::optional_address")]
     pub node_metrics: Option<SocketAddr>,
+    /// The address of the dashboard, and of who asks over TCP, if there is one.
+    #[serde(deserialize_with = "program::config::optional_address")]
+    pub listen: Option<SocketAddr>,
+    /// Where the token of who asks there lies.
+    pub token: PathBuf,
+    /// Names that the address is known by, beside its own and localhost.
+    pub hosts: Vec<String>,
+    /// Whether it may be one that other hosts reach.
+    pub allow_remote: bool,
 }
 
 impl Default for HttpConfig {
@@ -110,6 +122,10 @@ impl Default for HttpConfig {
             socket: PathBuf::from(HTTP_SOCKET_PATH),
             group: String::new(),
             node_metrics: None,
+            listen: None,
+            token: PathBuf::from(TOKEN_PATH),
+            hosts: Vec::new(),
+            allow_remote: false,
         }
     }
 }

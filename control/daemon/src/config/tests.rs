@@ -37,6 +37,10 @@ fn the_default_files_equal_the_built_in_defaults_and_name_every_key() {
                 "folder",
                 "group",
                 "node_metrics",
+                "listen",
+                "token",
+                "hosts",
+                "allow_remote",
             ][..],
         ),
         (
@@ -103,6 +107,21 @@ fn a_wrong_value_is_refused_with_its_line_and_an_unknown_key_with_the_nearest() 
             "[directory]\n[http]\nnode_metrics = \"9101\"",
             3,
             "use IP:PORT",
+        ),
+        (
+            "[directory]\n[http]\nlisten = \"192.0.2.1:9102\"",
+            3,
+            "allow_remote",
+        ),
+        (
+            "[directory]\n[http]\nlisten = \"127.0.0.1:0\"",
+            3,
+            "another one at every start",
+        ),
+        (
+            "[directory]\n[http]\nlisten = \"127.0.0.1:9102\"\ntoken = \"http.token\"",
+            4,
+            "absolute path",
         ),
         (
             "[xdp]\nnode_user = \"nobody-of-that-name\"",

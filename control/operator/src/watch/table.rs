@@ -4,14 +4,14 @@ use control::api::shapes::{Epochs, Node, Nodes, State, Status};
 use directory::{Role, WAITING};
 
 /// The narrowest screen that is laid out for.
-const COLUMNS_MIN: usize = 40;
+pub(super) const COLUMNS_MIN: usize = 40;
 /// Width of a fact's name.
 const NAME: usize = 9;
 /// Characters of a digest or an identity that tell it from the others.
 const SHORT: usize = 16;
 
 /// Cuts a word at `width`.
-fn cut(word: &str, width: usize) -> String {
+pub(super) fn cut(word: &str, width: usize) -> String {
     if word.chars().count() <= width {
         return word.to_owned();
     }
@@ -20,7 +20,7 @@ fn cut(word: &str, width: usize) -> String {
 }
 
 /// Breaks a text into lines of `width` at its spaces; those after the first begin with `indent` spaces.
-fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
+pub(super) fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let first = lines.len() == 1;
@@ -42,20 +42,20 @@ fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
 }
 
 /// Lines of a name and what is said of it.
-struct Facts {
-    lines: Vec<String>,
+pub(super) struct Facts {
+    pub(super) lines: Vec<String>,
     columns: usize,
 }
 
 impl Facts {
-    fn new(columns: usize) -> Facts {
+    pub(super) fn new(columns: usize) -> Facts {
         Facts {
             lines: Vec::new(),
             columns,
         }
     }
 
-    fn say(&mut self, name: &str, what: &str) {
+    pub(super) fn say(&mut self, name: &str, what: &str) {
         let width = self.columns.saturating_sub(NAME + 1);
         for (at, line) in wrap(what, width, 0).into_iter().enumerate() {
             let name = if at == 0 { name } else { "" };
@@ -164,9 +164,24 @@ pub fn status(status: &Status, columns: usize) -> String {
             facts.say("defect", &defect);
         }
     }
+    if let Some(rates) = &status.rates {
+        let a_second = format!(
+            "received {}, sent {}, dropped {}",
+            pace(rates.received),
+            pace(rates.transmitted),
+            pace(rates.rejected)
+        );
+        facts.say("rates", &a_second);
+    }
     facts.say("network", &short(&status.network));
     facts.say("mixctld", &status.version);
     facts.lines.join("\n")
+}
+
+/// A rate with as many digits as tell something.
+pub(super) fn pace(per_s: f64) -> String {
+    let digits = usize::from(per_s > 0.0 && per_s < 10.0);
+    format!("{per_s:.digits$}/s")
 }
 
 fn short(hex: &str) -> String {

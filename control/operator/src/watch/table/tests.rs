@@ -1,4 +1,4 @@
-use control::api::shapes::{Counters, Epoch, InForce, OwnNode};
+use control::api::shapes::{Counters, Epoch, InForce, OwnNode, Rates};
 
 use super::*;
 
@@ -53,11 +53,19 @@ fn full_status() -> Status {
             layer: Some(2),
             port: Some("uring".to_owned()),
             keys_origin: Some("returned".to_owned()),
+            lanes: Some("avx2".to_owned()),
+            sandbox: Some("landlock, seccomp".to_owned()),
+            started_unix_ms: Some(500),
         }),
         counters: Some(Counters {
             received: u64::MAX,
             unconserved: 3,
             ..Counters::default()
+        }),
+        rates: Some(Rates {
+            received: 4_812.25,
+            transmitted: 4_809.0,
+            rejected: 0.4,
         }),
     }
 }
@@ -79,9 +87,11 @@ fn no_line_is_wider_than_a_screen_of_forty_to_a_hundred_and_twenty_columns() {
         nodes: 2_048,
         listed: true,
         layer: Some(0),
+        joined: Some(epoch == 4_000_000_000),
     };
     let epochs_held = |in_force| Epochs {
         now: 4_000_000_000,
+        starts_unix_ms: 0,
         ends_unix_ms: 86_400_000,
         in_force,
         epochs: vec![
@@ -134,12 +144,18 @@ fn a_status_says_why_a_node_is_not_ready_and_what_is_in_force() {
         "4000000000, ends in 7 min 41 s",
         "of epoch 3999999999, carried on, 1 node, in force for 1 d 3 h",
         "3 frames are not accounted for",
+        "rates     received 4812/s, sent 4809/s, dropped 0.4/s",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
     let mut bare = full_status();
     (bare.node, bare.document, bare.counters) = (None, None, None);
+    bare.rates = None;
     let text = status(&bare, 80);
     assert!(text.contains("document  none"), "{text}");
-    assert!(!text.contains("packets") && !text.contains("keys"));
+    assert!(
+        ["packets", "keys", "rates"]
+            .iter()
+            .all(|word| !text.contains(word))
+    );
 }

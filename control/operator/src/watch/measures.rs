@@ -1,0 +1,241 @@
+//! What people read of a node's workers: its loops, its drops, and all of it anew each second.
+
+use control::api::shapes::{Drop, Drops, Loops, Status, Workers};
+
+use super::table::{COLUMNS_MIN, Facts, cut, pace, status, wrap};
+
+/// Drops that the screen of `top` has room for.
+const TOP_DROPS: usize = 5;
+
+/// The node's own packets that should come back to it.
+pub(super) fn loops(loops: &Loops, columns: usize) -> String {
+    let mut facts = Facts::new(columns.max(COLUMNS_MIN));
+    let counted = &loops.loops;
+    if counted.interval_ms == 0 {
+        facts.say(
+            "loops",
+            "none are sent: [cover] loop_interval_ms is 0, and so nothing is known of loss",
+        );
+        return facts.lines.join("\n");
+    }
+    let sums = format!(
+        "sent {}, returned {}, lost {}; one in {} ms",
+        counted.sent, counted.returned, counted.lost, counted.interval_ms
+    );
+    facts.say("loops", &sums);
+    let loss = match &loops.loss {
+        None => "not known yet: none has come back or been given up".to_owned(),
+        Some(loss) => format!(
+            "{:.1} % in the last 15 minutes; with 95 % certainty from {:.1} to {:.1} %",
+            100.0 * loss.mid,
+            100.0 * loss.low,
+            100.0 * loss.high
+        ),
+    };
+    facts.say("loss", &loss);
+    let round = &counted.round_us;
+    if round.p99 > 0 {
+        let took = format!(
+            "median {} ms, 99 % within {} ms, in the last second; delays included",
+            round.p50 / 1_000,
+            round.p99.div_ceil(1_000)
+        );
+        facts.say("round", &took);
+    }
+    facts.lines.join("\n")
+}
+
+/// What was dropped, why, and what to do.
+pub(super) fn drops(drops: &Drops, columns: usize) -> String {
+    let columns = columns.max(COLUMNS_MIN);
+    if drops.drops.is_empty() {
+        return "nothing was dropped".to_owned();
+    }
+    let mut lines = Vec::new();
+    for drop in &drops.drops {
+        lines.push(line(drop, columns));
+        for text in [&drop.meaning, &drop.remedy] {
+            let wrapped = wrap(text, columns - 4, 0);
+            lines.extend(wrapped.iter().map(|line| format!("    {line}")));
+        }
+    }
+    let over = format!("rates over {:.0} s", drops.over_s);
+    lines.push(cut(&over, columns));
+    lines.join("\n")
+}
+
+fn line(drop: &Drop, columns: usize) -> String {
+    let per_s = drop.per_s.map(|per_s| format!("  {}", pace(per_s)));
+    let line = format!(
+        "{:<6}  {:<20}  {}{}",
+        drop.source,
+        drop.reason,
+        drop.total,
+        per_s.unwrap_or_default()
+    );
+    cut(&line, columns)
+}
+
+/// One screen of all that moves.
+pub(super) fn top(
+    of: &Status,
+    workers: Option<&Workers>,
+    drops: Option<&Drops>,
+    columns: usize,
+) -> String {
+    let columns = columns.max(COLUMNS_MIN);
+    let mut lines = vec![status(of, columns)];
+    if let Some(told) = workers {
+        let (late, hold) = (&told.lateness_us, &told.hold_us);
+        let late = format!(
+            "packets left {} µs late, 99 % within {}; held {} ms, 99 % within {}",
+            late.p50,
+            late.p99,
+            hold.p50 / 1_000,
+            hold.p99.div_ceil(1_000)
+        );
+        lines.push(String::new());
+        lines.extend(wrap(&late, columns, 2));
+        lines.push("worker      held   pool used  sessions".to_owned());
+        for worker in &told.workers {
+            let share = 100.0 * worker.pool.in_use as f64 / worker.pool.frames.max(1) as f64;
+            let row = format!(
+                "{:>6}  {:>8}  {share:>8.1} %  {:>8}",
+                worker.number, worker.held, worker.sessions
+            );
+            lines.push(cut(&row, columns));
+        }
+    }
+    if let Some(told) = drops.filter(|told| !told.drops.is_empty()) {
+        lines.push(String::new());
+        let first = told.drops.iter().take(TOP_DROPS);
+        lines.extend(first.map(|drop| line(drop, columns)));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::api::shapes::{Interval, Pool, State, Worker};
+    use handover::status::{Loops as Counted, Quantiles};
+
+    fn told() -> (Loops, Drops, Workers, Status) {
+        let quantiles = Quantiles {
+            p50: 102_000,
+            p99: 730_001,
+        };
+        let loops = Loops {
+            loops: Counted {
+                interval_ms: 200,
+                sent: 1 << 40,
+                returned: 1 << 40,
+                lost: 1 << 20,
+                round_us: quantiles,
+            },
+            loss: Some(Interval {
+                low: 0.0179,
+                mid: 0.1,
+                high: 0.4042,
+            }),
+        };
+        let drop = |reason: &str, per_s| Drop {
+            source: "kernel".to_owned(),
+            reason: reason.to_owned(),
+            total: 1 << 46,
+            per_s,
+            meaning: "What happened, in a sentence that has some length.".to_owned(),
+            remedy: "What to do about it, likewise.".to_owned(),
+        };
+        let drops = Drops {
+            over_s: 59.6,
+            drops: vec![
+                drop("handshake_queue_full", Some(1_234.5)),
+                drop("mac", None),
+            ],
+        };
+        let worker = Worker {
+            number: 63,
+            turns: 1 << 46,
+            received: 1 << 46,
+            held: 1 << 24,
+            pool: Pool {
+                frames: 512,
+                in_use: 128,
+            },
+            sessions: 1 << 16,
+        };
+        let workers = Workers {
+            lateness_us: quantiles,
+            hold_us: quantiles,
+            workers: vec![worker],
+        };
+        let status = Status {
+            version: "0.1.0".to_owned(),
+            unix_ms: 0,
+            state: State::Ready,
+            not_ready: Vec::new(),
+            network: "ab".repeat(16),
+            epoch: 1,
+            ends_unix_ms: 1_000,
+            document: None,
+            node: None,
+            counters: None,
+            rates: None,
+        };
+        (loops, drops, workers, status)
+    }
+
+    #[test]
+    fn the_page_of_drops_is_the_table_that_the_api_tells_from() {
+        let page = include_str!("../../../../ansible/docs/drops.md");
+        assert!(
+            page == handover::meaning::page(),
+            "make it anew: mixctl why-dropped --all > ansible/docs/drops.md"
+        );
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_screen() {
+        let (of_loops, of_drops, workers, status) = told();
+        for columns in 40..=120 {
+            let screens = [
+                loops(&of_loops, columns),
+                drops(&of_drops, columns),
+                top(&status, Some(&workers), Some(&of_drops), columns),
+                top(&status, None, None, columns),
+            ];
+            for line in screens.iter().flat_map(|screen| screen.lines()) {
+                assert!(line.chars().count() <= columns, "{columns}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn loss_is_said_with_how_certain_it_is_and_drops_with_what_to_do() {
+        let (mut of_loops, mut of_drops, workers, status) = told();
+        let text = loops(&of_loops, 120);
+        for words in [
+            "10.0 %",
+            "from 1.8 to 40.4 %",
+            "median 102 ms",
+            "within 731 ms",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        of_loops.loss = None;
+        assert!(loops(&of_loops, 120).contains("not known yet"));
+        of_loops.loops.interval_ms = 0;
+        assert!(loops(&of_loops, 120).contains("nothing is known of loss"));
+        let text = drops(&of_drops, 120);
+        for words in ["1234/s", "What happened", "What to do", "rates over 60 s"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        let text = top(&status, Some(&workers), Some(&of_drops), 120);
+        for words in ["ready: it would", "25.0 %", "handshake_queue_full"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        of_drops.drops.clear();
+        assert_eq!(drops(&of_drops, 80), "nothing was dropped");
+    }
+}
