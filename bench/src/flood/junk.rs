@@ -27,6 +27,8 @@ const BURSTS_WITH_COOKIE: usize = 256;
 const SOURCES_WITH_COOKIE: usize = 64;
 /// How long an answer of the node is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Until a question without an answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// Addresses that a flood of handshakes comes from.
 const SOURCES: usize = 200;
 /// Bytes of a datagram of the wrong size.
@@ -232,14 +234,21 @@ fn initiation(
     Initiator::start(&keys, &remote, index, cookie, rng).map_err(io::Error::other)
 }
 
-/// What comes to a socket that does not block, until something `fits`.
+/// What comes to a socket that does not block, until something `fits`; asked for again as long as nothing did, as a
+/// datagram may be lost.
 fn await_answer<T>(
     socket: &UdpSocket,
+    mut ask: impl FnMut() -> io::Result<()>,
     mut fits: impl FnMut(&[u8; DATAGRAM_BYTES]) -> Option<T>,
 ) -> io::Result<T> {
     let end = Instant::now() + PATIENCE;
+    let mut ask_at = Instant::now();
     let mut datagram = [0; DATAGRAM_BYTES];
     while Instant::now() < end {
+        if Instant::now() >= ask_at {
+            ask()?;
+            ask_at = Instant::now() + ASK_AGAIN;
+        }
         match socket.recv(&mut datagram) {
             Ok(_) => {
                 if let Some(answer) = fits(&datagram) {
@@ -255,8 +264,8 @@ fn await_answer<T>(
 /// The cookie of a socket's address, from the node.
 fn cookie(world: &World, socket: &UdpSocket, rng: &mut ChaCha20Rng) -> io::Result<Cookie> {
     let (initiator, datagram) = initiation(world, None, rng)?;
-    socket.send(&datagram)?;
-    await_answer(socket, |answer| initiator.read_cookie(answer).ok())
+    let ask = || socket.send(&datagram).map(drop);
+    await_answer(socket, ask, |answer| initiator.read_cookie(answer).ok())
 }
 
 /// A client that is attached, at the lowest rate.
@@ -269,13 +278,18 @@ fn attach(
     let source = socket.local_addr()?;
     let (mut session, accepted) = world.connect_client(source)?;
     node.accept(place, accepted, source, false)?;
-    await_answer(socket, |answer| {
+    // The node has the accepted handshake already and answers it by itself.
+    let ask = || Ok(());
+    await_answer(socket, ask, |answer| {
         matches!(link::peek(answer), Ok(link::Datagram::Response { .. })).then_some(())
     })?;
     let mut content = [0; PACKET_BYTES];
     Control::Attach { rate_pps: 1 }.encode(&mut content);
-    socket.send(&world::seal(&mut session, link::Kind::Control, &content)?)?;
-    await_answer(socket, |answer| {
+    let ask = || {
+        let datagram = world::seal(&mut session, link::Kind::Control, &content)?;
+        socket.send(&datagram).map(drop)
+    };
+    await_answer(socket, ask, |answer| {
         matches!(link::peek(answer), Ok(link::Datagram::Data { .. })).then_some(())
     })?;
     Ok(session)
