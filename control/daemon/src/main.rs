@@ -34,17 +34,18 @@ struct Arguments {
     /// Check the configuration and end
     #[arg(long)]
     check_config: bool,
-    /// Where to listen, in place of [xdp] socket
+    /// Where to listen, in place of [xdp] socket; /run/fogmix/mixctld.sock where that section is left out
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Folder on a BPF file system for what outlives the daemon, in place of [xdp] pins
     #[arg(long, value_name = "FOLDER")]
     pins: Option<PathBuf>,
-    /// Who may be a node besides root and the daemon's own user: a name, a UID, or UID:GID; in place of [xdp] node_user
+    /// Who may be a node besides root and the daemon's own user: a name, a UID, or UID:GID; in place of node_user in [xdp]
+    /// and [keys]
     #[arg(long, value_name = "USER")]
     node_user: Option<String>,
-    /// Beside a node on another port: keep its keys and load no program, which needs no capability; [xdp] socket and
-    /// node_user hold
+    /// Beside a node on another port: keep its keys and load no program, which needs no capability, as [keys] without
+    /// [xdp] has it too
     #[arg(long)]
     no_xdp: bool,
     /// What all replay tables together may take, in place of [keys] tables_bytes_max; half the machine's memory unless
@@ -121,15 +122,15 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
         .any(Option::is_some)
         || arguments.node_user.is_some()
         || arguments.no_xdp;
+    let keeps_alone = config.keys.is_some() && config.xdp.is_none() && arguments.pins.is_none();
     // Without a file it is a loader, as it always was.
-    let keeps_alone = config.keys.is_some() && config.xdp.is_none() && !flags;
     let loads = config.xdp.is_some() || config.directory.is_none() || flags || keeps_alone;
-    let xdp = config.xdp.unwrap_or_default();
-    let node_user = arguments.node_user.unwrap_or(xdp.node_user);
-    let node_user = match node_user.as_str() {
+    let node_user = arguments.node_user.as_deref();
+    let node_user = match node_user.unwrap_or(config.node_user()) {
         "" => None,
         text => Some(User::parse(text).map_err(|why| Failure::new(exit::USAGE, why))?),
     };
+    let xdp = config.xdp.unwrap_or_default();
     let options = Options {
         socket: arguments.socket.unwrap_or(xdp.socket),
         pins: arguments.pins.unwrap_or(xdp.pins),

@@ -33,7 +33,7 @@ pub enum LoaderError {
     /// A peer asked for what is not for its user.
     #[error(
         "user {uid} may not do this: attaching and detaching is for root and the user of mixctld, sockets also for its \
-         --node-user ([xdp] node_user)"
+         --node-user (node_user in [xdp] or [keys])"
     )]
     NotAllowed {
         /// The peer's user.

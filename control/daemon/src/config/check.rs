@@ -38,15 +38,25 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
             "run an authority as a second mixctld with a file, a user and a unit of its own",
         ));
     }
-    if let Some(xdp) = &config.xdp
-        && !xdp.node_user.is_empty()
-        && let Err(why) = User::parse(&xdp.node_user)
-    {
-        return Err(error(
-            ("xdp", "node_user"),
-            &why,
-            "name the user that runs mixnode",
-        ));
+    let of_xdp = config.xdp.as_ref().map(|xdp| &xdp.node_user);
+    let of_keys = config.keys.as_ref().map(|keys| &keys.node_user);
+    for (section, user) in [("xdp", of_xdp), ("keys", of_keys)] {
+        let Some(user) = user.filter(|user| !user.is_empty()) else {
+            continue;
+        };
+        let refused = |why: &str| {
+            error(
+                (section, "node_user"),
+                why,
+                "name the user that runs mixnode",
+            )
+        };
+        User::parse(user).map_err(|why| refused(&why))?;
+        if user != config.node_user() {
+            return Err(refused(
+                "[xdp] node_user names another, and there is one node",
+            ));
+        }
     }
     if let Some(http) = &config.http {
         check_http(&config, http, (file, text))?;

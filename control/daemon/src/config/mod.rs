@@ -45,6 +45,17 @@ pub struct Config {
     pub authority: Option<AuthorityConfig>,
 }
 
+impl Config {
+    /// Who may be a node besides root and the daemon's own user; nobody if empty.
+    pub fn node_user(&self) -> &str {
+        let xdp = self.xdp.as_ref().map(|xdp| xdp.node_user.as_str());
+        let keys = self.keys.as_ref().map(|keys| keys.node_user.as_str());
+        xdp.filter(|user| !user.is_empty())
+            .or(keys)
+            .unwrap_or_default()
+    }
+}
+
 /// `[xdp]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -73,6 +84,8 @@ impl Default for XdpConfig {
 pub struct KeysConfig {
     /// What all replay tables together may take, bytes; 0: half of this machine's memory.
     pub tables_bytes_max: u64,
+    /// As in [xdp]: there is one socket, and one node at it. Whichever section names a user is right.
+    pub node_user: String,
 }
 
 /// `[directory]`

@@ -64,6 +64,20 @@ fn an_authority_and_a_nodes_front_end_are_never_one_process() {
 }
 
 #[test]
+fn either_section_says_who_the_node_is() {
+    for text in [
+        "[xdp]\nnode_user = \"17\"",
+        "[keys]\nnode_user = \"17\"",
+        "[xdp]\n[keys]\nnode_user = \"17\"",
+        "[xdp]\nnode_user = \"17\"\n[keys]\nnode_user = \"17\"",
+    ] {
+        let config = parse(text, Path::new("mixctld.toml")).unwrap();
+        assert_eq!(config.node_user(), "17", "{text}");
+    }
+    assert_eq!(Config::default().node_user(), "");
+}
+
+#[test]
 fn a_wrong_value_is_refused_with_its_line_and_an_unknown_key_with_the_nearest() {
     for (text, line, says) in [
         (
@@ -127,6 +141,16 @@ fn a_wrong_value_is_refused_with_its_line_and_an_unknown_key_with_the_nearest() 
             "[xdp]\nnode_user = \"nobody-of-that-name\"",
             2,
             "/etc/passwd",
+        ),
+        (
+            "[keys]\nnode_user = \"nobody-of-that-name\"",
+            2,
+            "/etc/passwd",
+        ),
+        (
+            "[xdp]\nnode_user = \"0\"\n[keys]\nnode_user = \"1\"",
+            4,
+            "[xdp] node_user names another",
         ),
     ] {
         let error = refused(text);

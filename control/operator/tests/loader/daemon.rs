@@ -13,9 +13,14 @@ use loader::User;
 
 use crate::world::{INDEX, Node, Traffic, World, eventually, over};
 
-const NOBODY: User = User {
+pub const NOBODY: User = User {
     uid: 65534,
     gid: 65534,
+};
+/// A user who is not the node's.
+pub const STRANGER: User = User {
+    uid: 65533,
+    gid: 65533,
 };
 
 /// A daemon in a process of its own, in the node's namespace.
@@ -54,7 +59,7 @@ impl Drop for Daemon {
     }
 }
 
-fn mixctld() -> PathBuf {
+pub fn mixctld() -> PathBuf {
     crate::programs::program("control", "mixctld")
 }
 
@@ -212,11 +217,7 @@ fn rights_go_by_the_user_at_the_other_end() {
     );
     assert!(mixctl(&world, Some(NOBODY), &["status"]).status.success());
     // A user who is not the node's can't even connect.
-    let stranger = User {
-        uid: 65533,
-        gid: 65533,
-    };
-    let refused = mixctl(&world, Some(stranger), &["status"]);
+    let refused = mixctl(&world, Some(STRANGER), &["status"]);
     assert_eq!(refused.status.code(), Some(77));
     assert!(
         text(&refused.stderr).contains("not for this user"),
@@ -226,7 +227,7 @@ fn rights_go_by_the_user_at_the_other_end() {
     assert!(mixctl(&world, None, &attach).status.success());
     // And one who can connect may not be a node.
     std::fs::set_permissions(world.socket(), std::fs::Permissions::from_mode(0o666)).unwrap();
-    for (user, allowed) in [(stranger, false), (NOBODY, true)] {
+    for (user, allowed) in [(STRANGER, false), (NOBODY, true)] {
         let opened = as_user(user, || {
             Node::open(&world.socket(), world.address(false), 1).map(drop)
         });
@@ -237,7 +238,7 @@ fn rights_go_by_the_user_at_the_other_end() {
 }
 
 /// Runs something on a thread that is another user.
-fn as_user<T: Send>(user: User, work: impl FnOnce() -> T + Send) -> T {
+pub fn as_user<T: Send>(user: User, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             rustix::thread::set_thread_groups(&[]).unwrap();

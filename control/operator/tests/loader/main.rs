@@ -3,6 +3,7 @@
 
 mod daemon;
 mod interface;
+mod keys;
 mod node;
 mod program;
 #[path = "../programs/mod.rs"]

@@ -30,8 +30,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 pub enum LoaderError {
     /// Nobody there, or not for this user.
     #[error(
-        "no loader at {}: {error}: start mixctld with [xdp] node_user or --node-user naming this node's user (and --no-xdp where \
-         there is no XDP), or correct the loader that [xdp] or [keys] names",
+        "no loader at {}: {error}: start mixctld with node_user in its [xdp] or [keys], or --node-user, naming this node's user (and \
+         --no-xdp where there is no XDP), or correct the loader that [xdp] or [keys] names",
         path.display()
     )]
     Unreachable {
