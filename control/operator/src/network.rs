@@ -12,10 +12,8 @@ use directory::Bootstrap;
 use directory::store::{hex, open_regular};
 use mixnode::keys::files;
 use mixnode::process::config;
-use rand_chacha::rand_core::SeedableRng;
 use serde_json::json;
 use sphinx::Generator;
-use zeroize::Zeroizing;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -99,10 +97,8 @@ fn of_node(file: &Path) -> Result<(String, String, String), Failure> {
         .map_err(|error| refused(error.to_string()))?;
     let folder = &config.node.state_dir;
     let made = !files::are_all_there(folder);
-    let mut seed = Zeroizing::new([0; 32]);
-    getrandom::fill(seed.as_mut_slice())
+    let mut rng = Generator::seeded(getrandom::fill)
         .map_err(|error| Failure::new(exit::OS, format!("no random bytes: {error}")))?;
-    let mut rng = Generator::from_seed(*seed);
     let keys = files::load_or_create(folder, &mut rng)
         .map_err(|error| refused(format!("{error}: {}", error.remedy())))?;
     if made {

@@ -21,7 +21,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// Bytes of the vault: one page.
 pub const VAULT_BYTES: usize = 4096;
@@ -190,14 +190,14 @@ fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     words
 }
 
-/// A key as it lies in a slot.
+/// A key as it lies in a slot. Secrets are read to where they stay: moves of this leave no copies.
 pub struct Key {
     /// Its epoch.
     pub epoch: u32,
     /// The X25519 secret.
-    pub secret: Zeroizing<[u8; 32]>,
+    pub secret: Box<Zeroizing<[u8; 32]>>,
     /// Its table: the bytes, and the secret that tags are placed by. `None`: no packet was accepted yet.
-    pub table: Option<(u64, Zeroizing<[u8; 16]>)>,
+    pub table: Option<(u64, Box<Zeroizing<[u8; 16]>>)>,
     /// When it ends at the latest, CLOCK_BOOTTIME in nanoseconds, as far as that is known.
     pub ends_ns: Option<u64>,
 }
@@ -248,11 +248,7 @@ impl<'a> Page<'a> {
     /// Writes the key of `epoch` in place of what was in its slot: it has no table yet.
     pub fn put(&self, epoch: u32, secret: &[u8; 32], ends_ns: Option<u64>) {
         self.clear(epoch);
-        let mut key: [u64; 4] = words(secret);
-        for (at, word) in (KEY..).zip(&key) {
-            self.store(epoch, at, *word);
-        }
-        key.zeroize();
+        self.store_bytes(epoch, KEY, secret);
         self.store(epoch, ENDS, ends_ns.unwrap_or(0));
         self.store(epoch, STATE, state(epoch));
     }
@@ -261,11 +257,7 @@ impl<'a> Page<'a> {
     pub fn set_table(&self, epoch: u32, secret: &[u8; 16], bytes: u64) {
         if self.holds(epoch) {
             self.store(epoch, TABLE, 0);
-            let mut placed: [u64; 2] = words(secret);
-            for (at, word) in (TABLE_SECRET..).zip(&placed) {
-                self.store(epoch, at, *word);
-            }
-            placed.zeroize();
+            self.store_bytes(epoch, TABLE_SECRET, secret);
             self.store(epoch, TABLE, bytes);
         }
     }
@@ -302,6 +294,14 @@ impl<'a> Page<'a> {
         Some(word.load(Ordering::Acquire))
     }
 
+    /// Word by word: nowhere else do the bytes lie together.
+    fn store_bytes(&self, epoch: u32, from: usize, bytes: &[u8]) {
+        for (at, word) in (from..).zip(bytes.chunks_exact(WORD_BYTES)) {
+            let [word] = words(word);
+            self.store(epoch, at, word);
+        }
+    }
+
     fn store(&self, epoch: u32, at: usize, word: u64) {
         let to = self.slots.get(slot_of(epoch)).and_then(|slot| slot.get(at));
         if let Some(to) = to {
@@ -313,10 +313,10 @@ impl<'a> Page<'a> {
 fn read(slot: &[AtomicU64]) -> Option<Key> {
     let word = |at: usize| slot.get(at).map(|word| word.load(Ordering::Acquire));
     let epoch = epoch_of(word(STATE)?)?;
-    let mut secret = Zeroizing::new([0; 32]);
-    fill(&mut *secret, |at| word(KEY + at))?;
-    let mut placed = Zeroizing::new([0; 16]);
-    fill(&mut *placed, |at| word(TABLE_SECRET + at))?;
+    let mut secret = Box::<Zeroizing<[u8; 32]>>::default();
+    fill(&mut **secret, |at| word(KEY + at))?;
+    let mut placed = Box::<Zeroizing<[u8; 16]>>::default();
+    fill(&mut **placed, |at| word(TABLE_SECRET + at))?;
     let bytes = word(TABLE)?;
     let ends_ns = word(ENDS)?;
     Some(Key {
@@ -377,11 +377,11 @@ mod tests {
         page(&vault).set_ends(413, 0x0102_0304);
         let keys = page(&vault).keys();
         assert_eq!(keys.len(), 2);
-        assert_eq!((keys[0].epoch, *keys[0].secret), (412, [0x22; 32]));
+        assert_eq!((keys[0].epoch, **keys[0].secret), (412, [0x22; 32]));
         let (table_bytes, secret) = keys[0].table.as_ref().unwrap();
-        assert_eq!((*table_bytes, **secret), (4096, [0x33; 16]));
+        assert_eq!((*table_bytes, ***secret), (4096, [0x33; 16]));
         assert_eq!(keys[0].ends_ns, Some(99));
-        assert_eq!((keys[1].epoch, *keys[1].secret), (413, [0x11; 32]));
+        assert_eq!((keys[1].epoch, **keys[1].secret), (413, [0x11; 32]));
         assert!(keys[1].table.is_none());
         assert_eq!(keys[1].ends_ns, Some(0x0102_0304));
         let found = bytes(&vault);

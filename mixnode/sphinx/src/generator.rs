@@ -5,38 +5,50 @@
 //! what is handed out is wiped here. So whoever gets hold of its state learns nothing of what came out before: a secret
 //! that was erased can't be made again. A generator that is seeded once and keeps its key (ChaCha20 with a counter, say)
 //! makes all it ever made again.
+//!
+//! The state lies in one place for good: were it moved, what it left behind would still hold what is handed out later.
 
+use alloc::boxed::Box;
 use core::convert::Infallible;
 
-use rand_core::{SeedableRng, TryCryptoRng, TryRng};
+use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
 
+use crate::lanes::wipe::fill_below;
 use crate::wipe::{Wiping, wipe};
 
 const KEY_BYTES: usize = 32;
 /// Bytes of one block behind the next key: a worker's draws of a batch.
 const READY_BYTES: usize = 992;
-const BLOCK_BYTES: usize = KEY_BYTES + READY_BYTES;
+/// More of the stack than it takes to make a block; a test compares.
+const STACK_BYTES: usize = 16 * 1024;
 
 /// The generator of everything secret. Not `Clone`: a copy would make the same again.
-pub struct Generator {
+pub struct Generator(Box<State>);
+
+struct State {
     key: Wiping<KEY_BYTES>,
     ready: Wiping<READY_BYTES>,
     /// Bytes of `ready` that were not handed out yet, its last ones.
     left: usize,
 }
 
-impl Generator {
+impl State {
     fn refill(&mut self) {
-        let mut block = Wiping::new([0; BLOCK_BYTES]);
+        self.make();
+        // What was left of the key would make all of it again.
+        fill_below::<STACK_BYTES>(0);
+        self.left = READY_BYTES;
+    }
+
+    /// Not inlined, so that all of it lies below the caller who wipes.
+    #[inline(never)]
+    fn make(&mut self) {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         let mut output = hasher.finalize_xof();
-        output.fill(&mut block[..]);
+        output.fill(&mut self.key[..]);
+        output.fill(&mut self.ready[..]);
         zeroize::Zeroize::zeroize(&mut output);
         zeroize::Zeroize::zeroize(&mut hasher);
-        let (key, ready) = block.split_at(KEY_BYTES);
-        self.key.copy_from_slice(key);
-        self.ready.copy_from_slice(ready);
-        self.left = READY_BYTES;
     }
 
     fn fill(&mut self, mut into: &mut [u8]) {
@@ -56,16 +68,40 @@ impl Generator {
     }
 }
 
+impl Generator {
+    /// One whose seed `fill` writes where it stays.
+    ///
+    /// # Errors
+    /// What `fill` says.
+    pub fn seeded<E>(fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Generator, E> {
+        let mut state = Box::new(State {
+            key: Wiping::new([0; KEY_BYTES]),
+            ready: Wiping::new([0; READY_BYTES]),
+            left: 0,
+        });
+        fill(&mut state.key[..])?;
+        Ok(Generator(state))
+    }
+}
+
 impl SeedableRng for Generator {
     type Seed = [u8; KEY_BYTES];
 
-    /// The seed comes from the system's generator, or in a simulation from its number.
+    /// For a seed that is known anyway, as a simulation's.
     fn from_seed(seed: [u8; KEY_BYTES]) -> Generator {
-        Generator {
-            key: Wiping::new(seed),
-            ready: Wiping::new([0; READY_BYTES]),
-            left: 0,
-        }
+        let Ok(generator) = Generator::seeded(|key| {
+            key.copy_from_slice(&seed);
+            Ok::<_, Infallible>(())
+        });
+        generator
+    }
+
+    fn from_rng<R: Rng + ?Sized>(rng: &mut R) -> Generator {
+        let Ok(generator) = Generator::seeded(|key| {
+            rng.fill_bytes(key);
+            Ok::<_, Infallible>(())
+        });
+        generator
     }
 }
 
@@ -75,19 +111,19 @@ impl TryRng for Generator {
     #[inline]
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
         let mut bytes = [0; 4];
-        self.fill(&mut bytes);
+        self.0.fill(&mut bytes);
         Ok(u32::from_le_bytes(bytes))
     }
 
     #[inline]
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
         let mut bytes = [0; 8];
-        self.fill(&mut bytes);
+        self.0.fill(&mut bytes);
         Ok(u64::from_le_bytes(bytes))
     }
 
     fn try_fill_bytes(&mut self, into: &mut [u8]) -> Result<(), Infallible> {
-        self.fill(into);
+        self.0.fill(into);
         Ok(())
     }
 }
@@ -98,7 +134,6 @@ impl TryCryptoRng for Generator {}
 mod tests {
     use super::*;
     use rand_chacha::ChaCha20Rng;
-    use rand_core::Rng;
     use std::vec;
     use std::vec::Vec;
 
@@ -124,7 +159,7 @@ mod tests {
 
         let mut generator = Generator::from_seed([1; 32]);
         let erased = secrets(&mut generator, SECRETS);
-        let state = [&generator.key[..], &generator.ready[..]].concat();
+        let state = [&generator.0.key[..], &generator.0.ready[..]].concat();
         // Nothing that was handed out lies in it, nor is made from any 32 bytes of it as a key.
         for secret in &erased {
             assert!(!state.windows(32).any(|bytes| bytes == secret));
@@ -136,15 +171,26 @@ mod tests {
             assert!(again.iter().all(|secret| !erased.contains(secret)));
         }
         // It goes on from there: that is what a captured state does give.
-        let mut captured = Generator {
-            key: Wiping::new(*generator.key),
-            ready: Wiping::new(*generator.ready),
-            left: generator.left,
-        };
+        let mut captured = Generator(Box::new(State {
+            key: Wiping::new(*generator.0.key),
+            ready: Wiping::new(*generator.0.ready),
+            left: generator.0.left,
+        }));
         assert_eq!(
             secrets(&mut captured, SECRETS),
             secrets(&mut generator, SECRETS)
         );
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_stack_wiped_after_a_block_is_deeper_than_making_it_goes() {
+        use crate::lanes::wipe::tests::{PAINTED, depth_below};
+        let (mut generator, mut copy) = (Generator::from_seed([3; 32]), [0; PAINTED]);
+        fill_below::<PAINTED>(0xa5);
+        generator.0.make();
+        let depth = depth_below(0xa5, &mut copy);
+        assert!(depth > 256 && depth < STACK_BYTES - 1024, "{depth}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::geometry::{CIPHER_KEY_BYTES, KEM_BYTES, MAC_BYTES, MAC_OFFSET, ROUTIN
 use crate::lanes::public_key;
 use crate::wipe::{Wiping, wipe};
 use crate::{HEADER_BYTES, ROUTING_BYTES};
+use alloc::boxed::Box;
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use rand_core::CryptoRng;
 use zeroize::{Zeroize, Zeroizing};
@@ -18,26 +19,29 @@ const HOP_KEYS_BYTES: usize = 80;
 /// Separates these keys from every other use of BLAKE3, and this version of the suite from later ones.
 const HOP_KEYS_CONTEXT: &str = "fogmix sphinx v1: hop keys";
 
-/// X25519 secret of one node for one epoch. Wiped when dropped.
+/// X25519 secret of one node for one epoch. It lies in one place, so that moves leave no copies; wiped when dropped.
 pub struct EpochSecret {
-    secret: Zeroizing<[u8; 32]>,
+    secret: Box<Zeroizing<[u8; 32]>>,
     public: [u8; 32],
 }
 
 impl EpochSecret {
     /// Draws a new secret.
     pub fn generate<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
-        let mut bytes = Zeroizing::new([0; 32]);
-        rng.fill_bytes(&mut *bytes);
-        Self::from_bytes(*bytes)
+        let mut secret = Box::<Zeroizing<[u8; 32]>>::default();
+        rng.fill_bytes(&mut **secret);
+        Self::new(secret)
     }
 
     /// Any 32 bytes are a secret; they are clamped in use (RFC 7748, section 5).
-    pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
-        let secret = Zeroizing::new(bytes);
-        bytes.zeroize();
+    pub fn new(secret: Box<Zeroizing<[u8; 32]>>) -> Self {
         let public = public_key(&secret);
         Self { secret, public }
+    }
+
+    /// The same, of bytes that lie elsewhere too.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self::new(Box::new(Zeroizing::new(bytes)))
     }
 
     /// What senders wrap to.

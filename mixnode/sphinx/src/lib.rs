@@ -1,4 +1,5 @@
-//! Sphinx packets: geometry, wrap, batched unwrap, single-use reply blocks. No I/O, no clock, no allocation.
+//! Sphinx packets: geometry, wrap, batched unwrap, single-use reply blocks. No I/O, no clock, and no
+//! allocation but of what is secret and stays.
 //!
 //! The native suite is KEM Sphinx: instead of one group element that every hop blinds, each hop's own X25519
 //! ciphertext travels inside the encrypted routing block, so that opening a packet costs one scalar multiplication.
@@ -18,6 +19,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
@@ -47,6 +49,7 @@ pub use geometry::{
 };
 pub use header::{Command, DestinationTag, Id, Terminal};
 pub use keys::{EpochSecret, ReplayTag};
+pub use lanes::wipe::leaving_nothing;
 pub use surb::{Surb, SurbSecret, surb_create, surb_open, surb_use};
 pub use unwrap::{Engine, Job, Reject, ReplayFilter, Unwrapped};
 pub use wrap::{PathHop, WrapError, wrap};

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 use sphinx::Generator;
 
@@ -219,9 +218,7 @@ pub enum RunError {
 /// # Errors
 /// The system gives no random numbers.
 pub fn system_rng() -> Result<Generator, RunError> {
-    let mut seed = zeroize::Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *seed).map_err(RunError::Random)?;
-    Ok(Generator::from_seed(*seed))
+    Generator::seeded(getrandom::fill).map_err(RunError::Random)
 }
 
 /// Receives files into `out` until asked to stop, and takes what other commands of this user ask: see

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use directory::{Consensus, EpochKey, Parameters};
 use rand::RngExt;
 use rand_core::CryptoRng;
-use sphinx::EpochSecret;
+use sphinx::{EpochSecret, leaving_nothing};
 
 use handover::vault::Table;
 use zeroize::Zeroizing;
@@ -54,6 +54,25 @@ struct Held {
     table: Option<ReplayTable>,
 }
 
+impl Held {
+    fn fresh<R: CryptoRng + ?Sized>(
+        epoch: u32,
+        ends_ns: Option<u64>,
+        vault: Option<&Vault>,
+        rng: &mut R,
+    ) -> Held {
+        let mut secret = Box::<Zeroizing<[u8; 32]>>::default();
+        rng.fill_bytes(&mut **secret);
+        Held {
+            is_kept: vault.is_some_and(|vault| vault.put(epoch, &secret, ends_ns)),
+            secret: Arc::new(EpochSecret::new(secret)),
+            ends_ns,
+            is_returned: false,
+            table: None,
+        }
+    }
+}
+
 /// The secrets of a node, by epoch. They live in memory alone, where there is a vault also in that.
 #[derive(Default)]
 pub struct KeyRing {
@@ -66,7 +85,7 @@ impl KeyRing {
     pub fn kept_in(mut vault: Vault, boot_ns: u64) -> KeyRing {
         let held = |Returned { key, table }: Returned| {
             let held = Held {
-                secret: Arc::new(EpochSecret::from_bytes(*key.secret)),
+                secret: Arc::new(EpochSecret::new(key.secret)),
                 ends_ns: key.ends_ns,
                 is_kept: true,
                 is_returned: true,
@@ -74,8 +93,9 @@ impl KeyRing {
             };
             (key.epoch, held)
         };
+        let secrets = leaving_nothing(|| vault.take_back(boot_ns).into_iter().map(held).collect());
         KeyRing {
-            secrets: vault.take_back(boot_ns).into_iter().map(held).collect(),
+            secrets,
             vault: Some(vault),
         }
     }
@@ -112,20 +132,10 @@ impl KeyRing {
         let mut fresh = false;
         for of in epoch..=epoch.saturating_add(KEYS_AHEAD) {
             if self.secrets.len() < KEYS_MAX || self.secrets.contains_key(&of) {
-                let vault = &self.vault;
+                let vault = self.vault.as_ref();
                 self.secrets.entry(of).or_insert_with(|| {
                     fresh = true;
-                    let mut bytes = Zeroizing::new([0; 32]);
-                    rng.fill_bytes(&mut *bytes);
-                    let ends_ns = ends_ns(of);
-                    let put = |vault: &Vault| vault.put(of, &bytes, ends_ns);
-                    Held {
-                        is_kept: vault.as_ref().is_some_and(put),
-                        secret: Arc::new(EpochSecret::from_bytes(*bytes)),
-                        ends_ns,
-                        is_returned: false,
-                        table: None,
-                    }
+                    leaving_nothing(|| Held::fresh(of, ends_ns(of), vault, rng))
                 });
             }
         }
@@ -174,6 +184,15 @@ impl KeyRing {
         if let Some(table) = held.and_then(|held| held.table.take()) {
             return Ok(table);
         }
+        leaving_nothing(|| self.fresh_table(epoch, tags, rng))
+    }
+
+    fn fresh_table<R: CryptoRng + ?Sized>(
+        &mut self,
+        epoch: u32,
+        tags: u64,
+        rng: &mut R,
+    ) -> io::Result<ReplayTable> {
         let mut secret = Zeroizing::new([0; 16]);
         rng.fill_bytes(&mut *secret);
         if let (Some(held), Some(vault)) = (self.secrets.get_mut(&epoch), &mut self.vault)

@@ -67,7 +67,8 @@ fn slots_for(tags: u64) -> u64 {
 pub struct ReplayTable {
     slots: memory::Slots,
     buckets: u64,
-    cipher: aes::Aes128,
+    /// In one place for good: its first round key is the secret.
+    cipher: Box<aes::Aes128>,
 }
 
 impl ReplayTable {
@@ -80,7 +81,7 @@ impl ReplayTable {
         Ok(ReplayTable {
             slots: memory::Slots::of(Backing::Anonymous, slots as usize)?,
             buckets: slots / BUCKET_SLOTS as u64,
-            cipher: aes::Aes128::new(&(*secret).into()),
+            cipher: cipher(secret),
         })
     }
 
@@ -102,7 +103,7 @@ impl ReplayTable {
         Ok(ReplayTable {
             slots: memory::Slots::of(Backing::File(memory, 0), slots as usize)?,
             buckets: slots / BUCKET_SLOTS as u64,
-            cipher: aes::Aes128::new(&(*secret).into()),
+            cipher: cipher(secret),
         })
     }
 
@@ -169,6 +170,10 @@ impl ReplayTable {
         // Zero means empty.
         (first, step, fingerprint.max(1))
     }
+}
+
+fn cipher(secret: &[u8; 16]) -> Box<aes::Aes128> {
+    Box::new(aes::Aes128::new(secret.into()))
 }
 
 mod memory {

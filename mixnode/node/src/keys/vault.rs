@@ -11,7 +11,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use handover::vault::{Key, NotAVault, Origin, Page, Table, VAULT_BYTES};
 use port::mapping::{Backing, Lock, Mapping, Options};
-use zeroize::Zeroizing;
 
 use super::replay::ReplayTable;
 
@@ -161,11 +160,7 @@ impl Vault {
     ///
     /// # Errors
     /// There is none. The key is not kept any more either.
-    pub(super) fn table(
-        &mut self,
-        table: Table,
-        secret: &Zeroizing<[u8; 16]>,
-    ) -> io::Result<ReplayTable> {
+    pub(super) fn table(&mut self, table: Table, secret: &[u8; 16]) -> io::Result<ReplayTable> {
         let made = self.tables.make(table);
         match made.and_then(|memory| map(&memory, table.bytes, secret)) {
             Ok(made) => {
@@ -195,7 +190,7 @@ fn bytes_of(memory: &OwnedFd) -> io::Result<u64> {
     Ok(u64::try_from(found.st_size).unwrap_or(0))
 }
 
-fn map(memory: &OwnedFd, bytes: u64, secret: &Zeroizing<[u8; 16]>) -> io::Result<ReplayTable> {
+fn map(memory: &OwnedFd, bytes: u64, secret: &[u8; 16]) -> io::Result<ReplayTable> {
     if bytes_of(memory)? != bytes {
         return Err(io::ErrorKind::InvalidData.into());
     }

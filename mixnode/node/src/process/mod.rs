@@ -29,7 +29,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use directory::store::Store;
 use directory::{LinkKey, Role};
 use link::LinkKeys;
-use rand_core::SeedableRng;
 use sphinx::Generator;
 
 use crate::keys::epoch::Clocks;
@@ -73,12 +72,10 @@ fn clocks() -> Clocks {
 }
 
 fn system_rng() -> Result<Generator, NodeError> {
-    let mut seed = zeroize::Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *seed).map_err(|error| NodeError::System {
+    Generator::seeded(getrandom::fill).map_err(|error| NodeError::System {
         what: "no randomness",
         error: io::Error::other(error.to_string()),
-    })?;
-    Ok(Generator::from_seed(*seed))
+    })
 }
 
 /// Bytes of all replay tables that may live at once, under the default epoch or a known one.

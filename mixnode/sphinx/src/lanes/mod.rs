@@ -50,8 +50,7 @@ mod radix51;
 #[allow(clippy::needless_range_loop)]
 mod radix52;
 mod scalar;
-#[cfg(any(target_arch = "x86_64", all(feature = "std", target_arch = "aarch64")))]
-mod wipe;
+pub(crate) mod wipe;
 #[cfg(target_arch = "x86_64")]
 mod work;
 

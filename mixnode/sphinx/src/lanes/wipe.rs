@@ -5,13 +5,30 @@
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
+/// More than it takes to make a node's key of an epoch and what follows from it; a test searches for what is left.
+const KEY_STACK_BYTES: usize = 64 * 1024;
+
+/// Calls `work`, then overwrites the stack that it used: what is moved stays behind where it was, and nothing that wipes
+/// when dropped finds that. For what is seldom done; what it gives must not hold a secret itself.
+pub fn leaving_nothing<T>(work: impl FnOnce() -> T) -> T {
+    let done = apart(work);
+    fill_below::<KEY_STACK_BYTES>(0);
+    done
+}
+
+/// A frame of its own, where [`fill_below`] has its.
+#[inline(never)]
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
 /// More than the deepest call under `Lanes::x25519` uses; a test compares.
 #[cfg(target_arch = "x86_64")]
 const STACK_BYTES: usize = 32 * 1024;
 
 /// Fills that many bytes of stack below the caller's frame.
 #[inline(never)]
-fn fill_below<const BYTES: usize>(value: u8) {
+pub(crate) fn fill_below<const BYTES: usize>(value: u8) {
     let mut below = MaybeUninit::<[u8; BYTES]>::uninit();
     // SAFETY: the pointer is to that many bytes of this frame.
     unsafe { core::ptr::write_bytes(below.as_mut_ptr(), value, 1) };
@@ -77,18 +94,18 @@ pub(super) fn after_avx512(_proof: super::ifma::Ifma) {
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     #[cfg(feature = "std")]
     use crate::lanes::graviola::Graviola;
     use crate::lanes::{ENCAPSULATE_MAX, Lanes, RESULTS_MAX, avx2::Avx2, ifma::Ifma, work::Work};
 
-    const PAINTED: usize = 2 * STACK_BYTES;
+    pub(crate) const PAINTED: usize = 2 * STACK_BYTES;
 
     /// How deep below the caller, at most [`PAINTED`] bytes, something else lies than `value` or zero (which the
     /// probes of large frames write into every page).
     #[inline(never)]
-    fn depth_below(value: u8, copy: &mut [u8; PAINTED]) -> usize {
+    pub(crate) fn depth_below(value: u8, copy: &mut [u8; PAINTED]) -> usize {
         let below = MaybeUninit::<[u8; PAINTED]>::uninit();
         // SAFETY: copies within two live arrays of PAINTED bytes. The assembly reads the stack, not Rust, to which
         // those bytes would be uninitialized.
