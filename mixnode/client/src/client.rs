@@ -144,6 +144,11 @@ impl Client {
         self.carrier.answered_ns()
     }
 
+    /// Which epoch it is by the gateway's clock, modulo 4, as its last frame says.
+    pub fn gateway_epoch_bits(&self) -> Option<u8> {
+        self.carrier.gateway_epoch_bits()
+    }
+
     /// Whether the gateway has said that it has no room.
     pub fn is_full(&self) -> bool {
         self.carrier.is_full()

@@ -70,11 +70,20 @@ fn over_a_turn(seed: u64) -> Turn {
             Event::Sending { chunks, .. } => Some(chunks),
             _ => None,
         });
-        let chunks = chunks.next_back().unwrap_or(chunks_before);
+        let newest = chunks.next_back();
+        drop(chunks);
+        let chunks = newest.unwrap_or(chunks_before);
         if chunks > chunks_before {
             heard_ns = now_ns;
         }
         chunks_before = chunks;
+        for seat in seats {
+            let client = network.seats[seat].client.as_ref().unwrap();
+            let shown = client.gateway_epoch_bits();
+            // A frame takes a moment.
+            let agrees = shown.is_none() || shown == Some(u8::from(now_ns > turn_ns));
+            assert!(agrees || now_ns.abs_diff(turn_ns) < SECOND, "{shown:?}");
+        }
         let pause = &mut pauses[usize::from(now_ns > turn_ns)];
         *pause = (*pause).max(now_ns - heard_ns);
     }

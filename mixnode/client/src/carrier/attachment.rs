@@ -112,6 +112,8 @@ pub(crate) struct Attachment {
     heard_ns: Option<u64>,
     /// When something last came that the gateway alone can have made.
     answered_ns: Option<u64>,
+    /// The epoch of the gateway's clock modulo 4, as its last frame says.
+    epoch_bits: Option<u8>,
     /// What was last said of it.
     told_silent: bool,
     attach_ns: u64,
@@ -146,6 +148,7 @@ impl Attachment {
             granted_pps: None,
             heard_ns: None,
             answered_ns: None,
+            epoch_bits: None,
             told_silent: false,
             attach_ns: 0,
             attached: false,
@@ -195,6 +198,11 @@ impl Attachment {
     /// When something last came that the gateway alone can have made, if ever. Anyone can send under its address.
     pub(crate) fn answered_ns(&self) -> Option<u64> {
         self.answered_ns
+    }
+
+    /// Which epoch it is by the gateway's clock, modulo 4, if it has said anything.
+    pub(crate) fn epoch_bits(&self) -> Option<u8> {
+        self.epoch_bits
     }
 
     /// Whether the gateway said last that it has no room.
@@ -387,6 +395,7 @@ impl Attachment {
         let opened = verdicts.pop()?.ok()?;
         session.admit(opened.counter).ok()?;
         self.answered_ns = Some(now_ns);
+        self.epoch_bits = Some(opened.epoch);
         // The old session's stream is no sign that the gateway knows the new one.
         if !self.fresh || newest == Some(index) {
             self.heard_ns = self.heard_ns.max(Some(now_ns));

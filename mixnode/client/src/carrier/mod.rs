@@ -194,11 +194,17 @@ impl Carrier {
         self.attachment.is_attached()
     }
 
-    /// Whether the gateway has said that it has no room.
+    /// When something last came that the gateway alone can have made.
     pub(crate) fn answered_ns(&self) -> Option<u64> {
         self.attachment.answered_ns()
     }
 
+    /// Which epoch it is by the gateway's clock, modulo 4.
+    pub(crate) fn gateway_epoch_bits(&self) -> Option<u8> {
+        self.attachment.epoch_bits()
+    }
+
+    /// Whether the gateway has said that it has no room.
     pub(crate) fn is_full(&self) -> bool {
         self.attachment.is_full()
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use directory::Parameters;
 use serde::{Deserialize, Serialize};
 
 /// A wait is told when it has lasted so long: everything in order takes less.
@@ -30,6 +31,13 @@ pub enum Wait {
         /// The newest document's.
         newest: u32,
     },
+    /// The clock and the gateway's show different epochs, and for longer than clocks may differ.
+    ClockOff {
+        /// The epoch of this clock.
+        epoch: u32,
+        /// The gateway's.
+        theirs: u32,
+    },
     /// No document is in force.
     Document {
         /// The epoch of the clock.
@@ -38,6 +46,8 @@ pub enum Wait {
         newest: Option<u32>,
         /// The gateway says that it has none, or says nothing: others are asked.
         asks_others: bool,
+        /// The epoch that the gateway is in, where that is another.
+        theirs: Option<u32>,
     },
     /// The network's document names the gateway no more.
     GatewayGone {
@@ -85,7 +95,7 @@ impl Wait {
     pub fn name(&self) -> &'static str {
         match self {
             Wait::Network { .. } => "network",
-            Wait::Clock { .. } => "clock",
+            Wait::Clock { .. } | Wait::ClockOff { .. } => "clock",
             Wait::Document { .. } => "document",
             Wait::GatewayGone { .. } => "gateway-gone",
             Wait::Full { .. } => "gateway-full",
@@ -102,6 +112,7 @@ impl Wait {
         match self {
             Wait::Network { .. } => "the network is back".to_owned(),
             Wait::Clock { .. } => "your clock is not behind any more".to_owned(),
+            Wait::ClockOff { .. } => "your clock and the gateway's agree".to_owned(),
             Wait::Document { .. } => "a valid document is here".to_owned(),
             Wait::GatewayGone { name, .. } => format!("the gateway {name} is in the network again"),
             Wait::Full { name, .. } | Wait::Attachment { name, .. } => {
@@ -124,15 +135,28 @@ impl fmt::Display for Wait {
                 "your clock is behind: it says epoch {epoch}, and there is a document of epoch {newest} already; see \
                  `date`"
             ),
+            Wait::ClockOff { epoch, theirs } => write!(
+                f,
+                "your clock is {} the gateway's: epoch {epoch} by yours, {theirs} by theirs, and nothing gets through; see \
+                 `date`: if it is right, the gateway is at fault",
+                if theirs < epoch { "ahead of" } else { "behind" }
+            ),
             Wait::Document {
                 epoch,
                 newest,
                 asks_others,
+                theirs,
             } => {
                 write!(
                     f,
                     "no valid document of the network: epoch {epoch} by your clock, "
                 )?;
+                if let Some(theirs) = theirs {
+                    write!(
+                        f,
+                        "{theirs} at the gateway (your clock is wrong, or it has no document either); "
+                    )?;
+                }
                 match newest {
                     Some(newest) => write!(f, "the newest one here is of epoch {newest}; ")?,
                     None => write!(f, "none is here; ")?,
@@ -215,6 +239,8 @@ pub(super) struct Seen {
     pub newest: Option<u32>,
     /// A document is in force.
     pub is_live: bool,
+    /// The clock's epoch and the gateway's, where they have differed for too long.
+    pub clocks: Option<(u32, u32)>,
     /// Name and address of the gateway, where a document has it.
     pub gateway: Option<(String, SocketAddr)>,
     /// The beginning of the gateway's identity.
@@ -272,10 +298,10 @@ impl Seen {
                 has_reserves,
             });
         }
-        let silence = SILENCE.max(Duration::from_secs_f64(
-            SILENT_FRAMES / self.rate_pps.max(0.001),
-        ));
-        if self.heard.is_none_or(|heard| heard > silence) {
+        if self
+            .heard
+            .is_none_or(|heard| heard > silence(self.rate_pps))
+        {
             return Some(Wait::Gateway { name, address });
         }
         if !self.is_attached {
@@ -286,7 +312,11 @@ impl Seen {
                 epoch: self.epoch,
                 newest: self.newest,
                 asks_others: self.asks_others,
+                theirs: self.clocks.map(|(_, theirs)| theirs),
             });
+        }
+        if let Some((epoch, theirs)) = self.clocks {
+            return Some(Wait::ClockOff { epoch, theirs });
         }
         match self.recipient {
             Some((since_unix_s, silent)) if silent > self.answer_patience() => {
@@ -295,6 +325,37 @@ impl Seen {
             _ => self.has_no_room.then_some(Wait::NoRoom),
         }
     }
+}
+
+/// So long no frame need come at this rate.
+fn silence(rate_pps: f64) -> Duration {
+    SILENCE.max(Duration::from_secs_f64(SILENT_FRAMES / rate_pps.max(0.001)))
+}
+
+/// The epochs that the clock and the gateway's show, if they differ by more than a turn tolerates: R from this clock's own
+/// turn, and as long as the gateway's last frame may lie back. `bits`: its epoch modulo 4, as its frames carry it; `newest`:
+/// that of the newest document, which is made one epoch ahead at most.
+pub(super) fn clocks(
+    parameters: &Parameters,
+    newest: Option<u32>,
+    (unix_ms, rate_pps): (u64, f64),
+    bits: u8,
+) -> Option<(u32, u32)> {
+    let epoch = parameters.epoch_at(unix_ms);
+    let starts_ms = parameters.epoch_starts_ms(epoch);
+    let silence_ms = u64::try_from(silence(rate_pps).as_millis()).unwrap_or(u64::MAX);
+    let tolerated_ms = parameters.round_ms().saturating_add(silence_ms);
+    let left_ms = (starts_ms + parameters.epoch_ms).saturating_sub(unix_ms);
+    let has_document = newest >= Some(epoch);
+    let theirs = match u32::from(bits).wrapping_sub(epoch) % 4 {
+        3 if unix_ms.saturating_sub(starts_ms) > tolerated_ms => epoch.checked_sub(1)?,
+        1 if has_document && left_ms > tolerated_ms => epoch.saturating_add(1),
+        2 if has_document => epoch.saturating_add(2),
+        2 => epoch.checked_sub(2)?,
+        1 if !has_document => epoch.checked_sub(3)?,
+        _ => return None,
+    };
+    Some((epoch, theirs))
 }
 
 /// Remembers what was told.

@@ -11,7 +11,7 @@ use sphinx::Generator;
 
 use super::clock::SteadyClock;
 use super::departing::Departing;
-use super::lookout::Seen;
+use super::lookout::{self, Seen};
 use super::run::{Options, RunError};
 use crate::carrier::Reserves;
 use crate::client::{Client, Config};
@@ -195,6 +195,10 @@ impl Session {
             epoch: documents.epoch_at(unix_ms),
             newest: documents.newest(),
             is_live: documents.live(unix_ms).is_some(),
+            clocks: self.client.gateway_epoch_bits().and_then(|bits| {
+                let (parameters, newest) = (documents.parameters(), documents.newest());
+                lookout::clocks(parameters, newest, (unix_ms, self.rate_pps), bits)
+            }),
             gateway: named,
             identity: short,
             is_left_out: documents.leaves_out(&gateway, unix_ms),

@@ -41,6 +41,11 @@ impl Network {
         }
     }
 
+    /// The epoch of the gateways' clock, as their frames carry it.
+    fn epoch_bits(&self) -> u8 {
+        (self.authority.parameters().epoch_at(self.unix_ms()) % 4) as u8
+    }
+
     /// One slot of the gateway's Poisson stream to a client.
     pub(super) fn down_slot(&mut self, identity: &[u8; 32], destination: &[u8; 16], index: u32) {
         let gateway = self.gateways.get_mut(identity).unwrap();
@@ -50,6 +55,7 @@ impl Network {
         if attached != index || self.silent.contains(identity) {
             return;
         }
+        let now = self.epoch_bits();
         let gateway = self.gateways.get_mut(identity).unwrap();
         let next = gateway.queues.entry(*destination).or_default().pop_front();
         let kind = gateway.kinds.entry(*destination).or_default().pop_front();
@@ -63,7 +69,7 @@ impl Network {
             session: session.send.key(),
             counter,
             kind: kind.unwrap_or(Kind::Cover),
-            epoch: 0,
+            epoch: now,
             datagram: &mut datagram,
         }]);
         self.down_the_link(seat, datagram);
@@ -188,6 +194,7 @@ impl Network {
 
     /// Sends a control frame at once, to a session that need not be attached.
     pub fn answer(&mut self, identity: &[u8; 32], index: u32, control: &Control) {
+        let now = self.epoch_bits();
         let gateway = self.gateways.get_mut(identity).unwrap();
         let (session, seat) = gateway.sessions.get_mut(&index).unwrap();
         let (seat, mut datagram) = (*seat, Box::new([0; DATAGRAM_BYTES]));
@@ -198,7 +205,7 @@ impl Network {
             session: session.send.key(),
             counter,
             kind: Kind::Control,
-            epoch: 0,
+            epoch: now,
             datagram: &mut datagram,
         }]);
         self.down_the_link(seat, datagram);

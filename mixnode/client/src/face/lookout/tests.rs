@@ -82,6 +82,29 @@ fn every_wait_is_told_once_within_five_seconds() {
         ),
         (
             Seen {
+                is_live: false,
+                clocks: Some((7, 6)),
+                ..good()
+            },
+            "epoch 7 by your clock, 6 at the gateway (your clock is wrong, or it",
+        ),
+        (
+            Seen {
+                clocks: Some((7, 6)),
+                recipient: silent,
+                ..good()
+            },
+            "your clock is ahead of the gateway's: epoch 7 by yours, 6 by theirs",
+        ),
+        (
+            Seen {
+                clocks: Some((7, 8)),
+                ..good()
+            },
+            "your clock is behind the gateway's: epoch 7 by yours, 8 by theirs",
+        ),
+        (
+            Seen {
                 is_full: true,
                 heard: Some(Duration::from_secs(90)),
                 ..good()
@@ -183,4 +206,46 @@ fn a_change_is_told_and_so_is_the_end_of_all_waits() {
     assert_eq!(lookout.look(at(8), &good()), Some(None));
     assert_eq!(lookout.look(at(9), &good()), None);
     assert_eq!(lookout.told(), None);
+}
+
+#[test]
+fn clocks_differ_where_the_gateways_epoch_is_another_for_longer_than_a_turn_tolerates() {
+    let parameters = Parameters {
+        genesis_unix_ms: 1_000_000,
+        epoch_ms: 1_200_000,
+        mean_delay_us: 20_000,
+        client_rate_pps: 100,
+        layers: 3,
+    };
+    let starts_ms = parameters.epoch_starts_ms(7);
+    // R is 37.5 s, and the gateway's last frame lies two seconds back at most.
+    let none = None;
+    for (after_s, newest, theirs, expected) in [
+        (0, 7, 7, none),
+        (39, 7, 6, none),
+        (40, 7, 6, Some(6)),
+        (1_100, 8, 6, Some(6)),
+        (1_161, 7, 8, none),
+        (1_160, 7, 8, Some(8)),
+        (100, 8, 8, Some(8)),
+        (0, 7, 9, Some(9)),
+        (600, 8, 7, none),
+        // Without a document of its own epoch it is the clock that is ahead.
+        (600, 6, 5, Some(5)),
+        (600, 4, 4, Some(4)),
+        (600, 6, 6, Some(6)),
+    ] {
+        let now = (starts_ms + after_s * 1_000, 100.0);
+        let bits = (theirs % 4) as u8;
+        assert_eq!(
+            clocks(&parameters, Some(newest), now, bits),
+            expected.map(|theirs| (7, theirs)),
+            "{after_s} s into epoch 7, the gateway in {theirs}"
+        );
+    }
+    // In the first epoch there is none before it, and a slow client's frames lie further back.
+    let first = (parameters.epoch_starts_ms(0) + 600_000, 100.0);
+    assert_eq!(clocks(&parameters, None, first, 3), None);
+    let slow = (starts_ms + 100_000, 0.1);
+    assert_eq!(clocks(&parameters, Some(7), slow, 6 % 4), None);
 }
