@@ -453,8 +453,11 @@ impl Incoming {
                 continue;
             };
             let File::Open(open) = file else { continue };
-            let told = Trouble::follow(&mut open.trouble, &finished, &open.manifest, now_ns);
-            self.events.extend(told.map(Received::Storage));
+            // Steps that go well up to the one that fails again are no end of the trouble.
+            if !matches!(finished, Ok(Finish::Pending)) {
+                let told = Trouble::follow(&mut open.trouble, &finished, &open.manifest, now_ns);
+                self.events.extend(told.map(Received::Storage));
+            }
             match finished {
                 Ok(Finish::Pending) | Err(_) => {}
                 Ok(Finish::Done(place)) => {

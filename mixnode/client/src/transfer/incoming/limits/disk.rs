@@ -11,6 +11,8 @@ use super::*;
 pub(super) struct Disk {
     memory: MemoryStorage,
     full: Arc<AtomicBool>,
+    /// A file finds no room in its last step alone.
+    full_at_last: bool,
     /// Steps towards delivering a file, and how many of them were taken.
     steps: u32,
     taken: BTreeMap<TransferId, u32>,
@@ -21,8 +23,17 @@ impl Disk {
         Disk {
             memory: MemoryStorage::new(1 << 24),
             full,
+            full_at_last: false,
             steps,
             taken: BTreeMap::new(),
+        }
+    }
+
+    /// One that shows that it is full in the last step alone, as where the folder of a file is gone.
+    pub(super) fn full_at_last(full: Arc<AtomicBool>, steps: u32) -> Disk {
+        Disk {
+            full_at_last: true,
+            ..Disk::new(full, steps)
         }
     }
 
@@ -49,7 +60,10 @@ impl Storage for Disk {
     }
 
     fn finish(&mut self, transfer: &TransferId) -> io::Result<Finish> {
-        if let Err(error) = self.room() {
+        let before = self.taken.get(transfer).copied().unwrap_or_default();
+        if let Err(error) = self.room()
+            && (!self.full_at_last || before + 1 == self.steps)
+        {
             self.taken.remove(transfer);
             return Err(error);
         }

@@ -88,3 +88,31 @@ fn with_every_place_taken_by_files_that_are_all_here_a_new_one_waits() {
     }
     assert!(all[1..].iter().all(|file| is_done(&bob, file)));
 }
+
+#[test]
+fn a_last_step_that_fails_again_and_again_is_told_once_however_well_those_before_it_go() {
+    let mut bob = Bob::new(22, 0);
+    let full = Arc::new(AtomicBool::new(false));
+    let disk = Disk::full_at_last(Arc::clone(&full), 3);
+    bob.incoming = Incoming::new(Box::new(disk), (1_000, 1_200_000));
+    bob.incoming.tick(0, EPOCH);
+    let mut session = bob.session();
+    bob.start(&session);
+    let file = whole(0);
+    bob.take(&packet(&mut session, &[Field::Manifest(file.clone())]));
+    bob.take(&packet(&mut session, &[chunk(&file, 0)]));
+    let told = |bob: &Bob| {
+        let storage = |event: &&Received| matches!(event, Received::Storage(_));
+        bob.incoming.events.iter().filter(storage).count()
+    };
+    full.store(true, Ordering::Relaxed);
+    for _ in 0..600 {
+        tick(&mut bob);
+    }
+    assert_eq!((told(&bob), is_done(&bob, &file)), (1, false));
+    full.store(false, Ordering::Relaxed);
+    for _ in 0..100 {
+        tick(&mut bob);
+    }
+    assert_eq!((told(&bob), is_done(&bob, &file)), (2, true));
+}
