@@ -1,16 +1,16 @@
 //! The ways in which `fog send` and `fog recv` can't go on, and what they then say, how soon, and with which exit code:
-//! those that need neither a network that works nor root.
+//! those that need neither a network that works nor root. `--nocapture` shows the table.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 
 mod joined;
 
-use joined::{Joined, Network, signal, text};
+use joined::{Joined, Network, signal};
 
 /// What is said at once is said within this, on a machine that has other things to do, too.
 const SOON: Duration = Duration::from_secs(20);
@@ -21,20 +21,26 @@ type Way = (&'static str, Command, &'static str, i32);
 /// Runs all of them at the same time, and holds each to its line and code.
 fn hold(ways: Vec<Way>) {
     let began = Instant::now();
-    let running: Vec<(Way, Child)> = ways
+    let running: Vec<_> = ways
         .into_iter()
         .map(|mut way| {
-            let child = way.1.spawn().unwrap();
-            (way, child)
+            let mut child = way.1.spawn().unwrap();
+            let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+            let told = std::thread::spawn(move || {
+                let timed = lines.map(|line| (began.elapsed().as_secs_f64(), line.unwrap()));
+                timed.collect::<Vec<_>>()
+            });
+            (way, child, told)
         })
         .collect();
-    for ((name, _, line, code), child) in running {
-        let output = child.wait_with_output().unwrap();
-        let said = text(&output.stderr);
-        let found = said.lines().rfind(|said| said.contains(line));
-        assert_eq!(output.status.code(), Some(code), "{name}: {said}");
-        let found = found.unwrap_or_else(|| panic!("{name}: `{line}` is not said: {said}"));
-        println!("{name} | {found} | {code}");
+    for ((name, _, line, code), mut child, told) in running {
+        let ended = child.wait().unwrap();
+        let said = told.join().unwrap();
+        assert_eq!(ended.code(), Some(code), "{name}: {said:?}");
+        let found = said.iter().find(|(_, said)| said.contains(line));
+        let (after, found) =
+            found.unwrap_or_else(|| panic!("{name}: `{line}` is not said: {said:?}"));
+        println!("{name} | {found} | {after:.1} s | {code}");
     }
     println!("all within {:.1} s", began.elapsed().as_secs_f64());
 }
