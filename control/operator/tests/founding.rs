@@ -359,12 +359,15 @@ fn hosts_become_a_network_that_carries_a_file_and_bears_the_loss_of_an_authority
         "1",
         "--timeout",
         "150s",
+        "--linger",
+        "10ms",
         "--out",
         text(&received),
     ]);
     let mut receiving = Running(recv.stdout(Stdio::null()).spawn().unwrap());
     let mut send = fog(&alice);
     send.args(["send", &addresses[1], text(&file), "--timeout", "150s"]);
+    send.args(["--linger", "10ms"]);
     said(send);
     assert!(receiving.0.wait().unwrap().success());
     let arrived = std::fs::read_to_string(received.join("letter.txt")).unwrap();

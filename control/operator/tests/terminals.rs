@@ -118,7 +118,7 @@ impl Network {
         command
             .arg("--home")
             .arg(self.home("alice"))
-            .args(["send", &self.address])
+            .args(["send", "--linger", "10ms", &self.address])
             .arg(&self.file);
         Terminal::open(command)
     }
@@ -322,7 +322,7 @@ fn several_files_arrive_once_each_when_the_command_is_killed_in_the_second_and_g
         command
             .arg("--home")
             .arg(network.home("alice"))
-            .args(["send", &network.address])
+            .args(["send", "--linger", "10ms", &network.address])
             .args([&small, &network.file]);
         Terminal::open(command)
     };

@@ -184,7 +184,7 @@ impl Client {
         key: Option<Box<[u8; KEM_KEY_BYTES]>>,
     ) {
         let mean_delay_us = self.carrier.documents().parameters().mean_delay_us;
-        let pace = (self.carrier.rate_pps(), mean_delay_us);
+        let pace = (self.carrier.letters_pps(), mean_delay_us);
         self.transfers.send(address, manifest, source, key, pace);
     }
 
@@ -229,6 +229,11 @@ impl Client {
     /// Sends nothing more of a transfer, and forgets it.
     pub fn withdraw(&mut self, transfer: &TransferId) {
         self.transfers.withdraw(transfer);
+    }
+
+    /// Answers to requests for this user's key that were not given, since the start: there were more than it answers.
+    pub fn keys_withheld(&self) -> u64 {
+        self.transfers.keys_withheld()
     }
 
     /// The files that are arriving, each with the number of its chunks that are here.

@@ -142,12 +142,17 @@ fn a_command_goes_on_alone_when_the_one_that_took_its_file_ends() {
         .map(Result::unwrap)
         .find(|line| line.contains("\"waiting\""));
     assert!(alone.unwrap().contains("does not answer"));
-    // While it runs alone it holds the home, and takes no questions.
+    // While it runs alone it holds the home, and takes what others ask, another file too.
     let output = joined.command(&["status"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(69));
+    let said = text(&output.stdout);
+    assert!(said.contains("sending alone"), "{output:?}");
+    let other = joined.path("other");
+    std::fs::write(&other, "content").unwrap();
+    let output = joined.send(&other, &["--timeout", "1"]).output().unwrap();
+    assert!(told(&output).contains("not done after 1 s"), "{output:?}");
     signal(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!(joined.path("home").join("control").exists());
+    assert!(!joined.path("home").join("control").exists());
     let _next = up(&joined);
     assert_eq!(status(&joined)["sending"], Value::Array(vec![]));
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use directory::store::hex;
 use fog::home::{Home, HomeError};
-use fog::run::{self, ReceiveEvent, ReceiveSummary, RunError, SendEvent, SendSummary};
+use fog::run::{self, ReceiveEvent, ReceiveSummary, RunError, SendEvent, SendSummary, Sender};
 use fog::{Address, Phase, Received};
 
 use super::network::{Network, number_of, system_rng};
@@ -240,7 +240,7 @@ impl Parties {
                     lock(progress).waits_for = None;
                     return;
                 }
-                SendEvent::Hashing(..) | SendEvent::Notice(_) => return,
+                SendEvent::Hashing(..) | SendEvent::Notice(_) | SendEvent::Lingering(_) => return,
             };
             let share = u128::from(now.chunks) * u128::from(now.size);
             let mut progress = lock(progress);
@@ -262,14 +262,9 @@ impl Parties {
                 total_bytes: now.size,
             };
         };
-        run::send_file(
-            &self.alice,
-            &self.address,
-            &self.file,
-            &self.options,
-            &mut on_event,
-            stop,
-        )
+        // Whoever watches a laboratory sees all of it: nothing goes on after the end.
+        let mut sender = Sender::new(&self.alice, &self.address);
+        sender.send(&self.file, &self.options, &mut on_event, stop)
     }
 
     /// Trusts neither client: reads both files again.

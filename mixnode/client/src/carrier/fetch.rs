@@ -6,8 +6,6 @@ use super::attachment::Frame;
 use super::{Carrier, unit};
 use crate::event::Event;
 
-/// One slot in this many may fetch a part of a consensus.
-const FETCH_EVERY: u32 = 4;
 /// A gateway that did not have the consensus is asked again after this.
 const FETCH_PAUSE_NS: u64 = 1_000_000_000;
 
@@ -18,7 +16,6 @@ pub(super) struct Fetch {
     wanted: Option<u32>,
     assembly: Option<Assembly>,
     cursor: u16,
-    slots: u32,
     /// In this epoch, when to ask for the one after it, Unix ms.
     at: Option<(u32, u64)>,
     /// Before this time the gateway is not asked again: it had nothing.
@@ -34,8 +31,7 @@ impl Carrier {
     /// a random moment of this epoch on, so that clients do not ask all at once. While there is none of this epoch, the
     /// one before is asked for in turn with it: its keys hold until there is one.
     pub(super) fn next_fetch(&mut self, now_ns: u64, unix_ms: u64) -> Option<Frame> {
-        self.fetch.slots += 1;
-        if self.fetch.slots < FETCH_EVERY || now_ns < self.fetch.pause_ns {
+        if now_ns < self.fetch.pause_ns {
             return None;
         }
         let now = self.documents.epoch_at(unix_ms);
@@ -56,7 +52,6 @@ impl Carrier {
         };
         self.fetch.wanted = Some(wanted);
         self.fetch.ahead = wanted > now;
-        self.fetch.slots = 0;
         self.fetch.cursor = chunk.saturating_add(1);
         Some(Frame::control(&Control::Fetch {
             epoch: wanted,

@@ -118,6 +118,8 @@ pub(crate) struct Carrier {
     loop_share: f64,
     rate_pps: f64,
     rng: Generator,
+    /// Draws what slots are for, whatever there is to put into them.
+    classes: Generator,
 
     documents: Documents,
     fetch: Fetch,
@@ -129,8 +131,6 @@ pub(crate) struct Carrier {
     waiting: Waiting,
     /// Number of the service whose letter was taken last.
     last_served: usize,
-    /// The last slot that a service had held a reply.
-    replied: bool,
 
     pub(crate) events: VecDeque<Event>,
     pub(crate) stats: Stats,
@@ -158,6 +158,7 @@ impl Carrier {
             guard: Guard::new(settings.gateway, settings.mailbox.clone()),
             attachment: Attachment::new(settings.mailbox, rate_pps, down_pps(rate_pps)),
             documents: documents.of_one_client(&mut rng),
+            classes: Generator::from_rng(&mut rng),
             rng,
             fetch: Fetch::default(),
             inquiry: None,
@@ -167,7 +168,6 @@ impl Carrier {
             },
             waiting: Waiting::default(),
             last_served: 0,
-            replied: false,
             events: VecDeque::new(),
             stats: Stats::default(),
         };
@@ -179,9 +179,9 @@ impl Carrier {
         self.place
     }
 
-    /// Slots a second.
-    pub(crate) fn rate_pps(&self) -> f64 {
-        self.rate_pps
+    /// Slots a second that letters may take.
+    pub(crate) fn letters_pps(&self) -> f64 {
+        self.rate_pps * slots::letter_share(self.loop_share)
     }
 
     /// The documents that it holds.

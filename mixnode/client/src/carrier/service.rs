@@ -41,10 +41,10 @@ pub(crate) trait Service {
         None
     }
 
-    /// The answer that it owes by now, for the next slot. Answers of all services precede all letters.
+    /// The answer that it owes by now, for the next slot that is for answers.
     fn reply(&mut self, now_ns: u64, packets: &Packets<'_>) -> Option<Reply>;
 
-    /// What it has to send, for the next slot; reply blocks to put in come from `packets`.
+    /// What it has to send, for the next slot that is for letters; reply blocks to put in come from `packets`.
     fn letter(&mut self, now_ns: u64, packets: &mut Packets<'_>) -> Option<Letter>;
 
     /// A body was delivered that answers no reply block. Whether it is this service's: if not, others are asked.

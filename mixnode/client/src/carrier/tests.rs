@@ -19,23 +19,25 @@ const PARAMETERS: Parameters = Parameters {
     layers: 3,
 };
 
-/// A service with something to say in every slot.
+/// A service with something to say whenever it is asked.
 struct Chatter {
-    /// The gateway of whom it writes to.
-    to: [u8; 32],
+    /// The gateway of whom it writes to; without one it has no letters.
+    to: Option<[u8; 32]>,
     letters: u32,
-    /// Reply blocks to answer through.
-    owed: Vec<Surb>,
+    /// A reply block to answer through, again and again.
+    owed: Option<[u8; SURB_BYTES]>,
+    answers: u32,
     /// What it was told last.
     epoch: Option<u32>,
 }
 
 impl Chatter {
-    fn new(to: [u8; 32]) -> Self {
+    fn new(to: Option<[u8; 32]>, owed: Option<[u8; SURB_BYTES]>) -> Self {
         Self {
             to,
             letters: 0,
-            owed: Vec::new(),
+            owed,
+            answers: 0,
             epoch: None,
         }
     }
@@ -47,25 +49,20 @@ impl Service for Chatter {
     }
 
     fn reply(&mut self, _now_ns: u64, packets: &Packets<'_>) -> Option<Reply> {
-        let surb = self.owed.pop()?;
+        let surb = Surb::from_bytes(&self.owed?);
         assert_eq!(packets.use_of(&surb), Use::Now);
+        self.answers += 1;
         let plaintext = [1; sphinx::REPLY_BYTES];
         Some(Reply { surb, plaintext })
     }
 
-    fn letter(&mut self, _now_ns: u64, packets: &mut Packets<'_>) -> Option<Letter> {
+    fn letter(&mut self, _now_ns: u64, _packets: &mut Packets<'_>) -> Option<Letter> {
+        let gateway = self.to?;
         self.letters += 1;
-        let token = Token {
-            conversation: [9; 16],
-            part: self.letters,
-        };
-        let blocks = packets.reply_blocks(&self.to, token, 2)?;
-        let mut body = [0; BODY_BYTES];
-        body[..blocks[0].len()].copy_from_slice(&blocks[0]);
         Some(Letter {
-            gateway: self.to,
+            gateway,
             destination: [3; 16],
-            body,
+            body: [0; BODY_BYTES],
         })
     }
 
@@ -131,37 +128,6 @@ fn settings(
     }
 }
 
-#[test]
-fn services_take_turns_with_letters_and_answers_leave_them_every_second_slot() {
-    let mut rng = Generator::seed_from_u64(1);
-    let (authority, documents, gateways, _) = network(&mut rng);
-    let settings = settings(&authority, gateways[0], (100.0, 0.0), &mut rng);
-    let (mut carrier, _) = Carrier::new(settings, documents, rng, 0);
-    let [mut first, mut second] = [Chatter::new(gateways[1]), Chatter::new(gateways[1])];
-    let unix_ms = 1_000;
-    // The gateway is asked to attach.
-    carrier.next_frame(&mut [&mut first, &mut second], 1, unix_ms);
-    for _ in 0..10 {
-        carrier.next_frame(&mut [&mut first, &mut second], 2, unix_ms);
-    }
-    assert_eq!((first.letters, second.letters), (5, 5));
-    let token = Token {
-        conversation: [0; 16],
-        part: 0,
-    };
-    let own = carrier.place.gateway;
-    let mut packets = carrier.packets(0, unix_ms).unwrap();
-    let blocks = packets.reply_blocks(&own, token, 3).unwrap();
-    second.owed.extend(blocks.iter().map(Surb::from_bytes));
-    // An answer, a letter, an answer, a letter, an answer.
-    for _ in 0..5 {
-        carrier.next_frame(&mut [&mut first, &mut second], 3, unix_ms);
-    }
-    assert!(second.owed.is_empty());
-    assert_eq!((first.letters, second.letters), (6, 6));
-    assert_eq!(carrier.stats.drops_sent, 0);
-}
-
 fn carrier(seed: u64) -> (Carrier, [[u8; 32]; 2]) {
     let mut rng = Generator::seed_from_u64(seed);
     let (authority, documents, gateways, _) = network(&mut rng);
@@ -170,6 +136,95 @@ fn carrier(seed: u64) -> (Carrier, [[u8; 32]; 2]) {
     // The gateway is asked to attach, once for all that follows.
     while carrier.attachment.attach(1).is_some() {}
     (carrier, gateways)
+}
+
+#[test]
+fn services_take_turns_with_letters() {
+    let (mut carrier, gateways) = carrier(1);
+    let [mut first, mut second] = [(); 2].map(|()| Chatter::new(Some(gateways[1]), None));
+    for _ in 0..40 {
+        carrier.next_frame(&mut [&mut first, &mut second], 2, 1_000);
+    }
+    assert!(first.letters.abs_diff(second.letters) <= 1);
+    assert!(first.letters > 8, "{}", first.letters);
+}
+
+/// What a client has to do besides a loop now and then.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    letters: bool,
+    answers: bool,
+    document: bool,
+}
+
+/// The numbers of the slots with a letter and of those with an answer, of so many.
+fn slots_of(work: Work, count: usize) -> [Vec<usize>; 2] {
+    let (mut carrier, gateways) = carrier(2);
+    // Late in the epoch the next one's document is due, and early not.
+    let unix_ms = 60_000 + if work.document { 58_000 } else { 10_000 };
+    let token = Token {
+        conversation: [0; 16],
+        part: 0,
+    };
+    let own = carrier.place.gateway;
+    let mut packets = carrier.packets(0, unix_ms).unwrap();
+    let blocks = packets.reply_blocks(&own, token, 1).unwrap();
+    let owed = work.answers.then_some(blocks[0]);
+    let mut service = Chatter::new(work.letters.then_some(gateways[1]), owed);
+    let mut slots = [vec![], vec![]];
+    for slot in 0..count {
+        let before = (service.letters, service.answers);
+        carrier.next_frame(&mut [&mut service], 2, unix_ms);
+        if service.letters > before.0 {
+            slots[0].push(slot);
+        }
+        if service.answers > before.1 {
+            slots[1].push(slot);
+        }
+    }
+    slots
+}
+
+#[test]
+fn attack_who_asks_for_answers_in_every_slot_moves_none_of_the_owners_letters() {
+    const SLOTS: usize = 600;
+    let quiet = Work {
+        letters: true,
+        answers: false,
+        document: false,
+    };
+    let [letters, _] = slots_of(quiet, SLOTS);
+    let flooded = Work {
+        answers: true,
+        ..quiet
+    };
+    let [beside, answers] = slots_of(flooded, SLOTS);
+    println!(
+        "of {SLOTS} slots {} hold letters, in a flood of questions {}, and {} answers",
+        letters.len(),
+        beside.len(),
+        answers.len()
+    );
+    assert_eq!(letters, beside, "their slots show the flood");
+    let share = |slots: &[usize]| slots.len() as f64 / SLOTS as f64;
+    assert!((0.05..0.14).contains(&share(&answers)));
+    // Nothing else is left unused: 0.81 of the slots are for letters while no document is due.
+    assert!((0.77..0.85).contains(&share(&letters)));
+    // Who asks does not see whether the owner writes,
+    let idle = Work {
+        letters: false,
+        ..flooded
+    };
+    assert_eq!(slots_of(idle, SLOTS), [vec![], answers.clone()]);
+    // nor that a document is fetched, which costs letters two slots of nine.
+    let fetching = Work {
+        document: true,
+        ..flooded
+    };
+    let [fewer, same] = slots_of(fetching, SLOTS);
+    assert_eq!(same, answers);
+    assert!(fewer.iter().all(|slot| letters.contains(slot)));
+    assert!((0.58..0.68).contains(&share(&fewer)));
 }
 
 /// Of one client at the turn to epoch 1, after its start in steps of 20 ms: when its packets turn, and for two of its
@@ -231,8 +286,8 @@ fn attack_two_correspondents_do_not_find_one_client_by_the_moment_it_turns() {
 fn attack_who_names_the_epoch_after_next_does_not_learn_a_recipients_clock() {
     let mut off = 0;
     for seed in 0..8 {
-        let (mut carrier, gateways) = carrier(seed);
-        let mut service = Chatter::new(gateways[1]);
+        let (mut carrier, _) = carrier(seed);
+        let mut service = Chatter::new(None, None);
         for unix_ms in (59_900..61_100).step_by(10) {
             carrier.refill(&mut [&mut service], 2, unix_ms);
             let packets = carrier.packets(0, unix_ms).unwrap().consensus.epoch();
@@ -242,8 +297,8 @@ fn attack_who_names_the_epoch_after_next_does_not_learn_a_recipients_clock() {
     println!("at {off} of 960 moments a service has another epoch than the client's packets");
     assert_eq!(off, 0);
     // Without a document in force it knows of none.
-    let (mut carrier, gateways) = carrier(1);
-    let mut service = Chatter::new(gateways[1]);
+    let (mut carrier, _) = carrier(1);
+    let mut service = Chatter::new(None, None);
     carrier.refill(&mut [&mut service], 2, 60_000 * 5);
     assert_eq!(service.epoch, None);
 }

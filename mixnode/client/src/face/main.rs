@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Parser, Subcommand};
 use fog::home::{Home, HomeError};
-use fog::run::{self, Options, ReceiveEvent, RunError, SendEvent};
+use fog::run::{self, Options, ReceiveEvent, RunError, SendEvent, Sender};
 use fog::{Address, Received, control};
 use program::signals::{self, Stop};
 use serde_json::json;
@@ -74,14 +74,18 @@ enum Command {
         /// Where files go
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// Stop after this many files
+        /// Stop when so many files are here; cover goes on for five seconds and about a minute more
         #[arg(long, value_name = "N")]
         count: Option<u64>,
         /// Stop after this time, with exit code 75 unless the files of --count are here (30s, 5m, 2h)
         #[arg(long, value_name = "TIME", value_parser = parse_time)]
         timeout: Option<Duration>,
+        /// How long cover goes on after the end, on average: for tests and laboratories
+        #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "60s", hide = true)]
+        linger: Duration,
     },
-    /// Sends files; interrupted or killed, the same command goes on where it stopped
+    /// Sends files; interrupted or killed, the same command goes on where it stopped. When all have arrived it says so,
+    /// and cover goes on for about a minute, so that nobody sees when that was: unless fog up runs, which sends them then
     Send {
         /// The recipient's address
         address: String,
@@ -94,6 +98,9 @@ enum Command {
         /// Give up after this time, with exit code 75 (30s, 5m, 2h)
         #[arg(long, value_name = "TIME", value_parser = parse_time)]
         timeout: Option<Duration>,
+        /// How long cover goes on after the end, on average: for tests and laboratories
+        #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "60s", hide = true)]
+        linger: Duration,
     },
 }
 
@@ -141,6 +148,8 @@ enum End {
     Usage(String),
     /// It could not do its work.
     Run(RunError),
+    /// The same, with this code, and it was said.
+    Told(u8),
 }
 
 impl End {
@@ -193,14 +202,22 @@ fn main() -> ExitCode {
         let unprinted = screen.unprinted().map(RunError::Output);
         return unprinted.map_or(ExitCode::SUCCESS, |error| exit_code(&error, &stop).into());
     };
-    let (text, code) = match end {
-        End::Usage(text) => (text, 64),
-        End::Run(error) => (error.to_string(), exit_code(&error, &stop)),
-    };
+    ExitCode::from(match end {
+        End::Usage(text) => complain(&mut screen, &text, 64),
+        End::Run(error) => {
+            let code = exit_code(&error, &stop);
+            complain(&mut screen, &error.to_string(), code)
+        }
+        End::Told(code) => code,
+    })
+}
+
+/// Says why the command ends, with which code.
+fn complain(screen: &mut Screen, text: &str, code: u8) -> u8 {
     screen.end();
     screen.event(&json!({ "event": "error", "text": text, "code": code }));
     program::complain!("fog: {}", program::visible(text.as_bytes()));
-    ExitCode::from(code)
+    code
 }
 
 /// Keeps keys out of swap where no limit forbids it, and says so where it does and there is swap.
@@ -265,7 +282,11 @@ fn start(arguments: Arguments, screen: &mut Screen, stop: &Stop) -> Result<(), E
             out,
             count,
             timeout,
-        } => receive(&home, &out, (count, timeout), screen, stop),
+            linger,
+        } => {
+            let linger = count.map(|count| Linger::new(count, linger));
+            receive(&home, &out, (timeout, linger), screen, stop)
+        }
         Command::Up { out } => receive(&home, &out, (None, None), screen, stop),
         Command::Down => {
             control::stop(&home)?;
@@ -282,10 +303,12 @@ fn start(arguments: Arguments, screen: &mut Screen, stop: &Stop) -> Result<(), E
             files,
             name,
             timeout,
+            linger,
         } => {
             let address = parse_address(&address)?;
             let items = paths::collect(&files, name.as_deref())?;
-            send(&home, &address, &items, timeout, screen, stop)
+            let times = (timeout, linger);
+            send(&home, &address, &items, times, screen, stop)
         }
     }
 }
@@ -314,11 +337,43 @@ fn send(
     home: &Path,
     address: &Address,
     items: &[paths::Item],
-    timeout: Option<Duration>,
+    (timeout, linger): (Option<Duration>, Duration),
     screen: &mut Screen,
     stop: &Stop,
 ) -> Result<(), End> {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
+    let mut sender = Sender::new(home, address);
+    let mut code = None;
+    match send_all(&mut sender, home, items, (began, timeout), screen, stop) {
+        Ok(()) => {}
+        // That a recipient refuses a file must not show either.
+        Err(End::Run(error @ RunError::Transfer(_))) => {
+            code = Some(complain(
+                screen,
+                &error.to_string(),
+                exit_code(&error, stop),
+            ));
+        }
+        Err(end) => return Err(end),
+    }
+    let until = timeout.and_then(|timeout| began.checked_add(timeout));
+    let mut tell = |event: &SendEvent| {
+        if let SendEvent::Lingering(time) = event {
+            screen.lingers(*time);
+        }
+    };
+    sender.linger(linger, until, &mut tell, stop.flag())?;
+    code.map_or(Ok(()), |code| Err(End::Told(code)))
+}
+
+fn send_all(
+    sender: &mut Sender,
+    home: &Path,
+    items: &[paths::Item],
+    (began, timeout): (Instant, Option<Duration>),
+    screen: &mut Screen,
+    stop: &Stop,
+) -> Result<(), End> {
     let mut sent = Vec::new();
     for item in items {
         let mut sending = Sending::new(screen, paths::shown(Path::new(&item.name)));
@@ -339,7 +394,7 @@ fn send(
             ..Options::default()
         };
         let mut tell = |event: &SendEvent| sending.show(event);
-        let summary = run::send_file(home, address, path, &options, &mut tell, stop.flag());
+        let summary = sender.send(path, &options, &mut tell, stop.flag());
         if summary.is_err() && sent.len() + 1 < items.len() {
             let left = items.len() - sent.len() - 1;
             sending.note(&format!("{left} of {} files were not begun", items.len()));
@@ -354,7 +409,7 @@ fn send(
 fn receive(
     home: &Path,
     out: &Path,
-    (count, timeout): (Option<u64>, Option<Duration>),
+    (timeout, linger): (Option<Duration>, Option<Linger>),
     screen: &mut Screen,
     stop: &Stop,
 ) -> Result<(), End> {
@@ -362,38 +417,52 @@ fn receive(
         timeout,
         ..Options::default()
     };
-    let linger = Linger::default();
     let mut receiving = Receiving::new(screen, out);
     let mut on_event = |event: &ReceiveEvent| {
         receiving.show(event);
-        if let ReceiveEvent::Received(Received::Done { .. }) = event {
-            linger.seen(count, stop.flag());
+        if let ReceiveEvent::Received(Received::Done { .. }) = event
+            && let Some(time) = linger.as_ref().and_then(|linger| linger.seen(stop.flag()))
+        {
+            receiving.lingers(time);
         }
     };
     match run::receive(home, out, &options, stop.flag(), &mut on_event) {
-        Err(RunError::TimedOut { .. }) if linger.has_all(count) => Ok(()),
+        Err(RunError::TimedOut { .. }) if linger.is_some_and(|linger| linger.has_all()) => Ok(()),
         ended => Ok(ended.map(|_| ())?),
     }
 }
 
-/// Stops a few seconds after the last file that was asked for: its sender must still hear that it arrived.
-#[derive(Default)]
-struct Linger(Cell<u64>);
+/// Stops some time after the last file that was asked for.
+struct Linger {
+    count: u64,
+    mean: Duration,
+    seen: Cell<u64>,
+}
 
 impl Linger {
-    fn seen(&self, count: Option<u64>, stop: &Arc<AtomicBool>) {
-        self.0.set(self.0.get() + 1);
-        if Some(self.0.get()) == count {
-            let stop = Arc::clone(stop);
-            std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_secs(5));
-                stop.store(true, Ordering::Relaxed);
-            });
-        }
+    fn new(count: u64, mean: Duration) -> Self {
+        let seen = Cell::new(0);
+        Self { count, mean, seen }
     }
 
-    fn has_all(&self, count: Option<u64>) -> bool {
-        count.is_some_and(|count| self.0.get() >= count)
+    /// One more is here; after the last one, the time until the stop.
+    fn seen(&self, stop: &Arc<AtomicBool>) -> Option<Duration> {
+        self.seen.set(self.seen.get() + 1);
+        if self.seen.get() != self.count {
+            return None;
+        }
+        // Without random numbers nothing else goes on either.
+        let time = run::linger_of_recipient(self.mean).ok()?;
+        let stop = Arc::clone(stop);
+        std::thread::spawn(move || {
+            std::thread::sleep(time);
+            stop.store(true, Ordering::Relaxed);
+        });
+        Some(time)
+    }
+
+    fn has_all(&self) -> bool {
+        self.seen.get() >= self.count
     }
 }
 

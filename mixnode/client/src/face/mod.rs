@@ -3,6 +3,7 @@
 mod clock;
 pub mod control;
 mod departing;
+mod linger;
 mod lookout;
 mod notice;
 mod pace;

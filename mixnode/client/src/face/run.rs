@@ -17,10 +17,11 @@ use crate::store::{DiskStorage, Storage};
 use crate::transfer::{Failure, Phase, Received, TransferId};
 
 use super::control::Control;
+pub use super::linger::{LINGER_MEAN, linger, linger_of_recipient};
 use super::lookout::Lookout;
 pub use super::lookout::Wait;
 pub use super::notice::Notice;
-pub use super::send::{forget, send_file};
+pub use super::send::{Sender, forget};
 use super::session::Session;
 pub use super::source::open as open_source;
 
@@ -98,6 +99,8 @@ pub enum SendEvent {
     Waiting(Option<Wait>),
     /// Something that the user should know.
     Notice(Notice),
+    /// All is done, and cover goes on for so long.
+    Lingering(Duration),
 }
 
 /// Half of what was measured was not longer than the one, all but a hundredth than the other: milliseconds.
@@ -257,7 +260,7 @@ pub fn receive_into(
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&ReceiveEvent),
 ) -> Result<ReceiveSummary, RunError> {
-    let mut control = Control::open(home, out);
+    let mut control = Control::open(home, Some(out));
     let mut session = Session::start(home, options, Some(storage), system_rng()?)?;
     let (mut files, mut lookout, began) = (0, Lookout::default(), Instant::now());
     let mut happened = Vec::new();

@@ -1,17 +1,21 @@
-//! Sending one file: by the `fog` that runs on the home, or alone.
+//! Sending files: by the `fog` that runs on the home, or alone.
 
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::control::{self, Order};
+use super::control::{self, Control, Order};
+use super::linger::linger;
+use super::lookout::Wait;
 use super::notice::Notice;
 use super::run::{Options, RunError, SendEvent, SendSummary, system_rng};
 use super::session::Session;
 use super::source::{measure, open};
 use super::transit::Transit;
 use crate::address::Address;
+use crate::event::Event;
 use crate::store::SentFile;
 use crate::store::home::{Home, HomeError};
 use crate::transfer::TransferId;
@@ -30,63 +34,128 @@ enum Way {
     Running,
 }
 
-/// Sends one file and returns when its recipient has it whole. Killed and called again with the same address and
-/// file, it goes on where it was. While a [`receive`](super::run::receive) runs on the home, that one sends it.
+/// Sends files of one user to one recipient, one after the other.
 ///
-/// # Errors
-/// See [`RunError`].
-pub fn send_file(
-    home: &Path,
-    address: &Address,
-    file: &Path,
-    options: &Options,
-    tell: &mut dyn FnMut(&SendEvent),
-    stop: &AtomicBool,
-) -> Result<SendSummary, RunError> {
-    let began = Instant::now();
-    let unreadable = |error| RunError::File {
-        path: file.to_owned(),
-        error,
-    };
-    let (opened, total) = open(file).map_err(unreadable)?;
-    // Before the file is read: for nobody it would be in vain.
-    let mut way = Way::find(home, stop)?;
-    let mut hashed = |done| tell(&SendEvent::Hashing(done, total));
-    let measured = measure(opened, stop, &mut hashed).map_err(unreadable)?;
-    let source = measured.ok_or(RunError::Stopped)?;
-    let own = || file.file_name().unwrap_or_default().to_owned();
-    let (size, hash) = source.measured();
-    let order = Order {
-        address: address.to_string(),
-        name: options.name.clone().unwrap_or_else(own).into_vec(),
-        file: file.canonicalize().map_err(unreadable)?,
-        size,
-        stamp: source.stamp(),
-        hash,
-        keeps_journal: options.keeps_journal,
-    };
-    let mut handed = 0;
-    loop {
-        way = match way {
-            Way::Alone(home) => {
-                let order = (*address, order, source);
-                return alone(&home, order, options, began, tell, stop);
-            }
-            Way::Running if handed < HANDED_MAX => {
-                handed += 1;
-                let until = (began, options.timeout);
-                match control::send(home, (&order, &source), until, tell, stop)? {
-                    Some(summary) => return Ok(summary),
-                    // Whoever took it has ended: it goes on with the next, or alone.
-                    None => Way::find(home, stop)?,
-                }
-            }
-            Way::Running => {
-                return Err(RunError::Busy {
-                    why: "the fog that runs here ended again and again".to_owned(),
-                });
-            }
+/// While a [`receive`](super::run::receive) runs on the home, that one sends them. Else this one does, through one
+/// attachment that lasts from the first file to the end: cover goes on between files and, with [`Sender::linger`], after
+/// the last one. Meanwhile it takes what other commands of the user hand over, as a running recipient does.
+pub struct Sender {
+    home: PathBuf,
+    address: Address,
+    alone: Option<Alone>,
+}
+
+impl Sender {
+    /// Nothing is sent yet.
+    pub fn new(home: &Path, address: &Address) -> Self {
+        Self {
+            home: home.to_owned(),
+            address: *address,
+            alone: None,
+        }
+    }
+
+    /// Sends one file and returns when its recipient has it whole. Killed and called again with the same address and
+    /// file, it goes on where it was. Rate, loops and loss are those of the first file's options.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub fn send(
+        &mut self,
+        file: &Path,
+        options: &Options,
+        tell: &mut dyn FnMut(&SendEvent),
+        stop: &AtomicBool,
+    ) -> Result<SendSummary, RunError> {
+        let began = Instant::now();
+        let unreadable = |error| RunError::File {
+            path: file.to_owned(),
+            error,
         };
+        let (opened, total) = open(file).map_err(unreadable)?;
+        // Before the file is read: for nobody it would be in vain.
+        let mut way = match self.alone {
+            Some(_) => None,
+            None => Some(Way::find(&self.home, stop)?),
+        };
+        let mut hashed = |done| tell(&SendEvent::Hashing(done, total));
+        let measured = measure(opened, stop, &mut hashed).map_err(unreadable)?;
+        let source = measured.ok_or(RunError::Stopped)?;
+        let own = || file.file_name().unwrap_or_default().to_owned();
+        let (size, hash) = source.measured();
+        let order = Order {
+            address: self.address.to_string(),
+            name: options.name.clone().unwrap_or_else(own).into_vec(),
+            file: file.canonicalize().map_err(unreadable)?,
+            size,
+            stamp: source.stamp(),
+            hash,
+            keeps_journal: options.keeps_journal,
+        };
+        let mut handed = 0;
+        loop {
+            way = match way {
+                None => {
+                    let home = &self.home;
+                    let alone = self.alone.as_mut().ok_or_else(|| RunError::NotRunning {
+                        home: home.to_owned(),
+                    })?;
+                    let order = (self.address, order, source);
+                    return alone.send(order, (began, options.timeout), tell, stop);
+                }
+                Some(Way::Alone(home)) => {
+                    self.alone = Some(Alone::start(*home, options)?);
+                    None
+                }
+                Some(Way::Running) if handed < HANDED_MAX => {
+                    handed += 1;
+                    let until = (began, options.timeout);
+                    match control::send(&self.home, (&order, &source), until, tell, stop)? {
+                        Some(summary) => return Ok(summary),
+                        // Whoever took it has ended: it goes on with the next, or alone.
+                        None => Some(Way::find(&self.home, stop)?),
+                    }
+                }
+                Some(Way::Running) => {
+                    return Err(RunError::Busy {
+                        why: "the fog that runs here ended again and again".to_owned(),
+                    });
+                }
+            };
+        }
+    }
+
+    /// All is done: cover goes on for a time that is drawn, `mean` on average, and what others hand over meanwhile is
+    /// still sent. Not where another process has sent the files, whose cover goes on; no longer than until `until`, or
+    /// until it is asked to stop.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn linger(
+        &mut self,
+        mean: Duration,
+        until: Option<Instant>,
+        tell: &mut dyn FnMut(&SendEvent),
+        stop: &AtomicBool,
+    ) -> Result<(), RunError> {
+        let Some(alone) = &mut self.alone else {
+            return Ok(());
+        };
+        let time = linger(mean)?;
+        tell(&SendEvent::Lingering(time));
+        let mut since = Instant::now();
+        let is_over = || until.is_some_and(|until| Instant::now() >= until);
+        while since.elapsed() < time && !stop.load(Ordering::Relaxed) && !is_over() {
+            // All was sent before: what goes wrong now ends it and no more.
+            match alone.turn(&mut |_| {}) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) | Err(_) => break,
+            }
+            if alone.control.is_busy() {
+                since = Instant::now();
+            }
+        }
+        Ok(())
     }
 }
 
@@ -109,40 +178,82 @@ impl Way {
     }
 }
 
-fn alone(
-    home: &Home,
-    (address, order, source): (Address, Order, SentFile),
-    options: &Options,
-    began: Instant,
-    tell: &mut dyn FnMut(&SendEvent),
-    stop: &AtomicBool,
-) -> Result<SendSummary, RunError> {
-    let journal = Transit::journal(home, &order)?;
-    let mut session = Session::start(home, options, None, system_rng()?)?;
-    let order = (&journal, address, order);
-    let mut transit = Transit::start(home, &mut session.client, order, source)?;
-    loop {
-        if stop.load(Ordering::Relaxed) {
-            return Err(RunError::Stopped);
-        }
-        if let Some(after) = options.timeout.filter(|after| began.elapsed() >= *after) {
-            let wait = transit.told().cloned();
-            return Err(RunError::TimedOut { after, wait });
-        }
-        if let Some(said) = transit.look(session.seen()) {
-            tell(&SendEvent::Waiting(said));
-        }
-        session.turn(home, &[], &mut |event| {
-            if let Some(progress) = transit.on_event(&event) {
-                tell(&SendEvent::Progress(progress));
+/// A client of a home that this process has for itself.
+struct Alone {
+    home: Home,
+    session: Session,
+    control: Control,
+    told: Option<Wait>,
+}
+
+impl Alone {
+    fn start(home: Home, options: &Options) -> Result<Self, RunError> {
+        let control = Control::open(&home, None);
+        let session = Session::start(&home, options, None, system_rng()?)?;
+        Ok(Self {
+            home,
+            session,
+            control,
+            told: None,
+        })
+    }
+
+    fn send(
+        &mut self,
+        (address, order, source): (Address, Order, SentFile),
+        (began, timeout): (Instant, Option<Duration>),
+        tell: &mut dyn FnMut(&SendEvent),
+        stop: &AtomicBool,
+    ) -> Result<SendSummary, RunError> {
+        let journal = Transit::journal(&self.home, &order)?;
+        let order = (&journal, address, order);
+        let mut transit = Transit::start(&self.home, &mut self.session.client, order, source)?;
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return Err(RunError::Stopped);
             }
-            if let Some(notice) = Notice::of(&event) {
-                tell(&SendEvent::Notice(notice));
+            if let Some(after) = timeout.filter(|after| began.elapsed() >= *after) {
+                let wait = transit.told().cloned();
+                return Err(RunError::TimedOut { after, wait });
+            }
+            if let Some(said) = transit.look(self.session.seen()) {
+                self.told.clone_from(&said);
+                tell(&SendEvent::Waiting(said));
+            }
+            let flow = self.turn(&mut |event| {
+                if let Some(progress) = transit.on_event(event) {
+                    tell(&SendEvent::Progress(progress));
+                }
+                if let Some(notice) = Notice::of(event) {
+                    tell(&SendEvent::Notice(notice));
+                }
+            })?;
+            if let Some(ended) = transit.outcome(&self.home, &self.session.client) {
+                self.session.client.withdraw(&journal.transfer);
+                return ended.map_err(RunError::Transfer);
+            }
+            if flow.is_break() {
+                return Err(RunError::Stopped);
+            }
+        }
+    }
+
+    /// A turn of the client, and of those who ask something of it. Breaks when one asks to stop.
+    fn turn(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<ControlFlow<()>, RunError> {
+        let seen = self.session.seen();
+        let mut happened = Vec::new();
+        let (home, sources) = (&self.home, self.control.sources());
+        self.session.turn(home, &sources, &mut |event| {
+            on_event(&event);
+            if matches!(event, Event::Sending { .. } | Event::Key { .. }) {
+                happened.push(event);
             }
         })?;
-        if let Some(ended) = transit.outcome(home, &session.client) {
-            return ended.map_err(RunError::Transfer);
-        }
+        drop(sources);
+        let (client, told) = (&mut self.session.client, self.told.as_ref());
+        Ok(self
+            .control
+            .turn(&self.home, client, (&seen, told), &happened))
     }
 }
 

@@ -19,6 +19,14 @@ impl Bucket {
         }
     }
 
+    /// A full bucket of `at_once`, of which no more than `in_all` can be taken in an epoch that begins with it, and in
+    /// the same measure after that. `in_all` is the larger.
+    pub(super) fn over_an_epoch((at_once, in_all): (u32, u32), epoch_ms: u64) -> Self {
+        let epoch_ns = epoch_ms.saturating_mul(1_000_000);
+        let each_ns = epoch_ns / u64::from(in_all.saturating_sub(at_once).max(1));
+        Self::new((at_once, each_ns))
+    }
+
     /// Takes one, if there is one.
     pub(super) fn take(&mut self, now_ns: u64) -> bool {
         let came = now_ns.saturating_sub(self.since_ns) / self.each_ns;

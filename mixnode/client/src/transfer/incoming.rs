@@ -32,6 +32,10 @@ use trouble::Trouble;
 const SURBS_MAX: usize = 32;
 /// Answers to key requests waiting for a slot; more are not taken.
 const KEY_ANSWERS_MAX: usize = 32;
+/// Of them so many are given at once and in an epoch's length, evenly: whoever has the address can ask, and each answer
+/// shows him a slot of this client's. Two to a correspondent, so that two thousand can write for the first time.
+const KEY_ANSWERS_AT_ONCE: u32 = 64;
+const KEY_ANSWERS_AN_EPOCH: u32 = 4_096;
 /// Bodies kept that nothing here can open yet: their session's start may be behind them.
 const UNKNOWN_MAX: usize = 128;
 const UNKNOWN_KEPT_NS: u64 = 30_000_000_000;
@@ -133,6 +137,9 @@ pub(crate) struct Incoming {
     trouble: Option<Trouble>,
     unknown: VecDeque<(u64, Box<[u8; BODY_BYTES]>)>,
     key_answers: VecDeque<(Surb, u8)>,
+    key_budget: Bucket,
+    /// Answers to key requests that were not given, for want of budget or room.
+    pub(crate) keys_withheld: u64,
     answer_delay_ns: u64,
     /// What happened since the client last asked.
     pub(crate) events: VecDeque<Received>,
@@ -156,6 +163,11 @@ impl Incoming {
             trouble: None,
             unknown: VecDeque::new(),
             key_answers: VecDeque::new(),
+            key_budget: Bucket::over_an_epoch(
+                (KEY_ANSWERS_AT_ONCE, KEY_ANSWERS_AN_EPOCH),
+                epoch_ms,
+            ),
+            keys_withheld: 0,
             // Two mean delays gather what mixing has spread, and add little to a round trip of ten.
             answer_delay_ns: (u64::from(mean_delay_us) * 2_000).max(10_000_000),
             events: VecDeque::new(),
@@ -207,8 +219,12 @@ impl Incoming {
             Sealed::KeyRequest { wanted, surbs, .. } => {
                 let halves = [0u8, 1].into_iter().filter(|half| wanted >> half & 1 == 1);
                 for (half, surb) in halves.zip(&surbs) {
-                    if self.key_answers.len() < KEY_ANSWERS_MAX {
+                    let has_room = self.key_answers.len() < KEY_ANSWERS_MAX;
+                    if has_room && self.key_budget.take(now_ns) {
                         self.key_answers.push_back((Surb::from_bytes(surb), half));
+                    } else {
+                        // Who asked asks again.
+                        self.keys_withheld += 1;
                     }
                 }
             }

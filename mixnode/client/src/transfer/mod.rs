@@ -78,8 +78,8 @@ impl Transfers {
         &self.identity
     }
 
-    /// Starts to send a file. `key`: the recipient's ML-KEM key if it was fetched before; `pace`: slots a second and
-    /// the network's mean delay, µs.
+    /// Starts to send a file. `key`: the recipient's ML-KEM key if it was fetched before; `pace`: slots for letters
+    /// a second and the network's mean delay, µs.
     pub(crate) fn send(
         &mut self,
         address: Address,
@@ -121,6 +121,13 @@ impl Transfers {
     pub(crate) fn withdraw(&mut self, transfer: &TransferId) {
         self.outgoing.remove(transfer);
         self.reported.remove(transfer);
+    }
+
+    /// Answers to key requests that were not given, since the start.
+    pub(crate) fn keys_withheld(&self) -> u64 {
+        self.incoming
+            .as_ref()
+            .map_or(0, |incoming| incoming.keys_withheld)
     }
 
     /// The files that are arriving, each with the number of its chunks that are here.

@@ -55,10 +55,7 @@ impl Used {
         for (epoch, mark) in storage.remembered() {
             marks.entry(epoch).or_default().insert(mark);
         }
-        let budget = |share: u32| {
-            let each_ns = epoch_ms.saturating_mul(1_000_000) / u64::from(share - AT_ONCE);
-            Bucket::new((AT_ONCE, each_ns))
-        };
+        let budget = |share: u32| Bucket::over_an_epoch((AT_ONCE, share), epoch_ms);
         Self {
             now: None,
             marks,

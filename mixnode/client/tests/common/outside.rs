@@ -1,6 +1,7 @@
 //! The network around a program: its gateway is a real socket, whose arrivals are recorded.
 
-use std::net::UdpSocket;
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -30,20 +31,29 @@ pub fn pin(cpu: usize) {
 pub struct Outside {
     pub network: Network,
     socket: Arc<UdpSocket>,
-    arrivals: Receiver<(Instant, std::net::SocketAddr, Boxed)>,
+    arrivals: Receiver<(Instant, SocketAddr, Boxed)>,
     to_client: Receiver<Boxed>,
-    client: Option<std::net::SocketAddr>,
+    client: Option<SocketAddr>,
+    /// Where datagrams came from: a client that starts anew has another port.
+    #[allow(dead_code)] // Not every test file that shares this module needs it.
+    pub sources: BTreeSet<SocketAddr>,
     seat: usize,
     began: Instant,
 }
 
 impl Outside {
+    #[allow(dead_code)] // Likewise.
     pub fn new() -> Self {
+        Self::at(RATE_PPS)
+    }
+
+    /// The same whose clients have so many slots a second.
+    pub fn at(rate_pps: u32) -> Self {
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let conditions = Conditions {
             mean_delay_us: 5_000,
-            rate_pps: RATE_PPS,
+            rate_pps,
             genesis_ms: u64::try_from(unix_ms.as_millis()).unwrap(),
             ..Conditions::default()
         };
@@ -70,6 +80,7 @@ impl Outside {
             arrivals,
             to_client,
             client: None,
+            sources: BTreeSet::new(),
             seat,
             began,
         }
@@ -87,6 +98,7 @@ impl Outside {
             for (at, from, datagram) in arrived {
                 seen.push(at);
                 self.client = Some(from);
+                self.sources.insert(from);
                 self.network.arrives(1, self.seat, datagram);
             }
             for datagram in self.to_client.try_iter() {

@@ -103,7 +103,7 @@ pub struct Status {
     pub process: u32,
     /// When it started, seconds since the Unix epoch.
     pub since_unix_s: u64,
-    /// Where files go.
+    /// Where files go; empty where none are received.
     #[serde(with = "crate::store::paths")]
     pub out: PathBuf,
     /// The user's address.
@@ -116,4 +116,6 @@ pub struct Status {
     pub receiving: Vec<Item>,
     /// Files that are sent.
     pub sending: Vec<Item>,
+    /// Answers to requests for the user's key that were not given: strangers asked for more than there are.
+    pub keys_withheld: u64,
 }

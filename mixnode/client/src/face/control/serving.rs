@@ -59,6 +59,7 @@ pub(in crate::face) struct Control {
     connections: VecDeque<Connection>,
     jobs: BTreeMap<TransferId, Job>,
     since_unix_s: u64,
+    /// Empty where nothing is received.
     out: PathBuf,
 }
 
@@ -70,8 +71,9 @@ struct Around<'a> {
 }
 
 impl Control {
-    /// Listens in the home, which is this process's alone. Without a socket it runs all the same: that is logged.
-    pub(in crate::face) fn open(home: &Home, out: &Path) -> Self {
+    /// Listens in the home, which is this process's alone, and where files are received into `out`, if they are. Without a
+    /// socket it runs all the same: that is logged.
+    pub(in crate::face) fn open(home: &Home, out: Option<&Path>) -> Self {
         let listener = Listener::bind(home.path()).inspect_err(|error| {
             let path = home.path().join(NAME);
             tracing::warn!(
@@ -85,7 +87,7 @@ impl Control {
             connections: VecDeque::new(),
             jobs: BTreeMap::new(),
             since_unix_s: unix_s(),
-            out: out.to_owned(),
+            out: out.unwrap_or(Path::new("")).to_owned(),
         }
     }
 
@@ -97,6 +99,11 @@ impl Control {
             .map(AsFd::as_fd)
             .chain(self.connections.iter().map(|one| one.channel.as_fd()))
             .collect()
+    }
+
+    /// Whether files of others are on their way.
+    pub(in crate::face) fn is_busy(&self) -> bool {
+        !self.jobs.is_empty()
     }
 
     /// A turn of the client is over, in which `happened`, and `seen` is how everything stands. Breaks when somebody
@@ -327,6 +334,7 @@ impl Control {
             waiting: around.told.cloned(),
             receiving: receiving.take(ITEMS_MAX).collect(),
             sending: sending.take(ITEMS_MAX).collect(),
+            keys_withheld: around.client.keys_withheld(),
         }
     }
 }

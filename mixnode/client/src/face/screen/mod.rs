@@ -156,6 +156,16 @@ impl Screen {
         ascii
     }
 
+    /// All is done, and cover goes on.
+    pub fn lingers(&mut self, time: Duration) {
+        self.end();
+        self.note(&format!(
+            "fog: all is done; cover goes on for {}, so that nobody sees when that was (Ctrl-C or fog down ends it)",
+            duration(time)
+        ));
+        self.event(&json!({ "event": "lingering", "seconds": time.as_secs_f64() }));
+    }
+
     fn notice(&mut self, notice: &Notice) {
         // Another gateway is used: the end of the wait is no word of the one that was waited for.
         self.waited = None;

@@ -49,6 +49,7 @@ impl<'a> Sending<'a> {
             SendEvent::Waiting(wait) => self.screen.waiting(wait.as_ref()),
             SendEvent::Notice(notice) => self.screen.notice(notice),
             SendEvent::Progress(progress) => self.progress(progress),
+            SendEvent::Lingering(time) => self.screen.lingers(*time),
         }
     }
 

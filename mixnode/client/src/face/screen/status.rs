@@ -6,7 +6,7 @@ use fog::run::Wait;
 use serde_json::{Value, json};
 
 use super::sending::{loss_words, phase_word};
-use super::{Screen, size};
+use super::{Screen, counted, size};
 
 /// Shows it.
 pub fn show(screen: &mut Screen, status: &Status) {
@@ -16,10 +16,15 @@ pub fn show(screen: &mut Screen, status: &Status) {
         "address": status.address, "attached": status.is_attached, "waiting": words(status.waiting.as_ref()),
         "receiving": status.receiving.iter().map(object).collect::<Vec<_>>(),
         "sending": status.sending.iter().map(object).collect::<Vec<_>>(),
+        "keys_withheld": status.keys_withheld,
     }));
     let at = status.since_unix_s;
+    let task = match out.is_empty() {
+        true => "sending alone".to_owned(),
+        false => format!("receiving into {out}"),
+    };
     screen.result(&format!(
-        "running since {:02}:{:02}:{:02} UTC as process {}, receiving into {out}",
+        "running since {:02}:{:02}:{:02} UTC as process {}, {task}",
         at / 3_600 % 24,
         at / 60 % 60,
         at % 60,
@@ -31,6 +36,12 @@ pub fn show(screen: &mut Screen, status: &Status) {
         None => "attaching to its gateway".to_owned(),
     };
     screen.result(&standing);
+    if status.keys_withheld > 0 {
+        let withheld = counted(status.keys_withheld, "request");
+        screen.result(&format!(
+            "{withheld} for your key without an answer: strangers ask for more than you answer"
+        ));
+    }
     for item in &status.receiving {
         screen.result(&format!("receiving {}", line(item)));
     }

@@ -118,6 +118,30 @@ fn key_requests_beyond_the_queue_are_not_answered() {
 }
 
 #[test]
+fn attack_key_requests_of_strangers_are_answered_from_a_budget_of_their_own() {
+    let mut bob = Bob::new(16, 0);
+    let ask = |bob: &mut Bob| {
+        let surbs = vec![bob.surb(), bob.surb()];
+        bob.take_sealed(&Sealed::KeyRequest {
+            wanted: 3,
+            epoch: EPOCH,
+            surbs,
+        });
+        std::iter::from_fn(|| bob.reply()).count() as u32
+    };
+    let flood = 2 * KEY_ANSWERS_AT_ONCE;
+    let given: u32 = (0..flood).map(|_| ask(&mut bob)).sum();
+    println!("{given} of {} answers were given at once", 2 * flood);
+    assert_eq!(given, KEY_ANSWERS_AT_ONCE);
+    assert_eq!(bob.incoming.keys_withheld, u64::from(2 * flood - given));
+    // As time passes there are others, and no more than an epoch has.
+    let epoch_ns = 1_200_000 * 1_000_000;
+    bob.now_ns += 3 * epoch_ns / u64::from(KEY_ANSWERS_AN_EPOCH);
+    let later: Vec<u32> = (0..3).map(|_| ask(&mut bob)).collect();
+    assert_eq!(later.iter().sum::<u32>(), 2, "{later:?}");
+}
+
+#[test]
 fn the_oldest_reply_blocks_of_a_session_make_room() {
     let mut bob = Bob::new(2, 0);
     let mut session = bob.session();
