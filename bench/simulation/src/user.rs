@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use directory::{Chain, Consensus};
 use fog::{
-    Address, Client, Config, Event, Failure, Finish, Identity, Manifest, MemoryStorage, Phase,
-    Standing, Storage, TransferId,
+    Address, Client, Config, Event, Failure, Finish, Identity, Manifest, MemoryStorage, Once,
+    Phase, Standing, Storage, TransferId,
 };
 use link::{ClientKeys, DATAGRAM_BYTES};
 use port::sim::{Endpoint, Network};
@@ -69,20 +69,20 @@ impl Storage for Kept {
         self.inner().finish(transfer)
     }
 
-    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
-        self.inner().remembered()
+    fn remembered(&mut self, of: Once) -> Vec<(u32, [u8; 8])> {
+        self.inner().remembered(of)
     }
 
-    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
-        self.inner().remember(epoch, mark)
+    fn remember(&mut self, of: Once, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        self.inner().remember(of, epoch, mark)
     }
 
     fn forget_before(&mut self, epoch: u32) {
         self.inner().forget_before(epoch);
     }
 
-    fn forgotten(&self) -> Option<u32> {
-        self.inner().forgotten()
+    fn forgotten(&self, of: Once) -> Option<u32> {
+        self.inner().forgotten(of)
     }
 }
 
@@ -109,6 +109,8 @@ pub struct User {
     /// The client, while it runs.
     pub client: Option<Client>,
     endpoint: Endpoint,
+    keeps_back: bool,
+    kept: Vec<(SocketAddr, [u8; DATAGRAM_BYTES])>,
     seed: u64,
     runs: u64,
     identity: [u8; fog::IDENTITY_BYTES],
@@ -141,6 +143,8 @@ impl User {
             fetched: 0,
             client: None,
             endpoint: network.open(address, INBOX)?,
+            keeps_back: false,
+            kept: Vec::new(),
             seed,
             runs: 0,
             identity: *Identity::generate(rng).to_bytes(),
@@ -151,6 +155,24 @@ impl User {
     /// Whether its client died at some time.
     pub fn was_killed(&self) -> bool {
         self.runs > 1 || self.client.is_none()
+    }
+
+    /// From now on its gateway keeps back what it sends, or takes it as it comes.
+    pub fn keep_back(&mut self, keeps_back: bool) {
+        self.keeps_back = keeps_back;
+    }
+
+    /// Its gateway takes up all that it kept back.
+    pub fn release(&mut self) {
+        for (to, datagram) in self.kept.drain(..) {
+            self.endpoint.send(to, &datagram);
+        }
+    }
+
+    /// Packets of cover that its client has made since its start.
+    pub fn cover(&self) -> u64 {
+        let stats = self.client.as_ref().map(Client::stats);
+        stats.map_or(0, |stats| stats.loops_sent + stats.drops_sent)
     }
 
     /// The address others send files to.
@@ -192,7 +214,11 @@ impl User {
         }
         let client = self.client.as_mut()?;
         if let Some((to, datagram)) = client.transmit(now_ns, unix_ms) {
-            self.endpoint.send(to, &datagram);
+            if self.keeps_back {
+                self.kept.push((to, datagram));
+            } else {
+                self.endpoint.send(to, &datagram);
+            }
         }
         while let Some(event) = client.event() {
             match event {

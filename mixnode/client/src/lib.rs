@@ -36,7 +36,7 @@ pub use event::Event;
 pub use face::{Pace, control, run};
 pub use histogram::Latency;
 pub use identity::{IDENTITY_BYTES, Identity};
-pub use store::{DiskStorage, Finish, MemoryStorage, Source, Standing, Storage, home};
+pub use store::{DiskStorage, Finish, MemoryStorage, Once, Source, Standing, Storage, home};
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub use transfer::fuzz;

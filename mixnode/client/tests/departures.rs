@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use fog::home::Home;
 use fog::{
-    Address, Client, Config, DiskStorage, Finish, Identity, Manifest, MemoryStorage, Standing,
-    Storage, TransferId, run,
+    Address, Client, Config, DiskStorage, Finish, Identity, Manifest, MemoryStorage, Once,
+    Standing, Storage, TransferId, run,
 };
 use link::ClientKeys;
 use outside::{Outside, RATE_PPS, pin};
@@ -68,21 +68,21 @@ impl Storage for SlowDisk {
         self.disk.finish(transfer)
     }
 
-    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
-        self.disk.remembered()
+    fn remembered(&mut self, of: Once) -> Vec<(u32, [u8; 8])> {
+        self.disk.remembered(of)
     }
 
-    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+    fn remember(&mut self, of: Once, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
         self.pause();
-        self.disk.remember(epoch, mark)
+        self.disk.remember(of, epoch, mark)
     }
 
     fn forget_before(&mut self, epoch: u32) {
         self.disk.forget_before(epoch);
     }
 
-    fn forgotten(&self) -> Option<u32> {
-        self.disk.forgotten()
+    fn forgotten(&self, of: Once) -> Option<u32> {
+        self.disk.forgotten(of)
     }
 }
 

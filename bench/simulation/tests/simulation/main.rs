@@ -1,5 +1,6 @@
 //! The whole network, simulated: what every run must show, and what a watcher of the wires must not learn.
 
+mod cheats;
 mod poisson;
 mod wires;
 

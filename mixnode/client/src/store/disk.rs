@@ -27,7 +27,7 @@ mod pruning;
 
 pub(super) use pruning::KEPT;
 
-use super::storage::{Finish, Standing, Storage};
+use super::storage::{Finish, Once, Standing, Storage};
 use super::used::UsedFiles;
 use super::{files, names};
 use crate::transfer::{CHUNK_BYTES, Manifest, TransferId};
@@ -79,6 +79,7 @@ pub struct DiskStorage {
     /// Unfinished transfers on the disk, and what their logs are long.
     unfinished: BTreeMap<TransferId, u64>,
     used: UsedFiles,
+    blocks: UsedFiles,
     pruned: Option<SystemTime>,
 }
 
@@ -101,6 +102,7 @@ impl DiskStorage {
         })?;
         let mut storage = Self {
             used: UsedFiles::new(&records.join("used"))?,
+            blocks: UsedFiles::new(&records.join("used/blocks"))?,
             records: records.to_owned(),
             out,
             file_bytes_max,
@@ -396,16 +398,17 @@ impl Storage for DiskStorage {
         }
     }
 
-    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
-        self.used.remembered()
+    fn remembered(&mut self, of: Once) -> Vec<(u32, [u8; 8])> {
+        self.marks(of).remembered()
     }
 
-    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
-        self.used.remember(epoch, mark)
+    fn remember(&mut self, of: Once, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        self.marks(of).remember(epoch, mark)
     }
 
     fn forget_before(&mut self, epoch: u32) {
         self.used.forget_before(epoch);
+        self.blocks.forget_before(epoch);
         let now = SystemTime::now();
         let pruned = self.pruned.and_then(|then| now.duration_since(then).ok());
         if pruned.is_none_or(|since| since > PRUNED_EVERY) {
@@ -413,12 +416,22 @@ impl Storage for DiskStorage {
         }
     }
 
-    fn forgotten(&self) -> Option<u32> {
-        self.used.forgotten()
+    fn forgotten(&self, of: Once) -> Option<u32> {
+        match of {
+            Once::Body => self.used.forgotten(),
+            Once::Block => self.blocks.forgotten(),
+        }
     }
 }
 
 impl DiskStorage {
+    fn marks(&mut self, of: Once) -> &mut UsedFiles {
+        match of {
+            Once::Body => &mut self.used,
+            Once::Block => &mut self.blocks,
+        }
+    }
+
     /// An unfinished transfer goes where files go now: what is there of it is moved, or else fetched again.
     fn move_to_out(&self, transfer: &TransferId, record: &mut Record) -> io::Result<()> {
         if record.out == self.out || record.place.is_some() {

@@ -10,7 +10,7 @@
 //! keys/<hash>           recipients' ML-KEM keys that were fetched and checked: see `keys`
 //! sending/<transfer>    what is being sent
 //! receiving/<transfer>  what arrives: see `disk`
-//! receiving/used        marks of what was taken once: see `used`
+//! receiving/used        marks of what was taken once: see `used`; of reply blocks that were used in its folder `blocks`
 //! lock                  held by the running client
 //! control               the socket at which it takes what other commands ask: see `face::control`
 //! ```

@@ -13,4 +13,4 @@ mod used;
 
 pub use disk::DiskStorage;
 pub(crate) use source::{SentFile, Stamp};
-pub use storage::{Finish, MemoryStorage, Source, Standing, Storage};
+pub use storage::{Finish, MemoryStorage, Once, Source, Standing, Storage};

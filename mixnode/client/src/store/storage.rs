@@ -35,6 +35,15 @@ pub enum Finish {
     Mismatch(u32),
 }
 
+/// What is used once, and remembered for as long as it could come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Once {
+    /// Sealed bodies and the sessions that they start.
+    Body,
+    /// Reply blocks of others that were answered through.
+    Block,
+}
+
 /// Keeps what arrives. What is acknowledged must survive the death of the process: `flush` is called before every
 /// acknowledgement, and what came after the last call may be lost.
 pub trait Storage: Send {
@@ -63,16 +72,16 @@ pub trait Storage: Send {
     /// Removes what is here of a transfer that its sender has given up, unless it was delivered.
     fn discard(&mut self, _transfer: &TransferId) {}
     /// Marks of what was used before, by epoch; asked once, at the start.
-    fn remembered(&mut self) -> Vec<(u32, [u8; 8])>;
+    fn remembered(&mut self, of: Once) -> Vec<(u32, [u8; 8])>;
     /// Remembers a mark beyond the death of the process.
     ///
     /// # Errors
     /// The storage's: what the mark stands for is not used then.
-    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()>;
+    fn remember(&mut self, of: Once, epoch: u32, mark: &[u8; 8]) -> io::Result<()>;
     /// An epoch has turned: marks of epochs below this one are needed no more.
     fn forget_before(&mut self, epoch: u32);
     /// The highest epoch of which marks were forgotten, by this process or one before.
-    fn forgotten(&self) -> Option<u32>;
+    fn forgotten(&self, of: Once) -> Option<u32>;
 }
 
 /// Where a file to send is read from.
@@ -112,8 +121,8 @@ pub struct MemoryStorage {
     open: BTreeMap<TransferId, (Manifest, Vec<u8>, Vec<u32>)>,
     /// What was delivered: name and bytes, in order.
     pub delivered: Vec<(Manifest, Vec<u8>)>,
-    used: Vec<(u32, [u8; 8])>,
-    forgotten: Option<u32>,
+    used: Vec<(Once, u32, [u8; 8])>,
+    forgotten: BTreeMap<Once, u32>,
     /// Largest file taken, bytes.
     pub file_bytes_max: u64,
 }
@@ -179,23 +188,25 @@ impl Storage for MemoryStorage {
         self.open.remove(transfer);
     }
 
-    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
-        self.used.clone()
+    fn remembered(&mut self, of: Once) -> Vec<(u32, [u8; 8])> {
+        let used = self.used.iter().filter(|(kind, ..)| *kind == of);
+        used.map(|(_, epoch, mark)| (*epoch, *mark)).collect()
     }
 
-    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
-        self.used.push((epoch, *mark));
+    fn remember(&mut self, of: Once, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        self.used.push((of, epoch, *mark));
         Ok(())
     }
 
     fn forget_before(&mut self, epoch: u32) {
-        let old = self.used.iter().map(|(used, _)| *used);
-        let highest = old.filter(|old| *old < epoch).max();
-        self.forgotten = self.forgotten.max(highest);
-        self.used.retain(|(used, _)| *used >= epoch);
+        for (of, old, _) in self.used.iter().filter(|(_, old, _)| *old < epoch) {
+            let highest = self.forgotten.entry(*of).or_insert(*old);
+            *highest = (*highest).max(*old);
+        }
+        self.used.retain(|(_, used, _)| *used >= epoch);
     }
 
-    fn forgotten(&self) -> Option<u32> {
-        self.forgotten
+    fn forgotten(&self, of: Once) -> Option<u32> {
+        self.forgotten.get(&of).copied()
     }
 }

@@ -1,4 +1,4 @@
-//! Marks of what was used, a file an epoch: 8 bytes each, appended before what they stand for is taken. Beside them lies
+//! Marks of what was used, each kind in a folder, a file an epoch: 8 bytes each, appended before what they stand for is taken. Beside them lies
 //! `forgotten`: in decimal digits the highest epoch whose file was removed, written before it is.
 
 use std::fs::{self, File};

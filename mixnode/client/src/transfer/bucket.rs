@@ -19,6 +19,15 @@ impl Bucket {
         }
     }
 
+    /// The same, empty at `now_ns`.
+    pub(super) fn empty(rate: (u32, u64), now_ns: u64) -> Self {
+        Self {
+            left: 0,
+            since_ns: now_ns,
+            ..Self::new(rate)
+        }
+    }
+
     /// A full bucket of `at_once`, of which no more than `in_all` can be taken in an epoch that begins with it, and in
     /// the same measure after that. `in_all` is the larger.
     pub(super) fn over_an_epoch((at_once, in_all): (u32, u32), epoch_ms: u64) -> Self {
@@ -51,5 +60,8 @@ mod tests {
         assert_eq!(taken(9), 0);
         assert_eq!(taken(25), 2);
         assert_eq!(taken(u64::MAX), 3);
+        let mut bucket = Bucket::empty((3, 10), 100);
+        let mut taken = |now_ns| (0..9).filter(|_| bucket.take(now_ns)).count();
+        assert_eq!((taken(109), taken(110), taken(1_000)), (0, 1, 3));
     }
 }

@@ -22,10 +22,12 @@ mod answers;
 mod blocks;
 #[cfg(test)]
 mod limits;
+mod peer;
 mod room;
 mod trouble;
 
 use blocks::UsedBlocks;
+use peer::{EarlyChunk, Peer};
 use trouble::Trouble;
 
 /// Reply blocks kept a session; the oldest makes room.
@@ -51,7 +53,7 @@ const PEERS_MAX: usize = FILES_OPEN_MAX + super::session::STRANGERS_MAX;
 /// Files that are done or refused and still remembered here; the storage knows the done ones for longer.
 const FILES_OVER_MAX: usize = 1_024;
 /// Manifests of new files at once, and the nanoseconds until there may be another: each is a look at the disk.
-const MANIFESTS: (u32, u64) = (32, 250_000_000);
+const MANIFESTS: (u32, u64) = (32, 500_000_000);
 
 /// What the recipient's side tells.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,30 +83,6 @@ pub enum Received {
     },
     /// A file can't be stored, or can again: told once a change. Its sender is told to wait.
     Storage(String),
-}
-
-/// Transfer, index, data.
-type EarlyChunk = (TransferId, u32, Vec<u8>);
-
-#[derive(Default)]
-struct Peer {
-    surbs: VecDeque<Surb>,
-    transfer: Option<TransferId>,
-    early: Vec<EarlyChunk>,
-    unanswered: u32,
-    since_ns: u64,
-    /// The highest send number that has arrived, and how many packets have.
-    highest: u64,
-    received: u64,
-    urgent: bool,
-}
-
-impl Peer {
-    /// The transfer to speak of in an answer.
-    fn subject(&self) -> Option<TransferId> {
-        let early = || self.early.first().map(|(transfer, ..)| *transfer);
-        self.transfer.or_else(early)
-    }
 }
 
 struct OpenFile {
@@ -154,8 +132,8 @@ impl Incoming {
     ) -> Self {
         Self {
             used: Used::load(&mut *storage, epoch_ms),
+            blocks: UsedBlocks::load(&mut *storage),
             storage,
-            blocks: UsedBlocks::default(),
             sessions: ReceivingSessions::default(),
             peers: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -273,7 +251,7 @@ impl Incoming {
             if let Some(gone) = gone {
                 self.peers.remove(&gone);
             }
-            self.peers.insert(name, Peer::default());
+            self.peers.insert(name, Peer::new(now_ns));
             self.retry_unknown(now_ns);
         }
     }
@@ -332,7 +310,7 @@ impl Incoming {
             }
             Field::Manifest(manifest) => {
                 let transfer = manifest.transfer;
-                self.open_file(manifest, now_ns);
+                self.open_file(name, manifest, now_ns);
                 if let Some(peer) = self.peers.get_mut(&name) {
                     peer.transfer = Some(transfer);
                     for chunk in core::mem::take(&mut peer.early) {
@@ -345,26 +323,32 @@ impl Incoming {
                 index,
                 data,
             } => self.take_chunk(name, (transfer, index, data), now_ns),
-            Field::GivenUp(transfer) => self.give_up(&transfer, now_ns),
+            Field::GivenUp(transfer) => self.give_up(name, &transfer, now_ns),
         }
     }
 
     /// Nothing more of a file comes: what is there of it goes, unless that is all. Only its sender knows the transfer.
-    fn give_up(&mut self, transfer: &TransferId, now_ns: u64) {
+    fn give_up(&mut self, name: SessionNumber, transfer: &TransferId, now_ns: u64) {
         let is_over = self.files.get(transfer);
         let is_over = is_over.is_some_and(|file| !matches!(file, File::Open(_)));
         // A look at the disk, as a manifest is.
-        if !is_over && self.manifests.take(now_ns) {
+        if !is_over && self.may_look(name, now_ns) {
             self.files.remove(transfer);
             self.storage.discard(transfer);
         }
     }
 
-    fn open_file(&mut self, manifest: Manifest, now_ns: u64) {
+    /// Whether the disk may be looked at for this session.
+    fn may_look(&mut self, name: SessionNumber, now_ns: u64) -> bool {
+        let own = |peer: &mut Peer| peer.manifests.take(now_ns);
+        self.manifests.take(now_ns) || self.peers.get_mut(&name).is_some_and(own)
+    }
+
+    fn open_file(&mut self, name: SessionNumber, manifest: Manifest, now_ns: u64) {
         let transfer = manifest.transfer;
         if self.files.contains_key(&transfer)
             || self.trouble.as_ref().is_some_and(|t| !t.is_over(now_ns))
-            || !self.manifests.take(now_ns)
+            || !self.may_look(name, now_ns)
             || !self.make_room()
         {
             return;

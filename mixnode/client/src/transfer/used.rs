@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use super::bucket::Bucket;
-use crate::store::Storage;
+use crate::store::{Once, Storage};
 
 /// Marks remembered an epoch. A recipient who has taken so many takes nothing sealed of that epoch any more: who
 /// forgot some instead could be made to take one again. Only restarts, which fill the buckets, and clocks that are put
@@ -37,13 +37,70 @@ const _: () = assert!(SHARES[0] > AT_ONCE && SHARES[1] > AT_ONCE && SHARES[2] > 
 /// Names what was used.
 pub(crate) type Mark = [u8; MARK_BYTES];
 
-/// The marks of the epochs that can come again.
-pub(crate) struct Used {
-    /// The epoch of now; nothing is taken before it is known.
-    now: Option<u32>,
+/// The marks of the epochs that can come again, and what the storage knows of them beyond a restart.
+pub(super) struct Marks {
+    of: Once,
     marks: BTreeMap<u32, HashSet<Mark>>,
     /// The highest epoch of which marks were forgotten: a clock that is put back makes it no empty one.
     forgotten: Option<u32>,
+}
+
+impl Marks {
+    /// What the storage remembers from before.
+    pub(super) fn load(of: Once, storage: &mut dyn Storage) -> Self {
+        let mut marks: BTreeMap<u32, HashSet<Mark>> = BTreeMap::new();
+        for (epoch, mark) in storage.remembered(of) {
+            marks.entry(epoch).or_default().insert(mark);
+        }
+        Self {
+            of,
+            marks,
+            forgotten: storage.forgotten(of),
+        }
+    }
+
+    /// Those of epochs below `oldest` are needed no more. The storage is told elsewhere.
+    pub(super) fn forget_before(&mut self, oldest: u32) {
+        let kept = self.marks.split_off(&oldest);
+        let old = std::mem::replace(&mut self.marks, kept);
+        let old = old.into_iter().filter(|(_, marks)| !marks.is_empty());
+        let highest = old.map(|(epoch, _)| epoch).max();
+        self.forgotten = self.forgotten.max(highest);
+    }
+
+    /// Whether marks of this epoch or a later one were forgotten.
+    pub(super) fn is_forgotten(&self, epoch: u32) -> bool {
+        self.forgotten.is_some_and(|forgotten| epoch <= forgotten)
+    }
+
+    pub(super) fn contains(&self, epoch: u32, mark: &Mark) -> bool {
+        let marks = self.marks.get(&epoch);
+        marks.is_some_and(|marks| marks.contains(mark))
+    }
+
+    fn count(&self, epoch: u32) -> usize {
+        self.marks.get(&epoch).map_or(0, HashSet::len)
+    }
+
+    /// # Errors
+    /// The storage can't remember it: what it stands for must not be used then.
+    pub(super) fn insert(
+        &mut self,
+        epoch: u32,
+        mark: Mark,
+        storage: &mut dyn Storage,
+    ) -> io::Result<()> {
+        storage.remember(self.of, epoch, &mark)?;
+        self.marks.entry(epoch).or_default().insert(mark);
+        Ok(())
+    }
+}
+
+/// Of sealed bodies and sessions.
+pub(crate) struct Used {
+    /// The epoch of now; nothing is taken before it is known.
+    now: Option<u32>,
+    marks: Marks,
     /// For what names the epoch before, this one, the next one.
     budgets: [Bucket; 3],
 }
@@ -51,15 +108,10 @@ pub(crate) struct Used {
 impl Used {
     /// What the storage remembers from before, with epochs of this length.
     pub(crate) fn load(storage: &mut dyn Storage, epoch_ms: u64) -> Self {
-        let mut marks: BTreeMap<u32, HashSet<Mark>> = BTreeMap::new();
-        for (epoch, mark) in storage.remembered() {
-            marks.entry(epoch).or_default().insert(mark);
-        }
         let budget = |share: u32| Bucket::over_an_epoch((AT_ONCE, share), epoch_ms);
         Self {
             now: None,
-            marks,
-            forgotten: storage.forgotten(),
+            marks: Marks::load(Once::Body, storage),
             budgets: SHARES.map(budget),
         }
     }
@@ -69,19 +121,14 @@ impl Used {
         let before = self.now.replace(now);
         if before.is_none_or(|before| before < now) {
             let oldest = now.saturating_sub(1);
-            let kept = self.marks.split_off(&oldest);
-            let old = std::mem::replace(&mut self.marks, kept);
-            let old = old.into_iter().filter(|(_, marks)| !marks.is_empty());
-            let highest = old.map(|(epoch, _)| epoch).max();
+            self.marks.forget_before(oldest);
             storage.forget_before(oldest);
-            self.forgotten = self.forgotten.max(highest);
         }
     }
 
     /// Whether it was used.
     pub(crate) fn contains(&self, epoch: u32, what: &[u8]) -> bool {
-        let marks = self.marks.get(&epoch);
-        marks.is_some_and(|marks| marks.contains(&mark(what)))
+        self.marks.contains(epoch, &mark(what))
     }
 
     /// Uses something; `false` if it was used before, is of another time, or too much was used lately.
@@ -95,7 +142,7 @@ impl Used {
         now_ns: u64,
         storage: &mut dyn Storage,
     ) -> io::Result<bool> {
-        if self.forgotten.is_some_and(|forgotten| epoch <= forgotten) {
+        if self.marks.is_forgotten(epoch) {
             return Ok(false);
         }
         let before = self.now.map(|now| i64::from(now) - 1);
@@ -103,17 +150,17 @@ impl Used {
         let Some(budget) = ahead.and_then(|ahead| self.budgets.get_mut(ahead)) else {
             return Ok(false);
         };
-        let (marks, mark) = (self.marks.entry(epoch).or_default(), mark(what));
-        if marks.contains(&mark) || marks.len() >= MARKS_MAX || !budget.take(now_ns) {
+        let (marks, mark) = (&mut self.marks, mark(what));
+        let is_over = marks.contains(epoch, &mark) || marks.count(epoch) >= MARKS_MAX;
+        if is_over || !budget.take(now_ns) {
             return Ok(false);
         }
-        storage.remember(epoch, &mark)?;
-        marks.insert(mark);
+        marks.insert(epoch, mark, storage)?;
         Ok(true)
     }
 }
 
-fn mark(what: &[u8]) -> Mark {
+pub(super) fn mark(what: &[u8]) -> Mark {
     let mut mark = [0; MARK_BYTES];
     mark.copy_from_slice(&blake3::hash(what).as_bytes()[..MARK_BYTES]);
     mark
@@ -134,7 +181,9 @@ mod tests {
     fn what_is_remembered_is_bounded_by_epochs_and_by_number_and_the_bound_refuses() {
         let storage = &mut MemoryStorage::new(0);
         for number in 0..MARKS_MAX as u64 - 1 {
-            storage.remember(7, &mark(&number.to_le_bytes())).unwrap();
+            storage
+                .remember(Once::Body, 7, &mark(&number.to_le_bytes()))
+                .unwrap();
         }
         let mut used = Used::load(storage, EPOCH_MS);
         assert!(!used.insert(7, b"early", 0, storage).unwrap());
@@ -147,8 +196,8 @@ mod tests {
             assert!(!used.insert(epoch, b"one", 0, storage).unwrap());
         }
         used.turn(9, storage);
-        assert_eq!(used.marks.keys().copied().collect::<Vec<_>>(), [8]);
-        assert_eq!(storage.remembered().len(), 1);
+        assert_eq!(used.marks.marks.keys().copied().collect::<Vec<_>>(), [8]);
+        assert_eq!(storage.remembered(Once::Body).len(), 1);
         let mut again = Used::load(storage, EPOCH_MS);
         again.turn(9, storage);
         assert!(!again.insert(8, b"one", 0, storage).unwrap());

@@ -43,7 +43,10 @@ impl Incoming {
             peer.surbs.retain(is_good);
             let place = peer.surbs.iter().position(is_of_now)?;
             let surb = peer.surbs.remove(place)?;
-            self.blocks.insert(&surb);
+            if !self.uses_block(&surb, now_ns) {
+                return None;
+            }
+            let peer = self.peers.get_mut(&name)?;
             (peer.unanswered, peer.urgent) = (0, false);
             let (transfer, highest, received) = (peer.subject()?, peer.highest, peer.received);
             let mut ack = self.acknowledge(transfer, now_ns);
@@ -56,7 +59,7 @@ impl Incoming {
         }
         // Last: whoever has the address can ask for keys.
         while let Some((surb, half)) = self.key_answers.pop_front() {
-            if is_of_now(&surb) && self.blocks.insert(&surb) {
+            if is_of_now(&surb) && self.uses_block(&surb, now_ns) {
                 let mut key = Box::new([0; KEY_HALF_BYTES]);
                 let (first, second) = identity.kem_public().split_at(KEY_HALF_BYTES);
                 key.copy_from_slice(if half == 0 { first } else { second });
@@ -65,6 +68,15 @@ impl Incoming {
             }
         }
         None
+    }
+
+    /// Uses a reply block; `false` if it must not be.
+    fn uses_block(&mut self, surb: &Surb, now_ns: u64) -> bool {
+        let used = self.blocks.insert(surb, &mut *self.storage);
+        used.unwrap_or_else(|error| {
+            self.storage_failed(&error, now_ns);
+            false
+        })
     }
 
     fn acknowledge(&mut self, transfer: TransferId, now_ns: u64) -> Ack {

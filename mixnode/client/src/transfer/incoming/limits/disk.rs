@@ -80,19 +80,19 @@ impl Storage for Disk {
         self.taken.remove(transfer);
     }
 
-    fn remembered(&mut self) -> Vec<(u32, [u8; 8])> {
-        self.memory.remembered()
+    fn remembered(&mut self, of: Once) -> Vec<(u32, [u8; 8])> {
+        self.memory.remembered(of)
     }
 
-    fn remember(&mut self, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
-        self.memory.remember(epoch, mark)
+    fn remember(&mut self, of: Once, epoch: u32, mark: &[u8; 8]) -> io::Result<()> {
+        self.memory.remember(of, epoch, mark)
     }
 
     fn forget_before(&mut self, epoch: u32) {
         self.memory.forget_before(epoch);
     }
 
-    fn forgotten(&self) -> Option<u32> {
-        self.memory.forgotten()
+    fn forgotten(&self, of: Once) -> Option<u32> {
+        self.memory.forgotten(of)
     }
 }

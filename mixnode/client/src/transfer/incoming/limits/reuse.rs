@@ -52,6 +52,76 @@ fn attack_a_reply_block_in_several_requests_makes_one_packet() {
     assert_eq!((keys, answers), (1, 0));
     bob.incoming.tick(bob.now_ns, EPOCH + 1);
     assert!(bob.incoming.blocks.contains(&Surb::from_bytes(&one)));
+    // What is forgotten is not used either.
     bob.incoming.tick(bob.now_ns, EPOCH + 2);
-    assert!(!bob.incoming.blocks.contains(&Surb::from_bytes(&one)));
+    assert!(bob.incoming.storage.remembered(Once::Block).is_empty());
+    assert!(bob.incoming.blocks.contains(&Surb::from_bytes(&one)));
+}
+
+/// All that a gateway kept of a key request, a session and its packets, and what a correspondent kept of his blocks, come
+/// again: at once, after restarts, over turns of epochs, and both.
+#[test]
+fn attack_nothing_played_again_is_answered_across_restarts_and_turns() {
+    let mut bob = Bob::new(19, 1 << 20);
+    let mut blocks = Vec::new();
+    for _ in 0..40 {
+        blocks.push(block(&mut bob));
+    }
+    let (keys, acks) = blocks.split_at(20);
+    let mut kept = Vec::new();
+    for pair in keys.chunks(2) {
+        let request = Sealed::KeyRequest {
+            wanted: 3,
+            epoch: EPOCH,
+            surbs: pair.to_vec(),
+        };
+        let sealed = request.seal(bob.identity.x25519(), &mut bob.rng);
+        kept.push(sealed.unwrap());
+    }
+    let mut session = bob.session();
+    for half in [0, 1] {
+        let sealed = session.half(half).seal(bob.identity.x25519(), &mut bob.rng);
+        kept.push(sealed.unwrap());
+    }
+    for (number, block) in (0..).zip(acks) {
+        let block = Field::Surb(Box::new(*block));
+        kept.push(packet(
+            &mut session,
+            &[Field::Manifest(manifest(number, 9_000)), block],
+        ));
+    }
+    let play = |bob: &mut Bob, bodies: &[[u8; BODY_BYTES]]| {
+        let mut answers = 0;
+        for body in bodies {
+            bob.take(body);
+            bob.now_ns += PAUSE_NS;
+            answers += std::iter::from_fn(|| bob.reply()).count();
+        }
+        answers
+    };
+    let first = play(&mut bob, &kept);
+    assert_eq!(first, blocks.len(), "each block is good for one answer");
+    // The correspondent brings his blocks again in a session of his own, which must be answered by none of them.
+    let mut again = 0;
+    for (epoch, restarts) in [
+        (EPOCH, false),
+        (EPOCH, true),
+        (EPOCH + 1, false),
+        (EPOCH + 1, true),
+    ] {
+        if restarts {
+            bob = restarted(bob, 1 << 20);
+        }
+        bob.incoming.tick(bob.now_ns, epoch);
+        again += play(&mut bob, &kept);
+        let mut fresh = bob.session();
+        bob.start(&fresh);
+        for (number, block) in (0..).zip(&blocks) {
+            let block = Field::Surb(Box::new(*block));
+            let fields = [Field::Manifest(manifest(number, 9_000)), block];
+            again += play(&mut bob, &[packet(&mut fresh, &fields)]);
+        }
+    }
+    println!("{first} answers at first; to all of it again, across restarts and a turn: {again}");
+    assert_eq!(again, 0);
 }
