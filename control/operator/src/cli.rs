@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::lab::{self, Options};
 use crate::{authority, consensus, doctor, drain, duration, geometry, network, watch, xdp};
+use control::config::HTTP_SOCKET_PATH;
 use control::exit::{self, Failure};
 use program::complain;
 
@@ -30,11 +31,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Examines this host: kernel, CPU, io_uring, limits, ports
+    /// Examines this host: kernel, CPU, io_uring, limits, ports, cards, clock, and the node if mixctld answers
     Doctor {
         /// The UDP port nodes would listen on
         #[arg(long, value_name = "PORT", default_value_t = lab::UDP_PORT)]
         udp_port: u16,
+        /// Where mixctld answers, if it runs here: its [http] socket
+        #[arg(long, value_name = "PATH", default_value = HTTP_SOCKET_PATH)]
+        socket: PathBuf,
         /// Prints one JSON document
         #[arg(long)]
         json: bool,
@@ -168,7 +172,11 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             geometry::print(json)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Doctor { udp_port, json } => Ok(if doctor::print(udp_port, json)? {
+        Command::Doctor {
+            udp_port,
+            socket,
+            json,
+        } => Ok(if doctor::print(udp_port, &socket, json)? {
             ExitCode::SUCCESS
         } else {
             ExitCode::from(exit::OS)

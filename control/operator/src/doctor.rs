@@ -1,11 +1,16 @@
 //! `mixctl doctor`: what this host offers and what stands in the way, with the remedy.
 
+mod kernel;
+
 use std::fs;
 use std::io;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
 
+use control::api::client::get;
+use control::api::shapes::{State, Status};
+use control::exit::Failure;
 use serde::Serialize;
 
 /// How a finding bears on running a node.
@@ -40,9 +45,9 @@ fn finding(what: &'static str, verdict: Verdict, detail: impl Into<String>) -> F
     }
 }
 
-/// Looks at everything.
-pub fn examine(udp_port: u16) -> Vec<Finding> {
-    vec![
+/// Looks at everything; how the node here fares too, if a mixctld answers at `socket`.
+pub fn examine(udp_port: u16, socket: &Path) -> Vec<Finding> {
+    let mut findings = vec![
         kernel(),
         lanes(),
         cores(),
@@ -52,15 +57,21 @@ pub fn examine(udp_port: u16) -> Vec<Finding> {
         disk(Path::new("/var/lib/fogmix")),
         fd_store(systemd_of("mixctld.service").as_deref()),
         ports(udp_port),
-    ]
+        kernel::clock(said_by("timedatectl", &["show", "--property=NTPSynchronized"]).as_deref()),
+    ];
+    findings.extend(kernel::Host::at(Path::new("/")).examine());
+    if socket.exists() {
+        findings.extend(node(get(socket, "/api/v1/status")));
+    }
+    findings
 }
 
 /// Prints the report; false where a node can't run.
 ///
 /// # Errors
 /// It can't be printed.
-pub fn print(udp_port: u16, as_json: bool) -> io::Result<bool> {
-    let findings = examine(udp_port);
+pub fn print(udp_port: u16, socket: &Path, as_json: bool) -> io::Result<bool> {
+    let findings = examine(udp_port, socket);
     let sound = !findings.iter().any(|f| f.verdict == Verdict::Problem);
     let text = if as_json {
         serde_json::json!({ "ok": sound, "findings": findings }).to_string()
@@ -181,13 +192,49 @@ fn disk(folder: &Path) -> Finding {
 
 /// What systemd knows of a unit; `None` where it is not there or has not heard of that.
 fn systemd_of(unit: &str) -> Option<String> {
-    let mut command = Command::new("systemctl");
-    command.args(["show", unit, "--property=LoadState,FileDescriptorStoreMax"]);
-    let output = command
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
+    let of = ["show", unit, "--property=LoadState,FileDescriptorStoreMax"];
+    said_by("systemctl", &of)
+}
+
+/// What a command says; `None` where it is not there or fails.
+fn said_by(command: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(command).args(arguments).output();
+    let output = output.ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok()
+}
+
+/// How the node here fares, and the document that it works by: nobody else knows whether authorities are reached.
+fn node(status: Result<Status, Failure>) -> Vec<Finding> {
+    let status = match status {
+        Ok(status) => status,
+        Err(failure) => return vec![finding("mixctld", Verdict::Warning, failure.message)],
+    };
+    let state = match status.not_ready.is_empty() && status.state == State::Ready {
+        true => finding("node", Verdict::Ok, "ready: it would forward a packet now"),
+        false => finding("node", Verdict::Warning, status.not_ready.join("; ")),
+    };
+    let document = match &status.document {
+        Some(held) if held.epoch == status.epoch => finding(
+            "document",
+            Verdict::Ok,
+            format!("of epoch {}, with {} nodes", held.epoch, held.nodes),
+        ),
+        Some(held) => finding(
+            "document",
+            Verdict::Warning,
+            format!(
+                "of epoch {} while it is epoch {}: no authority has a newer one, or none is reached; mixctld's log says \
+                 which",
+                held.epoch, status.epoch
+            ),
+        ),
+        None => finding(
+            "document",
+            Verdict::Warning,
+            "none is in force: mixctld's log says what the authorities answer, and whether they are reached",
+        ),
+    };
+    vec![state, document]
 }
 
 /// Where keys outlive a mixctld that is killed while no node is connected.
@@ -233,6 +280,49 @@ fn ports(udp_port: u16) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_is_not_ready_and_a_document_that_is_old_are_said_with_what_to_do() {
+        let status = |state, epoch| Status {
+            version: "0.1.0".to_owned(),
+            unix_ms: 0,
+            state,
+            not_ready: match state {
+                State::Ready => Vec::new(),
+                _ => vec![
+                    "no loop packet has come back yet".to_owned(),
+                    "and more".to_owned(),
+                ],
+            },
+            network: String::new(),
+            epoch: 7,
+            ends_unix_ms: 0,
+            document: Some(control::api::shapes::InForce {
+                epoch,
+                digest: String::new(),
+                age_ms: 0,
+                nodes: 12,
+            }),
+            node: None,
+            counters: None,
+            rates: None,
+        };
+        let sound = node(Ok(status(State::Ready, 7)));
+        assert!(sound.iter().all(|found| found.verdict == Verdict::Ok));
+        let bad = node(Ok(status(State::Waiting, 6)));
+        assert!(bad.iter().all(|found| found.verdict == Verdict::Warning));
+        assert_eq!(bad[0].detail, "no loop packet has come back yet; and more");
+        assert!(bad[1].detail.contains("of epoch 6 while it is epoch 7"));
+        let none = Status {
+            document: None,
+            ..status(State::Ready, 7)
+        };
+        assert!(node(Ok(none))[1].detail.contains("none is in force"));
+        let refused = Failure::new(77, "this user may not use it");
+        let refused = node(Err(refused));
+        assert_eq!(refused[0].what, "mixctld");
+        assert_eq!(refused[0].verdict, Verdict::Warning);
+    }
 
     #[test]
     fn what_keeps_keys_is_examined_and_each_want_has_its_remedy() {
