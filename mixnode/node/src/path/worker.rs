@@ -15,8 +15,8 @@ use crate::path::mail::{Mail, Mailbox};
 use crate::path::reason::Reason;
 use crate::path::restart;
 use crate::path::stage::{
-    OpenedBatch, SealedBatch, UnwrappedBatch, admit, control, cover, deliver, open, release, route,
-    seal, stream, transmit, unwrap,
+    OpenedBatch, Part, SealedBatch, UnwrappedBatch, admit, control, cover, deliver, open, release,
+    route, seal, stream, transmit, unwrap,
 };
 use port::{Port, ReceivedBatch};
 
@@ -131,17 +131,30 @@ impl<P: Port> Worker<P> {
     /// One turn: everything that arrived, everything due, and what the worker sends by itself. Returns when the
     /// next turn is due if nothing arrives before.
     pub fn turn(&mut self, now_ns: u64, unix_ms: u64) -> Option<u64> {
+        self.turn_marked(now_ns, unix_ms, &mut |_| ())
+    }
+
+    /// As [`Worker::turn`], and tells `mark` of each part when it is done.
+    pub fn turn_marked(
+        &mut self,
+        now_ns: u64,
+        unix_ms: u64,
+        mark: &mut impl FnMut(Part),
+    ) -> Option<u64> {
         self.core.now_ns = self.core.now_ns.max(now_ns);
         self.core.unix_ms = unix_ms;
         self.core.epochs.advance(unix_ms);
         self.core.ledger.reclaim(&mut self.port);
         // What the port did not take last time goes first: until it has, nothing is released.
         transmit::transmit(&mut self.core, &mut self.port);
+        mark(Part::Port);
         self.read_mail();
-        self.receive_strays();
-        let more_received = self.receive();
-        let more_due = self.depart();
+        mark(Part::Other);
+        self.receive_strays(mark);
+        let more_received = self.receive(mark);
+        let more_due = self.depart(mark);
         self.core.ledger.reclaim(&mut self.port);
+        mark(Part::Port);
         self.turns += 1;
         self.core.ledger.settle(&self.port);
         if now_ns >= self.housekeeping_ns {
@@ -282,55 +295,64 @@ impl<P: Port> Worker<P> {
     }
 
     /// Takes what other workers handed over, as many batches at most as from the port.
-    fn receive_strays(&mut self) {
+    fn receive_strays(&mut self, mark: &mut impl FnMut(Part)) {
         for _ in 0..BURSTS_A_TURN {
             if admit::admit_strays(&mut self.core, &mut self.sealed) == 0 {
                 return;
             }
-            self.process();
+            self.process(mark);
         }
     }
 
     /// Takes bursts from the port; says whether more may be waiting.
-    fn receive(&mut self) -> bool {
+    fn receive(&mut self, mark: &mut impl FnMut(Part)) -> bool {
         for _ in 0..BURSTS_A_TURN {
             let ledger = &mut self.core.ledger;
-            if ledger.receive(&mut self.port, &mut self.received) == 0 {
+            let received = ledger.receive(&mut self.port, &mut self.received);
+            mark(Part::Port);
+            if received == 0 {
                 return false;
             }
             admit::admit(&mut self.core, &mut self.received, &mut self.sealed);
-            self.process();
+            self.process(mark);
         }
         true
     }
 
     /// From the link's AEAD to the wheel, for one batch.
-    fn process(&mut self) {
+    fn process(&mut self, mark: &mut impl FnMut(Part)) {
         open::open(&mut self.core, &mut self.sealed, &mut self.opened);
-        unwrap::unwrap(&mut self.core, &mut self.opened, &mut self.unwrapped);
+        mark(Part::Link);
+        unwrap::unwrap(&mut self.core, &mut self.opened, &mut self.unwrapped, mark);
+        mark(Part::Sphinx);
         route::route(&mut self.core, &mut self.unwrapped);
+        mark(Part::Wheel);
     }
 
     /// Sends what is due; says whether more is.
-    fn depart(&mut self) -> bool {
+    fn depart(&mut self, mark: &mut impl FnMut(Part)) -> bool {
         for _ in 0..DEPARTURES_A_TURN {
             transmit::transmit(&mut self.core, &mut self.port);
             if !self.core.departing.is_empty() {
                 return false;
             }
             self.core.ledger.reclaim(&mut self.port);
+            mark(Part::Port);
             let mut outgoing = ArrayVec::new();
             let released = release::release(&mut self.core, &mut outgoing);
+            mark(Part::Wheel);
             stream::refuse(&mut self.core, &mut outgoing);
             stream::stream(&mut self.core, &mut outgoing);
             if !self.core.draining {
                 cover::greet(&mut self.core, &mut outgoing);
                 cover::cover(&mut self.core, &mut outgoing);
             }
+            mark(Part::Other);
             if outgoing.is_empty() && released == 0 {
                 return false;
             }
             seal::seal(&mut self.core, &mut outgoing);
+            mark(Part::Link);
         }
         transmit::transmit(&mut self.core, &mut self.port);
         true

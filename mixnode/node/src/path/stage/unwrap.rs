@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use sphinx::{Job, Reject, ReplayFilter, ReplayTag};
 
-use super::{Opened, OpenedBatch, Unwrapped, UnwrappedBatch};
+use super::{Opened, OpenedBatch, Part, Unwrapped, UnwrappedBatch};
 use crate::keys::epoch::{EpochState, OwnPart};
 use crate::keys::replay::ReplayRefusal;
 use crate::path::core::{Core, content};
@@ -11,20 +11,26 @@ use crate::path::neighbours::Neighbour;
 use crate::path::reason::Reason;
 use port::BATCH_MAX;
 
-/// The tables of a batch, a job each.
-struct Tables<'a>(ArrayVec<&'a OwnPart, BATCH_MAX>);
+/// The tables of a batch, a job each, and who is told when they were asked.
+struct Tables<'a, M> {
+    of: ArrayVec<&'a OwnPart, BATCH_MAX>,
+    mark: &'a mut M,
+}
 
-impl ReplayFilter for Tables<'_> {
+impl<M: FnMut(Part)> ReplayFilter for Tables<'_, M> {
     #[inline]
     fn expect(&mut self, job: usize, tag: &ReplayTag) {
-        if let Some(own) = self.0.get(job) {
+        if let Some(own) = self.of.get(job) {
             own.replay.prefetch(tag);
         }
     }
 
     fn admit(&mut self, job: usize, tag: &ReplayTag) -> Result<(), Reject> {
-        let own = self.0.get(job).ok_or(Reject::ReplayFull)?;
-        own.replay.insert(tag).map_err(|refusal| match refusal {
+        let own = self.of.get(job).ok_or(Reject::ReplayFull)?;
+        (self.mark)(Part::Sphinx);
+        let inserted = own.replay.insert(tag);
+        (self.mark)(Part::Replay);
+        inserted.map_err(|refusal| match refusal {
             ReplayRefusal::Seen => Reject::Replay,
             ReplayRefusal::Full => Reject::ReplayFull,
         })
@@ -32,8 +38,16 @@ impl ReplayFilter for Tables<'_> {
 }
 
 /// Unwraps all of `opened`; what passed is in `unwrapped`.
-pub fn unwrap(core: &mut Core, opened: &mut OpenedBatch, unwrapped: &mut UnwrappedBatch) {
-    let mut tables = Tables(ArrayVec::new());
+pub fn unwrap(
+    core: &mut Core,
+    opened: &mut OpenedBatch,
+    unwrapped: &mut UnwrappedBatch,
+    mark: &mut impl FnMut(Part),
+) {
+    let mut tables = Tables {
+        of: ArrayVec::new(),
+        mark,
+    };
     let mut allowed = OpenedBatch::new();
     for one in opened.drain(..) {
         let checked = core
@@ -45,7 +59,7 @@ pub fn unwrap(core: &mut Core, opened: &mut OpenedBatch, unwrapped: &mut Unwrapp
             });
         match checked {
             Ok(own) => {
-                tables.0.push(own);
+                tables.of.push(own);
                 allowed.push(one);
             }
             Err(reason) => {
@@ -65,7 +79,7 @@ pub fn unwrap(core: &mut Core, opened: &mut OpenedBatch, unwrapped: &mut Unwrapp
             .ledger
             .datagrams_mut(allowed.iter_mut().map(|one| &mut one.frame));
         let mut jobs: ArrayVec<Job<'_>, BATCH_MAX> = tables
-            .0
+            .of
             .iter()
             .zip(datagrams)
             .map(|(own, datagram)| Job {
