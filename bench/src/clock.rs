@@ -19,10 +19,35 @@ pub(crate) fn thread_cpu_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// CPU time of a thread of this process, in nanoseconds: exact while it sleeps. 0 of one that is gone.
+pub(crate) fn cpu_ns_of(thread: i32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat"));
+    // Its first number is time on a CPU.
+    let text = text.unwrap_or_default();
+    let first = text.split_whitespace().next();
+    first.and_then(|first| first.parse().ok()).unwrap_or(0)
+}
+
 /// Puts this thread before all ordinary work of its core, where the user may: a measurement in real time is of the
 /// node then, not of what else the machine does.
 pub(crate) fn go_first() {
     let parameters = libc::sched_param { sched_priority: 10 };
     // SAFETY: 0 is the calling thread; the parameters outlive the call. A refusal changes nothing.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) };
+}
+
+/// Runs `work` on a thread of its own, pinned to a core, before the machine's other work there if that is allowed.
+pub(crate) fn on_core<T: Send>(
+    core: usize,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            port::affinity::pin(core)?;
+            go_first();
+            work()
+        });
+        let ended = thread.join();
+        ended.unwrap_or_else(|_| Err(io::Error::other("a thread of the benchmark failed")))
+    })
 }

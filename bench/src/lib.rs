@@ -2,11 +2,18 @@
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+mod cases;
 mod clock;
 pub mod crypto;
+pub mod envelope;
 pub mod flood;
 mod host;
 pub mod lockstep;
+pub mod lost;
+pub mod node;
 mod rounds;
+mod rows;
 mod scene;
 mod stats;
+#[cfg(test)]
+mod validator;

@@ -1,15 +1,24 @@
 //! The command `mixbench`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-use bench::flood;
-use bench::lockstep::{self, What};
-use clap::{Parser, Subcommand};
+use std::io;
 use std::process::ExitCode;
 
+use bench::{crypto, envelope, flood, lockstep, lost, node};
+use clap::{Parser, Subcommand};
+
+/// Wrong usage of the command line (EX_USAGE).
+const USAGE: u8 = 64;
+
 /// Measures the mixnet: its cryptography, its ports and nodes, and what junk costs them.
+///
+/// Ends with 0 if it measured, 1 if something got lost that must not or figures contradict each other, 64 for wrong usage, 69 if nothing could be measured.
 #[derive(Parser)]
 #[command(name = "mixbench", version)]
 struct Arguments {
+    /// Print one line of JSON in place of tables; `mixbench schema` says what is in it.
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -17,27 +26,46 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// X25519, whole hops, wrapping and links, beside their peers, in one run on one core.
-    Crypto(bench::crypto::Arguments),
-    /// The whole node forwards packets, in lockstep on one core, on every port there is.
-    Node(lockstep::Arguments),
+    Crypto(crypto::Arguments),
+    /// The whole node forwards packets on every port there is: in lockstep on one core, or paced, in real time.
+    Node(node::Arguments),
     /// Receiving and sending alone, in lockstep on one core, on every port there is.
     Ports(lockstep::Arguments),
     /// What honest peers keep while junk of each kind comes at ten times their rate; as root, with XDP.
     Flood(flood::Arguments),
+    /// Prints the JSON schema of what the others say with --json.
+    Schema,
+}
+
+/// Whether all is well with what was measured.
+fn run(arguments: Arguments) -> io::Result<bool> {
+    let envelope = match arguments.command {
+        Command::Crypto(arguments) => crypto::run(&arguments)?,
+        Command::Node(arguments) => node::run(&arguments)?,
+        Command::Ports(arguments) => lockstep::run(&arguments)?,
+        Command::Flood(arguments) => flood::run(&arguments)?,
+        Command::Schema => return program::print(envelope::SCHEMA_JSON.trim_end()).map(|()| true),
+    };
+    envelope.show(arguments.json)?;
+    Ok(envelope.is_sound())
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Crypto(arguments) => bench::crypto::run(&arguments),
-        Command::Node(arguments) => lockstep::run(What::Node, &arguments),
-        Command::Ports(arguments) => lockstep::run(What::Ports, &arguments),
-        Command::Flood(arguments) => flood::run(&arguments),
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let asked = !error.use_stderr();
+            // There is nobody left to tell.
+            let _ = error.print();
+            return ExitCode::from(if asked { 0 } else { USAGE });
+        }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             program::complain!("mixbench: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(lost::exit_code(&error))
         }
     }
 }

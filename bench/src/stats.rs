@@ -3,13 +3,13 @@
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 2_000;
 
 /// A sample's spread, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) min_ns: f64,
     pub(crate) p10_ns: f64,
@@ -20,7 +20,7 @@ pub(crate) struct Spread {
 }
 
 /// How many times one thing is another, with a 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ratio {
     /// Median of the ratios of single rounds.
     pub(crate) median: f64,

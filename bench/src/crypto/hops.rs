@@ -1,6 +1,7 @@
 //! Whole hops, wrapping and reply blocks: the native suite, suite `nym`, and `sphinx-packet` on the same packets.
 
-use super::measure::Case;
+use super::measure::{consuming, repeating};
+use crate::cases::Case;
 use arrayvec::ArrayVec;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -141,7 +142,7 @@ fn native_hop(lanes: Lanes, batch: usize) -> Case {
     let mut engine = sphinx::Engine::new(lanes, DELAY_MAX_US);
     let count = if batch == 1 { 8 } else { PACKETS };
     let prepare = move || packets[..count].to_vec();
-    Case::consuming(HOP_NATIVE, batch, count, prepare, move |mut packets| {
+    consuming(HOP_NATIVE, batch, count, prepare, move |mut packets| {
         let mut verdicts = ArrayVec::new();
         for packets in packets.chunks_mut(batch) {
             let secret = &secret;
@@ -163,7 +164,7 @@ fn nym_hop(lanes: Lanes, batch: usize) -> Case {
     let mut engine = nym::Engine::new(lanes, u64::MAX);
     let count = if batch == 1 { 4 } else { PACKETS };
     let prepare = move || packets[..count].to_vec();
-    Case::consuming(HOP_NYM, batch, count, prepare, move |mut packets| {
+    consuming(HOP_NYM, batch, count, prepare, move |mut packets| {
         let mut verdicts = ArrayVec::new();
         for packets in packets.chunks_mut(batch) {
             let secret = &secret;
@@ -185,7 +186,7 @@ fn peer_hop() -> Case {
         let parse = |packet: &[u8; 1372]| SphinxPacket::from_bytes(packet).unwrap();
         packets.iter().map(parse).collect::<Vec<_>>()
     };
-    Case::consuming(HOP_PEER, 1, PEER_PACKETS, prepare, move |packets| {
+    consuming(HOP_PEER, 1, PEER_PACKETS, prepare, move |packets| {
         for packet in packets {
             black_box(packet.process(&secret).unwrap());
         }
@@ -196,7 +197,7 @@ fn native_wrapping() -> Case {
     let mut world = World::new();
     let path = world.native_path();
     let mut packet = [0; sphinx::PACKET_BYTES];
-    Case::new("wrap native, five hops", 1, 1, move || {
+    repeating("wrap native, five hops", 1, 1, move || {
         native_wrap(&mut world.rng, &path, black_box(&mut packet));
     })
 }
@@ -208,7 +209,7 @@ fn native_wrapping_together(lanes: Lanes) -> Case {
     let mut world = World::new();
     let path = world.native_path();
     let mut packets = [[0; sphinx::PACKET_BYTES]; TOGETHER];
-    Case::new("wrap native, five hops", TOGETHER, TOGETHER, move || {
+    repeating("wrap native, five hops", TOGETHER, TOGETHER, move || {
         let mut jobs = packets.each_mut().map(|packet| WrapJob::Packet {
             path: &path,
             terminal: &sphinx::Terminal::Deliver {
@@ -233,7 +234,7 @@ fn made(lanes: Lanes, rng: &mut ChaCha20Rng, jobs: &mut [WrapJob<'_>]) {
 fn native_surb_making() -> Case {
     let mut world = World::new();
     let path = world.native_path();
-    Case::new("surb make native, five hops", 1, 1, move || {
+    repeating("surb make native, five hops", 1, 1, move || {
         let made = sphinx::surb_create(&mut world.rng, &path, 1, [1; 16], [2; 8]);
         black_box(made.unwrap());
     })
@@ -243,7 +244,7 @@ fn native_surbs_making_together(lanes: Lanes) -> Case {
     let mut world = World::new();
     let path = world.native_path();
     let name = "surb make native, five hops";
-    Case::new(name, TOGETHER, TOGETHER, move || {
+    repeating(name, TOGETHER, TOGETHER, move || {
         let mut jobs = [(); TOGETHER].map(|()| WrapJob::Surb {
             path: &path,
             epoch: 1,
@@ -258,7 +259,7 @@ fn nym_wrapping(lanes: Lanes) -> Case {
     let mut world = World::new();
     let path = world.nym_path();
     let mut packet = [0; nym::PACKET_BYTES];
-    Case::new("wrap nym, five hops", 1, 1, move || {
+    repeating("wrap nym, five hops", 1, 1, move || {
         let version = nym::Version::SingleSeedSurb;
         let (destination, rng) = (nym_destination(), &mut world.rng);
         let message = [5; MESSAGE_BYTES];
@@ -278,7 +279,7 @@ fn nym_wrapping(lanes: Lanes) -> Case {
 fn peer_wrapping() -> Case {
     let world = World::new();
     let (nodes, delays) = world.peer_path();
-    Case::new("wrap sphinx-packet 0.8, five hops", 1, 1, move || {
+    repeating("wrap sphinx-packet 0.8, five hops", 1, 1, move || {
         let packet = SphinxPacketBuilder::new().build_packet(
             [5; MESSAGE_BYTES],
             &nodes,
@@ -297,7 +298,7 @@ fn native_surb_use() -> Case {
     let path = world.native_path();
     let (surb, _) = sphinx::surb_create(&mut world.rng, &path, 1, [1; 16], [2; 8]).unwrap();
     let mut packet = [0; sphinx::PACKET_BYTES];
-    Case::new("surb use native", 1, REPLIES, move || {
+    repeating("surb use native", 1, REPLIES, move || {
         for _ in 0..REPLIES {
             sphinx::surb_use(&surb, &[5; sphinx::REPLY_BYTES], black_box(&mut packet));
         }
@@ -310,7 +311,7 @@ fn nym_surb_use(lanes: Lanes) -> Case {
     let version = nym::Version::SingleSeedSurb;
     let (surb, _) = nym::surb_create(lanes, &mut world.rng, version, &path, &destination).unwrap();
     let mut packet = [0; nym::PACKET_BYTES];
-    Case::new("surb use nym", 1, REPLIES, move || {
+    repeating("surb use nym", 1, REPLIES, move || {
         for _ in 0..REPLIES {
             nym::surb_use(&surb, &[5; MESSAGE_BYTES], black_box(&mut packet)).unwrap();
         }
@@ -328,7 +329,7 @@ fn peer_surb_use() -> Case {
             .collect()
     };
     let name = "surb use sphinx-packet 0.8";
-    Case::consuming(name, 1, REPLIES, prepare, |surbs| {
+    consuming(name, 1, REPLIES, prepare, |surbs| {
         for surb in surbs {
             black_box(
                 surb.use_surb(&[5; MESSAGE_BYTES], nym::PAYLOAD_BYTES)

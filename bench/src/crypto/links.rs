@@ -1,6 +1,7 @@
 //! Link frames: one batch to one neighbour.
 
-use super::measure::Case;
+use super::measure::consuming;
+use crate::cases::Case;
 use arrayvec::ArrayVec;
 use link::{BATCH_MAX, DATAGRAM_BYTES, Kind, OpenJob, ReceiveKey, SealJob, SendKey};
 use std::hint::black_box;
@@ -38,7 +39,7 @@ fn seal(session: &SendKey, frames: &mut [[u8; DATAGRAM_BYTES]]) {
 fn seal_frames() -> Case {
     let session = SendKey::new(&KEY, 1);
     let count = BATCH_MAX * CALLS;
-    Case::consuming(SEAL, BATCH_MAX, count, frames, move |mut frames| {
+    consuming(SEAL, BATCH_MAX, count, frames, move |mut frames| {
         seal(&session, &mut frames);
         black_box(frames);
     })
@@ -50,7 +51,7 @@ fn open_frames() -> Case {
     seal(&SendKey::new(&KEY, 1), &mut sealed);
     let count = BATCH_MAX * CALLS;
     let prepare = move || sealed.clone();
-    Case::consuming(OPEN, BATCH_MAX, count, prepare, move |mut frames| {
+    consuming(OPEN, BATCH_MAX, count, prepare, move |mut frames| {
         let mut verdicts = ArrayVec::new();
         for frames in frames.chunks_mut(BATCH_MAX) {
             let session = &session;

@@ -7,27 +7,20 @@
 mod hops;
 mod links;
 mod measure;
-mod plot;
 mod report;
 mod symmetric;
 mod x25519;
 
+use crate::cases::{Case, measure};
 use crate::clock;
-use measure::{Case, measure};
-use report::Report;
+use crate::envelope::{Envelope, Results, Session};
+use crate::rows::Rows;
 use sphinx::lanes::Lanes;
 use std::io;
-use std::path::PathBuf;
 
 /// What `mixbench crypto` is told.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Print one line of JSON in place of the table.
-    #[arg(long)]
-    json: bool,
-    /// Write the results as an SVG bar chart.
-    #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
     /// Few rounds: seconds less, medians less steady.
     #[arg(long)]
     quick: bool,
@@ -39,11 +32,11 @@ pub struct Arguments {
 const ROUNDS: usize = 400;
 const ROUNDS_QUICK: usize = 40;
 
-/// Runs the measurements and prints the report.
+/// Runs the measurements.
 ///
 /// # Errors
-/// If the thread can't be pinned, its clock can't be read, or the plot can't be written.
-pub fn run(arguments: &Arguments) -> io::Result<()> {
+/// The thread can't be pinned, or no case has that name.
+pub fn run(arguments: &Arguments) -> io::Result<Envelope> {
     clock::pin_to_this_core()?;
     let lanes = Lanes::from_env_or_detect();
     let rounds = if arguments.quick {
@@ -54,18 +47,23 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     let mut cases = cases(lanes);
     if let Some(text) = &arguments.only {
         cases.retain(|case| case.name.contains(text.as_str()));
+        if cases.is_empty() {
+            return Err(io::Error::other(format!(
+                "no case has {text:?} in its name"
+            )));
+        }
     }
-    let (samples, warning) = measure(&mut cases, rounds)?;
-    let report = Report::new(lanes, rounds, samples, warning);
-    if let Some(path) = &arguments.plot {
-        std::fs::write(path, plot::svg(&report))?;
-    }
-    if arguments.json {
-        program::print(&serde_json::to_string(&report)?)?;
-    } else {
-        program::print(report.table().trim_end())?;
-    }
-    Ok(())
+    measured(lanes, &mut cases, rounds, arguments.quick)
+}
+
+fn measured(lanes: Lanes, cases: &mut [Case], rounds: usize, quick: bool) -> io::Result<Envelope> {
+    let mut session = Session::begin(quick, 1);
+    let (mut samples, warning) = measure(cases, rounds)?;
+    session.warnings.extend(warning);
+    report::add_sum(lanes, &mut samples);
+    let ratios = report::ratios(lanes, &samples);
+    let rows = Rows::new(rounds, None, samples);
+    Ok(session.end(Results::Crypto(rows), ratios))
 }
 
 fn cases(lanes: Lanes) -> Vec<Case> {
@@ -83,10 +81,10 @@ mod tests {
     #[test]
     fn one_round_of_everything_reports_every_ratio_that_this_cpu_can_have() {
         let lanes = Lanes::from_env_or_detect();
-        let (samples, warning) = measure(&mut cases(lanes), 1).unwrap();
-        assert!(samples.iter().all(|one| one.ns.iter().all(|ns| *ns > 0.0)));
-        let report = Report::new(lanes, 1, samples, warning);
-        let json = serde_json::to_value(&report).unwrap();
+        let envelope = measured(lanes, &mut cases(lanes), 1, true).unwrap();
+        let json = crate::envelope::assert_valid(&envelope);
+        let rows = json["results"]["rows"].as_array().unwrap();
+        assert!(rows.iter().all(|row| row["min_ns"].as_f64().unwrap() > 0.0));
         for field in [
             "hop_native_vs_sphinx_packet",
             "hop_nym_vs_sphinx_packet",
@@ -98,7 +96,6 @@ mod tests {
                 "{field}"
             );
         }
-        assert!(plot::svg(&report).ends_with("</svg>\n"));
-        assert!(report.table().contains("sphinx-packet"));
+        assert!(envelope.text().contains("sphinx-packet"));
     }
 }

@@ -1,6 +1,7 @@
 //! The parts of a native hop, each alone.
 
-use super::measure::Case;
+use super::measure::repeating;
+use crate::cases::Case;
 use sphinx::lanes::Lanes;
 use sphinx::parts;
 use std::hint::black_box;
@@ -40,7 +41,7 @@ pub(super) fn cases(_: Lanes) -> Vec<Case> {
 }
 
 fn repeated(name: &str, mut call: impl FnMut() + 'static) -> Case {
-    Case::new(name, 1, CALLS, move || {
+    repeating(name, 1, CALLS, move || {
         for _ in 0..CALLS {
             call();
         }

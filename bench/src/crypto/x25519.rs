@@ -1,6 +1,7 @@
 //! X25519 with a variable point: ours in every backend this CPU has, and four libraries.
 
-use super::measure::Case;
+use super::measure::repeating;
+use crate::cases::Case;
 use aws_lc_rs::agreement as aws;
 use curve25519_dalek::{EdwardsPoint, Scalar};
 use graviola::key_agreement::x25519 as graviola;
@@ -46,7 +47,7 @@ fn ours(lanes: Lanes, batch: usize) -> Case {
     let (scalars, points) = (keys::<64>(1), points::<64>(2));
     let mut out = [[0; 32]; 64];
     let calls = (SINGLE / batch).max(1);
-    Case::new(name(lanes), batch, calls * batch, move || {
+    repeating(name(lanes), batch, calls * batch, move || {
         for _ in 0..calls {
             let (scalars, points) = (&scalars[..batch], &points[..batch]);
             lanes.x25519(black_box(scalars), black_box(points), &mut out[..batch]);
@@ -57,7 +58,7 @@ fn ours(lanes: Lanes, batch: usize) -> Case {
 
 fn dalek() -> Case {
     let (scalars, points) = (keys::<SINGLE>(1), points::<SINGLE>(2));
-    Case::new(DALEK, 1, SINGLE, move || {
+    repeating(DALEK, 1, SINGLE, move || {
         for (scalar, point) in scalars.iter().zip(&points) {
             black_box(x25519_dalek::x25519(*black_box(scalar), *black_box(point)));
         }
@@ -68,7 +69,7 @@ fn dalek() -> Case {
 fn edwards() -> Case {
     let scalars = keys::<SINGLE>(1).map(Scalar::from_bytes_mod_order);
     let points = keys::<SINGLE>(2).map(EdwardsPoint::mul_base_clamped);
-    Case::new(
+    repeating(
         "x25519 curve25519-dalek EdwardsPoint",
         1,
         SINGLE,
@@ -86,7 +87,7 @@ fn aws_lc() -> Case {
         .iter()
         .map(|secret| aws::PrivateKey::from_private_key(&aws::X25519, secret).unwrap())
         .collect();
-    Case::new(AWS_LC, 1, SINGLE, move || {
+    repeating(AWS_LC, 1, SINGLE, move || {
         for (secret, point) in secrets.iter().zip(&points) {
             let point = aws::UnparsedPublicKey::new(&aws::X25519, black_box(point));
             let _ = black_box(aws::agree(secret, point, (), |shared| {
@@ -100,7 +101,7 @@ fn aws_lc() -> Case {
 fn graviola() -> Case {
     let points = points::<SINGLE>(2).map(|point| graviola::PublicKey::from_array(&point));
     let secrets = keys::<SINGLE>(1).map(|secret| graviola::StaticPrivateKey::from_array(&secret));
-    Case::new("x25519 graviola", 1, SINGLE, move || {
+    repeating("x25519 graviola", 1, SINGLE, move || {
         for (secret, point) in secrets.iter().zip(&points) {
             let _ = black_box(black_box(secret).diffie_hellman(black_box(point)));
         }

@@ -13,8 +13,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx::PACKET_BYTES;
 
-use super::node::Node;
 use crate::scene::place::Place;
+use crate::scene::running::Node;
 use crate::scene::world::{self, World};
 
 /// Datagrams of one send.

@@ -6,40 +6,35 @@
 //! serves; the program's own cost is in the sender's.
 
 mod junk;
-mod node;
 mod program;
 mod report;
 mod traffic;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use handover::protocol::Peer;
 use hdrhistogram::Histogram;
-use port::pool::FramePool;
-use port::{EventFd, PlainPort, PortParts, UringPort, uring_available};
+use port::uring_available;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use x25519_dalek::{PublicKey, StaticSecret};
 
-use crate::clock;
+use crate::clock::on_core;
+use crate::envelope::{Envelope, Results, Session, Skipped};
 use crate::lockstep;
-use crate::scene::FRAMES;
 use crate::scene::place::{Place, SENDERS};
-use crate::scene::veth::Cable;
+use crate::scene::running::{Ended, Ground, Scene};
 use crate::scene::world::World;
+use crate::scene::{FRAMES, PortName};
 use junk::{Junk, Kind};
-use node::{Ended, Node};
-use report::{Report, Row};
+pub(crate) use report::Report;
+use report::Row;
 use traffic::Traffic;
 
 /// What `mixbench flood` is told.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Print one line of JSON in place of the table.
-    #[arg(long)]
-    json: bool,
     /// Short phases: figures less steady.
     #[arg(long)]
     quick: bool,
@@ -57,37 +52,25 @@ const TAIL: Duration = Duration::from_millis(100);
 /// One honest packet in so many is timed.
 const TIMED: usize = 8;
 
-/// Where the node's packets come and go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PortName {
-    Xsk,
-    Uring,
-    Plain,
-}
-
-/// Runs all phases and prints the report.
+/// Runs all phases.
 ///
 /// # Errors
 /// Fewer than two cores, or sockets can't be had.
-pub fn run(arguments: &Arguments) -> io::Result<()> {
+pub fn run(arguments: &Arguments) -> io::Result<Envelope> {
+    let mut session = Session::begin(arguments.quick, 2);
     let port = match (rustix::process::geteuid().is_root(), uring_available()) {
         (true, _) => PortName::Xsk,
         (false, Ok(())) => PortName::Uring,
         (false, Err(_)) => PortName::Plain,
     };
     if port != PortName::Xsk {
-        ::program::complain!(
-            "mixbench: not root, so there is no XDP program before the node, and other work on this machine takes its \
-             share of the cores: this shows a host without XDP"
-        );
+        let why = "not root, so there is no XDP program before the node, and other work on this machine takes its share \
+                   of the cores: this shows a host without XDP";
+        session.skipped.push(Skipped::new("xsk", why));
     }
-    let name = match port {
-        PortName::Xsk => "xsk",
-        PortName::Uring => "uring",
-        PortName::Plain => "plain",
-    };
+    let name = port.name();
     // On the same core as the worker later.
-    let cost_ns = on_core(0, || lockstep::node_cost_ns(name))?;
+    let cost_ns = on_core(0, || lockstep::node_cost_ns(port))?;
     let capacity_pps = (1e9 / cost_ns) as u32;
     let honest_pps = arguments.rate.unwrap_or(capacity_pps / 2).max(1);
     on_core(1, || Ok(())).map_err(|_| io::Error::other("a flood takes two cores"))?;
@@ -106,9 +89,8 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         rows.push(Row::new(kind, &baseline, &phase));
     }
     let report = Report {
-        cpu: crate::host::cpu(),
-        port: name,
-        cores: "worker on the first core; peers, junk, XDP program, next hops on the second; handshakes where there is room",
+        port: name.to_owned(),
+        cores: "worker on the first core; peers, junk, XDP program, next hops on the second; handshakes where there is room".to_owned(),
         capacity_pps,
         honest_pps,
         baseline_pps: baseline.goodput_pps(),
@@ -117,25 +99,7 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         baseline_deaths: report::deaths(&baseline),
         kinds: rows,
     };
-    if arguments.json {
-        ::program::print(&serde_json::to_string(&report)?)?;
-    } else {
-        ::program::print(report.table().trim_end())?;
-    }
-    Ok(())
-}
-
-/// Runs `work` on a thread of its own, pinned to a core, before the machine's other work there if that is allowed.
-fn on_core<T: Send>(core: usize, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            port::affinity::pin(core)?;
-            clock::go_first();
-            work()
-        });
-        let ended = thread.join();
-        ended.unwrap_or_else(|_| Err(io::Error::other("a thread of the benchmark failed")))
-    })
+    Ok(session.end(Results::Flood(report), BTreeMap::new()))
 }
 
 /// A packet prepared: bytes, and for one that is timed what its next hop knows it by.
@@ -219,47 +183,18 @@ impl Phase {
 
 impl Flood {
     fn phase(&self, kind: Option<Kind>) -> io::Result<Phase> {
-        let event = Arc::new(EventFd::new()?);
-        let measuring = (self.port == PortName::Xsk)
-            .then(program::measure)
-            .flatten();
-        let mut place;
-        let node;
-        let mut world;
-        match self.port {
-            PortName::Xsk => {
-                let mut cable = Cable::lay(false)?;
-                place = cable.place(SENDERS)?;
-                let opened = cable.open_xsk(&place, Arc::clone(&event), self.capacity_pps)?;
-                let (pool, port, steering) = opened;
-                let peers = place.sources().iter().map(|source| Peer {
-                    address: source.ip(),
-                    pps: self.capacity_pps / 4,
-                    burst: (self.capacity_pps / 80).max(64),
-                });
-                steering.peers(peers.collect())?;
-                place.steering = Some(steering);
-                place.cable = Some(cable);
-                world = self::world(&place)?;
-                node = Node::start(&mut world, &place, pool, event, port)?;
-            }
-            PortName::Uring | PortName::Plain => {
-                place = Place::loopback(SENDERS)?;
-                let pool = FramePool::new(FRAMES)?;
-                let parts = PortParts {
-                    socket: place.node.try_clone()?,
-                    event: Arc::clone(&event),
-                };
-                world = self::world(&place)?;
-                node = if self.port == PortName::Uring {
-                    let port = UringPort::new(parts, &pool)?;
-                    Node::start(&mut world, &place, pool, event, port)?
-                } else {
-                    let port = PlainPort::new(parts, &pool)?;
-                    Node::start(&mut world, &place, pool, event, port)?
-                };
-            }
-        }
+        let xdp = self.port == PortName::Xsk;
+        let measuring = xdp.then(program::measure).flatten();
+        let ground = Ground {
+            port: self.port,
+            core: 0,
+            next_hops: SENDERS,
+            listening: SENDERS,
+            frames: FRAMES,
+            capacity_pps: self.capacity_pps,
+            granted: Some((self.capacity_pps / 4, (self.capacity_pps / 80).max(64))),
+        };
+        let Scene { place, world, node } = Scene::start(&ground, xdp, world)?;
         let mut traffic = Traffic::new(self, &place, world)?;
         let (seconds, cpu_ns) = on_core(1, || {
             traffic.run(self, WARM_UP, None)?;

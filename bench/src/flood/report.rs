@@ -4,20 +4,20 @@ use std::fmt::Write;
 use std::ops::Range;
 
 use mixnode::path::reason::Reason;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Phase;
 use super::junk::Kind;
 use crate::scene::place::SENDERS;
 
 /// Everything `mixbench flood` says.
-#[derive(Serialize)]
-pub(super) struct Report {
-    pub(super) cpu: String,
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Report {
     /// The node's port; only `xsk` has the XDP program before it.
-    pub(super) port: &'static str,
+    pub(super) port: String,
     /// What shares which core.
-    pub(super) cores: &'static str,
+    pub(super) cores: String,
     /// Packets a second that the whole node forwards in lockstep on one core.
     pub(super) capacity_pps: u32,
     /// Honest packets a second that were to be sent.
@@ -34,9 +34,10 @@ pub(super) struct Report {
 }
 
 /// One kind of junk.
-#[derive(Serialize)]
-pub(super) struct Row {
-    kind: &'static str,
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Row {
+    kind: String,
     /// Junk datagrams a second that were sent.
     junk_pps: f64,
     /// Share of honest packets forwarded, over that share without junk; of the peers in whose name no junk came.
@@ -68,7 +69,7 @@ impl Row {
         let extra = (phase.cpu_ns as f64 - expected).max(0.0) / phase.junk.max(1) as f64;
         let deaths = deaths(phase);
         Row {
-            kind: kind.name(),
+            kind: kind.name().to_owned(),
             junk_pps: (phase.junk as f64 / phase.seconds).round(),
             kept: kept(1..SENDERS),
             kept_attacked: kept(0..1),
@@ -136,11 +137,10 @@ pub(super) fn deaths(phase: &Phase) -> Vec<(String, u64)> {
 
 impl Report {
     /// For people.
-    pub(super) fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut out = format!(
-            "CPU       {}\nport      {}\ncores     {}\ncapacity  {} packets/s a core in lockstep\n\
+            "port      {}\ncores     {}\ncapacity  {} packets/s a core in lockstep\n\
              honest    {} packets/s wanted, {:.0} sent, {:.0} forwarded without junk, p99 {} µs\n\n",
-            self.cpu,
             self.port,
             self.cores,
             self.capacity_pps,

@@ -1,10 +1,12 @@
-//! `mixbench node` and `mixbench ports`: what forwarding costs, in lockstep on one core.
+//! `mixbench node --mode lockstep` and `mixbench ports`: what forwarding costs, in lockstep on one core.
 //!
 //! One pinned thread puts a burst before a port, then runs the port or the whole node over it, and only the latter is
 //! on the clock: the thread's CPU time, no wall clock. Cases are interleaved round by round, and the report gives
 //! medians. What the kernel does in interrupts for a datagram is billed to whoever causes it: delivering to the node
 //! to the sender of the burst, which is not on the clock; delivering what the node sends to the node.
 
+pub(crate) mod breakdown;
+mod marks;
 mod node;
 mod ports;
 mod report;
@@ -15,23 +17,21 @@ use std::sync::Arc;
 use port::pool::FramePool;
 use port::{EventFd, PlainPort, Port, PortParts, UringPort, uring_available};
 
+use crate::cases::{Case, measure};
 use crate::clock;
-use crate::rounds::{self, Round};
-use crate::scene::FRAMES;
+use crate::envelope::{Envelope, Results, Session, Skipped};
+use crate::rows::Rows;
 use crate::scene::place::{NEXT_HOPS, Place};
 use crate::scene::veth::Cable;
+use crate::scene::{FRAMES, PortName};
 use crate::stats;
-use report::Report;
 
 /// Packets of one round: what a busy worker takes at a time.
 const BATCH: usize = port::BATCH_MAX;
 
-/// What the commands are told.
+/// What `mixbench ports` is told.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Print one line of JSON in place of the table.
-    #[arg(long)]
-    json: bool,
     /// Few rounds: seconds less, medians less steady.
     #[arg(long)]
     quick: bool,
@@ -39,7 +39,7 @@ pub struct Arguments {
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// The whole node.
     Node,
     /// The ports alone.
@@ -48,125 +48,103 @@ pub enum What {
 
 const ROUNDS: usize = 1_000;
 const ROUNDS_QUICK: usize = 100;
-/// Something to measure round by round.
-struct Case {
-    name: String,
-    /// Names of what a round measures, in order.
-    parts: Vec<String>,
-    packets: usize,
-    round: Box<dyn Round>,
-}
 
-impl Case {
-    /// A case with one part.
-    fn new(name: &str, packets: usize, round: impl Round + 'static) -> Case {
-        Case::with_parts(name, &[""], packets, round)
-    }
-
-    /// A case whose rounds measure several parts apart.
-    fn with_parts(name: &str, parts: &[&str], packets: usize, round: impl Round + 'static) -> Case {
-        Case {
-            name: name.to_owned(),
-            parts: parts.iter().map(|part| (*part).to_owned()).collect(),
-            packets,
-            round: Box::new(round),
-        }
-    }
-}
-
-impl Round for Case {
-    fn prepare(&mut self) -> io::Result<()> {
-        self.round.prepare()
-    }
-
-    fn run(&mut self) -> io::Result<Vec<u64>> {
-        self.round.run()
-    }
-}
-
-/// Runs the measurements and prints the report.
+/// Measures the ports.
 ///
 /// # Errors
 /// The thread can't be pinned, sockets can't be had, or datagrams got lost on the way.
-pub fn run(what: What, arguments: &Arguments) -> io::Result<()> {
-    clock::pin_to_this_core()?;
-    let rounds = if arguments.quick {
-        ROUNDS_QUICK
-    } else {
-        ROUNDS
-    };
-    let mut skipped = Vec::new();
-    let network = network(&mut skipped);
-    let mut cases = cases(what, network, &mut skipped)?;
-    let (samples, warning) = measure(&mut cases, rounds)?;
-    let report = Report::new(what, network.name(), rounds, samples, skipped, warning);
-    for reason in &report.skipped {
-        program::complain!("mixbench: SKIPPED: {reason}");
-    }
-    if arguments.json {
-        program::print(&serde_json::to_string(&report)?)?;
-    } else {
-        program::print(report.table().trim_end())?;
-    }
-    Ok(())
+pub fn run(arguments: &Arguments) -> io::Result<Envelope> {
+    measure_all(What::Ports, arguments.quick)
 }
 
-/// CPU nanoseconds a packet that the whole node costs on the port of this name.
-pub(crate) fn node_cost_ns(port: &str) -> io::Result<f64> {
-    let mut skipped = Vec::new();
-    let network = network(&mut skipped);
-    let mut cases = cases(What::Node, network, &mut skipped)?;
-    cases.retain(|case| case.name == port);
+pub(crate) fn measure_all(what: What, quick: bool) -> io::Result<Envelope> {
+    clock::pin_to_this_core()?;
+    let rounds = if quick { ROUNDS_QUICK } else { ROUNDS };
+    let mut session = Session::begin(quick, 1);
+    let network = network(&mut session.skipped);
+    measured(what, network, rounds, session)
+}
+
+fn measured(
+    what: What,
+    network: Network,
+    rounds: usize,
+    mut session: Session,
+) -> io::Result<Envelope> {
+    let mut cases = cases(what, network, &mut session.skipped)?;
+    let (mut samples, warning) = measure(&mut cases, rounds)?;
+    session.warnings.extend(warning);
+    if what == What::Ports {
+        report::add_totals(&mut samples);
+    }
+    let ratios = report::ratios(what, &samples);
+    let results = match what {
+        What::Node => {
+            let report = breakdown::Lockstep::new(network.name(), rounds, &samples);
+            session.failures.extend(report.failures(session.quick()));
+            Results::Node(report.into())
+        }
+        What::Ports => Results::Ports(Rows::new(rounds, Some(network.name()), samples)),
+    };
+    Ok(session.end(results, ratios))
+}
+
+/// CPU nanoseconds a packet that the whole node costs on this port.
+pub(crate) fn node_cost_ns(port: PortName) -> io::Result<f64> {
+    let network = network(&mut Vec::new());
+    let mut cases = [on_port(What::Node, port, Table::Touched, network)?];
     let (samples, _) = measure(&mut cases, ROUNDS_QUICK)?;
     samples
         .first()
         .map(|samples| stats::median(&samples.ns))
-        .ok_or_else(|| io::Error::other(format!("the port {port} is not to be had")))
+        .ok_or_else(|| io::Error::other(format!("nothing was measured on {}", port.name())))
+}
+
+/// Ports that there are.
+fn ports(network: Network, skipped: &mut Vec<Skipped>) -> Vec<PortName> {
+    let mut ports = vec![PortName::Plain];
+    match uring_available() {
+        Ok(()) => ports.push(PortName::Uring),
+        Err(reason) => skipped.push(Skipped::new("uring", reason)),
+    }
+    if network == Network::Veth {
+        ports.push(PortName::Xsk);
+    }
+    ports
 }
 
 /// Where to measure: as root between namespaces, where there is everything.
-fn network(skipped: &mut Vec<String>) -> Network {
+fn network(skipped: &mut Vec<Skipped>) -> Network {
     if !rustix::process::geteuid().is_root() {
-        skipped.push("xsk: it takes network namespaces and an XDP program: run as root".into());
+        skipped.push(Skipped::new(
+            "xsk",
+            "it takes network namespaces and an XDP program: run as root",
+        ));
         return Network::Loopback;
     }
-    match Cable::lay(true) {
+    match Cable::lay(0) {
         Ok(_) => Network::Veth,
         Err(error) => {
-            skipped.push(format!("xsk, and the others between namespaces: {error}"));
+            skipped.push(Skipped::new(
+                "xsk, and the others between namespaces",
+                error,
+            ));
             Network::Loopback
         }
     }
 }
 
 /// Everything that is there, and the reason for everything that is not.
-fn cases(what: What, network: Network, skipped: &mut Vec<String>) -> io::Result<Vec<Case>> {
+fn cases(what: What, network: Network, skipped: &mut Vec<Skipped>) -> io::Result<Vec<Case>> {
     let mut cases = Vec::new();
-    let uring = uring_available();
-    if let Err(reason) = &uring {
-        skipped.push(format!("uring: {reason}"));
-    }
+    let ports = ports(network, skipped);
     let tables: &[Table] = match what {
-        What::Node => &[Table::Touched, Table::Untouched],
+        What::Node => &[Table::Touched, Table::Untouched, Table::InParts],
         What::Ports => &[Table::Touched],
     };
     for &table in tables {
-        let (place, pool, event) = network.open()?;
-        let port = PlainPort::new(parts(&place, &event)?, &pool)?;
-        cases.push(case(what, "plain", table, place, pool, event, port)?);
-        if uring.is_ok() {
-            let (place, pool, event) = network.open()?;
-            let port = UringPort::new(parts(&place, &event)?, &pool)?;
-            cases.push(case(what, "uring", table, place, pool, event, port)?);
-        }
-        if network == Network::Veth {
-            let mut cable = Cable::lay(true)?;
-            let mut place = cable.place(NEXT_HOPS)?;
-            let event = Arc::new(EventFd::new()?);
-            let (pool, port, steering) = cable.open_xsk(&place, Arc::clone(&event), u32::MAX)?;
-            place.steering = Some(steering);
-            place.cable = Some(cable);
-            cases.push(case(what, "xsk", table, place, pool, event, port)?);
+        for &port in &ports {
+            cases.push(on_port(what, port, table, network)?);
         }
     }
     if what == What::Ports {
@@ -179,7 +157,7 @@ fn cases(what: What, network: Network, skipped: &mut Vec<String>) -> io::Result<
             pool,
             port,
         )?);
-        if uring.is_ok() {
+        if ports.contains(&PortName::Uring) {
             let (place, pool, event) = network.open()?;
             let port = UringPort::new(parts(&place, &event)?, &pool)?;
             cases.push(ports::case(
@@ -196,6 +174,33 @@ fn cases(what: What, network: Network, skipped: &mut Vec<String>) -> io::Result<
     Ok(cases)
 }
 
+/// One port, or the node on it.
+fn on_port(what: What, port: PortName, table: Table, network: Network) -> io::Result<Case> {
+    let name = port.name();
+    match port {
+        PortName::Plain => {
+            let (place, pool, event) = network.open()?;
+            let port = PlainPort::new(parts(&place, &event)?, &pool)?;
+            case(what, name, table, place, pool, event, port)
+        }
+        PortName::Uring => {
+            let (place, pool, event) = network.open()?;
+            let port = UringPort::new(parts(&place, &event)?, &pool)?;
+            case(what, name, table, place, pool, event, port)
+        }
+        PortName::Xsk => {
+            let mut cable = Cable::lay(0)?;
+            let mut place = cable.place(NEXT_HOPS)?;
+            let event = Arc::new(EventFd::new()?);
+            let opened = cable.open_xsk(&place, Arc::clone(&event), u32::MAX, FRAMES)?;
+            let (pool, port, steering) = opened;
+            place.steering = Some(steering);
+            place.cable = Some(cable);
+            case(what, name, table, place, pool, event, port)
+        }
+    }
+}
+
 /// The node's replay table at the start of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Table {
@@ -203,6 +208,8 @@ enum Table {
     Touched,
     /// Not: the packets of a run are the first that come to their pages.
     Untouched,
+    /// Made resident, in rounds in which the clock is read at the borders of the worker's parts.
+    InParts,
 }
 
 /// Where everything is measured.
@@ -227,7 +234,7 @@ impl Network {
         let place = match self {
             Network::Loopback => Place::loopback(NEXT_HOPS)?,
             Network::Veth => {
-                let cable = Cable::lay(true)?;
+                let cable = Cable::lay(0)?;
                 let mut place = cable.place(NEXT_HOPS)?;
                 place.cable = Some(cable);
                 place
@@ -259,45 +266,25 @@ fn case<P: Port + 'static>(
     }
 }
 
-/// Nanoseconds a packet of one part of one case, all rounds.
-struct Samples {
-    name: String,
-    ns: Vec<f64>,
-}
-
-/// Measures all of them; says whether the machine was disturbed.
-fn measure(cases: &mut [Case], rounds: usize) -> io::Result<(Vec<Samples>, Option<String>)> {
-    let measured = rounds::measure(cases, rounds)?;
-    let warning = measured.warning();
-    let mut samples = Vec::new();
-    for (case, parts) in cases.iter().zip(measured.samples) {
-        for (part, ns) in case.parts.iter().zip(parts) {
-            samples.push(Samples {
-                name: format!("{} {part}", case.name).trim_end().to_owned(),
-                ns: ns.into_iter().map(|ns| ns / case.packets as f64).collect(),
-            });
-        }
-    }
-    Ok((samples, warning))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn all_ports_forward(what: What, network: Network) -> Vec<String> {
-        let mut skipped = Vec::new();
-        let mut cases = cases(what, network, &mut skipped).unwrap();
         // A round fails unless every packet comes through.
-        let (samples, warning) = measure(&mut cases, 2).unwrap();
-        let report = Report::new(what, network.name(), 2, samples, skipped, warning);
-        let json = serde_json::to_value(&report).unwrap();
-        let rows = json["results"].as_array().unwrap();
-        assert!(
-            rows.iter()
-                .all(|row| row["median_ns"].as_f64().unwrap() > 0.0)
-        );
-        assert!(report.table().contains("plain"));
+        let envelope = measured(what, network, 2, Session::begin(true, 1)).unwrap();
+        let json = crate::envelope::assert_valid(&envelope);
+        let rows = match what {
+            What::Node => &json["results"]["lockstep"]["ports"],
+            What::Ports => &json["results"]["rows"],
+        };
+        let rows = rows.as_array().unwrap();
+        let median = |row: &serde_json::Value| match what {
+            What::Node => row["cpu_per_packet"]["median_ns"].as_f64(),
+            What::Ports => row["median_ns"].as_f64(),
+        };
+        assert!(rows.iter().all(|row| median(row).unwrap() > 0.0));
+        assert!(envelope.text().contains("plain"));
         let ratios = json["ratios"].as_object().unwrap();
         ratios.keys().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! `mixbench node`: the whole node, production worker and all, forwards packets in lockstep.
+//! The whole node, production worker and all, forwards packets in lockstep.
 
 use std::io;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use crossbeam::channel::Receiver;
 use mixnode::assembly::Assembly;
 use mixnode::handshake::Request;
 use mixnode::path::mail::{Mail, Mailbox};
+use mixnode::path::stage::Part;
 use mixnode::path::worker::Worker;
 use port::pool::FramePool;
 use port::{EventFd, Port};
@@ -14,8 +15,12 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
 
-use super::{BATCH, Case, Round, Table};
+use super::marks::{self, Marks};
+use super::{BATCH, Table};
+use crate::cases::Case;
 use crate::clock::thread_cpu_ns;
+use crate::lost::lost;
+use crate::rounds::Round;
 use crate::scene::place::Place;
 use crate::scene::settings;
 use crate::scene::world::{DELAY_MAX_US, GENESIS_MS, World};
@@ -37,13 +42,18 @@ struct Rig<P: Port> {
     detours: u64,
     /// Datagrams sealed for the next round.
     burst: Vec<[u8; link::DATAGRAM_BYTES]>,
+    /// Reads the clock at the borders of the worker's parts, if it is those that are measured.
+    marks: Option<Marks>,
+    /// What sending the burst took, with the kernel's delivery to the port.
+    delivery_ns: u64,
 }
 
-fn lost(what: &str) -> io::Error {
-    io::Error::other(format!("{what}: is something else using this network?"))
+/// The case in which the clock is read at the borders of the worker's parts.
+pub(super) fn in_parts(port: &str) -> String {
+    format!("{port}, in parts")
 }
 
-/// A case that forwards `BATCH` packets a round through a node on the port that `open` makes.
+/// A case that forwards `BATCH` packets a round through a node on this port.
 pub(super) fn case<P: Port + 'static>(
     name: &str,
     table: Table,
@@ -57,6 +67,12 @@ pub(super) fn case<P: Port + 'static>(
         Table::Touched => {
             rig.world.touch_replay_table()?;
             name.to_owned()
+        }
+        Table::InParts => {
+            rig.world.touch_replay_table()?;
+            rig.connect()?;
+            rig.marks = Some(Marks::new());
+            return Ok(Case::with_parts(&in_parts(name), &marks::NAMES, BATCH, rig));
         }
         Table::Untouched => format!("{name}, untouched replay table"),
     };
@@ -86,6 +102,8 @@ impl<P: Port> Rig<P> {
             now_ns: 0,
             detours: 0,
             burst: Vec::new(),
+            marks: None,
+            delivery_ns: 0,
         })
     }
 
@@ -97,8 +115,16 @@ impl<P: Port> Rig<P> {
     }
 
     fn turn(&mut self) {
-        self.worker
-            .turn(self.now_ns, GENESIS_MS + self.now_ns / 1_000_000);
+        let unix_ms = GENESIS_MS + self.now_ns / 1_000_000;
+        match &mut self.marks {
+            Some(marks) => {
+                let mut mark = |part| marks.mark(part);
+                self.worker.turn_marked(self.now_ns, unix_ms, &mut mark);
+            }
+            None => {
+                self.worker.turn(self.now_ns, unix_ms);
+            }
+        }
     }
 
     /// Puts the epoch in force and opens all sessions, as the node's handshake thread would.
@@ -145,6 +171,9 @@ impl<P: Port> Rig<P> {
             if port.in_flight() > 0 {
                 let soon_ns = port.now_ns() + 1_000_000;
                 port.wait(Some(soon_ns))?;
+                if let Some(marks) = &mut self.marks {
+                    marks.mark(Part::Port);
+                }
             }
         }
         Err(lost(what))
@@ -160,16 +189,21 @@ impl<P: Port> Round for Rig<P> {
             let sender = number % self.world.senders.len();
             self.burst.push(self.world.datagram(sender)?);
         }
+        let start = thread_cpu_ns();
         for (number, datagram) in self.burst.iter().enumerate() {
             self.place
                 .send(number % self.world.senders.len(), datagram)?;
         }
+        self.delivery_ns = thread_cpu_ns() - start;
         Ok(())
     }
 
     fn run(&mut self) -> io::Result<Vec<u64>> {
         let before = self.worker.counters();
         let start = thread_cpu_ns();
+        if let Some(marks) = &mut self.marks {
+            marks.start(start);
+        }
         let came = before.received + BATCH as u64;
         self.until("packets did not arrive", |worker| {
             worker.counters().received >= came
@@ -180,6 +214,9 @@ impl<P: Port> Round for Rig<P> {
             worker.counters().transmitted >= left && worker.port().in_flight() == 0
         })?;
         let spent = thread_cpu_ns() - start;
+        if let Some(marks) = &mut self.marks {
+            marks.mark(Part::Other);
+        }
         let detours = self.worker.port().counters().transmitted_through_kernel;
         if std::mem::replace(&mut self.detours, detours) != detours {
             return Err(lost("packets took the way through the kernel's socket"));
@@ -188,6 +225,9 @@ impl<P: Port> Round for Rig<P> {
         if after.rejected_total() != before.rejected_total() {
             return Err(lost("the node refused packets"));
         }
-        Ok(vec![spent])
+        Ok(match &mut self.marks {
+            Some(marks) => marks.spent(self.delivery_ns),
+            None => vec![spent],
+        })
     }
 }

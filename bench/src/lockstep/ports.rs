@@ -10,8 +10,11 @@ use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-use super::{BATCH, Case, Round};
+use super::BATCH;
+use crate::cases::Case;
 use crate::clock::thread_cpu_ns;
+use crate::lost::lost;
+use crate::rounds::Round;
 use crate::scene::place::Place;
 
 /// What a round measures: a burst in and out again, then a burst in alone, then one out alone.
@@ -68,10 +71,6 @@ pub(super) fn case<P: Port + 'static>(
     Ok(Case::with_parts(name, &PARTS, BATCH, rig))
 }
 
-fn lost(what: &str) -> io::Error {
-    io::Error::other(format!("{what}: is something else using this network?"))
-}
-
 impl<P: Port> Rig<P> {
     /// Puts a burst before the port.
     fn inject(&mut self) -> io::Result<()> {
@@ -99,7 +98,7 @@ impl<P: Port> Rig<P> {
                 self.pause()?;
             }
         }
-        Err(lost(&format!(
+        Err(lost(format!(
             "{} of {BATCH} datagrams arrived on {}",
             self.received.len(),
             self.port.name()

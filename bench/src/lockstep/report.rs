@@ -1,119 +1,15 @@
-//! What was measured, as JSON and as a table.
+//! What the cases say together: the sums of a port's halves, and how many times cheaper one port is than another.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
-use serde::Serialize;
-
-use super::{Samples, What};
-use crate::host;
-use crate::stats::{Ratio, Spread};
-
-/// Everything `mixbench node` and `mixbench ports` say.
-#[derive(Serialize)]
-pub(super) struct Report {
-    /// The CPU's name as the kernel gives it.
-    cpu: String,
-    /// Where the packets went.
-    network: &'static str,
-    /// Rounds: measurements of each case.
-    runs: usize,
-    results: Vec<Row>,
-    /// How many times cheaper the first is than the second; among empty datagrams, how many times dearer a burst is.
-    ratios: BTreeMap<String, Ratio>,
-    /// What could not be measured, and why.
-    pub(super) skipped: Vec<String>,
-    /// What makes the figures doubtful.
-    warnings: Vec<String>,
-}
-
-/// CPU nanoseconds a packet.
-#[derive(Serialize)]
-struct Row {
-    name: String,
-    #[serde(flatten)]
-    spread: Spread,
-    /// Packets a second of one core that does nothing else.
-    pps: f64,
-}
-
-fn row(samples: Samples) -> Row {
-    let spread = Spread::of(&samples.ns);
-    Row {
-        name: samples.name,
-        pps: (1e9 / spread.median_ns).round(),
-        spread,
-    }
-}
-
-impl Report {
-    pub(super) fn new(
-        what: What,
-        network: &'static str,
-        runs: usize,
-        mut samples: Vec<Samples>,
-        skipped: Vec<String>,
-        warning: Option<String>,
-    ) -> Report {
-        if what == What::Ports {
-            add_totals(&mut samples);
-        }
-        let ratios = ratios(what, &samples);
-        Report {
-            cpu: host::cpu(),
-            network,
-            runs,
-            results: samples.into_iter().map(row).collect(),
-            ratios,
-            skipped,
-            warnings: warning.into_iter().collect(),
-        }
-    }
-
-    /// For people.
-    pub(super) fn table(&self) -> String {
-        let mut out = format!(
-            "CPU      {}\nnetwork  {}\nrounds   {}, one pinned core, thread CPU time, cases interleaved\n\n",
-            self.cpu, self.network, self.runs
-        );
-        let _ = writeln!(
-            out,
-            "{:<36} {:>10} {:>15} {:>8} {:>8} {:>10}",
-            "1,232-byte datagrams", "median ns", "its 95 %", "min", "p90", "a second"
-        );
-        for row in &self.results {
-            let _ = writeln!(
-                out,
-                "  {:<34} {:>10.0} {:>15} {:>8.0} {:>8.0} {:>10.0}",
-                row.name,
-                row.spread.median_ns,
-                row.spread
-                    .median_95_ns
-                    .map(|ns| format!("{ns:.0}"))
-                    .join(" to "),
-                row.spread.min_ns,
-                row.spread.p90_ns,
-                row.pps
-            );
-        }
-        out.push('\n');
-        for (name, ratio) in &self.ratios {
-            let _ = writeln!(out, "  {name:<42} {ratio}");
-        }
-        for reason in &self.skipped {
-            let _ = writeln!(out, "  skipped: {reason}");
-        }
-        for warning in &self.warnings {
-            let _ = writeln!(out, "  warning: {warning}");
-        }
-        out
-    }
-}
+use super::What;
+use crate::cases::Samples;
+use crate::stats::Ratio;
 
 const TOTAL: &str = "receive + transmit";
 
 /// A computed row a port: the sum of its two halves, round by round.
-fn add_totals(samples: &mut Vec<Samples>) {
+pub(super) fn add_totals(samples: &mut Vec<Samples>) {
     for port in [
         "plain",
         "uring",
@@ -130,21 +26,15 @@ fn add_totals(samples: &mut Vec<Samples>) {
         };
         let total = Samples {
             name: format!("{port} {TOTAL}"),
-            ns: sum(&[&samples[receive].ns, &samples[transmit].ns]),
+            batch: None,
+            ns: Samples::sum(&[&samples[receive].ns, &samples[transmit].ns]),
         };
         samples.insert(transmit + 1, total);
     }
 }
 
-/// Sums by round.
-fn sum(parts: &[&Vec<f64>]) -> Vec<f64> {
-    let rounds = parts.iter().map(|part| part.len()).min().unwrap_or(0);
-    (0..rounds)
-        .map(|round| parts.iter().map(|part| part[round]).sum())
-        .collect()
-}
-
-fn ratios(what: What, samples: &[Samples]) -> BTreeMap<String, Ratio> {
+/// How many times cheaper the first is than the second; among empty datagrams, how many times dearer a burst is.
+pub(super) fn ratios(what: What, samples: &[Samples]) -> BTreeMap<String, Ratio> {
     // By name of the ratio, what is summed up.
     let compared: &[(&str, &[&str])] = match what {
         What::Node => &[("node", &[""])],
@@ -159,9 +49,11 @@ fn ratios(what: What, samples: &[Samples]) -> BTreeMap<String, Ratio> {
         let one = |part: &&str| {
             let name = format!("{port} {part}");
             let row = samples.iter().find(|row| row.name == name.trim_end());
-            row.map(|row| &row.ns)
+            row.map(|row| row.ns.as_slice())
         };
-        Some(sum(&parts.iter().map(one).collect::<Option<Vec<_>>>()?))
+        Some(Samples::sum(
+            &parts.iter().map(one).collect::<Option<Vec<_>>>()?,
+        ))
     };
     let mut ratios = BTreeMap::new();
     for (prefix, parts) in compared {

@@ -1,6 +1,7 @@
 //! What a node is measured in: its neighbourhood, and the network between.
 
 pub(crate) mod place;
+pub(crate) mod running;
 pub(crate) mod veth;
 pub(crate) mod world;
 
@@ -8,6 +9,24 @@ use mixnode::path::core::Settings;
 use port::pool::FramePool;
 
 use self::place::Place;
+
+/// Where a node's packets come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PortName {
+    Xsk,
+    Uring,
+    Plain,
+}
+
+impl PortName {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            PortName::Xsk => "xsk",
+            PortName::Uring => "uring",
+            PortName::Plain => "plain",
+        }
+    }
+}
 
 /// Frames of the node's packet memory.
 pub(crate) const FRAMES: u32 = 4096;

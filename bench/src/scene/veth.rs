@@ -17,7 +17,6 @@ use loader::{self, Handle, Loader};
 use port::pool::FramePool;
 use port::{EventFd, PortParts, QueueSocket, Routes, SocketOptions, XskParts, XskPort, socket};
 
-use super::FRAMES;
 use super::place::{Place, SENDERS};
 
 const INTERFACE: &str = "eth0";
@@ -38,8 +37,8 @@ const NOBODY: &str = "02:00:5e:00:53:01";
 /// Both hosts. The loader goes before them.
 pub(crate) struct Cable {
     loader: Option<Handle>,
-    /// What the next hops get is dropped at the door.
-    drop: bool,
+    /// What the next hops from this one on get is dropped at the door.
+    listening: usize,
     near: Namespace,
     far: Namespace,
     // Last: the loaders' sockets lie in it.
@@ -100,11 +99,11 @@ fn done(channel: &Channel, request: &Request) -> io::Result<()> {
 }
 
 impl Cable {
-    /// Lays one; with `drop` nobody gets what is sent to next hops.
+    /// Lays one; the first `listening` next hops get what is sent to them, nobody gets the rest.
     ///
     /// # Errors
     /// Not root, no `ip` command, or no XDP.
-    pub(crate) fn lay(drop: bool) -> io::Result<Cable> {
+    pub(crate) fn lay(listening: usize) -> io::Result<Cable> {
         let [near, far] = [Namespace::create("bench")?, Namespace::create("bench")?];
         let end = |namespace, addresses| End {
             namespace,
@@ -118,7 +117,7 @@ impl Cable {
         }
         Ok(Cable {
             loader: None,
-            drop,
+            listening,
             near,
             far,
             folder: tempfile::tempdir()?,
@@ -138,8 +137,8 @@ impl Cable {
         Channel::connect(&socket)
     }
 
-    /// The node's surroundings on this cable, with so many next hops; they have sockets unless what is sent to
-    /// them is dropped.
+    /// The node's surroundings on this cable, with so many next hops; they have sockets unless what is sent to them is
+    /// dropped.
     ///
     /// # Errors
     /// The sockets can't be had.
@@ -157,7 +156,7 @@ impl Cable {
         let next_hops: Vec<SocketAddr> = (0..next_hops).map(|number| far(1, number)).collect();
         let mut sinks = Vec::new();
         for (number, next_hop) in next_hops.iter().enumerate() {
-            if self.drop {
+            if number >= self.listening {
                 let address = next_hop.ip().to_string();
                 self.near.ip(&[
                     "neigh",
@@ -200,12 +199,13 @@ impl Cable {
         place: &Place,
         event: Arc<EventFd>,
         capacity_pps: u32,
+        frames: u32,
     ) -> io::Result<(FramePool, XskPort, Steering)> {
         let channel = self.load()?;
         attach(&channel, capacity_pps)?;
         let open = Request::Open {
             address: place.address,
-            frames: vec![FRAMES],
+            frames: vec![frames],
             busy_poll: false,
         };
         let (Reply::Opened(opened), descriptors) = ask(&channel, &open)? else {
@@ -221,7 +221,7 @@ impl Cable {
         let memory = descriptors
             .next()
             .ok_or_else(|| io::Error::other("the loader sent no packet memory"))?;
-        let mut pool = FramePool::shared(memory.as_fd(), FRAMES)?;
+        let mut pool = FramePool::shared(memory.as_fd(), frames)?;
         let queues = queues.into_iter().flatten();
         let sockets = queues
             .zip(descriptors)

@@ -27,7 +27,7 @@ const EPOCH: u32 = 0;
 const REPLAY_PPS: u32 = 1_000;
 const EPOCH_MS: u64 = 3_600_000;
 /// Mean delay of the network, microseconds.
-const MEAN_DELAY_US: u32 = 1_000;
+pub(crate) const MEAN_DELAY_US: u32 = 20_000;
 /// Longest delay that packets here ask for, microseconds.
 pub(crate) const DELAY_MAX_US: u32 = 5_000;
 

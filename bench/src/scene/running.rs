@@ -1,4 +1,4 @@
-//! The node under fire: a production worker and the handshake thread, each on a thread, in real time.
+//! A node that runs: a production worker and the handshake thread, each on a thread, in real time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,38 +14,137 @@ use mixnode::path::counters::{Counters, Distributions, Published};
 use mixnode::path::mail::{Mail, Mailbox};
 use mixnode::path::worker::Worker;
 use port::pool::FramePool;
-use port::{EventFd, Port, PortCounters, monotonic_ns};
+use port::{EventFd, PlainPort, Port, PortCounters, PortParts, UringPort, monotonic_ns};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx::lanes::Lanes;
 
+use handover::protocol::Peer;
+
 use crate::scene::place::Place;
-use crate::scene::settings;
+use crate::scene::veth::Cable;
 use crate::scene::world::{Accepted, GENESIS_MS, World};
+use crate::scene::{PortName, settings};
 
 /// How long sessions may take to be taken up on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node that runs.
-pub(super) struct Node {
+pub(crate) struct Node {
     worker: Option<JoinHandle<io::Result<(Counters, PortCounters)>>>,
     handshake: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     mailbox: Mailbox,
     handshakes: Arc<Mutex<HandshakeCounters>>,
     threads: [Arc<AtomicI32>; 2],
+    published: Arc<Published>,
+    distributions: Distributions,
+}
+
+/// What a node stands on.
+pub(crate) struct Ground {
+    pub(crate) port: PortName,
+    /// Its worker's core.
+    pub(crate) core: usize,
+    pub(crate) next_hops: usize,
+    /// How many of them, where the node is on a host of its own, get what is sent to them.
+    pub(crate) listening: usize,
+    /// Frames of its packet memory.
+    pub(crate) frames: u32,
+    /// What its XDP program takes it to forward.
+    pub(crate) capacity_pps: u32,
+    /// The rate and the burst that the program grants each neighbour, if it knows them as nodes.
+    pub(crate) granted: Option<(u32, u32)>,
+}
+
+/// A node that runs, and all around it. It goes in this order.
+pub(crate) struct Scene {
+    pub(crate) node: Node,
+    pub(crate) world: World,
+    pub(crate) place: Place,
+}
+
+impl Scene {
+    /// Starts a node, with XDP on a host of its own, else on the loopback interface or, as root, there too.
+    ///
+    /// # Errors
+    /// The hosts, the port or its memory can't be had.
+    pub(crate) fn start(
+        ground: &Ground,
+        on_veth: bool,
+        world: impl FnOnce(&Place) -> io::Result<World>,
+    ) -> io::Result<Scene> {
+        let event = Arc::new(EventFd::new()?);
+        let mut place = match on_veth {
+            true => {
+                let cable = Cable::lay(ground.listening)?;
+                let mut place = cable.place(ground.next_hops)?;
+                place.cable = Some(cable);
+                place
+            }
+            false => Place::loopback(ground.next_hops)?,
+        };
+        if ground.port == PortName::Xsk {
+            let mut cable = place
+                .cable
+                .take()
+                .ok_or_else(|| io::Error::other("xsk takes network namespaces"))?;
+            let event_of_port = Arc::clone(&event);
+            let opened =
+                cable.open_xsk(&place, event_of_port, ground.capacity_pps, ground.frames)?;
+            let (pool, port, steering) = opened;
+            if let Some((pps, burst)) = ground.granted {
+                let peers = place.sources().iter().map(|source| Peer {
+                    address: source.ip(),
+                    pps,
+                    burst,
+                });
+                steering.peers(peers.collect())?;
+            }
+            place.steering = Some(steering);
+            place.cable = Some(cable);
+            return Scene::on(ground.core, place, world, pool, event, port);
+        }
+        let pool = FramePool::new(ground.frames)?;
+        let parts = PortParts {
+            socket: place.node.try_clone()?,
+            event: Arc::clone(&event),
+        };
+        if ground.port == PortName::Uring {
+            let port = UringPort::new(parts, &pool)?;
+            Scene::on(ground.core, place, world, pool, event, port)
+        } else {
+            let port = PlainPort::new(parts, &pool)?;
+            Scene::on(ground.core, place, world, pool, event, port)
+        }
+    }
+
+    fn on<P: Port + Send + 'static>(
+        core: usize,
+        place: Place,
+        world: impl FnOnce(&Place) -> io::Result<World>,
+        pool: FramePool,
+        event: Arc<EventFd>,
+        port: P,
+    ) -> io::Result<Scene> {
+        let mut world = world(&place)?;
+        let node = Node::start(core, &mut world, &place, pool, event, port)?;
+        Ok(Scene { node, world, place })
+    }
 }
 
 /// What a node counted until its end.
-pub(super) struct Ended {
-    pub(super) worker: Counters,
-    pub(super) port: PortCounters,
-    pub(super) handshakes: HandshakeCounters,
+pub(crate) struct Ended {
+    pub(crate) distributions: Distributions,
+    pub(crate) worker: Counters,
+    pub(crate) port: PortCounters,
+    pub(crate) handshakes: HandshakeCounters,
 }
 
 impl Node {
-    /// Starts a node of `world` at `place`; all its sessions are open when this returns. The worker has core 0.
-    pub(super) fn start<P: Port + Send + 'static>(
+    /// Starts a node of `world` at `place`, its worker on this core; all its sessions are open when this returns.
+    fn start<P: Port + Send + 'static>(
+        core: usize,
         world: &mut World,
         place: &Place,
         pool: FramePool,
@@ -79,7 +178,7 @@ impl Node {
             .name("worker-0".into())
             .spawn(move || {
                 note_thread(&thread);
-                work(worker, unix_ms, &ending)
+                work(worker, core, unix_ms, &ending)
             })?;
         let mut node = Node {
             worker: Some(worker),
@@ -88,8 +187,10 @@ impl Node {
             mailbox: mailboxes[0].clone(),
             handshakes: Arc::default(),
             threads,
+            published,
+            distributions: Distributions::new().map_err(io::Error::other)?,
         };
-        node.connect(world, place, &requests, &published)?;
+        node.connect(world, place, &requests)?;
         let (ending, thread) = (Arc::clone(&node.stop), Arc::clone(&node.threads[1]));
         let counters = Arc::clone(&node.handshakes);
         let run = move || {
@@ -107,7 +208,6 @@ impl Node {
         world: &mut World,
         place: &Place,
         requests: &crossbeam::channel::Receiver<Request>,
-        published: &Published,
     ) -> io::Result<()> {
         self.post(Mail::Epoch(Arc::clone(&world.state)))?;
         for number in 0..world.senders.len() {
@@ -117,9 +217,8 @@ impl Node {
         }
         let deadline = Instant::now() + PATIENCE;
         let wanted = (world.senders.len() + place.next_hops.len()) as u64;
-        let mut distributions = Distributions::new().map_err(io::Error::other)?;
         let open = |counters: Counters| counters.sessions + counters.half_open;
-        while open(published.scrape(&mut distributions)) < wanted {
+        while open(self.published.scrape(&mut self.distributions)) < wanted {
             while let Ok(request) = requests.try_recv() {
                 if let Request::Connect { link, remote, .. } = request {
                     let session = Box::new(world.connect_node(&remote)?);
@@ -135,7 +234,7 @@ impl Node {
     }
 
     /// Gives the node its half of a session with somebody at `source`.
-    pub(super) fn accept(
+    pub(crate) fn accept(
         &self,
         place: &Place,
         accepted: Accepted,
@@ -159,22 +258,16 @@ impl Node {
     }
 
     /// CPU time that both threads have used, nanoseconds.
-    pub(super) fn cpu_ns(&self) -> u64 {
+    pub(crate) fn cpu_ns(&self) -> u64 {
         let of = |thread: &AtomicI32| {
             let id = thread.load(Ordering::Acquire);
-            let text = std::fs::read_to_string(format!("/proc/self/task/{id}/schedstat"));
-            // Its first number is time on a CPU.
-            let text = text.unwrap_or_default();
-            let first = text.split_whitespace().next();
-            first
-                .and_then(|first| first.parse::<u64>().ok())
-                .unwrap_or(0)
+            crate::clock::cpu_ns_of(id)
         };
         self.threads.iter().map(|thread| of(thread)).sum()
     }
 
     /// Stops both threads; what the worker still holds is given up.
-    pub(super) fn end(mut self) -> io::Result<Ended> {
+    pub(crate) fn end(mut self) -> io::Result<Ended> {
         self.stop.store(true, Ordering::Release);
         self.mailbox.wake();
         let worker = self.worker.take().map(JoinHandle::join);
@@ -188,7 +281,11 @@ impl Node {
         match worker {
             Some(Ok(ended)) => {
                 let (worker, port) = ended?;
+                self.published.scrape(&mut self.distributions);
+                // A node has a last word when it is dropped, so nothing moves out of it.
+                let distributions = Distributions::new().map_err(io::Error::other)?;
                 Ok(Ended {
+                    distributions: std::mem::replace(&mut self.distributions, distributions),
                     worker,
                     port,
                     handshakes,
@@ -213,10 +310,11 @@ fn note_thread(place: &AtomicI32) {
 
 fn work<P: Port>(
     mut worker: Worker<P>,
+    core: usize,
     unix_ms: impl Fn() -> u64,
     stop: &AtomicBool,
 ) -> io::Result<(Counters, PortCounters)> {
-    port::affinity::pin(0)?;
+    port::affinity::pin(core)?;
     crate::clock::go_first();
     assembly::run(&mut worker, 0, stop, unix_ms)?;
     worker.port_mut().housekeeping();
