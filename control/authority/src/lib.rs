@@ -30,8 +30,9 @@ pub mod tally;
 pub mod vote;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use directory::authority_set::{AuthoritySet, Member, SetError, SignedSet};
+use directory::authority_set::SetError;
 use directory::{
     Chain, Consensus, Identity, Parameters, SignedConsensus, SignedDescriptor, SignedReport,
 };
@@ -43,8 +44,8 @@ use document::DocumentError;
 use relay::{Relay, RelayError};
 use vote::{Vote, VoteError};
 
-/// Where the authority of a laboratory says it is: nobody asks.
-const NOWHERE: &str = "http://localhost";
+/// Where the authority of a laboratory says it is, which no one asks: the port of RFC 863, on this host.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// The only authority of a network, which admits everyone: that of a laboratory.
 #[derive(Debug)]
@@ -73,18 +74,7 @@ impl Authority {
     /// # Errors
     /// A parameter out of its bounds.
     pub fn found(key: Identity, parameters: Parameters) -> Result<Self, SetError> {
-        let mut founding = SignedSet::propose(AuthoritySet {
-            network: [0; 16],
-            generation: 0,
-            first_epoch: 0,
-            parameters: Some(parameters),
-            members: vec![Member {
-                key: key.public(),
-                url: NOWHERE.to_owned(),
-            }],
-        })?;
-        founding.sign(&key);
-        let chain = Chain::found(founding)?;
+        let chain = Chain::founded_by(parameters, &[(&key, NOWHERE)])?;
         Ok(Self { key, chain })
     }
 

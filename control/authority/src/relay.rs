@@ -38,13 +38,13 @@ pub enum RelayError {
     /// The vote inside is not sound.
     #[error(transparent)]
     Vote(#[from] VoteError),
-    /// A signature does not verify, or is of nobody in the set.
+    /// A signature does not verify.
     #[error("a relay signature is not valid")]
     Signature,
-    /// By nobody in the set.
-    #[error("the vote is of nobody in the authority set")]
-    Stranger,
-    /// Of another network, generation or epoch.
+    /// By somebody, or of an authority set, that is not known here: a newer set may be on its way.
+    #[error("the vote is of an authority or authority set that is not known here")]
+    Unknown,
+    /// Of another network or epoch, or of an authority set that is over.
     #[error("the vote is of another network, authority set or epoch")]
     Elsewhere,
     /// Its author is not among those who passed it on.
@@ -79,10 +79,13 @@ impl RelayedVote {
             return Err(VoteError::from(DecodeError::TooLarge { limit_bytes }).into());
         }
         let (vote, signatures) = split(bytes).map_err(VoteError::from)?;
+        let is_known = |key: &[u8; 32]| authorities.keys().binary_search(key).is_ok();
+        if !signatures.iter().all(|(authority, _)| is_known(authority)) {
+            return Err(RelayError::Unknown);
+        }
         let digest = *blake3::hash(vote).as_bytes();
         let holds = |(authority, signature): (&[u8; 32], &[u8; 64])| {
-            authorities.keys().binary_search(authority).is_ok()
-                && verify_signature(authority, CONTEXT, &digest, signature)
+            verify_signature(authority, CONTEXT, &digest, signature)
         };
         if !signatures.iter().all(holds) {
             return Err(RelayError::Signature);
@@ -91,6 +94,16 @@ impl RelayedVote {
             vote: SignedVote::verify(vote)?,
             signatures,
         })
+    }
+
+    /// The epoch that a relayed vote says it is about, unverified.
+    ///
+    /// # Errors
+    /// Not the form of a relayed vote.
+    pub fn peek_epoch(bytes: &[u8]) -> Result<u32, RelayError> {
+        let (vote, _) = split(bytes).map_err(VoteError::from)?;
+        let epoch = SignedVote::peek_epoch(vote).map_err(VoteError::from)?;
+        Ok(epoch)
     }
 
     /// The vote.
@@ -186,7 +199,12 @@ impl Relay {
             .binary_search(&vote.authority)
             .is_err()
         {
-            return Err(RelayError::Stranger);
+            return Err(RelayError::Unknown);
+        }
+        if (vote.network, vote.epoch) == (self.network, self.epoch)
+            && vote.generation > self.generation
+        {
+            return Err(RelayError::Unknown);
         }
         if (vote.network, vote.generation, vote.epoch)
             != (self.network, self.generation, self.epoch)

@@ -199,6 +199,15 @@ impl SignedVote {
         })
     }
 
+    /// The epoch that it says it is about, unverified.
+    pub(crate) fn peek_epoch(bytes: &[u8]) -> Result<u32, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        reader.magic(AUTHORSHIP.magic)?;
+        // Authority, network id, generation and method.
+        reader.take(32 + 16 + 2 + 1)?;
+        reader.u32()
+    }
+
     /// What it says.
     pub fn vote(&self) -> &Vote {
         &self.vote

@@ -4,18 +4,14 @@ mod network;
 
 use std::collections::BTreeMap;
 
-use authority::admission::Admission;
-use authority::ballot::Ballot;
-use authority::claims::Owners;
 use authority::document::make;
 use authority::relay::{ROUNDS, Relay, RelayedVote};
 use authority::vote::{SignedVote, Vote};
-use directory::authority_set::{AuthoritySet, Member as Seat, SignedSet};
 use directory::{
     Chain, Consensus, ConsensusSignature, Held, Identity, Previous, Role, SignedConsensus,
     SignedDescriptor,
 };
-use network::{Member, PARAMETERS, node, nodes};
+use network::{Member, PARAMETERS, chain_of, node, nodes, vote_of};
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
@@ -29,22 +25,8 @@ fn key(number: u8) -> Identity {
 }
 
 fn chain() -> Chain {
-    let seat = |number| Seat {
-        key: key(number).public(),
-        url: format!("http://authority{number}.example"),
-    };
-    let mut members: Vec<Seat> = (0..AUTHORITIES).map(seat).collect();
-    members.sort_by_key(|member| member.key);
-    let mut founding = SignedSet::propose(AuthoritySet {
-        network: [0; 16],
-        generation: 0,
-        first_epoch: 0,
-        parameters: Some(PARAMETERS),
-        members,
-    })
-    .unwrap();
-    (0..AUTHORITIES).for_each(|number| founding.sign(&key(number)));
-    Chain::found(founding).unwrap()
+    let keys: Vec<Identity> = (0..AUTHORITIES).map(key).collect();
+    chain_of(PARAMETERS, &keys)
 }
 
 /// What a faulty authority does in an epoch.
@@ -79,16 +61,7 @@ fn vote(
     descriptors: &[SignedDescriptor],
     number: u8,
 ) -> SignedVote {
-    let ballot = Ballot {
-        chain,
-        previous,
-        epoch,
-        admission: &Admission::Open,
-        descriptors,
-        reports: &[],
-        owners: &Owners::default(),
-    };
-    ballot.vote(&key(number)).unwrap()
+    vote_of(&key(number), chain, previous, epoch, descriptors, &[])
 }
 
 /// `vote` with its author's relay signature and those of the faulty ones.

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use authority::admission::{Admission, Admitted};
 use authority::book::{Book, Hour};
-use directory::authority_set::{AuthoritySet, Member as Sitting, SignedSet};
 use directory::{Chain, Identity, NODES_MAX, Previous, Role, SignedDescriptor};
 use network::{Member, PARAMETERS, authority, node};
 
@@ -189,21 +188,9 @@ fn where_everyone_is_let_in_a_prefix_has_four_and_the_network_its_limit() {
 
 #[test]
 fn an_address_that_is_another_host_to_everyone_is_taken_in_a_network_on_one_host_alone() {
-    let chain = |url: &str| {
+    let chain = |address: &str| {
         let key = Identity::from_bytes(&[7; 32]);
-        let mut founding = SignedSet::propose(AuthoritySet {
-            network: [0; 16],
-            generation: 0,
-            first_epoch: 0,
-            parameters: Some(PARAMETERS),
-            members: vec![Sitting {
-                key: key.public(),
-                url: url.to_owned(),
-            }],
-        })
-        .unwrap();
-        founding.sign(&key);
-        Chain::found(founding).unwrap()
+        Chain::founded_by(PARAMETERS, &[(&key, address.parse().unwrap())]).unwrap()
     };
     let took = |chain: &Chain, address: &str| {
         let mut member = node(1, Role::Mix);
@@ -213,10 +200,7 @@ fn an_address_that_is_another_host_to_everyone_is_taken_in_a_network_on_one_host
         let taken = Book::default().take(&bytes, chain, &Admission::Open, HOUR);
         taken.map_err(|refusal| refusal.to_string())
     };
-    let (world, here) = (
-        chain("http://192.0.2.1:7070"),
-        chain("http://127.0.0.1:7070"),
-    );
+    let (world, here) = (chain("192.0.2.1:7070"), chain("127.0.0.1:7070"));
     for address in [
         "127.0.0.1:9000",
         "127.20.3.1:9000",

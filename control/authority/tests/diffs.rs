@@ -4,14 +4,11 @@ mod network;
 
 use std::collections::BTreeMap;
 
-use authority::admission::Admission;
-use authority::ballot::Ballot;
-use authority::claims::Owners;
 use directory::{
-    Consensus, Diff, DiffError, Identity, Mark, Previous, Report, ReportError, Role,
-    SignedConsensus, SignedReport,
+    Consensus, Diff, DiffError, Identity, Mark, Report, ReportError, Role, SignedConsensus,
+    SignedReport,
 };
-use network::{Member, authority, document, node, nodes};
+use network::{Member, authority, document, node, nodes, vote_of};
 use proptest::prelude::*;
 
 /// What a document becomes by changes to its nodes, without proofs: diffs do not look at them.
@@ -205,6 +202,17 @@ fn report(of: &Member, consensus: &Consensus, silent: &[[u8; 32]]) -> SignedRepo
     report.sign(&of.identity).unwrap()
 }
 
+/// Whom the authority lists in the document after `first`, given these reports.
+fn listed(first: &Consensus, members: &[Member], reports: &[SignedReport]) -> Vec<[u8; 32]> {
+    let before = first.as_previous();
+    let descriptors: Vec<_> = members.iter().map(|one| one.signed(1, &before)).collect();
+    let key = Identity::from_bytes(&[7; 32]);
+    let chain = authority().chain().clone();
+    let vote = vote_of(&key, &chain, Some(first), 1, &descriptors, reports);
+    let nodes = vote.vote().nodes.iter();
+    nodes.map(|entry| entry.identity).collect()
+}
+
 #[test]
 fn a_report_survives_signing_and_one_that_is_altered_or_not_its_authors_is_refused() {
     let members = nodes(1, 4);
@@ -237,23 +245,7 @@ fn who_most_operators_of_the_layer_before_did_not_reach_is_not_listed() {
         .iter()
         .map(|member| (member.identity.public(), member))
         .collect();
-    let before = first.as_previous();
-    let descriptors: Vec<_> = members.iter().map(|one| one.signed(1, &before)).collect();
-    let authority = authority();
-    let listed = |reports: &[SignedReport]| {
-        let ballot = Ballot {
-            chain: authority.chain(),
-            previous: Some(&first),
-            epoch: 1,
-            admission: &Admission::Open,
-            descriptors: &descriptors,
-            reports,
-            owners: &Owners::default(),
-        };
-        let vote = ballot.vote(&Identity::from_bytes(&[7; 32])).unwrap();
-        let nodes = vote.vote().nodes.iter();
-        nodes.map(|entry| entry.identity).collect::<Vec<_>>()
-    };
+    let listed = |reports: &[SignedReport]| listed(&first, &members, reports);
     let silent: Vec<[u8; 32]> = first.layer(2).map(|node| node.identity).collect();
     let of_layer = |layer, silent: &[[u8; 32]]| -> Vec<SignedReport> {
         let nodes = first.layer(layer);
@@ -296,27 +288,11 @@ fn an_operator_has_one_voice_however_many_nodes_it_runs() {
         member.operator = format!("operator-{}", number % 2);
     }
     let first = document(None, 0, &members).1;
-    let before: Previous = first.as_previous();
-    let descriptors: Vec<_> = members.iter().map(|one| one.signed(1, &before)).collect();
     let silent: Vec<[u8; 32]> = first.layer(2).map(|node| node.identity).collect();
     let reports: Vec<_> = members
         .iter()
         .map(|member| report(member, &first, &silent))
         .collect();
-    let authority = authority();
-    let ballot = Ballot {
-        chain: authority.chain(),
-        previous: Some(&first),
-        epoch: 1,
-        admission: &Admission::Open,
-        descriptors: &descriptors,
-        reports: &reports,
-        owners: &Owners::default(),
-    };
-    let vote = ballot.vote(&Identity::from_bytes(&[7; 32])).unwrap();
-    assert_eq!(
-        vote.vote().nodes.len(),
-        16,
-        "two voices are fewer than three"
-    );
+    let listed = listed(&first, &members, &reports);
+    assert_eq!(listed.len(), 16, "two voices are fewer than three");
 }

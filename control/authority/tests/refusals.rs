@@ -2,13 +2,12 @@
 
 mod network;
 
-use directory::authority_set::{AuthoritySet, Member, SignedSet};
 use directory::beacon::beacon;
 use directory::{
-    Chain, Consensus, ConsensusError, ConsensusSignature, Head, Held, Identity, Previous, Record,
-    Role, SignedConsensus, VerifyError, WAITING,
+    Consensus, ConsensusError, ConsensusSignature, Head, Held, Identity, Previous, Record, Role,
+    SignedConsensus, VerifyError, WAITING,
 };
-use network::{Member as Node, PARAMETERS, authority, document, node, nodes};
+use network::{Member as Node, PARAMETERS, authority, chain_of, document, node, nodes};
 
 /// The key of the networks' only authority.
 fn key() -> Identity {
@@ -335,24 +334,7 @@ fn where_all_but_a_few_brought_no_proof_those_who_bring_one_carry_at_once() {
 #[test]
 fn a_majority_of_the_set_that_is_in_force_must_sign() {
     let keys: Vec<Identity> = (0..3).map(|n| Identity::from_bytes(&[n; 32])).collect();
-    let mut members: Vec<Member> = keys
-        .iter()
-        .map(|key| Member {
-            key: key.public(),
-            url: "http://a.example".to_owned(),
-        })
-        .collect();
-    members.sort_by_key(|member| member.key);
-    let mut founding = SignedSet::propose(AuthoritySet {
-        network: [0; 16],
-        generation: 0,
-        first_epoch: 0,
-        parameters: Some(PARAMETERS),
-        members,
-    })
-    .unwrap();
-    keys.iter().for_each(|key| founding.sign(key));
-    let chain = Chain::found(founding).unwrap();
+    let chain = chain_of(PARAMETERS, &keys);
     let mut head = Head::bare(PARAMETERS, 0);
     head.network = *chain.network();
     head.parts = vec![Default::default(); 3];

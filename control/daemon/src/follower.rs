@@ -2,11 +2,12 @@
 //! into the folder that the node reads. The node itself never talks HTTP.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use directory::authority_set::AuthoritySet;
+use directory::authority_set::{AuthoritySet, Member};
 use directory::store::{Store, hex, write_atomic};
 use directory::{CONSENSUS_BYTES_MAX, Chain, Consensus, Held, SignedConsensus};
 use tokio::runtime::Runtime;
@@ -127,18 +128,15 @@ impl Follower {
         self.board.put(self.documents.clone(), self.own.clone());
     }
 
-    fn authorities(&self, epoch: u32) -> Vec<([u8; 32], String)> {
+    fn authorities(&self, epoch: u32) -> Vec<Member> {
         let set = self.chain.at(epoch);
-        let members = set.into_iter().flat_map(|set| &set.members);
-        members
-            .map(|member| (member.key, member.url.clone()))
-            .collect()
+        set.map(|set| set.members.clone()).unwrap_or_default()
     }
 
-    fn ask(&self, url: &str, path: &str, body: Option<Bytes>) -> Ask {
+    fn ask(&self, to: SocketAddr, path: &str, body: Option<Bytes>) -> Ask {
         let within = self.chain.parameters().round_ms().clamp(1_000, 10_000);
         Ask {
-            url: url.to_owned(),
+            to,
             path: path.to_owned(),
             body,
             from: None,
@@ -178,11 +176,11 @@ impl Follower {
             self.tell();
         }
         self.uploads.retain(|(authority, identity), _| {
-            let known = authorities.iter().any(|(key, _)| key == authority);
+            let known = authorities.iter().any(|member| member.key == *authority);
             known && descriptors.iter().any(|held| held.identity == *identity)
         });
         let mut asks = Vec::new();
-        for (descriptor, (key, url)) in descriptors.iter().flat_map(|descriptor| {
+        for (descriptor, Member { key, address }) in descriptors.iter().flat_map(|descriptor| {
             authorities
                 .iter()
                 .map(move |authority| (descriptor, authority))
@@ -199,7 +197,8 @@ impl Follower {
                 asked_ms: now_ms,
             };
             let body = Bytes::copy_from_slice(descriptor.bytes());
-            asks.push((*key, self.ask(url, "/v1/descriptor", Some(body)), digest));
+            let ask = self.ask(*address, "/v1/descriptor", Some(body));
+            asks.push((*key, ask, digest));
         }
         let digests: Vec<_> = asks.iter().map(|(_, _, digest)| *digest).collect();
         let asks = asks.into_iter().map(|(key, ask, _)| (key, ask)).collect();
@@ -260,12 +259,12 @@ impl Follower {
         let _ = getrandom::fill(&mut random);
         let first = usize::from(random[0]) % authorities.len().max(1);
         authorities.rotate_left(first);
-        for (key, url) in authorities {
+        for Member { key, address } in authorities {
             for path in [
                 format!("/v1/consensus/{epoch}"),
                 "/v1/consensus/latest".to_owned(),
             ] {
-                let ask = self.ask(&url, &path, None);
+                let ask = self.ask(address, &path, None);
                 let Ok(answered) = self.runtime.block_on(ask.run()) else {
                     continue;
                 };
@@ -324,7 +323,7 @@ impl Follower {
         let path = format!("/v1/consensus/{epoch}");
         let asks = self.authorities(epoch).into_iter();
         let asks = asks
-            .map(|(key, url)| (key, self.ask(&url, &path, None)))
+            .map(|member| (member.key, self.ask(member.address, &path, None)))
             .collect();
         for (authority, said) in self.ask_all(asks) {
             let Ok(answered) = said else {

@@ -9,7 +9,7 @@ use core::ops::Deref;
 use std::net::SocketAddr;
 
 use crate::identity::{AuthorError, Authorship, Identity};
-use crate::wire::{DecodeError, Reader, put_address, put_count, put_optional};
+use crate::wire::{ADDRESS_BYTES_MAX, DecodeError, Reader, put_address, put_count, put_optional};
 
 /// Longest operator name in bytes.
 pub const OPERATOR_BYTES_MAX: usize = 64;
@@ -23,7 +23,7 @@ pub const KEM_KEY_BYTES: usize = 1_184;
 pub const VRF_PROOF_BYTES: usize = 80;
 /// Role, operator, addresses and link keys.
 pub(crate) const WHO_BYTES_MAX: usize =
-    1 + (1 + OPERATOR_BYTES_MAX) + (1 + ADDRESSES_MAX * 19) + 32 + KEM_KEY_BYTES;
+    1 + (1 + OPERATOR_BYTES_MAX) + (1 + ADDRESSES_MAX * ADDRESS_BYTES_MAX) + 32 + KEM_KEY_BYTES;
 const BODY_BYTES_MAX: usize =
     WHO_BYTES_MAX + (1 + EPOCH_KEYS_MAX * 36) + 4 + 32 + (1 + VRF_PROOF_BYTES) + 1 + 1 + 8;
 /// Largest encoded and signed descriptor.

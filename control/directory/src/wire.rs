@@ -202,6 +202,9 @@ pub(crate) fn put_count(bytes: &mut Vec<u8>, count: usize) {
     bytes.push(u8::try_from(count).unwrap_or(u8::MAX));
 }
 
+/// Most bytes of an encoded address.
+pub(crate) const ADDRESS_BYTES_MAX: usize = 1 + 16 + 2;
+
 pub(crate) fn put_address(bytes: &mut Vec<u8>, address: &SocketAddr) {
     match address.ip() {
         IpAddr::V4(ip) => {

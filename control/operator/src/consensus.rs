@@ -1,5 +1,6 @@
 //! `mixctl consensus`: the documents themselves.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use clap::Subcommand;
 use control::api::shapes::Node;
 use control::config::NETWORK_PATH;
 use control::exit::{self, Failure};
-use control::http::client::{Ask, AskError};
+use control::http::client::{Ask, AskError, parse_url};
 use directory::store::{hex, read_bounded};
 use directory::{
     BOOTSTRAP_BYTES_MAX, Bootstrap, CONSENSUS_BYTES_MAX, Chain, Consensus, Held, Parameters,
@@ -38,7 +39,8 @@ pub enum Command {
     /// Puts the newest document into a network's file: what clients begin with
     Fetch {
         /// An authority's URL; all that the file names, one after the other, if there is none
-        url: Option<String>,
+        #[arg(value_parser = parse_url)]
+        url: Option<SocketAddr>,
         /// The network's file
         #[arg(long, value_name = "FILE", default_value = NETWORK_PATH)]
         network: PathBuf,
@@ -101,15 +103,16 @@ fn read_any(file: &Path, chain: &Chain) -> Result<Consensus, Failure> {
         .map_err(|error| broken(error.to_string()))
 }
 
-fn fetch(url: Option<String>, network: &Path) -> Result<(), Failure> {
+fn fetch(from: Option<SocketAddr>, network: &Path) -> Result<(), Failure> {
     let mut bootstrap = read_network(network)?;
     let last = bootstrap.chain.sets().last();
     let members = last.into_iter().flat_map(|set| &set.set().members);
-    let all: Vec<String> = members.map(|member| member.url.clone()).collect();
+    let all: Vec<SocketAddr> = members.map(|member| member.address).collect();
     let mut failure = Failure::new(exit::OS, "the network's file names no authority");
-    for url in url.map_or(all, |url| vec![url]) {
+    for to in from.map_or(all, |from| vec![from]) {
+        let url = format!("http://{to}");
         let ask = Ask {
-            url: url.clone(),
+            to,
             path: "/v1/consensus/latest".to_owned(),
             body: None,
             from: None,

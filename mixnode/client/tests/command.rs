@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 mod joined;
 
 use directory::Bootstrap;
-use directory::authority_set::{AuthoritySet, SignedSet};
 use joined::{Joined, fog, signal, text, write_network, write_network_of};
 
 #[test]
@@ -389,15 +388,8 @@ fn an_older_network_file_does_not_roll_the_authority_sets_back() {
     );
     write_network(&old);
     let mut network = Bootstrap::read(&old).unwrap();
-    let founding = network.chain.sets()[0].set().clone();
-    let second = AuthoritySet {
-        network: *network.chain.network(),
-        generation: 1,
-        first_epoch: 10,
-        parameters: None,
-        ..founding
-    };
-    let mut second = SignedSet::propose(second).unwrap();
+    let members = network.chain.sets()[0].set().members.clone();
+    let mut second = network.chain.propose(10, members).unwrap();
     second.sign(&joined::authority());
     network.chain.extend(second).unwrap();
     network.write(&new).unwrap();

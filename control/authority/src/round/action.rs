@@ -134,14 +134,20 @@ pub enum Refusal {
     Descriptor(#[from] DescriptorRefusal),
     /// A vote breaks a rule.
     #[error("vote")]
-    Vote(#[from] RelayError),
-    /// Not the hour for it, or of an epoch that is not being made.
+    Vote(RelayError),
+    /// Its hour is over, or that of its epoch.
     #[error("epoch")]
     Epoch,
+    /// Its hour is to come.
+    #[error("early")]
+    Early,
+    /// Of an authority that is not known here: a newer authority set may be on its way.
+    #[error("unknown")]
+    Unknown,
     /// Not the canonical encoding.
     #[error("malformed")]
     Malformed,
-    /// A signature does not hold, or is of nobody in the set.
+    /// A signature does not hold.
     #[error("signature")]
     Signature,
     /// A document that breaks a rule.
@@ -150,4 +156,20 @@ pub enum Refusal {
     /// Nobody asked for it.
     #[error("unasked")]
     Unasked,
+}
+
+impl Refusal {
+    /// Whether the same may be taken later: who sent it is to send it again.
+    pub fn passes(&self) -> bool {
+        matches!(self, Refusal::Early | Refusal::Unknown)
+    }
+}
+
+impl From<RelayError> for Refusal {
+    fn from(error: RelayError) -> Self {
+        match error {
+            RelayError::Unknown => Refusal::Unknown,
+            error => Refusal::Vote(error),
+        }
+    }
 }

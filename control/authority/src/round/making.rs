@@ -1,5 +1,6 @@
 //! The making of one document.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use directory::store::hex;
@@ -28,13 +29,15 @@ pub struct Newest {
 pub(super) struct Making {
     pub(super) epoch: u32,
     pub(super) authorities: Authorities,
-    generation: u16,
+    pub(super) generation: u16,
     /// This machine ran before the votes: one that did not signs nothing.
     whole: bool,
     /// How many of the epoch's steps are taken.
     pub(super) steps: usize,
     /// From the first moment that votes are taken to the count.
     pub(super) relay: Option<Relay>,
+    /// That moment is past.
+    pub(super) is_opened: bool,
     /// The votes that count, once the rounds are over and there are enough of them.
     votes: Option<Vec<Vote>>,
     /// Descriptors that are listed and not here yet, and those that came.
@@ -58,6 +61,7 @@ impl Making {
             whole,
             steps: 0,
             relay: None,
+            is_opened: false,
             votes: None,
             lacking: BTreeSet::new(),
             fetched: BTreeMap::new(),
@@ -68,8 +72,14 @@ impl Making {
         }
     }
 
+    /// Whether the document was computed here: it may be signed.
+    pub(super) fn is_made(&self) -> bool {
+        self.ours.is_some()
+    }
+
     /// Takes votes from here on.
     pub(super) fn open(&mut self, network: [u8; 16]) {
+        self.is_opened = true;
         let authorities = self.authorities.clone();
         self.relay = Some(Relay::new(
             authorities,
@@ -299,12 +309,21 @@ impl Rounds {
         let one = ConsensusSignature::decode(bytes).map_err(|_| Refusal::Malformed)?;
         let parameters = *self.parameters();
         let network = *self.chain.network();
-        let making = self.making.as_mut().ok_or(Refusal::Epoch)?;
-        if one.epoch != making.epoch {
-            return Err(Refusal::Epoch);
+        let making = self.making.as_mut().ok_or(Refusal::Early)?;
+        match one.epoch.cmp(&making.epoch) {
+            Ordering::Greater => return Err(Refusal::Early),
+            Ordering::Less => return Err(Refusal::Epoch),
+            Ordering::Equal => {}
         }
-        let keys = making.authorities.keys();
-        if keys.binary_search(&one.authority).is_err() || !one.holds(&network) {
+        if making
+            .authorities
+            .keys()
+            .binary_search(&one.authority)
+            .is_err()
+        {
+            return Err(Refusal::Unknown);
+        }
+        if !one.holds(&network) {
             return Err(Refusal::Signature);
         }
         let mut actions = Vec::new();

@@ -20,10 +20,10 @@ mod clock;
 pub(crate) mod listing;
 mod making;
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
-use directory::authority_set::{Chain, SetError};
+use directory::authority_set::{Chain, Member, SetError};
 use directory::{Authorities, Consensus, Identity, Parameters};
 
 use crate::admission::{Admission, Refusal as Unlisted};
@@ -168,7 +168,7 @@ impl Rounds {
         self.admission = admission;
     }
 
-    /// Takes further authority sets up.
+    /// Takes further authority sets up. A document of which another set is to sign now is begun anew, unless it is made.
     ///
     /// # Errors
     /// The chain is of another network, or has another set of a generation that is held.
@@ -176,18 +176,26 @@ impl Rounds {
         for set in chain.sets() {
             self.chain.extend(set.clone())?;
         }
+        let of = |making: &Making| self.chain.at(making.epoch).map(|set| set.generation);
+        if self
+            .making
+            .as_ref()
+            .is_some_and(|making| !making.is_made() && of(making) != Some(making.generation))
+        {
+            self.making = None;
+        }
         Ok(())
     }
 
-    /// Others that this authority talks to about the document that is made now: key and URL.
-    pub fn peers(&self, now_ms: u64) -> Vec<([u8; 32], String)> {
+    /// Others that this authority talks to about the document that is made now.
+    pub fn peers(&self, now_ms: u64) -> Vec<Member> {
         let target = self.parameters().epoch_at(now_ms).saturating_add(1);
         let own = self.key.public();
         let set = self.chain.at(target);
         set.into_iter()
             .flat_map(|set| &set.members)
             .filter(|member| member.key != own)
-            .map(|member| (member.key, member.url.clone()))
+            .cloned()
             .collect()
     }
 
@@ -398,11 +406,19 @@ impl Rounds {
         let parameters = *self.parameters();
         let now = parameters.epoch_at(now_ms);
         let start_ms = parameters.epoch_starts_ms(now);
-        let making = self.making.as_mut().ok_or(Refusal::Epoch)?;
-        if making.epoch != now.saturating_add(1) {
-            return Err(Refusal::Epoch);
+        // Who sends it may have a clock that is a little ahead.
+        let making = self.making.as_mut().ok_or(Refusal::Early)?;
+        match RelayedVote::peek_epoch(bytes)?.cmp(&making.epoch) {
+            Ordering::Greater => return Err(Refusal::Early),
+            Ordering::Less => return Err(Refusal::Epoch),
+            Ordering::Equal if making.epoch != now.saturating_add(1) => return Err(Refusal::Epoch),
+            Ordering::Equal => {}
         }
-        let relay: &mut Relay = making.relay.as_mut().ok_or(Refusal::Epoch)?;
+        let not_open = match making.is_opened {
+            true => Refusal::Epoch,
+            false => Refusal::Early,
+        };
+        let relay: &mut Relay = making.relay.as_mut().ok_or(not_open)?;
         let vote = RelayedVote::verify(bytes, &making.authorities)?;
         let passed = now_ms.saturating_sub(start_ms) / round_ms(&parameters).max(1);
         let round = u8::try_from((passed + 1).saturating_sub(VOTE)).unwrap_or(u8::MAX);

@@ -4,11 +4,15 @@
 use std::ops::{Deref, DerefMut};
 
 use authority::Authority;
+use authority::admission::Admission;
+use authority::ballot::Ballot;
+use authority::claims::Owners;
+use authority::vote::SignedVote;
 use directory::beacon::layer_input;
 use directory::vrf::VrfSecret;
 use directory::{
-    Consensus, Descriptor, EpochKey, Held, Identity, LinkKey, Parameters, Previous, Role,
-    SignedConsensus, SignedDescriptor,
+    Chain, Consensus, Descriptor, EpochKey, Held, Identity, LinkKey, Parameters, Previous, Role,
+    SignedConsensus, SignedDescriptor, SignedReport,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -128,6 +132,35 @@ pub fn nodes(gateways: u16, mixes: u16) -> Vec<Member> {
             node(number, role)
         })
         .collect()
+}
+
+/// A network that these authorities found together.
+pub fn chain_of(parameters: Parameters, keys: &[Identity]) -> Chain {
+    // On one host, where nodes may have any address.
+    let reached = (1..).map(|number| ([127, 0, 0, number], 7_070).into());
+    let authorities: Vec<_> = keys.iter().zip(reached).collect();
+    Chain::founded_by(parameters, &authorities).unwrap()
+}
+
+/// The vote of the authority with this key, which admits everyone.
+pub fn vote_of(
+    key: &Identity,
+    chain: &Chain,
+    previous: Option<&Consensus>,
+    epoch: u32,
+    descriptors: &[SignedDescriptor],
+    reports: &[SignedReport],
+) -> SignedVote {
+    let ballot = Ballot {
+        chain,
+        previous,
+        epoch,
+        admission: &Admission::Open,
+        descriptors,
+        reports,
+        owners: &Owners::default(),
+    };
+    ballot.vote(key).unwrap()
 }
 
 pub fn authority() -> Authority {

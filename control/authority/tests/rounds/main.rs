@@ -1,9 +1,14 @@
 //! The rounds of several authorities, some of whom lie, are late or say nothing: deterministic, under one clock.
 
+#[path = "../network/mod.rs"]
+mod network;
 mod world;
 
-use authority::round::{News, Record};
-use world::{EPOCH_MS, Kind, ROUND_MS, World, names};
+use authority::relay::Relay;
+use authority::round::{News, Record, Refusal};
+use directory::Chain;
+use network::{chain_of, vote_of};
+use world::{EPOCH_MS, Kind, PARAMETERS, ROUND_MS, World, key, names};
 
 use Kind::{Honest, Late, Lying, Silent};
 
@@ -200,4 +205,64 @@ fn descriptors_are_shown_to_strangers_when_the_votes_about_them_have_begun() {
     let votes_ms = world.now_ms + EPOCH_MS + 16 * ROUND_MS;
     assert!(!rounds.shows(2, votes_ms - 1) && rounds.shows(2, votes_ms));
     assert!(rounds.shows(1, votes_ms - 1) && !rounds.shows(3, votes_ms));
+}
+
+/// A vote of authority `number` of `chain` about the document of `epoch`, as it sends it.
+fn vote(chain: &Chain, number: usize, epoch: u32) -> Vec<u8> {
+    let (own, set) = (key(number), chain.at(epoch).unwrap());
+    let authorities = set.authorities().unwrap();
+    let mut relay = Relay::new(authorities, *chain.network(), set.generation, epoch);
+    let vote = vote_of(&own, chain, None, epoch, &[], &[]);
+    relay.begin(vote, &own).unwrap().encode()
+}
+
+#[test]
+fn a_vote_before_its_hour_is_to_be_sent_again_and_one_that_is_over_is_not() {
+    let mut world = World::new(&[Honest, Silent, Silent], 10);
+    let start_ms = world.now_ms;
+    let (vote_1, vote_2) = (vote(&world.chain, 1, 1), vote(&world.chain, 1, 2));
+    for (rounds, of_1, of_2) in [
+        (14, Err(Refusal::Early), Err(Refusal::Early)),
+        (16, Ok(()), Err(Refusal::Early)),
+        (21, Err(Refusal::Epoch), Err(Refusal::Early)),
+        (33, Err(Refusal::Epoch), Err(Refusal::Early)),
+        (32 + 16, Err(Refusal::Epoch), Ok(())),
+    ] {
+        world.run_until(start_ms + rounds * ROUND_MS);
+        let now_ms = world.now_ms;
+        let mut said = |vote: &[u8]| {
+            let heard = world.authorities[0].rounds.relayed(vote, now_ms);
+            heard.map(drop)
+        };
+        assert_eq!(said(&vote_1), of_1, "{rounds}");
+        assert_eq!(said(&vote_2), of_2, "{rounds}");
+    }
+    let passes = [Refusal::Early, Refusal::Unknown].map(|refusal| refusal.passes());
+    assert_eq!((passes, Refusal::Epoch.passes()), ([true; 2], false));
+}
+
+#[test]
+fn a_vote_of_a_set_that_is_not_known_here_yet_is_to_be_sent_again() {
+    let mut world = World::new(&[Honest, Silent, Silent], 11);
+    world.run_until(world.now_ms + 16 * ROUND_MS);
+    // Authority 3 comes in place of 2; who has heard of that is ahead of this one.
+    let mut ahead = world.chain.clone();
+    let mut members = ahead.sets()[0].set().members.clone();
+    members.retain(|member| member.key != key(2).public());
+    let new = chain_of(PARAMETERS, &[key(3)]);
+    members.extend(new.sets()[0].set().members.clone());
+    let mut next = ahead.propose(1, members).unwrap();
+    [0, 1, 3].iter().for_each(|number| next.sign(&key(*number)));
+    ahead.extend(next).unwrap();
+    let votes = [1, 3].map(|number| vote(&ahead, number, 1));
+    let heard = |world: &mut World| {
+        let (rounds, now_ms) = (&mut world.authorities[0].rounds, world.now_ms);
+        let said = votes.each_ref().map(|vote| rounds.relayed(vote, now_ms));
+        said.map(|said| said.map(drop))
+    };
+    assert_eq!(heard(&mut world), [Err(Refusal::Unknown); 2]);
+    // It learns of the set in the middle of the rounds, and makes the document with those who sign it.
+    world.authorities[0].rounds.follow(ahead.clone()).unwrap();
+    world.run_until(world.now_ms + 10);
+    assert_eq!(heard(&mut world), [Ok(()); 2]);
 }

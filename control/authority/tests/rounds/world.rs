@@ -6,7 +6,6 @@ use authority::admission::Admission;
 use authority::relay::Relay;
 use authority::round::{Action, Message, News, Record, Rounds};
 use authority::vote::SignedVote;
-use directory::authority_set::{AuthoritySet, Member, SignedSet};
 use directory::store::unhex;
 use directory::{
     Chain, Consensus, ConsensusSignature, Descriptor, EpochKey, Identity, LinkKey, Parameters, Role,
@@ -83,23 +82,8 @@ pub fn key(number: usize) -> Identity {
 }
 
 pub fn chain(count: usize) -> Chain {
-    let mut members: Vec<Member> = (0..count)
-        .map(|number| Member {
-            key: key(number).public(),
-            url: format!("http://127.0.{number}.1:7070"),
-        })
-        .collect();
-    members.sort_by_key(|member| member.key);
-    let mut founding = SignedSet::propose(AuthoritySet {
-        network: [0; 16],
-        generation: 0,
-        first_epoch: 0,
-        parameters: Some(PARAMETERS),
-        members,
-    })
-    .unwrap();
-    (0..count).for_each(|number| founding.sign(&key(number)));
-    Chain::found(founding).unwrap()
+    let keys: Vec<Identity> = (0..count).map(key).collect();
+    crate::network::chain_of(PARAMETERS, &keys)
 }
 
 fn member_key(number: u16, what: &str) -> [u8; 32] {

@@ -44,7 +44,7 @@ pub(super) async fn fetch(node: SocketAddr) -> Result<Bytes, AskError> {
 
 async fn ask(node: SocketAddr, path: &str) -> Result<Answered, AskError> {
     let ask = Ask {
-        url: format!("http://{node}"),
+        to: node,
         path: path.to_owned(),
         body: None,
         from: None,

@@ -11,6 +11,7 @@ use directory::store::unhex;
 use hyper::StatusCode;
 use tokio::sync::oneshot;
 
+use super::evidence::Evidence;
 use super::peers::Told;
 use crate::clock::unix_ms;
 use crate::http::rooms::Class;
@@ -34,8 +35,6 @@ pub enum Question {
     ByDigest([u8; 32], bool),
     /// Which descriptors are held for an epoch's document, and whether another authority asks.
     Listing(u32, bool),
-    /// Evidence of an epoch.
-    Evidence(u32),
     /// How the authority fares.
     Status,
 }
@@ -75,17 +74,26 @@ pub struct Shelf {
 pub struct Desk {
     /// What is handed out.
     pub shelf: Arc<Mutex<Shelf>>,
+    /// What is read for whoever asks, beside the authority's thread.
+    pub evidence: Evidence,
     /// To the authority's thread.
     pub questions: SyncSender<Inbound>,
 }
 
 impl Answers for Desk {
-    fn body_bytes_max(&self, path: &str, class: Class) -> Option<usize> {
-        let authority = matches!(class, Class::Authority(_));
+    fn refuses(&self, path: &str, class: Class) -> Option<Answer> {
+        let of_authorities = ["/v1/time", "/v1/authority/vote", "/v1/authority/signature"];
+        let open = !of_authorities.contains(&path);
+        // By its address. One that is not known here may be of a newer authority set that is on its way: it asks again.
+        let unknown = || Answer::word(StatusCode::SERVICE_UNAVAILABLE, "unknown");
+        (!open && !matches!(class, Class::Authority(_))).then(unknown)
+    }
+
+    fn body_bytes_max(&self, path: &str) -> Option<usize> {
         match path {
             "/v1/descriptor" => Some(BODY_BYTES_MAX),
-            "/v1/authority/vote" if authority => Some(RELAYED_BYTES_MAX),
-            "/v1/authority/signature" if authority => Some(SIGNATURE_BYTES),
+            "/v1/authority/vote" => Some(RELAYED_BYTES_MAX),
+            "/v1/authority/signature" => Some(SIGNATURE_BYTES),
             _ => None,
         }
     }
@@ -132,7 +140,12 @@ impl Answers for Desk {
             (false, ["v1", "authority", "descriptors", epoch]) => {
                 number(epoch).map(|epoch| Question::Listing(epoch, is_authority))
             }
-            (false, ["v1", "evidence", epoch]) => number(epoch).map(Question::Evidence),
+            (false, ["v1", "evidence", epoch]) => {
+                return match number(epoch) {
+                    Some(epoch) => self.shown(epoch).await,
+                    None => nothing(),
+                };
+            }
             // What an operator should know is not everybody's.
             (false, ["v1", "status"]) if asked.class == Class::Host => Some(Question::Status),
             _ => None,
@@ -145,6 +158,15 @@ impl Answers for Desk {
 }
 
 impl Desk {
+    async fn shown(&self, epoch: u32) -> Answer {
+        let evidence = self.evidence.clone();
+        match tokio::task::spawn_blocking(move || evidence.of(epoch)).await {
+            Ok(Ok(Some(bytes))) => Answer::bytes(bytes),
+            Ok(Ok(None)) => nothing(),
+            _ => Answer::word(StatusCode::INTERNAL_SERVER_ERROR, "disk"),
+        }
+    }
+
     fn on_shelf(&self, find: impl FnOnce(&Shelf) -> Option<Answer>) -> Answer {
         let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         find(&shelf).unwrap_or_else(nothing)
@@ -172,4 +194,64 @@ pub fn early() -> Answer {
 /// What is not there.
 pub fn nothing() -> Answer {
     Answer::word(StatusCode::NOT_FOUND, "nothing")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    /// A desk behind which nobody works, with its folder.
+    fn desk() -> (Desk, tempfile::TempDir, std::sync::mpsc::Receiver<Inbound>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (questions, inbound) = sync_channel(1);
+        let desk = Desk {
+            shelf: Arc::default(),
+            evidence: Evidence::open(folder.path()).unwrap(),
+            questions,
+        };
+        (desk, folder, inbound)
+    }
+
+    #[test]
+    fn evidence_is_handed_out_while_the_authority_is_busy() {
+        let (desk, _folder, _inbound) = desk();
+        let two = [b"FXG1 one".to_vec(), b"FXG1 other".to_vec()];
+        desk.evidence.write(7, &[1; 32], &two).unwrap();
+        let asked = |path: &str| Asked {
+            class: Class::Stranger,
+            is_post: false,
+            path: path.to_owned(),
+            body: Bytes::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let shown = runtime.block_on(desk.answer(asked("/v1/evidence/7")));
+        assert_eq!(shown.status, StatusCode::OK);
+        assert_eq!(Some(shown.body.to_vec()), desk.evidence.of(7).unwrap());
+        for none in ["/v1/evidence/6", "/v1/evidence/x"] {
+            let shown = runtime.block_on(desk.answer(asked(none)));
+            assert_eq!(shown.status, StatusCode::NOT_FOUND);
+        }
+    }
+
+    #[test]
+    fn what_is_for_authorities_is_told_to_nobody_else_who_is_to_ask_again() {
+        let (desk, _folder, _inbound) = desk();
+        let theirs = ["/v1/time", "/v1/authority/vote", "/v1/authority/signature"];
+        for path in theirs {
+            for class in [Class::Node, Class::Host, Class::Stranger] {
+                let refused = desk.refuses(path, class).unwrap();
+                assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+                assert_eq!(refused.body.as_ref(), b"unknown\n");
+            }
+            assert_eq!(desk.refuses(path, Class::Authority([1; 32])), None);
+        }
+        for path in ["/v1/network", "/v1/descriptor", "/v1/consensus/latest"] {
+            assert_eq!(desk.refuses(path, Class::Stranger), None, "{path}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What an authority keeps in its folder: documents, what it signed last, evidence.
+//! What an authority keeps in its folder: documents, what it signed last, [evidence](Evidence).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,12 +8,7 @@ use std::path::{Path, PathBuf};
 use authority::round::Record;
 use directory::store::{Store, hex, read_bounded, unhex};
 
-/// Evidence of so many epochs is kept.
-const EVIDENCE_EPOCHS: u32 = 16;
-/// Largest piece of evidence: two votes and two lengths.
-const EVIDENCE_BYTES_MAX: usize = 8 + 2 * authority::vote::VOTE_BYTES_MAX;
-/// Pieces of an epoch that are shown: one of each kind and authority.
-const EVIDENCE_MAX: usize = 2 * directory::AUTHORITIES_MAX;
+use super::evidence::Evidence;
 
 /// The folder of an authority.
 #[derive(Debug)]
@@ -21,6 +16,8 @@ pub struct Disk {
     root: PathBuf,
     /// Its documents.
     pub documents: Store,
+    /// Who signed two things.
+    pub evidence: Evidence,
 }
 
 impl Disk {
@@ -33,10 +30,10 @@ impl Disk {
             .recursive(true)
             .mode(0o700)
             .create(root)?;
-        fs::create_dir_all(root.join("evidence"))?;
         Ok(Disk {
             root: root.to_owned(),
             documents: Store::create(root)?,
+            evidence: Evidence::open(&root.join("evidence"))?,
         })
     }
 
@@ -85,79 +82,6 @@ impl Disk {
         // The rename too.
         File::open(&self.root)?.sync_all()
     }
-
-    /// Keeps two signed things of one author for one epoch, and forgets what is long over.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn write_evidence(
-        &self,
-        epoch: u32,
-        author: &[u8; 32],
-        two: &[Vec<u8>; 2],
-    ) -> io::Result<()> {
-        let folder = self.root.join("evidence");
-        let mut bytes = Vec::new();
-        for one in two {
-            bytes.extend_from_slice(&u32::try_from(one.len()).unwrap_or(u32::MAX).to_be_bytes());
-            bytes.extend_from_slice(one);
-        }
-        // Which kind it is its first bytes say: one of each kind is enough.
-        let kind = two[0]
-            .first_chunk::<4>()
-            .map(|magic| program::visible(magic));
-        let name = format!("{epoch}-{}-{}", hex(author), kind.unwrap_or_default());
-        directory::store::write_atomic(&folder.join(name), &bytes)?;
-        for entry in fs::read_dir(&folder)?.flatten() {
-            let name = entry.file_name();
-            let of = name.to_str().and_then(|name| name.split_once('-'));
-            let of = of.and_then(|(epoch, _)| epoch.parse::<u32>().ok());
-            if of.is_some_and(|of| of.saturating_add(EVIDENCE_EPOCHS) <= epoch) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        Ok(())
-    }
-
-    /// Names of what is kept of all epochs: `epoch-author-kind`, ascending.
-    ///
-    /// # Errors
-    /// The folder can't be listed.
-    pub fn evidence_names(&self) -> io::Result<Vec<String>> {
-        let entries = fs::read_dir(self.root.join("evidence"))?;
-        let names = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> = names
-            .filter(|name| name.starts_with(|first: char| first.is_ascii_digit()))
-            .collect();
-        names.sort();
-        Ok(names)
-    }
-
-    /// What is kept of `epoch`: `count 1 | each (length 4 | piece)`, a piece two signed things, each with its length.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn evidence(&self, epoch: u32) -> io::Result<Option<Vec<u8>>> {
-        let prefix = format!("{epoch}-");
-        let mut pieces = Vec::new();
-        for name in self.evidence_names()? {
-            if name.starts_with(&prefix) && pieces.len() < EVIDENCE_MAX {
-                let path = self.root.join("evidence").join(name);
-                pieces.push(read_bounded(&path, EVIDENCE_BYTES_MAX)?);
-            }
-        }
-        if pieces.is_empty() {
-            return Ok(None);
-        }
-        let mut bytes = vec![u8::try_from(pieces.len()).unwrap_or(u8::MAX)];
-        for piece in pieces {
-            bytes.extend_from_slice(&u32::try_from(piece.len()).unwrap_or(u32::MAX).to_be_bytes());
-            bytes.extend_from_slice(&piece);
-        }
-        Ok(Some(bytes))
-    }
 }
 
 #[cfg(test)]
@@ -180,31 +104,5 @@ mod tests {
             let error = disk.record().unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
-    }
-
-    #[test]
-    fn evidence_is_kept_for_sixteen_epochs_one_of_a_kind_and_author() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::open(folder.path()).unwrap();
-        let two = |kind: &str| {
-            [
-                format!("{kind} one").into_bytes(),
-                format!("{kind} other").into_bytes(),
-            ]
-        };
-        for epoch in 1..=20 {
-            for kind in ["FXV1", "FXV1", "FXG1"] {
-                disk.write_evidence(epoch, &[1; 32], &two(kind)).unwrap();
-            }
-        }
-        assert_eq!(disk.evidence(4).unwrap(), None);
-        let piece = |kind: &str| {
-            let of = |word: &str| [&[0, 0, 0, word.len() as u8][..], word.as_bytes()].concat();
-            let both = [of(&format!("{kind} one")), of(&format!("{kind} other"))].concat();
-            [&[0, 0, 0, both.len() as u8][..], &both].concat()
-        };
-        let all = [vec![2], piece("FXG1"), piece("FXV1")].concat();
-        assert_eq!(disk.evidence(20).unwrap().unwrap(), all);
-        assert_eq!(disk.evidence_names().unwrap().len(), 32);
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn doubts(config: &AuthorityConfig, files: &Files) -> Vec<String> {
     let Some(member) = set.members.iter().find(|member| member.key == own) else {
         return Vec::new();
     };
-    let (listen, url) = (config.listen, &member.url);
+    let (listen, address) = (config.listen, member.address);
     let what = match listen.ip() {
         _ if set.is_on_one_host() => return Vec::new(),
         ip if ip.is_loopback() => "no other host reaches it".to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn doubts(config: &AuthorityConfig, files: &Files) -> Vec<String> {
         _ => return Vec::new(),
     };
     vec![format!(
-        "[authority] listen: {listen}, while the set of authorities says {url}: {what}: name the address of that URL"
+        "[authority] listen: {listen}, while the set of authorities says http://{address}: {what}: name the address of that URL"
     )]
 }
 

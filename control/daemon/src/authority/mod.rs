@@ -3,6 +3,7 @@
 
 mod desk;
 mod disk;
+mod evidence;
 pub mod files;
 pub mod key;
 pub mod nodes;

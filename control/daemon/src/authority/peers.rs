@@ -1,7 +1,7 @@
 //! The other authorities: what is asked of them and sent to them.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use authority::relay::RELAYED_BYTES_MAX;
 use authority::round::{LISTING_BYTES_MAX, Message};
 use bytes::Bytes;
+use directory::authority_set::Member;
 use directory::store::hex;
 use directory::{CONSENSUS_BYTES_MAX, DESCRIPTOR_BYTES_MAX};
 use tokio::runtime::Handle;
@@ -56,7 +57,7 @@ pub enum Pull {
 pub struct Peer {
     /// Its key.
     pub key: [u8; 32],
-    url: String,
+    to: SocketAddr,
     from: Option<IpAddr>,
     within: Duration,
     pulls: Arc<Semaphore>,
@@ -66,18 +67,18 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The authority `key` at `url`, asked from the address `from`. Answers go to `told`; what is not answered within
-    /// `within` counts as not answered.
+    /// An authority, asked from the address `from`. Answers go to `told`; what is not answered within `within` counts as
+    /// not answered.
     pub fn new(
-        (key, url): ([u8; 32], String),
+        member: &Member,
         from: Option<IpAddr>,
         within: Duration,
         runtime: Handle,
         told: SyncSender<Inbound>,
     ) -> Peer {
         Peer {
-            key,
-            url,
+            key: member.key,
+            to: member.address,
             from,
             within,
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
@@ -89,7 +90,7 @@ impl Peer {
 
     fn ask(&self, path: String, body: Option<Bytes>, bytes_max: usize) -> Ask {
         Ask {
-            url: self.url.clone(),
+            to: self.to,
             path,
             body,
             from: self.from,
@@ -154,7 +155,7 @@ impl Peer {
         })
     }
 
-    /// Sends until it is answered or the time is over. Answers of refusal end it too.
+    /// Sends until it is answered or the time is over. Answers of refusal end it too, but for those that pass.
     pub fn send(&self, message: &Message, until_ms: u64, every_ms: u64) {
         let (path, body) = match message {
             Message::Vote(bytes) => ("/v1/authority/vote", bytes),
@@ -199,24 +200,16 @@ fn last_word(key: &[u8; 32], ask: &Ask, error: &AskError, until_ms: u64, every_m
     }
 }
 
-/// The addresses of authorities, nodes and this host, for the rooms. Asks the system's resolver, so not for a thread that has
-/// something else to do.
+/// The addresses of authorities, nodes and this host, for the rooms.
 pub fn addresses(
-    authorities: &[([u8; 32], String)],
+    authorities: &[Member],
     nodes: impl IntoIterator<Item = IpAddr>,
     own: IpAddr,
 ) -> HashMap<IpAddr, Class> {
     let mut known: HashMap<IpAddr, Class> = nodes.into_iter().map(|ip| (ip, Class::Node)).collect();
     let host = [own, Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     known.extend(host.map(|ip| (ip, Class::Host)));
-    for (key, url) in authorities {
-        let Ok(uri) = url.parse::<hyper::Uri>() else {
-            continue;
-        };
-        let host = uri.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let found = (host, 0).to_socket_addrs().into_iter().flatten();
-        known.extend(found.map(|address| (address.ip(), Class::Authority(*key))));
-    }
+    let others = authorities.iter();
+    known.extend(others.map(|one| (one.address.ip(), Class::Authority(one.key))));
     known
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use authority::round::{Action, Newest, News, Rounds};
 use bytes::Bytes;
+use directory::authority_set::Member;
 use directory::store::hex;
 use directory::{Bootstrap, Chain, Consensus, Held, SignedConsensus};
 use hyper::StatusCode;
@@ -78,6 +79,7 @@ pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
     let shelf = Arc::new(Mutex::new(Shelf::default()));
     let desk = Desk {
         shelf: Arc::clone(&shelf),
+        evidence: disk.evidence.clone(),
         questions: questions.clone(),
     };
     let runtime = start(listener, rooms.clone(), desk)?;
@@ -119,7 +121,7 @@ fn start(listener: TcpListener, rooms: Rooms, desk: Desk) -> Result<Handle, Fail
     let runtime: Runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        // For the system's resolver alone.
+        // Reads evidence, one piece at a time.
         .max_blocking_threads(1)
         .build()?;
     let handle = runtime.handle().clone();
@@ -180,7 +182,7 @@ struct Service {
     own: IpAddr,
     peers: Vec<Peer>,
     /// Who the peers are.
-    members: Vec<([u8; 32], String)>,
+    members: Vec<Member>,
     refused: BTreeMap<String, u64>,
     /// Newest last.
     news: VecDeque<(u64, String)>,
@@ -252,27 +254,24 @@ impl Service {
         }
         let within =
             Duration::from_millis(self.rounds.parameters().round_ms().clamp(1_000, 10_000));
-        let meet = |member| {
+        let meet = |member: &Member| {
             let told = self.questions.clone();
             let from = (!self.own.is_unspecified()).then_some(self.own);
             Peer::new(member, from, within, self.runtime.clone(), told)
         };
-        self.peers = members.iter().cloned().map(meet).collect();
+        self.peers = members.iter().map(meet).collect();
         self.members = members;
         self.tell_rooms();
     }
 
     fn tell_rooms(&self) {
-        let (rooms, members) = (self.rooms.clone(), self.members.clone());
         let newest = self.rounds.newest().map(|newest| newest.consensus.nodes());
         let nodes = newest
             .into_iter()
             .flatten()
             .flat_map(|node| &node.addresses);
-        let nodes: Vec<IpAddr> = nodes.map(|address| address.ip()).collect();
-        let own = self.own;
-        self.runtime
-            .spawn_blocking(move || rooms.know(addresses(&members, nodes, own)));
+        let nodes = nodes.map(|address| address.ip());
+        self.rooms.know(addresses(&self.members, nodes, self.own));
     }
 
     fn perform(&mut self, actions: Vec<Action>) -> Result<(), Failure> {
@@ -306,7 +305,7 @@ impl Service {
                     self.tell_rooms();
                 }
                 Action::Evidence { epoch, author, two } => {
-                    if let Err(error) = self.disk.write_evidence(epoch, &author, &two) {
+                    if let Err(error) = self.disk.evidence.write(epoch, &author, &two) {
                         tracing::error!(epoch, %error, "evidence could not be stored");
                     }
                 }
@@ -377,14 +376,6 @@ impl Service {
                     false => early(),
                 });
             }
-            Question::Evidence(epoch) => {
-                let kept = self.disk.evidence(epoch);
-                return Ok(match kept {
-                    Ok(Some(bytes)) => Answer::bytes(bytes),
-                    Ok(None) => nothing(),
-                    Err(_) => Answer::word(StatusCode::INTERNAL_SERVER_ERROR, "disk"),
-                });
-            }
             Question::Status => return Ok(Answer::bytes(self.status().to_string())),
         };
         match taken {
@@ -394,7 +385,11 @@ impl Service {
             }
             Err(refusal) => {
                 let word = refusal.to_string();
-                let answer = Answer::word(StatusCode::BAD_REQUEST, &word);
+                let status = match refusal.passes() {
+                    true => StatusCode::SERVICE_UNAVAILABLE,
+                    false => StatusCode::BAD_REQUEST,
+                };
+                let answer = Answer::word(status, &word);
                 // As many words as there are refusals.
                 *self.refused.entry(word).or_default() += 1;
                 Ok(answer)
@@ -408,7 +403,7 @@ impl Service {
         let others: Vec<_> = self
             .members
             .iter()
-            .map(|(key, url)| json!({ "authority": hex(key), "url": url }))
+            .map(|one| json!({ "authority": hex(&one.key), "url": format!("http://{}", one.address) }))
             .collect();
         let news: Vec<_> = self
             .news
@@ -435,7 +430,7 @@ impl Service {
                 "nodes": newest.consensus.nodes().len(),
             })),
             "others": others,
-            "evidence": self.disk.evidence_names().unwrap_or_default(),
+            "evidence": self.disk.evidence.names().unwrap_or_default(),
             "missed_proofs": missed,
             "refused": self.refused,
             "connections_refused": self.rooms.refused(),

@@ -1,16 +1,17 @@
 //! Asking authorities.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, ETAG, HOST, HeaderValue};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::header::{CONNECTION, ETAG, HOST};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, lookup_host};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// Most bytes of a refusal that are shown.
@@ -19,9 +20,6 @@ const WORD_BYTES_MAX: usize = 160;
 /// Why an authority gave no answer that is of use.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// The URL is none that this program speaks to.
-    #[error("{0} is no http:// URL")]
-    Url(String),
     /// It can't be reached, or broke off.
     #[error("{0}")]
     Network(String),
@@ -57,8 +55,8 @@ pub struct Answered {
 /// One request, for which a connection is made.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// The authority's URL.
-    pub url: String,
+    /// Where the authority is.
+    pub to: SocketAddr,
     /// The path, from `/v1/` on.
     pub path: String,
     /// What to bring; nothing to ask for something.
@@ -97,26 +95,19 @@ impl Ask {
     }
 
     async fn exchange(&self) -> Result<Answered, AskError> {
-        let no_url = || AskError::Url(self.url.clone());
-        let uri: Uri = self.url.parse().map_err(|_| no_url())?;
-        let host = uri.host().filter(|_| uri.scheme_str() == Some("http"));
-        let host = host.ok_or_else(no_url)?;
-        let authority = uri.authority().map_or(host, |authority| authority.as_str());
-        let base = uri.path().trim_end_matches('/');
-        let stream = self.connect(host, uri.port_u16().unwrap_or(80)).await?;
+        let stream = self.connect().await.map_err(network)?;
         let method = if self.body.is_some() {
             Method::POST
         } else {
             Method::GET
         };
-        let host = HeaderValue::from_str(authority).map_err(|_| no_url())?;
         let request = Request::builder()
             .method(method)
-            .uri(format!("{base}{}", self.path))
-            .header(HOST, host)
+            .uri(&self.path)
+            .header(HOST, self.to.to_string())
             .header(CONNECTION, "close")
             .body(Full::new(self.body.clone().unwrap_or_default()))
-            .map_err(|_| no_url())?;
+            .map_err(network)?;
         let (status, answered) = exchange(stream, request, self.bytes_max).await?;
         if status != StatusCode::OK {
             // A stranger's words: no more than a sentence, and none that moves a terminal.
@@ -131,24 +122,36 @@ impl Ask {
         Ok(answered)
     }
 
-    async fn connect(&self, host: &str, port: u16) -> Result<tokio::net::TcpStream, AskError> {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let mut last = AskError::Network(format!("{host} has no address"));
-        for address in lookup_host((host, port)).await.map_err(network)? {
-            let socket = match address {
-                SocketAddr::V4(_) => TcpSocket::new_v4(),
-                SocketAddr::V6(_) => TcpSocket::new_v6(),
-            }
-            .map_err(network)?;
-            if let Some(from) = self.from.filter(|from| from.is_ipv4() == address.is_ipv4()) {
-                socket.bind((from, 0).into()).map_err(network)?;
-            }
-            match socket.connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = network(error),
-            }
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let socket = match self.to {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        if let Some(from) = self.from.filter(|from| from.is_ipv4() == self.to.is_ipv4()) {
+            socket.bind((from, 0).into())?;
         }
-        Err(last)
+        socket.connect(self.to).await
+    }
+}
+
+/// Reads an authority's URL as people write it: `http://ADDRESS:PORT`.
+///
+/// # Errors
+/// A sentence that says what it has to be. A name is refused: whoever resolves it could be lied to, and would wait for it.
+pub fn parse_url(text: &str) -> Result<SocketAddr, String> {
+    let is_form = "an authority's URL is http://ADDRESS:PORT, without TLS or a path";
+    let place = text.strip_prefix("http://").ok_or(is_form)?;
+    match place.parse() {
+        Ok(address) => Ok(address),
+        Err(_)
+            if place.contains(|letter: char| letter.is_ascii_alphabetic())
+                && !place.contains(['[', '/']) =>
+        {
+            Err(format!(
+                "{place} is a name: give the address, as in http://192.0.2.1:7070. Who resolves names can lie, and has to be waited for"
+            ))
+        }
+        Err(_) => Err(is_form.to_owned()),
     }
 }
 

@@ -109,8 +109,11 @@ impl Answer {
 
 /// Who answers.
 pub trait Answers: Send + Sync + 'static {
-    /// How many bytes a request to `path` from `class` may bring; none if there is no such route.
-    fn body_bytes_max(&self, path: &str, class: Class) -> Option<usize>;
+    /// What `class` is told that may not ask for `path`, nor bring anything there.
+    fn refuses(&self, path: &str, class: Class) -> Option<Answer>;
+
+    /// How many bytes a request to `path` may bring; none if there is no such route.
+    fn body_bytes_max(&self, path: &str) -> Option<usize>;
 
     /// Answers a request.
     fn answer(&self, asked: Asked) -> impl Future<Output = Answer> + Send;
@@ -165,9 +168,12 @@ async fn answer<A: Answers>(request: Request<Incoming>, class: Class, answers: &
     if !is_post && request.method() != Method::GET {
         return Answer::word(StatusCode::METHOD_NOT_ALLOWED, "method");
     }
+    if let Some(refused) = answers.refuses(&path, class) {
+        return refused;
+    }
     let mut body = Bytes::new();
     if is_post {
-        let Some(most) = answers.body_bytes_max(&path, class) else {
+        let Some(most) = answers.body_bytes_max(&path) else {
             return Answer::word(StatusCode::NOT_FOUND, "path");
         };
         let too_large = || Answer::word(StatusCode::PAYLOAD_TOO_LARGE, "too-large");

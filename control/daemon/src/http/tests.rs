@@ -10,10 +10,15 @@ use super::*;
 struct Echo;
 
 impl Answers for Echo {
-    fn body_bytes_max(&self, path: &str, class: Class) -> Option<usize> {
-        match (path, class) {
-            ("/v1/authority/vote", Class::Authority(_)) => Some(1_000),
-            ("/v1/descriptor", _) => Some(10),
+    fn refuses(&self, path: &str, class: Class) -> Option<Answer> {
+        let stranger = path == "/v1/authority/vote" && !matches!(class, Class::Authority(_));
+        stranger.then(|| Answer::word(StatusCode::SERVICE_UNAVAILABLE, "unknown"))
+    }
+
+    fn body_bytes_max(&self, path: &str) -> Option<usize> {
+        match path {
+            "/v1/authority/vote" => Some(1_000),
+            "/v1/descriptor" => Some(10),
             _ => None,
         }
     }
@@ -57,7 +62,7 @@ fn ask(
     body: Option<&[u8]>,
 ) -> Result<client::Answered, AskError> {
     let ask = Ask {
-        url: format!("http://{to}"),
+        to,
         path: path.to_owned(),
         body: body.map(Bytes::copy_from_slice),
         from: Some(from),
@@ -115,10 +120,11 @@ fn a_request_brings_no_more_than_its_route_takes_and_votes_are_authorities_alone
     assert!(post("/v1/descriptor", 10).is_ok());
     let too_large = (413, "too-large".to_owned());
     assert_eq!(refused(post("/v1/descriptor", 11)), too_large);
-    assert_eq!(
-        refused(post("/v1/authority/vote", 10)),
-        (404, "path".to_owned())
-    );
+    assert_eq!(refused(post("/v1/network", 1)), (404, "path".to_owned()));
+    let unknown = post("/v1/authority/vote", 10).unwrap_err();
+    // Whoever is not known yet sends its vote again.
+    assert!(!unknown.is_answer(), "{unknown}");
+    assert_eq!(refused(Err(unknown)), (503, "unknown".to_owned()));
     let vote = |bytes: usize| ask(to, ip(0, 1), "/v1/authority/vote", Some(&vec![0; bytes]));
     assert!(vote(1_000).is_ok());
     assert_eq!(refused(vote(1_001)), too_large);
@@ -134,17 +140,37 @@ fn a_request_brings_no_more_than_its_route_takes_and_votes_are_authorities_alone
 }
 
 #[test]
-fn what_is_no_http_url_is_not_asked() {
-    for url in ["https://127.0.0.1:1", "127.0.0.1:1", "ftp://x", ""] {
-        let ask = Ask {
-            url: url.to_owned(),
-            path: "/v1/time".to_owned(),
-            body: None,
-            from: None,
-            bytes_max: 1,
-            within: Duration::from_secs(9),
-        };
-        let asked = ask.run_alone();
-        assert!(matches!(asked, Err(AskError::Url(_))), "{url}");
+fn an_authority_is_at_an_address_and_a_name_is_told_from_other_mistakes() {
+    for (url, address) in [
+        ("http://192.0.2.1:7070", ([192, 0, 2, 1], 7_070).into()),
+        (
+            "http://[2001:db8::1]:80",
+            "[2001:db8::1]:80".parse().unwrap(),
+        ),
+    ] {
+        assert_eq!(client::parse_url(url), Ok(address));
+    }
+    let says = |url: &str| client::parse_url(url).unwrap_err();
+    for name in [
+        "http://localhost:7070",
+        "http://a.example",
+        "http://a.example:7070",
+    ] {
+        assert!(says(name).contains("give the address"), "{}", says(name));
+    }
+    for other in [
+        "https://127.0.0.1:1",
+        "127.0.0.1:1",
+        "ftp://x",
+        "",
+        "http://127.0.0.1",
+        "http://127.0.0.1:1/v1",
+        "http://[::1]",
+    ] {
+        assert!(
+            says(other).contains("http://ADDRESS:PORT"),
+            "{}",
+            says(other)
+        );
     }
 }

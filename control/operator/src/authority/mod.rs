@@ -87,7 +87,7 @@ fn status(file: &Path, json: bool) -> Result<(), Failure> {
         });
     }
     let ask = Ask {
-        url: format!("http://{address}"),
+        to: address,
         path: "/v1/status".to_owned(),
         body: None,
         from: Some(address.ip()),

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use control::authority::key::{self, KEY_PATH};
 use control::config::NETWORK_PATH;
 use control::exit::{self, Failure};
+use control::http::client::parse_url;
 use directory::authority_set::{AuthoritySet, Chain, Member, SET_BYTES_MAX, SetError, SignedSet};
 use directory::store::{hex, read_bounded, unhex, write_atomic};
 use directory::{Bootstrap, Parameters};
@@ -83,13 +84,8 @@ fn parse_member(text: &str) -> Result<Member, String> {
     let key = unhex(key)
         .ok_or("the key is 64 hexadecimal digits, as `mixctl authority init` prints them")?;
     // TLS would bring nothing: everything is signed and public. A proxy may put it before an authority for others.
-    match url.strip_prefix("http://") {
-        Some(host) if !host.is_empty() => Ok(Member {
-            key,
-            url: url.to_owned(),
-        }),
-        _ => Err("the URL is http://HOST:PORT".to_owned()),
-    }
+    let address = parse_url(url)?;
+    Ok(Member { key, address })
 }
 
 /// Runs one command.
@@ -105,23 +101,21 @@ pub fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn propose(proposal: Proposal) -> Result<(), Failure> {
-    let mut members = proposal.members;
-    members.sort_by_key(|member| member.key);
+    let members = proposal.members;
     let now_ms = unix_ms()?;
-    let set = match &proposal.network {
-        None => AuthoritySet {
-            network: [0; 16],
-            generation: 0,
-            first_epoch: 0,
-            parameters: Some(Parameters {
+    let proposed = match &proposal.network {
+        None => {
+            let parameters = Parameters {
                 genesis_unix_ms: now_ms,
                 epoch_ms: whole(proposal.epoch.as_millis())?,
                 mean_delay_us: whole(proposal.mean_delay.as_micros())?,
                 client_rate_pps: proposal.client_rate,
                 layers: proposal.layers,
-            }),
-            members,
-        },
+            };
+            check_rounds(&parameters, members.len())?;
+            check_delay(&parameters)?;
+            SignedSet::founding(parameters, members)
+        }
         Some(network) => {
             let chain = read_network(network)?.chain;
             let now = chain.parameters().epoch_at(now_ms);
@@ -133,31 +127,11 @@ fn propose(proposal: Proposal) -> Result<(), Failure> {
                 );
                 return Err(Failure::new(exit::USAGE, message));
             }
-            let generation = chain.sets().last().map_or(0, |last| last.set().generation);
-            AuthoritySet {
-                network: *chain.network(),
-                generation: generation.saturating_add(1),
-                first_epoch,
-                parameters: None,
-                members,
-            }
+            chain.propose(first_epoch, members)
         }
     };
-    // More than one authority talks in rounds, and messages take their time.
-    if let Some(parameters) = &set.parameters
-        && set.members.len() > 1
-        && parameters.epoch_ms < EPOCH_MS_MIN
-    {
-        let message =
-            format!("--epoch: {EPOCH_MS_MIN} ms at least where authorities talk to each other");
-        return Err(Failure::new(exit::USAGE, message));
-    }
-    if let Some(parameters) = &set.parameters {
-        check_delay(parameters)?;
-    }
     let proposal_file = proposal.file;
-    let signed =
-        SignedSet::propose(set).map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+    let signed = proposed.map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
     write(&proposal_file, &signed.encode())?;
     let count = signed.set().members.len();
     if count.is_multiple_of(2) {
@@ -171,6 +145,16 @@ fn propose(proposal: Proposal) -> Result<(), Failure> {
         describe(signed.set()),
         proposal_file.display()
     ))?)
+}
+
+/// More than one authority talks in rounds, and messages take their time.
+fn check_rounds(parameters: &Parameters, authorities: usize) -> Result<(), Failure> {
+    if authorities <= 1 || parameters.epoch_ms >= EPOCH_MS_MIN {
+        return Ok(());
+    }
+    let message =
+        format!("--epoch: {EPOCH_MS_MIN} ms at least where authorities talk to each other");
+    Err(Failure::new(exit::USAGE, message))
 }
 
 /// A packet of an epoch arrives while the epoch's keys live: what all its delays take at most fits into the quarter of a
@@ -243,7 +227,13 @@ fn unsigned(signed: &SignedSet, before: Option<&AuthoritySet>) -> String {
     let all = signed.set().members.iter().chain(gone);
     let missing = all.filter(|member| !signed.is_signed_by(&member.key));
     missing
-        .map(|member| format!("\nnot signed by {}  {}", hex(&member.key), member.url))
+        .map(|member| {
+            format!(
+                "\nnot signed by {}  http://{}",
+                hex(&member.key),
+                member.address
+            )
+        })
         .collect()
 }
 
@@ -313,7 +303,7 @@ fn describe(set: &AuthoritySet) -> String {
     lines.extend(
         set.members
             .iter()
-            .map(|member| format!("{}  {}", hex(&member.key), member.url)),
+            .map(|member| format!("{}  http://{}", hex(&member.key), member.address)),
     );
     lines.join("\n")
 }

@@ -24,6 +24,10 @@ fn a_set_is_published_when_all_have_signed_and_never_twice() {
     assert!(short.1.contains("8000 ms"), "{}", short.1);
     let tls = refused(&["authority", "set", "propose", &set, "--member=00=https://x"]);
     assert_eq!(tls.0, 64);
+    let name = one.replace("127.0.0.1", "localhost");
+    let named = refused(&["authority", "set", "propose", &set, &name]);
+    assert_eq!(named.0, 64);
+    assert!(named.1.contains("give the address"), "{}", named.1);
     says(&["authority", "set", "propose", &set, &one, &other]);
     let publish = ["authority", "set", "publish", &set, "--network", &network];
     says(&["authority", "set", "sign", &set, "--key", &site.text("one")]);

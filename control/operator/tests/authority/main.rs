@@ -105,9 +105,9 @@ fn the_file_of_another_network_is_not_joined_over_the_first_and_an_old_one_rolls
     let first = Bootstrap::read(&site.path("network")).unwrap();
     let stays = &first.chain.sets()[0].set().members[0];
     let stays = format!(
-        "--member={}={}",
+        "--member={}=http://{}",
         directory::store::hex(&stays.key),
-        stays.url
+        stays.address
     );
     let (next, network) = (site.text("next"), site.text("network"));
     says(&[
@@ -301,7 +301,7 @@ fn an_authority_starts_without_a_list_reads_it_at_a_hangup_and_keeps_it_when_the
     let identity = Identity::from_bytes(&[5; 32]);
     let upload = || {
         let ask = Ask {
-            url: format!("http://{address}"),
+            to: address.parse().unwrap(),
             path: "/v1/descriptor".to_owned(),
             body: Some(Bytes::copy_from_slice(descriptor(&site, &identity).bytes())),
             from: None,
@@ -386,7 +386,7 @@ fn a_stranger_sees_no_descriptor_before_the_votes_about_it() {
     let _running = Running(command.stdout(Stdio::null()).spawn().unwrap());
     let ask = |path: String, body: Option<Bytes>| {
         let ask = Ask {
-            url: format!("http://{address}"),
+            to: address.parse().unwrap(),
             path,
             body,
             from: None,
