@@ -237,7 +237,8 @@ impl User {
                     | Phase::Paused => {}
                 },
                 Event::Consensus { .. } => self.fetched += 1,
-                Event::Key { .. }
+                Event::Authorities(_)
+                | Event::Key { .. }
                 | Event::Received(_)
                 | Event::GatewaySilent { .. }
                 | Event::GatewayBack

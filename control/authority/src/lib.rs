@@ -24,7 +24,7 @@ pub mod document;
 #[allow(clippy::panic)] // An oracle speaks by panicking.
 pub mod fuzz;
 pub mod relay;
-mod reports;
+pub mod reports;
 pub mod round;
 pub mod tally;
 pub mod vote;
@@ -75,7 +75,12 @@ impl Authority {
     /// A parameter out of its bounds.
     pub fn found(key: Identity, parameters: Parameters) -> Result<Self, SetError> {
         let chain = Chain::founded_by(parameters, &[(&key, NOWHERE)])?;
-        Ok(Self { key, chain })
+        Ok(Self::of(key, chain))
+    }
+
+    /// The only authority of a network that is founded already.
+    pub fn of(key: Identity, chain: Chain) -> Self {
+        Self { key, chain }
     }
 
     /// The network, as its nodes and clients know it.

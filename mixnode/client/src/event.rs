@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use directory::Chain;
+
 use crate::carrier::GuardState;
 use crate::identity::KEM_KEY_BYTES;
 use crate::transfer::{Phase, Received, TransferId};
@@ -36,6 +38,8 @@ pub enum Event {
     },
     /// Where the client stands with its guard, to be stored.
     Guard(GuardState),
+    /// The authorities have changed: the whole chain of their sets, to be stored.
+    Authorities(Chain),
     /// The consensus of this epoch or of the next was fetched and verified.
     Consensus {
         /// Its epoch.

@@ -22,6 +22,8 @@ pub const DOCUMENT_BYTES_MAX: usize = 3_091_428;
 pub const CHALLENGE_BYTES: usize = 8;
 /// As an epoch in a fetch: the newest the gateway has.
 pub const LATEST: u32 = u32::MAX;
+/// As an epoch in a fetch: the chain of authority sets in place of a consensus.
+pub const AUTHORITIES: u32 = u32::MAX - 1;
 
 const _: () = assert!(DOCUMENT_BYTES_MAX.div_ceil(CHUNK_BYTES) <= u16::MAX as usize);
 
@@ -54,14 +56,14 @@ pub enum Control {
     },
     /// Client to gateway: send me a chunk of the signed consensus.
     Fetch {
-        /// Its epoch, or [`LATEST`].
+        /// Its epoch, or [`LATEST`]; [`AUTHORITIES`] for who signs it.
         epoch: u32,
         /// Which chunk, from 0.
         chunk: u16,
     },
     /// Gateway to client: a chunk; `total_bytes` 0 says that there is no such document.
     Chunk {
-        /// The document's epoch.
+        /// The document's epoch, or [`AUTHORITIES`].
         epoch: u32,
         /// Bytes of the whole encoded document.
         total_bytes: u32,

@@ -1,8 +1,8 @@
 //! A gateway and its clients: who gets what, at which rate, and what nobody learns.
 
 use crate::mesh::{Client, MS, Mesh, SECOND, attached, shape};
-use directory::SignedConsensus;
-use link::control::{Assembly, Control, LATEST};
+use directory::{Chain, SignedConsensus};
+use link::control::{AUTHORITIES, Assembly, Control, LATEST};
 use link::{ClientKeys, Kind};
 use mixnode::path::reason::Reason;
 
@@ -147,23 +147,17 @@ fn the_newest_attachment_wins_and_an_old_session_cannot_take_it_back() {
     assert!(first.receive().is_empty());
 }
 
-#[test]
-fn a_client_fetches_the_consensus_through_its_ordinary_frames() {
-    let mut mesh = Mesh::new(&shape(), 8);
-    let mut alice = attached(&mut mesh, 1, 0, 100);
-    alice.receive();
+/// What a client fetches in ordinary frames, part by part.
+fn fetched(mesh: &mut Mesh, client: &mut Client, epoch: u32) -> Vec<u8> {
     let mut assembly: Option<Assembly> = None;
     let mut next = 0;
     for _ in 0..200 {
         let mut content = [0; 1_200];
-        Control::Fetch {
-            epoch: LATEST,
-            chunk: next,
-        }
-        .encode(&mut content);
-        alice.send(&mesh, Kind::Control, &content);
+        let chunk = next;
+        Control::Fetch { epoch, chunk }.encode(&mut content);
+        client.send(mesh, Kind::Control, &content);
         mesh.run(50 * MS);
-        for (_, content) in alice
+        for (_, content) in client
             .receive()
             .into_iter()
             .filter(|(kind, _)| *kind == Kind::Control)
@@ -183,8 +177,19 @@ fn a_client_fetches_the_consensus_through_its_ordinary_frames() {
             None => {}
         }
     }
-    let document = SignedConsensus::decode(&assembly.unwrap().finish().unwrap()).unwrap();
-    let verified = document.verify(mesh.authority.chain(), &directory::Held::default());
+    assembly.unwrap().finish().unwrap()
+}
+
+#[test]
+fn a_client_fetches_the_consensus_and_who_signs_it_through_its_ordinary_frames() {
+    let mut mesh = Mesh::new(&shape(), 8);
+    let mut alice = attached(&mut mesh, 1, 0, 100);
+    alice.receive();
+    let document = fetched(&mut mesh, &mut alice, LATEST);
+    let chain = Chain::decode(&fetched(&mut mesh, &mut alice, AUTHORITIES)).unwrap();
+    assert_eq!(&chain, mesh.authority.chain());
+    let document = SignedConsensus::decode(&document).unwrap();
+    let verified = document.verify(&chain, &directory::Held::default());
     assert_eq!(verified.unwrap(), mesh.consensus);
 }
 

@@ -2,11 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use directory::{Chain, Consensus, Held, Node, Parameters, SignedConsensus};
+use directory::{Chain, Consensus, Held, Node, Parameters, SignedConsensus, VerifyError};
 use rand_core::CryptoRng;
 
 /// Documents kept: the next epoch's, this one's, and those before whose reply blocks may still travel.
 pub(crate) const DOCUMENTS_MAX: usize = 4;
+
+/// Why bytes are not the document that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// They name an authority set that is newer than all that are known.
+    Unknown,
+    /// They break a rule.
+    Forged,
+}
 
 /// Documents by epoch, never none. Which one counts is asked by the number of an epoch: in the second half of an epoch
 /// the newest one is not in force yet, and nothing can be wrapped with it.
@@ -43,20 +52,30 @@ impl Documents {
 
     /// The document of `epoch` in these bytes, if they are one that `authorities` signed, that is right in all that can
     /// be computed again, and that does not contradict those held.
+    ///
+    /// # Errors
+    /// They are not; whether further authorities could prove it.
     pub(crate) fn verify(
         &self,
         document: &[u8],
         epoch: u32,
         authorities: &Chain,
-    ) -> Option<Consensus> {
+    ) -> Result<Consensus, Unfit> {
         let documents: Vec<&Consensus> = self.by_epoch.values().collect();
         let held = Held {
             documents: &documents,
             ..Held::default()
         };
-        let signed = SignedConsensus::decode(document).ok()?;
-        let consensus = signed.verify(authorities, &held).ok()?;
-        (consensus.epoch() == epoch).then_some(consensus)
+        let newest = authorities.sets().last().map(|set| set.set().generation);
+        let signed = SignedConsensus::decode(document).map_err(|_| Unfit::Forged)?;
+        let verified = signed.verify(authorities, &held);
+        match verified {
+            Ok(consensus) if consensus.epoch() == epoch => Ok(consensus),
+            Err(VerifyError::Generation(generation)) if Some(generation) > newest => {
+                Err(Unfit::Unknown)
+            }
+            _ => Err(Unfit::Forged),
+        }
     }
 
     /// The highest epoch of which there is one.

@@ -1,10 +1,10 @@
 //! Fetching a consensus from the gateway by the number of its epoch, a part at a time, in ordinary slots.
 
-use link::control::{Assembly, Control};
+use link::control::Control;
 
 use super::attachment::Frame;
+use super::download::{Download, Taken};
 use super::{Carrier, unit};
-use crate::event::Event;
 
 /// A gateway that did not have the consensus is asked again after this.
 const FETCH_PAUSE_NS: u64 = 1_000_000_000;
@@ -12,10 +12,8 @@ const FETCH_PAUSE_NS: u64 = 1_000_000_000;
 /// The consensus being fetched.
 #[derive(Default)]
 pub(super) struct Fetch {
-    /// The epoch asked for last.
-    wanted: Option<u32>,
-    assembly: Option<Assembly>,
-    cursor: u16,
+    /// What was asked for last.
+    download: Option<Download>,
     /// In this epoch, when to ask for the one after it, Unix ms.
     at: Option<(u32, u64)>,
     /// Before this time the gateway is not asked again: it had nothing.
@@ -46,17 +44,12 @@ impl Carrier {
             let due = self.documents.of(next).is_none() && unix_ms >= self.next_at_ms(now);
             due.then_some(next)?
         };
-        let chunk = match &self.fetch.assembly {
-            Some(assembly) if assembly.epoch() == wanted => assembly.missing(self.fetch.cursor)?,
-            _ => 0,
-        };
-        self.fetch.wanted = Some(wanted);
         self.fetch.ahead = wanted > now;
-        self.fetch.cursor = chunk.saturating_add(1);
-        Some(Frame::control(&Control::Fetch {
-            epoch: wanted,
-            chunk,
-        }))
+        let download = match &mut self.fetch.download {
+            Some(download) if download.epoch() == wanted => download,
+            other => other.insert(Download::new(wanted)),
+        };
+        Some(Frame::control(&download.question()))
     }
 
     /// Whether the gateway said that it has no document of `epoch`, when there should have been one.
@@ -80,38 +73,27 @@ impl Carrier {
     }
 
     pub(super) fn on_chunk(&mut self, chunk: Control, now_ns: u64) {
-        let Control::Chunk {
-            epoch, total_bytes, ..
-        } = chunk
-        else {
+        let Some(download) = &mut self.fetch.download else {
             return;
         };
-        if self.fetch.wanted != Some(epoch) {
-            // An answer to what was asked before.
-            return;
-        }
-        if total_bytes == 0 {
+        let epoch = download.epoch();
+        match download.take(chunk, &self.documents, &self.authorities) {
+            Taken::Unasked | Taken::More => {}
             // Not there yet, or not there any more.
-            self.fetch.assembly = None;
-            if !self.fetch.ahead {
-                self.fetch.absent = Some(epoch);
+            Taken::Absent => {
+                self.fetch.download = None;
+                if !self.fetch.ahead {
+                    self.fetch.absent = Some(epoch);
+                }
+                self.fetch.pause_ns = now_ns + FETCH_PAUSE_NS;
             }
-            self.fetch.pause_ns = now_ns + FETCH_PAUSE_NS;
-            return;
-        }
-        match &mut self.fetch.assembly {
-            Some(assembly) if assembly.epoch() == epoch => assembly.accept(chunk),
-            assembly => *assembly = Assembly::start(chunk),
-        }
-        let document = self.fetch.assembly.as_ref().and_then(Assembly::finish);
-        let Some(document) = document else { return };
-        self.fetch = Fetch::default();
-        let consensus = self.documents.verify(&document, epoch, &self.authorities);
-        // A gateway that sends a forged document, or one of another epoch, is asked again; nothing else can be done
-        // about it.
-        if let Some(consensus) = consensus {
-            self.documents.insert(consensus);
-            self.events.push_back(Event::Consensus { epoch, document });
+            Taken::Whole(fetched) => {
+                self.fetch = Fetch::default();
+                self.keep(*fetched);
+            }
+            // A gateway that sends a forged document, or one of another epoch, is asked again; nothing else can be done
+            // about it.
+            Taken::Forged => self.fetch = Fetch::default(),
         }
     }
 }

@@ -10,13 +10,13 @@
 
 use std::net::SocketAddr;
 
-use link::control::{Assembly, Control};
+use link::control::Control;
 use link::{ClientKeys, DATAGRAM_BYTES};
 
 use super::attachment::{Attachment, Frame, Inbound};
+use super::download::{Download, Taken};
 use super::visit::{Visit, patience_ns};
 use super::{Carrier, unit};
-use crate::event::Event;
 
 /// Gateways that must say that there is no document.
 const DENIALS: u32 = 2;
@@ -49,18 +49,7 @@ struct Asking {
     /// However much it hands over.
     ends_ns: u64,
     has_denied: bool,
-    assembly: Option<Assembly>,
-    cursor: u16,
-}
-
-impl Asking {
-    /// A question for the part that is missing.
-    fn question(assembly: Option<&Assembly>, cursor: &mut u16, epoch: u32) -> Frame {
-        let chunk = assembly.and_then(|assembly| assembly.missing(*cursor));
-        let chunk = chunk.unwrap_or(0);
-        *cursor = chunk.saturating_add(1);
-        Frame::control(&Control::Fetch { epoch, chunk })
-    }
+    download: Download,
 }
 
 impl Carrier {
@@ -108,8 +97,8 @@ impl Carrier {
         }
         let asking = self.inquiry.as_mut()?.asking.as_mut()?;
         let node = self.documents.find(&asking.visit.gateway, unix_ms)?;
-        let (assembly, cursor) = (asking.assembly.as_ref(), &mut asking.cursor);
-        let question = || Some(Asking::question(assembly, cursor, epoch));
+        let download = &mut asking.download;
+        let question = || Some(Frame::control(&download.question()));
         asking.visit.next(node, now_ns, &mut self.rng, question)
     }
 
@@ -147,8 +136,7 @@ impl Carrier {
             until_ns: now_ns.saturating_add(patience_ns(self.rate_pps)),
             ends_ns: now_ns.saturating_add(span_ns),
             has_denied: false,
-            assembly: None,
-            cursor: 0,
+            download: Download::new(epoch),
         });
         Some(())
     }
@@ -185,48 +173,37 @@ impl Carrier {
             Some(Inbound::Control(chunk @ Control::Chunk { .. })) => chunk,
             Some(_) | None => return,
         };
-        let Control::Chunk {
-            epoch, total_bytes, ..
-        } = chunk
-        else {
-            return;
-        };
-        if epoch != inquiry.epoch || asking.has_denied {
+        if asking.has_denied {
             return;
         }
-        if total_bytes == 0 {
-            inquiry.denials += 1;
-            // One gateway has one voice: what else it says is not heard. The next slot draws the next one's moment.
-            asking.until_ns = 0;
-            asking.has_denied = true;
-            if inquiry.denials >= DENIALS {
-                self.documents.set_missing(epoch);
-                self.inquiry = None;
+        let patient_ns = now_ns.saturating_add(patience_ns(self.rate_pps));
+        match asking
+            .download
+            .take(chunk, &self.documents, &self.authorities)
+        {
+            Taken::Absent => {
+                let epoch = inquiry.epoch;
+                inquiry.denials += 1;
+                // One gateway has one voice: what else it says is not heard. The next slot draws the next one's moment.
+                asking.until_ns = 0;
+                asking.has_denied = true;
+                if inquiry.denials >= DENIALS {
+                    self.documents.set_missing(epoch);
+                    self.inquiry = None;
+                }
             }
-            return;
-        }
-        // A document that is being handed over exists, however long that takes.
-        inquiry.promised = true;
-        asking.until_ns = asking
-            .until_ns
-            .max(now_ns.saturating_add(patience_ns(self.rate_pps)))
-            .min(asking.ends_ns);
-        match &mut asking.assembly {
-            Some(assembly) => assembly.accept(chunk),
-            assembly => *assembly = Assembly::start(chunk),
-        }
-        let Some(document) = asking.assembly.as_ref().and_then(Assembly::finish) else {
-            return;
-        };
-        let consensus = self.documents.verify(&document, epoch, &self.authorities);
-        match consensus {
-            Some(consensus) => {
-                self.documents.insert(consensus);
-                self.events.push_back(Event::Consensus { epoch, document });
+            Taken::Unasked => {}
+            // A document that is being handed over exists, however long that takes.
+            Taken::More => {
+                inquiry.promised = true;
+                asking.until_ns = asking.until_ns.max(patient_ns).min(asking.ends_ns);
+            }
+            Taken::Whole(fetched) => {
                 self.inquiry = None;
+                self.keep(*fetched);
             }
             // A forged document is no answer.
-            None => asking.until_ns = 0,
+            Taken::Forged => asking.until_ns = 0,
         }
     }
 }

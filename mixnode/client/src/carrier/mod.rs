@@ -22,6 +22,7 @@ use crate::histogram::Latency;
 mod attachment;
 mod departures;
 mod documents;
+mod download;
 mod fetch;
 mod guard;
 mod inquiry;

@@ -136,6 +136,7 @@ impl Session {
         while let Some(event) = self.client.event() {
             let saved = match &event {
                 Event::Consensus { epoch, document } => home.save_consensus(*epoch, document),
+                Event::Authorities(chain) => home.save_authorities(chain),
                 Event::Key { hash, key } => home.save_key(hash, key),
                 Event::Guard(state) => home.save_guard_state(*state),
                 _ => Ok(()),

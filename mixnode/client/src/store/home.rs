@@ -294,6 +294,17 @@ impl Home {
         save(&self.path, epoch, document)
     }
 
+    /// Stores a chain of authority sets in place of a shorter one.
+    ///
+    /// # Errors
+    /// The file system's, or what the network was joined with is no such file any more.
+    pub fn save_authorities(&self, chain: &Chain) -> io::Result<()> {
+        let path = self.path.join("network");
+        let mut network = Bootstrap::read(&path)?;
+        network.chain = chain.clone();
+        write_atomic(&path, &network.encode(), 0o600)
+    }
+
     /// Stores where the client stands with its guard.
     ///
     /// # Errors

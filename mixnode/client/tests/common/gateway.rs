@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
-use link::control::{Control, LATEST};
+use link::control::{AUTHORITIES, Control, LATEST};
 use link::{Arrival, DATAGRAM_BYTES, Datagram, Kind, OpenJob, Response, SealJob};
 use rand_core::Rng;
 use sphinx::{Command, Job, PACKET_BYTES};
@@ -169,6 +169,10 @@ impl Network {
                 }
                 Control::Attached { rate_pps }
             }
+            Control::Fetch {
+                epoch: AUTHORITIES,
+                chunk,
+            } => Control::chunk_of(AUTHORITIES, &self.handed_chain, chunk),
             Control::Fetch { epoch, chunk } => {
                 // As a node's: the epoch before, this one, and from the middle of it on the next.
                 let middle =

@@ -90,6 +90,7 @@ pub struct Seat {
 pub struct Network {
     pub now_ns: u64,
     pub authority: Authority,
+    authority_key: NodeIdentity,
     pub descriptors: Vec<Descriptor>,
     /// Of each descriptor the keys that sign and prove.
     owners: Vec<(NodeIdentity, VrfSecret)>,
@@ -111,6 +112,8 @@ pub struct Network {
     pub missing: Option<u32>,
     /// A gateway that says it has no document of an epoch from this one on.
     pub withholds: Vec<([u8; 32], u32)>,
+    /// What gateways hand over as the chain of authority sets.
+    pub handed_chain: Vec<u8>,
     /// Packets of the epoch before that of now, by gateway.
     pub old_packets: BTreeMap<[u8; 32], u64>,
     pub rng: ChaCha20Rng,
@@ -136,9 +139,13 @@ impl Network {
             client_rate_pps: conditions.rate_pps,
             layers: 3,
         };
-        let authority = Authority::found(NodeIdentity::generate(&mut rng), parameters).unwrap();
+        let key = NodeIdentity::generate(&mut rng);
+        let authority_key = NodeIdentity::from_bytes(&key.to_bytes());
+        let authority = Authority::found(key, parameters).unwrap();
         let mut network = Self {
             now_ns: 1,
+            handed_chain: authority.chain().encode(),
+            authority_key,
             authority,
             descriptors: Vec::new(),
             owners: Vec::new(),
@@ -226,6 +233,19 @@ impl Network {
         gateway.responder = Responder::new(keys);
         gateway.sessions.clear();
         gateway.attached.clear();
+    }
+
+    /// The authority is of a new set from this epoch on, as gateways know.
+    #[allow(dead_code)] // Not every test file that shares this module needs it.
+    pub fn rotate(&mut self, first_epoch: u32) {
+        let mut chain = self.authorities();
+        let members = chain.sets()[0].set().members.clone();
+        let mut next = chain.propose(first_epoch, members).unwrap();
+        next.sign(&self.authority_key);
+        chain.extend(next).unwrap();
+        self.handed_chain = chain.encode();
+        let key = NodeIdentity::from_bytes(&self.authority_key.to_bytes());
+        self.authority = Authority::of(key, chain);
     }
 
     pub fn authorities(&self) -> Chain {

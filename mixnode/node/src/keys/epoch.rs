@@ -261,6 +261,7 @@ const OVER: u8 = 2;
 pub struct EpochState {
     consensus: Consensus,
     document: Vec<u8>,
+    authorities: Vec<u8>,
     own: Option<OwnPart>,
     /// When this node begins to make packets of it, Unix milliseconds: drawn anew for every epoch.
     turns_ms: u64,
@@ -311,6 +312,7 @@ impl EpochState {
             phase: AtomicU8::new(WAITING),
             consensus,
             document,
+            authorities: Vec::new(),
             own,
             by_link_key,
             came_back: false,
@@ -327,6 +329,13 @@ impl EpochState {
     /// Whether neighbours may have sessions with this node, as it was before a restart.
     pub fn came_back(&self) -> bool {
         self.came_back
+    }
+
+    /// The same with the chain of authority sets, encoded: clients fetch it who can't tell who signed the document.
+    #[must_use]
+    pub fn with_authorities(mut self, chain: Vec<u8>) -> EpochState {
+        self.authorities = chain;
+        self
     }
 
     /// Begins it if it is time by the wall clock.
@@ -372,6 +381,11 @@ impl EpochState {
     /// The signed document, encoded.
     pub fn document(&self) -> &[u8] {
         &self.document
+    }
+
+    /// The chain of authority sets that was known when the document was taken up, encoded; empty if it was not said.
+    pub fn authorities(&self) -> &[u8] {
+        &self.authorities
     }
 
     /// This node's part, if it has one.

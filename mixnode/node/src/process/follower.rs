@@ -341,7 +341,9 @@ impl Follower {
             self.max_pps,
             rng,
         )?;
-        let state = Arc::new(state.after_a_restart(came_back));
+        let chain = self.chain.as_ref().map(Chain::encode).unwrap_or_default();
+        let state = state.after_a_restart(came_back).with_authorities(chain);
+        let state = Arc::new(state);
         self.parameters = Some(parameters);
         let place = self.documents.partition_point(|one| one.epoch() < epoch);
         self.documents.insert(place, kept.clone());

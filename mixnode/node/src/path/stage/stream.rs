@@ -1,8 +1,9 @@
 //! Stream: the next frame of every client whose Poisson slot has come.
 
-use link::control::Control;
+use link::control::{AUTHORITIES, Control, LATEST};
 use link::{CONTENT_BYTES, Kind};
 
+use crate::keys::epoch::EpochState;
 use crate::path::clients::{Answer, Content};
 use crate::path::core::{Core, Outgoing, OutgoingBatch, Via, content};
 use crate::path::cover::exponential_ns;
@@ -77,6 +78,14 @@ fn write_cover(core: &mut Core) -> Option<port::pool::Frame> {
 fn control_of(core: &Core, answer: Answer, rate_pps: u32) -> Control {
     match answer {
         Answer::Attached => Control::Attached { rate_pps },
+        Answer::Chunk {
+            epoch: AUTHORITIES,
+            chunk,
+        } => {
+            let newest = core.epochs.document_of(LATEST);
+            let chain = newest.map_or(&[][..], EpochState::authorities);
+            Control::chunk_of(AUTHORITIES, chain, chunk)
+        }
         Answer::Chunk { epoch, chunk } => match core.epochs.document_of(epoch) {
             Some(state) => Control::chunk_of(state.epoch(), state.document(), chunk),
             None => Control::chunk_of(epoch, &[], chunk),
