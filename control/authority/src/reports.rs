@@ -1,13 +1,100 @@
-//! Who did not answer, as those who should have reached it say.
+//! What nodes say of whom they reached, and who did not answer by that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use directory::{Consensus, Mark, Node, Role, SignedReport};
+use directory::{Consensus, Mark, Node, REPORT_BYTES_MAX, ReportError, Role, SignedReport};
+
+use crate::admission::Admission;
 
 /// So many operators at least have to say that a node does not answer.
 const OPERATORS_MIN: usize = 3;
 /// Reports take out one part in this of a role at most: else who runs half a layer empties the next.
 const ROLE_PART: usize = 4;
+
+/// Why a report is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportRefusal {
+    /// Larger than any report.
+    #[error("too-large")]
+    TooLarge,
+    /// Not a report.
+    #[error("malformed")]
+    Malformed,
+    /// Of nobody who is admitted and in the newest document.
+    #[error("unknown-node")]
+    Unknown,
+    /// Not signed by the identity it names.
+    #[error("signature")]
+    Signature,
+    /// Of another network.
+    #[error("network")]
+    Network,
+    /// About another document than the newest, or too late for the next vote.
+    #[error("epoch")]
+    Epoch,
+    /// Its author said something else before: the first word counts.
+    #[error("too-many")]
+    TooMany,
+}
+
+/// The reports about one document: of each of its nodes the first.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    about: Option<[u8; 32]>,
+    by_author: BTreeMap<[u8; 32], SignedReport>,
+}
+
+impl Reports {
+    /// Takes a report about `newest`. One that is held already is no error.
+    ///
+    /// # Errors
+    /// The first rule that it breaks: who it is of is looked up before its signature is checked.
+    pub(crate) fn take(
+        &mut self,
+        bytes: &[u8],
+        newest: &Consensus,
+        admission: &Admission,
+    ) -> Result<(), ReportRefusal> {
+        if bytes.len() > REPORT_BYTES_MAX {
+            return Err(ReportRefusal::TooLarge);
+        }
+        if self.about != Some(*newest.digest()) {
+            self.by_author.clear();
+            self.about = Some(*newest.digest());
+        }
+        let author = SignedReport::claimed_identity(bytes).ok_or(ReportRefusal::Malformed)?;
+        if !admission.knows(&author) || newest.find(&author).is_none() {
+            return Err(ReportRefusal::Unknown);
+        }
+        match self.by_author.get(&author) {
+            Some(held) if held.bytes() == bytes => return Ok(()),
+            Some(_) => return Err(ReportRefusal::TooMany),
+            None => {}
+        }
+        let report = SignedReport::verify(bytes).map_err(|error| match error {
+            ReportError::Decode(_) => ReportRefusal::Malformed,
+            ReportError::Signature | ReportError::Identity => ReportRefusal::Signature,
+        })?;
+        if report.network != newest.head().network {
+            return Err(ReportRefusal::Network);
+        }
+        if (report.epoch, report.marks.len()) != (newest.epoch(), newest.nodes().len()) {
+            return Err(ReportRefusal::Epoch);
+        }
+        self.by_author.insert(author, report);
+        Ok(())
+    }
+
+    /// All that are held, ascending by author.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &SignedReport> {
+        self.by_author.values()
+    }
+
+    /// Whether one of this author is held.
+    pub(crate) fn is_of(&self, author: &[u8; 32]) -> bool {
+        self.by_author.contains_key(author)
+    }
+}
 
 /// The nodes of `previous` that more than half of the operators of the layer before them did not reach, the worst first.
 ///

@@ -1,14 +1,9 @@
-//! Diffs lead from one document to the next and nowhere else; reports have their effect.
+//! Diffs lead from one document to the next and nowhere else.
 
 mod network;
 
-use std::collections::BTreeMap;
-
-use directory::{
-    Consensus, Diff, DiffError, Identity, Mark, Report, ReportError, Role, SignedConsensus,
-    SignedReport,
-};
-use network::{Member, authority, document, node, nodes, vote_of};
+use directory::{Consensus, Diff, DiffError, Identity, Role, SignedConsensus};
+use network::{authority, document, nodes};
 use proptest::prelude::*;
 
 /// What a document becomes by changes to its nodes, without proofs: diffs do not look at them.
@@ -186,113 +181,4 @@ fn the_specification_names_the_sizes_of_diffs() {
         lines.push(line);
     }
     assert!(lines.iter().all(|line| page.contains(line)), "{lines:?}");
-}
-
-fn report(of: &Member, consensus: &Consensus, silent: &[[u8; 32]]) -> SignedReport {
-    let mark = |node: &directory::Node| match silent.contains(&node.identity) {
-        true => Mark::Unreachable,
-        false => Mark::NotMine,
-    };
-    let report = Report {
-        network: consensus.head().network,
-        identity: of.identity.public(),
-        epoch: consensus.epoch(),
-        marks: consensus.nodes().iter().map(mark).collect(),
-    };
-    report.sign(&of.identity).unwrap()
-}
-
-/// Whom the authority lists in the document after `first`, given these reports.
-fn listed(first: &Consensus, members: &[Member], reports: &[SignedReport]) -> Vec<[u8; 32]> {
-    let before = first.as_previous();
-    let descriptors: Vec<_> = members.iter().map(|one| one.signed(1, &before)).collect();
-    let key = Identity::from_bytes(&[7; 32]);
-    let chain = authority().chain().clone();
-    let vote = vote_of(&key, &chain, Some(first), 1, &descriptors, reports);
-    let nodes = vote.vote().nodes.iter();
-    nodes.map(|entry| entry.identity).collect()
-}
-
-#[test]
-fn a_report_survives_signing_and_one_that_is_altered_or_not_its_authors_is_refused() {
-    let members = nodes(1, 4);
-    let consensus = document(None, 0, &members).1;
-    let silent = members[2].identity.public();
-    let signed = report(&members[1], &consensus, &[silent]);
-    let read = SignedReport::verify(signed.bytes()).unwrap();
-    assert_eq!(read, signed);
-    assert_eq!(read.digest(), signed.digest());
-    let mut bytes = signed.bytes().to_vec();
-    for position in 0..bytes.len() {
-        bytes[position] ^= 4;
-        assert!(SignedReport::verify(&bytes).is_err(), "byte {position}");
-        bytes[position] ^= 4;
-    }
-    let foreign = Report::clone(&signed).sign(&members[2].identity);
-    assert_eq!(foreign, Err(ReportError::Identity));
-    let mut long = Report::clone(&signed);
-    long.marks = vec![Mark::NotMine; 2_049];
-    let long = long.sign(&members[1].identity);
-    assert!(matches!(long, Err(ReportError::Decode(_))));
-}
-
-#[test]
-fn who_most_operators_of_the_layer_before_did_not_reach_is_not_listed() {
-    // Four operators a layer.
-    let members = nodes(4, 12);
-    let first = document(None, 0, &members).1;
-    let by_identity: BTreeMap<[u8; 32], &Member> = members
-        .iter()
-        .map(|member| (member.identity.public(), member))
-        .collect();
-    let listed = |reports: &[SignedReport]| listed(&first, &members, reports);
-    let silent: Vec<[u8; 32]> = first.layer(2).map(|node| node.identity).collect();
-    let of_layer = |layer, silent: &[[u8; 32]]| -> Vec<SignedReport> {
-        let nodes = first.layer(layer);
-        nodes
-            .map(|node| report(by_identity[&node.identity], &first, silent))
-            .collect()
-    };
-    assert_eq!(listed(&[]).len(), 16);
-    let three = of_layer(1, &silent[..1])[..3].to_vec();
-    let left = listed(&three);
-    assert_eq!(left.len(), 15);
-    assert!(!left.contains(&silent[0]));
-    // Two of four are not more than half, and those of another layer have no say.
-    assert_eq!(listed(&three[..2]).len(), 16);
-    assert_eq!(listed(&of_layer(3, &silent[..1])).len(), 16);
-    // However many they name, a quarter of the mixes goes.
-    assert_eq!(listed(&of_layer(1, &silent)).len(), 16 - 3);
-    // Of another epoch or network, or by nobody who is in the document.
-    let mut old = Report::clone(&three[0]);
-    old.epoch = 7;
-    let mut strange = Report::clone(&three[1]);
-    strange.network = [9; 16];
-    let outsider = node(90, Role::Mix);
-    let mut reports = vec![three[2].clone(), report(&outsider, &first, &silent[..1])];
-    reports.push(
-        old.clone()
-            .sign(&by_identity[&old.identity].identity)
-            .unwrap(),
-    );
-    let key = &by_identity[&strange.identity].identity;
-    reports.push(strange.clone().sign(key).unwrap());
-    assert_eq!(listed(&reports).len(), 16);
-}
-
-#[test]
-fn an_operator_has_one_voice_however_many_nodes_it_runs() {
-    let mut members = nodes(4, 12);
-    // All mixes are of two operators.
-    for (number, member) in members.iter_mut().enumerate().skip(4) {
-        member.operator = format!("operator-{}", number % 2);
-    }
-    let first = document(None, 0, &members).1;
-    let silent: Vec<[u8; 32]> = first.layer(2).map(|node| node.identity).collect();
-    let reports: Vec<_> = members
-        .iter()
-        .map(|member| report(member, &first, &silent))
-        .collect();
-    let listed = listed(&first, &members, &reports);
-    assert_eq!(listed.len(), 16, "two voices are fewer than three");
 }

@@ -1,29 +1,32 @@
-//! Follows a network for the node beside it: brings the node's descriptor to every authority and puts verified documents
-//! into the folder that the node reads. The node itself never talks HTTP.
+//! Follows a network for the node beside it: brings the node's descriptor and report to every authority, and puts verified
+//! documents and authority sets into the folder that the node reads. The node itself never talks HTTP.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+mod uploads;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use directory::authority_set::{AuthoritySet, Member};
+use directory::authority_set::{AuthoritySet, Member, SetError, SignedSet};
 use directory::store::{Store, hex, write_atomic};
-use directory::{CONSENSUS_BYTES_MAX, Chain, Consensus, Held, SignedConsensus};
+use directory::{CONSENSUS_BYTES_MAX, Chain, Consensus, Diff, Held, SignedConsensus, VerifyError};
 use tokio::runtime::Runtime;
+use tokio::task::JoinError;
 
 use crate::board::{Board, Document, Own};
 use crate::clock::unix_ms;
 use crate::config::DirectoryConfig;
 use crate::exit::{self, Failure};
 use crate::http::client::{Answered, Ask, AskError};
+use uploads::Uploads;
 
 /// Verified documents that are kept in mind: one that comes is held against them.
 const KEPT: usize = 3;
 /// A document is fetched at a random moment of these rounds of the epoch before it.
 const FETCH: (u64, u64) = (22, 24);
-/// An upload that was not answered is repeated so many rounds later.
-const UPLOAD_ROUNDS: u64 = 2;
 
 /// A follower of one network.
 pub struct Follower {
@@ -35,19 +38,11 @@ pub struct Follower {
     /// Who the node here is, once it has said so.
     own: Option<Own>,
     board: Board,
-    /// By authority and node what was last brought there.
-    uploads: BTreeMap<([u8; 32], [u8; 32]), Upload>,
+    uploads: Uploads,
     /// The epoch whose document is looked for, and from when on.
     looking: Option<(u32, u64)>,
     /// The epoch whose document was last compared with all authorities.
     compared: Option<u32>,
-}
-
-#[derive(Default)]
-struct Upload {
-    digest: [u8; 32],
-    taken: bool,
-    asked_ms: u64,
 }
 
 impl Follower {
@@ -62,6 +57,7 @@ impl Follower {
             Failure::new(exit::OS, format!("[directory] folder: {folder}: {error}"))
         };
         let store = Store::create(&config.folder).map_err(of_folder)?;
+        let chain = longer(chain, &store).map_err(of_folder)?;
         store.publish_authorities(&chain).map_err(of_folder)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -75,7 +71,7 @@ impl Follower {
             documents: Vec::new(),
             own: None,
             board,
-            uploads: BTreeMap::new(),
+            uploads: Uploads::default(),
             looking: None,
             compared: None,
         };
@@ -105,6 +101,7 @@ impl Follower {
             tracing::warn!(%error, "the node's descriptor can't be read");
         }
         if let Some(epoch) = self.due(now_ms) {
+            self.learn_sets(epoch);
             self.fetch(epoch);
         }
         let newest = self.newest();
@@ -139,13 +136,15 @@ impl Follower {
             to,
             path: path.to_owned(),
             body,
+            held: None,
             from: None,
             bytes_max: CONSENSUS_BYTES_MAX,
             within: Duration::from_millis(within),
         }
     }
 
-    /// Asks all at once, so that one that is down keeps nobody from the others. By authority what it said.
+    /// Asks all at once, so that one that is down keeps nobody from the others. By authority what it said, in the order of
+    /// `asks`.
     fn ask_all(&self, asks: Vec<([u8; 32], Ask)>) -> Vec<([u8; 32], Result<Answered, AskError>)> {
         self.runtime.block_on(async {
             let asks = asks.into_iter().map(|(key, ask)| {
@@ -154,71 +153,12 @@ impl Follower {
             });
             let mut said = Vec::new();
             for (key, asked) in asks.collect::<Vec<_>>() {
-                said.extend(asked.await.ok().map(|answered| (key, answered)));
+                let answered = asked.await;
+                let broken = |error: JoinError| Err(AskError::Network(error.to_string()));
+                said.push((key, answered.unwrap_or_else(broken)));
             }
             said
         })
-    }
-
-    /// Brings what the node wrote to every authority: what is new at once, what was not taken again later.
-    fn upload(&mut self, now_ms: u64) -> std::io::Result<()> {
-        let again_ms = UPLOAD_ROUNDS * self.chain.parameters().round_ms();
-        let next = self.chain.parameters().epoch_at(now_ms).saturating_add(1);
-        let authorities = self.authorities(next);
-        let descriptors = self.store.read_descriptors()?;
-        // Of several nodes in one folder, as in a laboratory, none is the one here.
-        let own = match descriptors.as_slice() {
-            [one] => Some(Own::of(one)),
-            _ => None,
-        };
-        if own != self.own {
-            self.own = own;
-            self.tell();
-        }
-        self.uploads.retain(|(authority, identity), _| {
-            let known = authorities.iter().any(|member| member.key == *authority);
-            known && descriptors.iter().any(|held| held.identity == *identity)
-        });
-        let mut asks = Vec::new();
-        for (descriptor, Member { key, address }) in descriptors.iter().flat_map(|descriptor| {
-            authorities
-                .iter()
-                .map(move |authority| (descriptor, authority))
-        }) {
-            let digest = descriptor.digest();
-            let upload = self.uploads.entry((*key, descriptor.identity)).or_default();
-            let same = upload.digest == digest;
-            if same && (upload.taken || now_ms < upload.asked_ms + again_ms) {
-                continue;
-            }
-            *upload = Upload {
-                digest,
-                taken: false,
-                asked_ms: now_ms,
-            };
-            let body = Bytes::copy_from_slice(descriptor.bytes());
-            let ask = self.ask(*address, "/v1/descriptor", Some(body));
-            asks.push((*key, ask, digest));
-        }
-        let digests: Vec<_> = asks.iter().map(|(_, _, digest)| *digest).collect();
-        let asks = asks.into_iter().map(|(key, ask, _)| (key, ask)).collect();
-        for ((authority, said), digest) in self.ask_all(asks).into_iter().zip(digests) {
-            match said {
-                Ok(_) => {
-                    let mut uploads = self.uploads.iter_mut();
-                    let of = uploads
-                        .find(|((key, _), upload)| *key == authority && upload.digest == digest);
-                    if let Some((_, upload)) = of {
-                        upload.taken = true;
-                    }
-                }
-                Err(error) => {
-                    let authority = hex(&authority);
-                    tracing::warn!(authority, %error, "the node's descriptor was not taken");
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The epoch whose document is to be looked for now: this one's at once, the next one's from a random moment on, so
@@ -251,6 +191,34 @@ impl Follower {
         due.then_some(wanted)
     }
 
+    /// Asks all authorities for the set after the newest that is known, until none has a further one. Whoever hands one
+    /// over, it proves itself; so one authority that keeps a set to itself keeps it from nobody.
+    fn learn_sets(&mut self, epoch: u32) {
+        loop {
+            let known = self.chain.sets().len();
+            let path = format!("/v1/authorities/{known}");
+            let asks = self.authorities(epoch).into_iter();
+            let asks = asks.map(|member| (member.key, self.ask(member.address, &path, None)));
+            for (authority, said) in self.ask_all(asks.collect()) {
+                let Ok(answered) = said else {
+                    continue;
+                };
+                let set = SignedSet::decode(&answered.body).map_err(SetError::from);
+                if let Err(error) = set.and_then(|set| self.chain.extend(set)) {
+                    let authority = hex(&authority);
+                    tracing::error!(authority, %error, "refused an authority set");
+                }
+            }
+            if self.chain.sets().len() == known {
+                return;
+            }
+            tracing::info!(generation = known, "took up an authority set");
+            if let Err(error) = self.store.publish_authorities(&self.chain) {
+                tracing::error!(%error, "the authority sets could not be stored: the node waits for them");
+            }
+        }
+    }
+
     /// Takes the document of `epoch` from the first authority that has a valid one, beginning with a random one; where
     /// that epoch has none, the newest.
     fn fetch(&mut self, epoch: u32) {
@@ -259,39 +227,62 @@ impl Follower {
         let _ = getrandom::fill(&mut random);
         let first = usize::from(random[0]) % authorities.len().max(1);
         authorities.rotate_left(first);
-        for Member { key, address } in authorities {
-            for path in [
-                format!("/v1/consensus/{epoch}"),
-                "/v1/consensus/latest".to_owned(),
-            ] {
-                let ask = self.ask(address, &path, None);
-                let Ok(answered) = self.runtime.block_on(ask.run()) else {
-                    continue;
-                };
-                let taken = SignedConsensus::decode(&answered.body)
-                    .map_err(directory::VerifyError::from)
-                    .and_then(|signed| self.take(&signed));
-                match taken {
-                    Ok(()) => return,
-                    // What is held is no news.
-                    Err(directory::VerifyError::RolledBack { .. }) => {}
-                    Err(error) => {
-                        tracing::warn!(authority = hex(&key), %error, "refused a consensus");
-                    }
-                }
+        for authority in &authorities {
+            if self.fetch_from(authority, epoch) {
+                return;
             }
         }
     }
 
-    /// Verifies a document and puts it into the folder.
-    fn take(&mut self, signed: &SignedConsensus) -> Result<(), directory::VerifyError> {
+    /// The same from one authority, which is asked for the difference to the newest document held before the whole. Says
+    /// whether it gave one.
+    fn fetch_from(&mut self, authority: &Member, epoch: u32) -> bool {
+        let base = self.newest();
+        let diff = base.map(|base| format!("/v1/consensus/{epoch}/from/{base}"));
+        let whole = format!("/v1/consensus/{epoch}");
+        let paths = [diff, Some(whole), Some("/v1/consensus/latest".to_owned())];
+        for path in paths.into_iter().flatten() {
+            let ask = self.ask(authority.address, &path, None);
+            let Ok(answered) = self.runtime.block_on(ask.run()) else {
+                continue;
+            };
+            let taken = self
+                .document_in(&answered.body)
+                .and_then(|signed| self.take(&signed).map_err(|error| error.to_string()));
+            match taken {
+                Ok(()) if self.newest() > base => return true,
+                Ok(()) => {}
+                Err(error) => {
+                    let authority = hex(&authority.key);
+                    tracing::warn!(authority, path, %error, "refused a consensus");
+                }
+            }
+        }
+        false
+    }
+
+    /// The document that these bytes are, or that they lead to from the newest one held.
+    fn document_in(&self, bytes: &[u8]) -> Result<SignedConsensus, String> {
+        match (Diff::decode(bytes), self.documents.last()) {
+            (Ok(diff), Some(base)) => diff
+                .apply(&base.consensus)
+                .map_err(|error| error.to_string()),
+            _ => SignedConsensus::decode(bytes).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Verifies a document and puts it into the folder. What is held is no news, and no error.
+    fn take(&mut self, signed: &SignedConsensus) -> Result<(), VerifyError> {
         let documents = self.held();
         let held = Held {
             documents: &documents,
             newer_than: self.newest(),
             now: Some(self.chain.parameters().epoch_at(unix_ms())),
         };
-        let consensus = signed.verify(&self.chain, &held)?;
+        let consensus = match signed.verify(&self.chain, &held) {
+            Err(VerifyError::RolledBack { .. }) => return Ok(()),
+            verified => verified?,
+        };
         let epoch = consensus.epoch();
         if let Err(error) = self.store.publish_consensus(epoch, signed) {
             tracing::error!(epoch, %error, "the document could not be stored: the node waits for it");
@@ -321,11 +312,12 @@ impl Follower {
         };
         let (epoch, digest) = (newest.consensus.epoch(), *newest.consensus.digest());
         let path = format!("/v1/consensus/{epoch}");
-        let asks = self.authorities(epoch).into_iter();
-        let asks = asks
-            .map(|member| (member.key, self.ask(member.address, &path, None)))
-            .collect();
-        for (authority, said) in self.ask_all(asks) {
+        let asks = self.authorities(epoch).into_iter().map(|member| {
+            let mut ask = self.ask(member.address, &path, None);
+            ask.held = Some(digest);
+            (member.key, ask)
+        });
+        for (authority, said) in self.ask_all(asks.collect()) {
             let Ok(answered) = said else {
                 continue;
             };
@@ -341,8 +333,7 @@ impl Follower {
                 newer_than: None,
                 now: None,
             };
-            if signed.verify(&self.chain, &held) == Err(directory::VerifyError::Equivocation(epoch))
-            {
+            if signed.verify(&self.chain, &held) == Err(VerifyError::Equivocation(epoch)) {
                 let other = signed.digest();
                 tracing::error!(
                     epoch,
@@ -358,4 +349,21 @@ impl Follower {
             }
         }
     }
+}
+
+/// The chain in the network's file, or the one in the folder where that goes on from it: there lie the sets that were
+/// learned since.
+fn longer(chain: Chain, store: &Store) -> std::io::Result<Chain> {
+    let stored = store.read_authorities()?;
+    let stored = stored.and_then(|bytes| Chain::decode(&bytes).ok());
+    Ok(match stored {
+        Some(stored) if stored.continues(&chain) => stored,
+        Some(stored) if !chain.continues(&stored) => {
+            tracing::warn!(
+                "the folder's authorities are not those of the network's file, which count"
+            );
+            chain
+        }
+        _ => chain,
+    })
 }

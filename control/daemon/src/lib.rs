@@ -24,3 +24,7 @@ pub mod folder;
 mod follower;
 pub mod http;
 pub mod node;
+
+#[cfg(test)]
+#[path = "../../authority/tests/network/mod.rs"]
+mod network;

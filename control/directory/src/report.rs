@@ -158,6 +158,14 @@ impl Report {
 }
 
 impl SignedReport {
+    /// Whether bytes say that they are a report, and whose: nothing is verified.
+    pub fn claimed_identity(bytes: &[u8]) -> Option<[u8; 32]> {
+        let mut reader = Reader::new(bytes);
+        reader.magic(AUTHORSHIP.magic).ok()?;
+        reader.take(AUTHORSHIP.key_offset.checked_sub(4)?).ok()?;
+        reader.array().ok()
+    }
+
     /// Verifies and decodes: size, then signature, then fields.
     ///
     /// # Errors

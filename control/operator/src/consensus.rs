@@ -8,7 +8,8 @@ use clap::Subcommand;
 use control::api::shapes::Node;
 use control::config::NETWORK_PATH;
 use control::exit::{self, Failure};
-use control::http::client::{Ask, AskError, parse_url};
+use control::http::client::{Answered, Ask, AskError, parse_url};
+use directory::authority_set::{SetError, SignedSet};
 use directory::store::{hex, read_bounded};
 use directory::{
     BOOTSTRAP_BYTES_MAX, Bootstrap, CONSENSUS_BYTES_MAX, Chain, Consensus, Held, Parameters,
@@ -36,7 +37,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Puts the newest document into a network's file: what clients begin with
+    /// Puts the newest document into a network's file, and authority sets that are newer: what clients begin with
     Fetch {
         /// An authority's URL; all that the file names, one after the other, if there is none
         #[arg(value_parser = parse_url)]
@@ -105,21 +106,18 @@ fn read_any(file: &Path, chain: &Chain) -> Result<Consensus, Failure> {
 
 fn fetch(from: Option<SocketAddr>, network: &Path) -> Result<(), Failure> {
     let mut bootstrap = read_network(network)?;
+    let known = bootstrap.chain.sets().len();
     let last = bootstrap.chain.sets().last();
     let members = last.into_iter().flat_map(|set| &set.set().members);
     let all: Vec<SocketAddr> = members.map(|member| member.address).collect();
     let mut failure = Failure::new(exit::OS, "the network's file names no authority");
     for to in from.map_or(all, |from| vec![from]) {
         let url = format!("http://{to}");
-        let ask = Ask {
-            to,
-            path: "/v1/consensus/latest".to_owned(),
-            body: None,
-            from: None,
-            bytes_max: CONSENSUS_BYTES_MAX,
-            within: Duration::from_secs(60),
-        };
-        let signed = match ask.run_alone() {
+        if let Err(error) = learn_sets(&mut bootstrap.chain, to) {
+            failure = Failure::new(DATA, format!("{url}: {error}"));
+            continue;
+        }
+        let signed = match ask(to, "/v1/consensus/latest") {
             Ok(answered) => {
                 SignedConsensus::decode(&answered.body).map_err(|error| error.to_string())
             }
@@ -145,16 +143,21 @@ fn fetch(from: Option<SocketAddr>, network: &Path) -> Result<(), Failure> {
             }
         };
         let held = bootstrap.verify().ok().map(|held| held.epoch());
-        if held >= Some(consensus.epoch()) {
+        let is_news = held < Some(consensus.epoch());
+        if is_news {
+            bootstrap.consensus = Some(signed);
+        }
+        if is_news || bootstrap.chain.sets().len() > known {
+            bootstrap
+                .write(network)
+                .map_err(|error| of_file(network, error))?;
+        }
+        if !is_news {
             return Ok(program::print(&format!(
                 "{}: no newer document at {url}",
                 network.display()
             ))?);
         }
-        bootstrap.consensus = Some(signed);
-        bootstrap
-            .write(network)
-            .map_err(|error| of_file(network, error))?;
         return Ok(program::print(&format!(
             "{}\n{}",
             summary(&consensus),
@@ -162,6 +165,33 @@ fn fetch(from: Option<SocketAddr>, network: &Path) -> Result<(), Failure> {
         ))?);
     }
     Err(failure)
+}
+
+fn ask(to: SocketAddr, path: &str) -> Result<Answered, AskError> {
+    let ask = Ask {
+        to,
+        path: path.to_owned(),
+        body: None,
+        held: None,
+        from: None,
+        bytes_max: CONSENSUS_BYTES_MAX,
+        within: Duration::from_secs(60),
+    };
+    ask.run_alone()
+}
+
+/// Takes up the authority sets that this authority hands out and the file does not know.
+fn learn_sets(chain: &mut Chain, to: SocketAddr) -> Result<(), SetError> {
+    loop {
+        let known = chain.sets().len();
+        let Ok(answered) = ask(to, &format!("/v1/authorities/{known}")) else {
+            return Ok(());
+        };
+        chain.extend(SignedSet::decode(&answered.body)?)?;
+        if chain.sets().len() == known {
+            return Ok(());
+        }
+    }
 }
 
 /// That there is no document, and when one is due.

@@ -1,7 +1,19 @@
 //! What the rounds ask for, tell and refuse.
 
+use directory::{Consensus, SignedConsensus};
+
 use crate::book::DescriptorRefusal;
 use crate::relay::RelayError;
+use crate::reports::ReportRefusal;
+
+/// A document that was verified, with its signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newest {
+    /// What it says.
+    pub consensus: Consensus,
+    /// As it travels.
+    pub signed: SignedConsensus,
+}
 
 /// What goes to every other authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +31,14 @@ pub enum Action {
     AskTime,
     /// Ask all others for the newest document: [`super::Rounds::document`].
     PullDocument,
-    /// Ask all others which descriptors they hold for the document of this epoch: [`super::Rounds::listing`].
+    /// Ask all others which descriptors they hold for the document of this epoch, and which reports:
+    /// [`super::Rounds::listing`].
     PullDescriptors(u32),
-    /// Ask for a descriptor by its digest, `from` one authority or all: [`super::Rounds::descriptor`].
+    /// Ask for a descriptor or report by its digest, `from` one authority or all: [`super::Rounds::pulled`].
     Fetch {
         /// Whom; all for none.
         from: Option<[u8; 32]>,
-        /// BLAKE3 of the signed descriptor.
+        /// BLAKE3 of its signed bytes.
         digest: [u8; 32],
     },
     /// Send to all others, to each again until it has answered.
@@ -132,6 +145,9 @@ pub enum Refusal {
     /// A descriptor breaks a rule.
     #[error(transparent)]
     Descriptor(#[from] DescriptorRefusal),
+    /// A report breaks a rule.
+    #[error(transparent)]
+    Report(#[from] ReportRefusal),
     /// A vote breaks a rule.
     #[error("vote")]
     Vote(RelayError),

@@ -6,23 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use directory::store::hex;
 use directory::{
     Authorities, Consensus, ConsensusSignature, Held, SignedConsensus, SignedDescriptor,
-    VerifyError,
+    SignedReport, VerifyError,
 };
 
-use super::{Action, COUNT, Message, News, Record, Refusal, Rounds, SENT, VOTE, round_ms};
+use super::{Action, COUNT, Message, Newest, News, Record, Refusal, Rounds, SENT, VOTE, round_ms};
 use crate::ballot::Ballot;
 use crate::document;
 use crate::relay::{Outcome, Relay};
 use crate::vote::{SignedVote, Vote};
-
-/// A document that was verified, with its signatures.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Newest {
-    /// What it says.
-    pub consensus: Consensus,
-    /// As it travels.
-    pub signed: SignedConsensus,
-}
 
 /// Where the making of a document stands.
 #[derive(Debug)]
@@ -94,13 +85,14 @@ impl Rounds {
     /// This authority's vote about the document of `epoch`.
     fn own_vote(&self, epoch: u32) -> Result<SignedVote, String> {
         let descriptors: Vec<SignedDescriptor> = self.book.of_epoch(epoch).cloned().collect();
+        let reports: Vec<SignedReport> = self.reports.iter().cloned().collect();
         let ballot = Ballot {
             chain: &self.chain,
             previous: self.newest.as_ref().map(|newest| &newest.consensus),
             epoch,
             admission: &self.admission,
             descriptors: &descriptors,
-            reports: &[],
+            reports: &reports,
             owners: &self.owners,
         };
         ballot.vote(&self.key).map_err(|error| error.to_string())

@@ -24,18 +24,18 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use directory::authority_set::{Chain, Member, SetError};
-use directory::{Authorities, Consensus, Identity, Parameters};
+use directory::{Authorities, Consensus, Identity, Parameters, SignedReport};
 
 use crate::admission::{Admission, Refusal as Unlisted};
 use crate::book::{Book, DescriptorRefusal, Hour, rank};
 use crate::claims::Owners;
 use crate::relay::{Relay, RelayedVote};
-pub use action::{Action, Message, News, Record, Refusal};
+use crate::reports::{ReportRefusal, Reports};
+pub use action::{Action, Message, Newest, News, Record, Refusal};
 use clock::Offsets;
 pub use listing::LISTING_BYTES_MAX;
 use listing::Listing;
 use making::Making;
-pub use making::Newest;
 
 /// Rounds of an epoch.
 const ROUNDS_EPOCH: u64 = 32;
@@ -80,6 +80,7 @@ pub struct Rounds {
     chain: Chain,
     admission: Admission,
     book: Book,
+    reports: Reports,
     /// The newest document held; none before a network's first.
     newest: Option<Newest>,
     record: Option<Record>,
@@ -110,6 +111,7 @@ impl Rounds {
             chain,
             admission,
             book: Book::default(),
+            reports: Reports::default(),
             newest,
             record,
             offsets: Offsets::default(),
@@ -313,11 +315,14 @@ impl Rounds {
         Ok(actions)
     }
 
-    /// A descriptor that was asked for after another authority listed it: it came in time there.
+    /// A descriptor or report that was asked for after another authority listed it: it came in time there.
     ///
     /// # Errors
     /// It is not taken.
     pub fn pulled(&mut self, bytes: &[u8], now_ms: u64) -> Result<Vec<Action>, Refusal> {
+        if SignedReport::claimed_identity(bytes).is_some() {
+            return self.take_report(bytes, now_ms, VOTE);
+        }
         if self.wants(blake3::hash(bytes).as_bytes()) {
             return self.descriptor(bytes, now_ms);
         }
@@ -359,7 +364,8 @@ impl Rounds {
         self.book.take(bytes, &self.chain, &self.admission, hour)
     }
 
-    /// Which descriptors another authority holds: those that are newer than what is held here are fetched from it.
+    /// What another authority holds: descriptors that are newer than what is held here are fetched from it, and reports of
+    /// whom none is.
     ///
     /// # Errors
     /// Not the encoding of a list.
@@ -371,26 +377,75 @@ impl Rounds {
         let held = self.book.of_epoch(making.epoch);
         let held: BTreeMap<_, _> = held.map(|held| (held.identity, rank(held))).collect();
         let wanted = listed
-            .0
+            .descriptors
             .into_iter()
             .filter(|(identity, published, digest)| {
                 let theirs = (*published, Reverse(*digest));
                 let news = held.get(identity).is_none_or(|held| theirs > *held);
                 news && self.admission.knows(identity)
             });
-        Ok(wanted
-            .map(|(_, _, digest)| Action::Fetch {
+        let reports = listed
+            .reports
+            .into_iter()
+            .filter(|(author, _)| !self.reports.is_of(author) && self.admission.knows(author));
+        let digests = wanted.map(|(_, _, digest)| digest);
+        let digests = digests.chain(reports.map(|(_, digest)| digest));
+        Ok(digests
+            .map(|digest| Action::Fetch {
                 from: Some(from),
                 digest,
             })
             .collect())
     }
 
-    /// Which descriptors are held here for the document of `epoch`.
+    /// Which descriptors are held here for the document of `epoch`, and which reports.
     pub fn list(&self, epoch: u32) -> Vec<u8> {
         let held = self.book.of_epoch(epoch);
-        let listed = held.map(|held| (held.identity, held.published_unix_ms, held.digest()));
-        Listing(listed.collect()).encode()
+        let descriptors = held.map(|held| (held.identity, held.published_unix_ms, held.digest()));
+        let reports = self.reports.iter();
+        let reports = reports.map(|report| (report.identity, report.digest()));
+        Listing {
+            descriptors: descriptors.collect(),
+            reports: reports.collect(),
+        }
+        .encode()
+    }
+
+    /// A descriptor or report that is held here, by its digest.
+    pub fn by_digest(&self, digest: &[u8; 32]) -> Option<&[u8]> {
+        if let Some(descriptor) = self.book.by_digest(digest) {
+            return Some(descriptor.bytes());
+        }
+        let mut reports = self.reports.iter();
+        let report = reports.find(|report| report.digest() == *digest);
+        report.map(SignedReport::bytes)
+    }
+
+    /// A report that its node uploaded: it counts in the next vote.
+    ///
+    /// # Errors
+    /// It is not taken.
+    pub fn report(&mut self, bytes: &[u8], now_ms: u64) -> Result<Vec<Action>, Refusal> {
+        self.take_report(bytes, now_ms, UPLOADED)
+    }
+
+    fn take_report(
+        &mut self,
+        bytes: &[u8],
+        now_ms: u64,
+        last: u64,
+    ) -> Result<Vec<Action>, Refusal> {
+        let parameters = *self.parameters();
+        let now = parameters.epoch_at(now_ms);
+        let elapsed_ms = now_ms.saturating_sub(parameters.epoch_starts_ms(now));
+        let newest = self.newest.as_ref().map(|newest| &newest.consensus);
+        let newest = newest.filter(|newest| newest.epoch() == now);
+        let newest = newest.ok_or(ReportRefusal::Epoch)?;
+        if elapsed_ms >= last * round_ms(&parameters) {
+            return Err(ReportRefusal::Epoch.into());
+        }
+        self.reports.take(bytes, newest, &self.admission)?;
+        Ok(Vec::new())
     }
 
     /// What another authority's clock said: how far it is ahead of this one, milliseconds, half the way there allowed for.

@@ -270,9 +270,9 @@ impl World {
                 }),
                 Action::Fetch { from, digest } => self.ask(number, |world, other| {
                     let asked = from.is_none_or(|from| from == key(other).public());
-                    let held = world.authorities[other].rounds.book().by_digest(&digest);
+                    let held = world.authorities[other].rounds.by_digest(&digest);
                     held.filter(|_| asked)
-                        .map(|held| Event::Pulled(held.bytes().to_vec()))
+                        .map(|held| Event::Pulled(held.to_vec()))
                 }),
                 Action::Send { message, .. } => self.send(number, message),
                 Action::Record(record) => {

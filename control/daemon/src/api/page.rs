@@ -47,6 +47,7 @@ async fn ask(node: SocketAddr, path: &str) -> Result<Answered, AskError> {
         to: node,
         path: path.to_owned(),
         body: None,
+        held: None,
         from: None,
         bytes_max: PAGE_BYTES_MAX,
         within: PATIENCE,

@@ -16,10 +16,7 @@ use crate::board::Own;
 use crate::config::HttpConfig;
 use crate::exit;
 
-#[path = "../../../authority/tests/network/mod.rs"]
-mod network;
-
-use network::{Member, authority, document, nodes};
+use crate::network::{self, Member, authority, document, nodes};
 
 mod browser;
 mod tcp;

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::evidence::Evidence;
 use super::peers::Told;
+use super::shelf::Shelf;
 use crate::clock::unix_ms;
 use crate::http::rooms::Class;
 use crate::http::{Answer, Answers, Asked};
@@ -27,11 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Question {
     /// A node's descriptor.
     Descriptor(Bytes),
+    /// A node's report.
+    Report(Bytes),
     /// Another authority's relayed vote.
     Vote(Bytes),
     /// Another authority's signature.
     Signature(Bytes),
-    /// A descriptor by its digest, and whether another authority asks.
+    /// A descriptor or report by its digest, and whether another authority asks.
     ByDigest([u8; 32], bool),
     /// Which descriptors are held for an epoch's document, and whether another authority asks.
     Listing(u32, bool),
@@ -46,28 +49,6 @@ pub enum Inbound {
     Question(Question, oneshot::Sender<Answer>),
     /// What another authority answered.
     Told([u8; 32], Told),
-}
-
-/// A document to hand out.
-#[derive(Clone, Debug)]
-pub struct Shelved {
-    /// Its epoch.
-    pub epoch: u32,
-    /// Its digest.
-    pub digest: [u8; 32],
-    /// Document and signatures.
-    pub document: Bytes,
-}
-
-/// What is handed out without asking the authority's thread: it may be long at a document just when all want one.
-#[derive(Debug, Default)]
-pub struct Shelf {
-    /// Oldest first.
-    pub documents: Vec<Shelved>,
-    /// Authority sets, oldest first, as they travel.
-    pub sets: Vec<Bytes>,
-    /// The bootstrap file.
-    pub network: Bytes,
 }
 
 /// Answers the public routes.
@@ -91,7 +72,7 @@ impl Answers for Desk {
 
     fn body_bytes_max(&self, path: &str) -> Option<usize> {
         match path {
-            "/v1/descriptor" => Some(BODY_BYTES_MAX),
+            "/v1/descriptor" | "/v1/report" => Some(BODY_BYTES_MAX),
             "/v1/authority/vote" => Some(RELAYED_BYTES_MAX),
             "/v1/authority/signature" => Some(SIGNATURE_BYTES),
             _ => None,
@@ -105,6 +86,7 @@ impl Answers for Desk {
         let number = |text: &str| text.parse::<u32>().ok();
         let question = match (asked.is_post, parts.as_slice()) {
             (true, ["v1", "descriptor"]) => Some(Question::Descriptor(body)),
+            (true, ["v1", "report"]) => Some(Question::Report(body)),
             (true, ["v1", "authority", "vote"]) => Some(Question::Vote(body)),
             (true, ["v1", "authority", "signature"]) => Some(Question::Signature(body)),
             (false, ["v1", "time"]) => return Answer::bytes(unix_ms().to_string()),
@@ -119,18 +101,20 @@ impl Answers for Desk {
             }
             (false, ["v1", "consensus", epoch]) => {
                 return self.on_shelf(|shelf| {
-                    let (document, immutable) = match *epoch {
+                    let (held, immutable) = match *epoch {
                         "latest" => (shelf.documents.last()?, false),
-                        epoch => {
-                            let epoch = number(epoch)?;
-                            (
-                                shelf.documents.iter().find(|held| held.epoch == epoch)?,
-                                true,
-                            )
-                        }
+                        epoch => (shelf.of(number(epoch)?)?, true),
                     };
-                    let mut answer = Answer::bytes(document.document.clone());
-                    answer.tag = Some((document.digest, immutable));
+                    let mut answer = Answer::bytes(held.document.clone());
+                    answer.tag = Some((*held.consensus.digest(), immutable));
+                    Some(answer)
+                });
+            }
+            (false, ["v1", "consensus", epoch, "from", base]) => {
+                return self.on_shelf(|shelf| {
+                    let (held, base) = (shelf.of(number(epoch)?)?, number(base)?);
+                    let mut answer = Answer::bytes(held.diffs.get(&base)?.clone());
+                    answer.tag = Some((*held.consensus.digest(), true));
                     Some(answer)
                 });
             }

@@ -1,14 +1,15 @@
 //! An authority's process: reads the descriptors that nodes left in a folder, and leaves the documents there. What
 //! the documents say is crate [`authority`]'s.
 
-mod desk;
+pub(crate) mod desk;
 mod disk;
-mod evidence;
+pub(crate) mod evidence;
 pub mod files;
 pub mod key;
 pub mod nodes;
 mod peers;
 pub mod service;
+pub(crate) mod shelf;
 
 use std::io;
 

@@ -33,9 +33,9 @@ pub enum Told {
     Ahead(i64),
     /// Its newest document.
     Document(Bytes),
-    /// Which descriptors it holds.
+    /// Which descriptors and reports it holds.
     Listing(Bytes),
-    /// A descriptor.
+    /// A descriptor or report.
     Descriptor(Bytes),
 }
 
@@ -48,7 +48,7 @@ pub enum Pull {
     Document,
     /// Which descriptors are held for an epoch's document.
     Listing(u32),
-    /// A descriptor by its digest.
+    /// A descriptor or report by its digest.
     Descriptor([u8; 32]),
 }
 
@@ -93,6 +93,7 @@ impl Peer {
             to: self.to,
             path,
             body,
+            held: None,
             from: self.from,
             bytes_max,
             within: self.within,

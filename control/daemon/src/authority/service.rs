@@ -7,23 +7,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use authority::round::{Action, Newest, News, Rounds};
-use bytes::Bytes;
 use directory::authority_set::Member;
 use directory::store::hex;
-use directory::{Bootstrap, Chain, Consensus, Held, SignedConsensus};
+use directory::{Chain, Consensus, Held, SignedConsensus};
 use hyper::StatusCode;
 use program::manager::Manager;
 use serde_json::json;
 use tokio::runtime::{Handle, Runtime};
 
-use super::desk::{Desk, Inbound, Question, Shelf, Shelved, early, nothing};
+use super::desk::{Desk, Inbound, Question, early, nothing};
 use super::disk::Disk;
 use super::files::{self, Files};
 use super::peers::{Peer, Pull, Told, addresses};
+use super::shelf::Shelf;
 use crate::clock::unix_ms;
 use crate::config::AuthorityConfig;
 use crate::exit::{self, Failure};
@@ -32,8 +32,6 @@ use crate::http::{self, Answer};
 
 /// What waits for the authority's thread: every connection has one question at most.
 const QUEUE: usize = 1_024;
-/// Documents that are handed out.
-const SHELVED_MAX: usize = 8;
 /// News that `mixctl authority status` shows.
 const NEWS_MAX: usize = 32;
 
@@ -99,7 +97,7 @@ pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
     before
         .iter()
         .for_each(|document| service.rounds.remember(document));
-    service.fill_shelf()?;
+    service.fill_shelf();
     service.tell_rooms();
     program::say!(
         "mixctld: authority {} at http://{}",
@@ -239,7 +237,8 @@ impl Service {
             self.rounds
                 .follow(chain)
                 .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
-            self.fill_shelf()
+            self.fill_shelf();
+            Ok(())
         });
         if let Err(failure) = read {
             tracing::error!("keeping the authority sets as they were: {failure}");
@@ -301,7 +300,7 @@ impl Service {
                     if let Err(error) = self.disk.documents.publish_consensus(epoch, &signed) {
                         tracing::error!(epoch, %error, "the document could not be stored");
                     }
-                    self.fill_shelf()?;
+                    self.fill_shelf();
                     self.tell_rooms();
                 }
                 Action::Evidence { epoch, author, two } => {
@@ -358,15 +357,19 @@ impl Service {
         let now_ms = unix_ms();
         let taken = match question {
             Question::Descriptor(bytes) => self.rounds.descriptor(&bytes, now_ms),
+            Question::Report(bytes) => self.rounds.report(&bytes, now_ms),
             Question::Vote(bytes) => self.rounds.relayed(&bytes, now_ms),
             Question::Signature(bytes) => self.rounds.signature(&bytes),
             Question::ByDigest(digest, is_authority) => {
-                let Some(held) = self.rounds.book().by_digest(&digest) else {
+                let Some(held) = self.rounds.by_digest(&digest) else {
                     return Ok(nothing());
                 };
-                let meant_for = held.epoch_keys.first().map_or(0, |key| key.epoch);
-                return Ok(match is_authority || self.rounds.shows(meant_for, now_ms) {
-                    true => Answer::bytes(held.bytes().to_vec()),
+                let descriptor = self.rounds.book().by_digest(&digest);
+                let first_key = descriptor.and_then(|held| held.epoch_keys.first());
+                // Reports are for authorities alone.
+                let is_open = first_key.is_some_and(|key| self.rounds.shows(key.epoch, now_ms));
+                return Ok(match is_authority || is_open {
+                    true => Answer::bytes(held.to_vec()),
                     false => early(),
                 });
             }
@@ -438,34 +441,7 @@ impl Service {
         })
     }
 
-    fn fill_shelf(&self) -> Result<(), Failure> {
-        let chain = self.rounds.chain();
-        let newest = self.rounds.newest();
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.sets = chain
-            .sets()
-            .iter()
-            .map(|set| Bytes::from(set.encode()))
-            .collect();
-        let bootstrap = Bootstrap {
-            chain: chain.clone(),
-            consensus: newest.map(|newest| newest.signed.clone()),
-        };
-        shelf.network = Bytes::from(bootstrap.encode());
-        if let Some(newest) = newest
-            && shelf
-                .documents
-                .last()
-                .is_none_or(|last| last.epoch < newest.consensus.epoch())
-        {
-            shelf.documents.push(Shelved {
-                epoch: newest.consensus.epoch(),
-                digest: *newest.consensus.digest(),
-                document: Bytes::from(newest.signed.encode()),
-            });
-            let over = shelf.documents.len().saturating_sub(SHELVED_MAX);
-            shelf.documents.drain(..over);
-        }
-        Ok(())
+    fn fill_shelf(&self) {
+        Shelf::fill(&self.shelf, self.rounds.chain(), self.rounds.newest());
     }
 }

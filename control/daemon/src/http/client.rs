@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, ETAG, HOST};
+use hyper::header::{CONNECTION, ETAG, HOST, IF_NONE_MATCH};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -46,7 +46,7 @@ impl AskError {
 /// What was answered.
 #[derive(Clone, Debug)]
 pub struct Answered {
-    /// The body.
+    /// The body; empty if what is held is what was asked for.
     pub body: Bytes,
     /// The entity tag, without its quotes.
     pub tag: Option<String>,
@@ -61,6 +61,8 @@ pub struct Ask {
     pub path: String,
     /// What to bring; nothing to ask for something.
     pub body: Option<Bytes>,
+    /// The digest of a document that is held: if it is still the one there, it does not come again.
+    pub held: Option<[u8; 32]>,
     /// Where connections come from: an authority is known by its address.
     pub from: Option<IpAddr>,
     /// Most bytes of an answer.
@@ -101,15 +103,19 @@ impl Ask {
         } else {
             Method::GET
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(&self.path)
             .header(HOST, self.to.to_string())
-            .header(CONNECTION, "close")
+            .header(CONNECTION, "close");
+        if let Some(held) = &self.held {
+            request = request.header(IF_NONE_MATCH, super::quoted(held));
+        }
+        let request = request
             .body(Full::new(self.body.clone().unwrap_or_default()))
             .map_err(network)?;
         let (status, answered) = exchange(stream, request, self.bytes_max).await?;
-        if status != StatusCode::OK {
+        if status != StatusCode::OK && status != StatusCode::NOT_MODIFIED {
             // A stranger's words: no more than a sentence, and none that moves a terminal.
             let body = &answered.body;
             let word = body

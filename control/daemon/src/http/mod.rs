@@ -16,7 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH,
+};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
@@ -93,8 +95,7 @@ impl Answer {
             None => (None, false),
         };
         if let Some(digest) = digest
-            && let Ok(tag) =
-                HeaderValue::from_str(&format!("\"{}\"", directory::store::hex(&digest)))
+            && let Ok(tag) = HeaderValue::from_str(&quoted(&digest))
         {
             headers.insert(ETAG, tag);
         }
@@ -105,6 +106,11 @@ impl Answer {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(keep));
         response
     }
+}
+
+/// A digest as an entity tag.
+fn quoted(digest: &[u8; 32]) -> String {
+    format!("\"{}\"", directory::store::hex(digest))
 }
 
 /// Who answers.
@@ -171,6 +177,8 @@ async fn answer<A: Answers>(request: Request<Incoming>, class: Class, answers: &
     if let Some(refused) = answers.refuses(&path, class) {
         return refused;
     }
+    let held = request.headers().get(IF_NONE_MATCH).cloned();
+    let held = held.and_then(|value| Some(value.to_str().ok()?.to_owned()));
     let mut body = Bytes::new();
     if is_post {
         let Some(most) = answers.body_bytes_max(&path) else {
@@ -195,5 +203,9 @@ async fn answer<A: Answers>(request: Request<Incoming>, class: Class, answers: &
         path,
         body,
     };
-    answers.answer(asked).await
+    let mut answer = answers.answer(asked).await;
+    if held.is_some() && held == answer.tag.map(|(digest, _)| quoted(&digest)) {
+        (answer.status, answer.body) = (StatusCode::NOT_MODIFIED, Bytes::new());
+    }
+    answer
 }

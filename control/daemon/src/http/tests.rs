@@ -65,6 +65,7 @@ fn ask(
         to,
         path: path.to_owned(),
         body: body.map(Bytes::copy_from_slice),
+        held: None,
         from: Some(from),
         bytes_max: 4_096,
         within: Duration::from_secs(60),
@@ -137,6 +138,26 @@ fn a_request_brings_no_more_than_its_route_takes_and_votes_are_authorities_alone
     let mut said = String::new();
     let _ = stream.read_to_string(&mut said);
     assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+}
+
+#[test]
+fn a_document_that_is_held_does_not_come_again() {
+    let (to, _) = serving();
+    let ask = |held: [u8; 32]| {
+        let ask = Ask {
+            to,
+            path: "/v1/consensus/7".to_owned(),
+            body: None,
+            held: Some(held),
+            from: None,
+            bytes_max: 4_096,
+            within: Duration::from_secs(60),
+        };
+        ask.run_alone().unwrap()
+    };
+    let (same, other) = (ask([7; 32]), ask([8; 32]));
+    assert!(same.body.is_empty() && !other.body.is_empty());
+    assert_eq!((&same.tag, &other.tag), (&Some("07".repeat(32)), &same.tag));
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn status(file: &Path, json: bool) -> Result<(), Failure> {
         to: address,
         path: "/v1/status".to_owned(),
         body: None,
+        held: None,
         from: Some(address.ip()),
         bytes_max: 1 << 20,
         within: Duration::from_secs(30),

@@ -1,0 +1,226 @@
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use authority::Authority;
+use authority::round::Newest;
+use directory::{Bootstrap, Identity, Mark, Parameters, Previous, Report};
+use hyper::StatusCode;
+
+use super::*;
+use crate::authority::desk::Desk;
+use crate::authority::evidence::Evidence;
+use crate::authority::shelf::Shelf;
+use crate::http::rooms::{Class, Rooms};
+use crate::http::{Answer, Answers, Asked, serve};
+use crate::network;
+
+const EPOCH_MS: u64 = 600_000;
+
+/// An authority's desk, and what was asked and brought there.
+struct Recorder {
+    desk: Desk,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Answers for Recorder {
+    fn refuses(&self, path: &str, class: Class) -> Option<Answer> {
+        self.desk.refuses(path, class)
+    }
+
+    fn body_bytes_max(&self, path: &str) -> Option<usize> {
+        self.desk.body_bytes_max(path)
+    }
+
+    async fn answer(&self, asked: Asked) -> Answer {
+        self.asked.lock().unwrap().push(asked.path.clone());
+        match asked.is_post {
+            true => Answer::word(StatusCode::OK, "taken"),
+            false => self.desk.answer(asked).await,
+        }
+    }
+}
+
+/// A network in its epoch 1, whose authority is of a second set since then; and a folder that was joined before.
+struct World {
+    folder: tempfile::TempDir,
+    shelf: Arc<Mutex<Shelf>>,
+    asked: Arc<Mutex<Vec<String>>>,
+    chain: Chain,
+    members: Vec<network::Member>,
+    documents: [Newest; 2],
+}
+
+fn key() -> Identity {
+    Identity::from_bytes(&[7; 32])
+}
+
+fn made(authority: &Authority, members: &[network::Member], before: Option<&Consensus>) -> Newest {
+    let previous = before.map_or_else(Previous::default, Consensus::as_previous);
+    let epoch = before.map_or(0, |before| before.epoch() + 1);
+    let signed: Vec<_> = members
+        .iter()
+        .map(|member| member.signed(epoch, &previous))
+        .collect();
+    let signed = authority.make(before, epoch, &signed).unwrap();
+    let consensus = signed.verify(authority.chain(), &Held::default()).unwrap();
+    Newest { consensus, signed }
+}
+
+impl World {
+    fn new() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let parameters = Parameters {
+            genesis_unix_ms: unix_ms() - EPOCH_MS - 1_000,
+            epoch_ms: EPOCH_MS,
+            ..network::PARAMETERS
+        };
+        let founding = Chain::founded_by(parameters, &[(&key(), address)]).unwrap();
+        let members = founding.sets()[0].set().members.clone();
+        let mut chain = founding.clone();
+        let mut second = chain.propose(1, members).unwrap();
+        second.sign(&key());
+        chain.extend(second).unwrap();
+        let mut members = network::nodes(1, 3);
+        for member in &mut members {
+            member.network = *chain.network();
+        }
+        let first = made(&Authority::of(key(), founding.clone()), &members, None);
+        let authority = Authority::of(key(), chain.clone());
+        let second = made(&authority, &members, Some(&first.consensus));
+        let bootstrap = Bootstrap {
+            chain: founding,
+            consensus: Some(first.signed.clone()),
+        };
+        bootstrap.write(&folder.path().join("network")).unwrap();
+        let shelf = Arc::default();
+        let asked = Arc::default();
+        let recorder = Recorder {
+            desk: Desk {
+                shelf: Arc::clone(&shelf),
+                evidence: Evidence::open(&folder.path().join("evidence")).unwrap(),
+                questions: std::sync::mpsc::sync_channel(1).0,
+            },
+            asked: Arc::clone(&asked),
+        };
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                serve(listener, Rooms::default(), Arc::new(recorder)).await;
+            });
+        });
+        World {
+            folder,
+            shelf,
+            asked,
+            chain,
+            members,
+            documents: [first, second],
+        }
+    }
+
+    /// The authority hands out both documents.
+    fn publish(&self) {
+        for document in &self.documents {
+            Shelf::fill(&self.shelf, &self.chain, Some(document));
+        }
+    }
+
+    fn config(&self) -> DirectoryConfig {
+        DirectoryConfig {
+            network: self.folder.path().join("network"),
+            folder: self.folder.path().join("directory"),
+        }
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.config().folder).unwrap()
+    }
+
+    /// How often this was asked for.
+    fn asked(&self, path: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|asked| *asked == path).count()
+    }
+
+    fn stored_chain(&self) -> Chain {
+        Chain::decode(&self.store().read_authorities().unwrap().unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn a_follower_learns_a_new_authority_set_and_takes_the_document_that_it_signed_as_a_diff() {
+    let world = World::new();
+    world.publish();
+    let mut follower = Follower::new(&world.config()).unwrap();
+    assert_eq!(world.stored_chain().sets().len(), 1);
+    follower.turn();
+    assert_eq!(world.stored_chain(), world.chain);
+    let stored = world.store().read_consensus(1).unwrap().unwrap();
+    assert_eq!(stored.encode(), world.documents[1].signed.encode());
+    assert_eq!(world.asked("/v1/consensus/1/from/0"), 1);
+    // Asked once more, to compare; what is held does not come again.
+    assert_eq!(world.asked("/v1/consensus/1"), 1);
+    // It is known after a start too, whatever the network's file says.
+    drop(follower);
+    let follower = Follower::new(&world.config()).unwrap();
+    assert_eq!(world.stored_chain(), world.chain);
+    assert_eq!(follower.chain, world.chain);
+}
+
+#[test]
+fn where_a_diff_is_wrong_or_not_there_the_whole_document_is_taken() {
+    for wrong in [None, Some(Bytes::from_static(b"FXU1")), Some(Bytes::new())] {
+        let world = World::new();
+        world.publish();
+        let mut shelf = world.shelf.lock().unwrap();
+        let diffs = &mut shelf.documents.last_mut().unwrap().diffs;
+        let diff = diffs.remove(&0).unwrap();
+        if let Some(wrong) = wrong {
+            diffs.insert(0, wrong);
+        } else {
+            // One that leads elsewhere than it says.
+            let mut bytes = diff.to_vec();
+            bytes[36] ^= 1;
+            diffs.insert(0, bytes.into());
+        }
+        drop(shelf);
+        let mut follower = Follower::new(&world.config()).unwrap();
+        follower.turn();
+        assert!(world.store().read_consensus(1).unwrap().is_some());
+    }
+}
+
+#[test]
+fn descriptor_and_report_are_brought_once_and_a_report_about_an_epoch_that_is_over_is_not() {
+    let world = World::new();
+    let mut follower = Follower::new(&world.config()).unwrap();
+    let (store, member) = (world.store(), &world.members[0]);
+    let descriptor = member.signed(2, &Previous::default());
+    store.publish_descriptor(&descriptor).unwrap();
+    let report = |epoch| {
+        let report = Report {
+            network: *world.chain.network(),
+            identity: member.identity.public(),
+            epoch,
+            marks: vec![Mark::Reachable; 4],
+        };
+        store
+            .publish_report(&report.sign(&member.identity).unwrap())
+            .unwrap();
+    };
+    report(0);
+    follower.turn();
+    let brought = || (world.asked("/v1/descriptor"), world.asked("/v1/report"));
+    assert_eq!(brought(), (1, 0));
+    report(1);
+    follower.turn();
+    follower.turn();
+    assert_eq!(brought(), (1, 1));
+}

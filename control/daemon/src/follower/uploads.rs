@@ -1,0 +1,113 @@
+//! What the node says of itself and of others, on its way to every authority.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use directory::authority_set::Member;
+use directory::store::hex;
+
+use super::Follower;
+use crate::board::Own;
+
+/// An upload that was not answered is repeated so many rounds later.
+const UPLOAD_ROUNDS: u64 = 2;
+
+/// By authority, node and route what was last brought there.
+pub(super) type Uploads = BTreeMap<([u8; 32], [u8; 32], &'static str), Upload>;
+
+#[derive(Default)]
+pub(super) struct Upload {
+    digest: [u8; 32],
+    taken: bool,
+    asked_ms: u64,
+}
+
+/// What is to be brought to all authorities.
+struct Said {
+    identity: [u8; 32],
+    route: &'static str,
+    digest: [u8; 32],
+    bytes: Bytes,
+}
+
+impl Follower {
+    /// Brings what the node wrote to every authority: what is new at once, what was not taken again later.
+    pub(super) fn upload(&mut self, now_ms: u64) -> std::io::Result<()> {
+        let again_ms = UPLOAD_ROUNDS * self.chain.parameters().round_ms();
+        let next = self.chain.parameters().epoch_at(now_ms).saturating_add(1);
+        let authorities = self.authorities(next);
+        let said = self.said(next.saturating_sub(1))?;
+        self.uploads.retain(|(authority, identity, route), _| {
+            let known = authorities.iter().any(|member| member.key == *authority);
+            let mut said = said.iter();
+            known && said.any(|said| (said.identity, said.route) == (*identity, *route))
+        });
+        let (mut asks, mut places) = (Vec::new(), Vec::new());
+        for said in &said {
+            for Member { key, address } in &authorities {
+                let place = (*key, said.identity, said.route);
+                let upload = self.uploads.entry(place).or_default();
+                let same = upload.digest == said.digest;
+                if same && (upload.taken || now_ms < upload.asked_ms + again_ms) {
+                    continue;
+                }
+                *upload = Upload {
+                    digest: said.digest,
+                    taken: false,
+                    asked_ms: now_ms,
+                };
+                let ask = self.ask(*address, said.route, Some(said.bytes.clone()));
+                asks.push((*key, ask));
+                places.push(place);
+            }
+        }
+        for ((authority, answer), place) in self.ask_all(asks).into_iter().zip(places) {
+            match answer {
+                Ok(_) => {
+                    if let Some(upload) = self.uploads.get_mut(&place) {
+                        upload.taken = true;
+                    }
+                }
+                Err(error) => {
+                    let (authority, route) = (hex(&authority), place.2);
+                    tracing::warn!(authority, route, %error, "what the node says was not taken");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What lies in the folder: descriptors, and reports about the document of epoch `now`.
+    fn said(&mut self, now: u32) -> std::io::Result<Vec<Said>> {
+        let descriptors = self.store.read_descriptors()?;
+        // Of several nodes in one folder, as in a laboratory, none is the one here.
+        let own = match descriptors.as_slice() {
+            [one] => Some(Own::of(one)),
+            _ => None,
+        };
+        if own != self.own {
+            self.own = own;
+            self.tell();
+        }
+        let mut said = Vec::new();
+        for descriptor in descriptors {
+            let identity = descriptor.identity;
+            said.push(Said {
+                identity,
+                route: "/v1/descriptor",
+                digest: descriptor.digest(),
+                bytes: Bytes::copy_from_slice(descriptor.bytes()),
+            });
+            let report = self.store.read_report(&identity)?;
+            if let Some(report) = report.filter(|report| report.epoch == now) {
+                said.push(Said {
+                    identity,
+                    route: "/v1/report",
+                    digest: report.digest(),
+                    bytes: Bytes::copy_from_slice(report.bytes()),
+                });
+            }
+        }
+        Ok(said)
+    }
+}
