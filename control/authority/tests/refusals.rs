@@ -266,17 +266,21 @@ fn who_does_not_prove_waits_and_layers_stay_even() {
     assert!(!made.may_forward(WAITING, 0));
 }
 
-/// The document of `epoch` after `before`, for which the mix `withholding` brings no proof.
+/// The document of `epoch` after `before`, for which the mixes `withholding` bring no proof.
 fn without_proof(
     before: &Consensus,
     epoch: u32,
     members: &[Node],
-    withholding: &Node,
+    withholding: &[Node],
 ) -> Consensus {
     let previous = before.as_previous();
+    let is_silent = |identity: &[u8; 32]| {
+        let mut silent = withholding.iter().map(|one| one.identity.public());
+        silent.any(|one| one == *identity)
+    };
     let says = |member: &Node| {
         let signed = member.signed(epoch, &previous);
-        if member.identity.public() != withholding.identity.public() {
+        if !is_silent(&member.identity.public()) {
             return signed;
         }
         let mut silent = signed.descriptor().clone();
@@ -292,38 +296,82 @@ fn without_proof(
     made.verify(authority().chain(), &held).unwrap()
 }
 
+/// That mix `number` of `members` waits in `last`, the document of epoch 3, and in the one after, and carries then.
+fn waits_in_two_documents(mut last: Consensus, members: &[Node], number: usize) {
+    let identity = members[number].identity.public();
+    let of = |document: &Consensus| document.find(&identity).unwrap().clone();
+    assert_eq!((of(&last).layer, of(&last).vrf_since), (WAITING, 3));
+    let anew = last.nodes().iter().filter(|node| node.vrf_since == 3);
+    assert_eq!(anew.count(), 1);
+    let mut layers = Vec::new();
+    for epoch in 4..7 {
+        last = document(Some(&last), epoch, members).1;
+        layers.push(of(&last).layer);
+    }
+    assert_eq!(layers[0], WAITING, "after the one without it");
+    assert!(layers[1..].iter().all(|layer| (1..=3).contains(layer)));
+}
+
 #[test]
-fn a_mix_that_withholds_its_proof_waits_three_documents_and_no_reader_takes_it_in_earlier() {
+fn a_mix_that_withholds_its_proof_waits_two_documents_and_no_reader_takes_it_in_earlier() {
     let members = nodes(2, 7);
     let [_, _, third] = three(&members);
-    let mix = &members[4];
-    let of = |document: &Consensus| document.find(&mix.identity.public()).unwrap().clone();
-    assert_eq!(of(&third).vrf_since, 0);
-    let mut last = without_proof(&third, 3, &members, mix);
-    assert_eq!((of(&last).layer, of(&last).vrf_since), (WAITING, 4));
-    assert!(of(&last).begins_anew(3));
-    let others = last.nodes().iter().filter(|node| node.begins_anew(3));
-    assert_eq!(others.count(), 1);
+    let last = without_proof(&third, 3, &members, &members[4..5]);
     // A document that lets it off is refused by who holds the one before.
-    let index = of(&last).index;
+    let index = last.find(&members[4].identity.public()).unwrap().index;
     let error = refusal(&[&third], &last, |_, records| {
         records[usize::from(index)].vrf_since = 0;
     });
     assert_eq!(error, VerifyError::Consensus(ConsensusError::Since(index)));
-    let mut layers = Vec::new();
-    for epoch in 4..8 {
-        last = document(Some(&last), epoch, &members).1;
-        layers.push(of(&last).layer);
+    waits_in_two_documents(last, &members, 4);
+}
+
+#[test]
+fn a_mix_with_a_new_key_waits_as_long_as_one_that_withholds_its_proof() {
+    let mut members = nodes(2, 7);
+    let [_, _, third] = three(&members);
+    members[4].use_vrf(2);
+    let last = document(Some(&third), 3, &members).1;
+    assert!(last.nodes().iter().all(|node| !node.withholds()));
+    waits_in_two_documents(last, &members, 4);
+}
+
+#[test]
+fn where_more_than_half_bring_no_proof_the_document_before_was_late_and_nobody_waits_for_it() {
+    let members = nodes(2, 9);
+    let [_, _, third] = three(&members);
+    // Three that had it in time have all places, once.
+    let last = without_proof(&third, 3, &members, &members[2..8]);
+    for layer in 1..=3 {
+        assert_eq!(last.layer(layer).count(), 1);
     }
-    assert_eq!(layers[..2], [WAITING; 2], "after the one without it");
-    assert!(layers[2..].iter().all(|layer| (1..=3).contains(layer)));
+    assert!(last.nodes().iter().all(|node| node.vrf_since == 0));
+    let next = document(Some(&last), 4, &members).1;
+    for layer in 1..=3 {
+        assert_eq!(next.layer(layer).count(), 3);
+    }
+    // A document that lets them wait is refused, as is one that lets less than half of them off.
+    let index = last.find(&members[2].identity.public()).unwrap().index;
+    let error = refusal(&[&third], &last, |_, records| {
+        records[usize::from(index)].vrf_since = 3;
+    });
+    assert_eq!(error, VerifyError::Consensus(ConsensusError::Since(index)));
+    let few = without_proof(&third, 3, &members, &members[2..6]);
+    let anew = few.nodes().iter().filter(|node| node.vrf_since == 3);
+    assert_eq!(anew.count(), 4);
+    // Gateways prove nothing, and who is new could not be early: neither counts.
+    let mut grown = members.clone();
+    grown.extend((90..95).map(|number| node(number, Role::Mix)));
+    let grown_few = without_proof(&third, 3, &grown, &grown[2..6]);
+    let anew = grown_few.nodes().iter().filter(|node| node.vrf_since == 3);
+    assert_eq!(anew.count(), 4 + 5);
 }
 
 #[test]
 fn where_all_but_a_few_brought_no_proof_those_who_bring_one_carry_at_once() {
     let members = nodes(2, 3);
     let [_, _, third] = three(&members);
-    let last = without_proof(&third, 3, &members, &members[4]);
+    let last = without_proof(&third, 3, &members, &members[4..5]);
     assert_eq!(last.layer(1).count() + last.layer(2).count(), 2);
     let next = document(Some(&last), 4, &members).1;
     for layer in 1..=3 {

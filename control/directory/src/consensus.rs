@@ -7,6 +7,7 @@
 //! | VRF key 32 | VRF since 4 | flags 1 | proof flag 1 + 80 | services flag 1, 0`. Nodes are in ascending order of
 //! identity, so an index is a position and no node appears twice.
 
+use core::borrow::Borrow;
 use core::cmp::Ordering;
 use core::ops::Deref;
 
@@ -161,8 +162,11 @@ impl Consensus {
         let outputs: Vec<_> = records.iter().map(|record| output(&head, record)).collect();
         for (record, output) in records.iter_mut().zip(&outputs) {
             record.vrf_proof = record.vrf_proof.filter(|_| output.is_some());
-            if let Some(previous) = previous {
-                record.vrf_since = previous.vrf_since(record, head.epoch);
+        }
+        if let Some(previous) = previous {
+            let since = previous.vrf_since(&records, head.epoch);
+            for (record, since) in records.iter_mut().zip(since) {
+                record.vrf_since = since;
             }
         }
         let layers = deal(&head, &records, &outputs);
@@ -196,8 +200,7 @@ impl Consensus {
             if output.is_none() && node.vrf_proof.is_some() {
                 return Err(ConsensusError::Proof(node.index));
             }
-            let newest = head.epoch.saturating_add(u32::from(node.withholds()));
-            if node.vrf_since > newest {
+            if node.vrf_since > head.epoch {
                 return Err(ConsensusError::Since(node.index));
             }
             outputs.push(output);
@@ -233,24 +236,42 @@ impl Consensus {
                 return Err(ConsensusError::Reveal);
             }
         }
-        let wrong = |node: &&Node| node.vrf_since != before.vrf_since(node, self.epoch());
-        match self.nodes.iter().find(wrong) {
-            Some(node) => Err(ConsensusError::Since(node.index)),
+        let records: Vec<&Record> = self.nodes.iter().map(|node| &node.record).collect();
+        let since = before.vrf_since(&records, self.epoch());
+        let mut nodes = self.nodes.iter().zip(since);
+        match nodes.find(|(node, since)| node.vrf_since != *since) {
+            Some((node, _)) => Err(ConsensusError::Since(node.index)),
             None => Ok(()),
         }
     }
 
-    /// Since when the document of `epoch`, which follows this one, says that the key of `record` is listed.
+    /// Since when the document of `epoch`, which follows this one, says that the key of each of its `records` is listed,
+    /// in their order.
     ///
-    /// A mix whose key stands here and that brings no proof there starts anew with the document after, as if it had not
-    /// been listed at all: were withholding a proof free, mixes that know the others' could choose among deals by it.
-    pub fn vrf_since(&self, record: &Record, epoch: u32) -> u32 {
-        let known = self.find(&record.identity);
-        match known.filter(|known| known.vrf_key == record.vrf_key) {
-            None => epoch,
-            Some(_) if record.withholds() => epoch.saturating_add(1),
-            Some(known) => known.vrf_since,
-        }
+    /// A mix whose key stands here and that brings no proof there begins anew, as with a new key: were either free, mixes
+    /// that know the others' proofs could choose among deals by it. Unless more than half of those mixes bring none, for
+    /// then this document came too late to them, and whoever had it in time would have all places until they are old again.
+    pub fn vrf_since<R: Borrow<Record>>(&self, records: &[R], epoch: u32) -> Vec<u32> {
+        let records = records.iter().map(R::borrow);
+        let known: Vec<Option<&Node>> = records.clone().map(|record| self.lists(record)).collect();
+        let mixes = records.clone().zip(&known);
+        let (all, silent) = mixes.fold((0usize, 0usize), |(all, silent), (record, known)| {
+            let counts = known.is_some() && record.role == Role::Mix;
+            let withholds = counts && record.withholds();
+            (all + usize::from(counts), silent + usize::from(withholds))
+        });
+        let was_late = silent > all / 2;
+        let since = |(record, known): (&Record, Option<&Node>)| match known {
+            Some(known) if was_late || !record.withholds() => known.vrf_since,
+            _ => epoch,
+        };
+        records.zip(known).map(since).collect()
+    }
+
+    /// The node of `record`, if it is here with the same VRF key.
+    pub fn lists(&self, record: &Record) -> Option<&Node> {
+        let node = self.find(&record.identity);
+        node.filter(|node| node.vrf_key == record.vrf_key)
     }
 
     /// All but the nodes.

@@ -36,8 +36,8 @@ pub struct Record {
     pub weight: u32,
     /// Key of the verifiable random function.
     pub vrf_key: [u8; 32],
-    /// Epoch of the first document in an unbroken row that lists this VRF key with a proof. Of a mix that brings none
-    /// here the epoch after this document's: the row begins anew.
+    /// Epoch of the first document in an unbroken row that lists this VRF key; the row begins anew where
+    /// [`crate::Consensus::vrf_since`] says.
     pub vrf_since: u32,
     /// [`FLAG_LEAVING`], [`FLAG_PAUSED`], no other bit.
     pub flags: u8,
@@ -68,11 +68,6 @@ impl Record {
     /// Whether it is a mix' and has no proof, so that the mix has no place.
     pub fn withholds(&self) -> bool {
         self.role == Role::Mix && self.vrf_proof.is_none()
-    }
-
-    /// Whether the document of `epoch`, which this is of, makes its key count as new since it brought no proof.
-    pub fn begins_anew(&self, epoch: u32) -> bool {
-        self.vrf_since > epoch
     }
 
     pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {

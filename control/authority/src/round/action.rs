@@ -1,5 +1,6 @@
 //! What the rounds ask for, tell and refuse.
 
+use directory::store::hex;
 use directory::{Consensus, SignedConsensus};
 
 use crate::book::DescriptorRefusal;
@@ -137,6 +138,21 @@ pub enum News {
         /// What was computed here.
         ours: String,
     },
+}
+
+/// What is to be done about an authority that signed two things for one epoch.
+pub(super) fn shown(
+    epoch: u32,
+    author: [u8; 32],
+    what: &'static str,
+    two: [Vec<u8>; 2],
+) -> [Action; 2] {
+    let news = News::Equivocation {
+        epoch,
+        author: hex(&author),
+        what,
+    };
+    [Action::Tell(news), Action::Evidence { epoch, author, two }]
 }
 
 /// Why what came is not taken; the word is the answer to whoever sent it.

@@ -9,6 +9,7 @@ use directory::{
     SignedReport, VerifyError,
 };
 
+use super::action::shown;
 use super::{Action, COUNT, Message, Newest, News, Record, Refusal, Rounds, SENT, VOTE, round_ms};
 use crate::ballot::Ballot;
 use crate::document;
@@ -158,7 +159,7 @@ impl Rounds {
         for [one, other] in evidence {
             let author = one.vote().authority;
             let two = [one.bytes().to_vec(), other.bytes().to_vec()];
-            shown(epoch, author, "votes", two, actions);
+            actions.extend(shown(epoch, author, "votes", two));
         }
         let votes = votes.iter().map(|vote| vote.vote().clone()).collect();
         self.count_votes(votes, actions);
@@ -333,7 +334,7 @@ impl Rounds {
         if let [first, second] = held.as_slice() {
             let two = [first.encode(), second.encode()];
             actions.push(pass_on(bytes));
-            shown(one.epoch, one.authority, "documents", two, &mut actions);
+            actions.extend(shown(one.epoch, one.authority, "documents", two));
         } else if let Some(ours) = &making.ours
             && *ours.digest() != one.digest
         {
@@ -388,11 +389,14 @@ impl Rounds {
         self.owners.learn(consensus);
         self.missed_proofs
             .retain(|identity, _| consensus.find(identity).is_some());
-        for node in consensus
-            .nodes()
-            .iter()
-            .filter(|node| node.begins_anew(consensus.epoch()))
-        {
+        let head = consensus.head();
+        let before = self.newest.as_ref().map(|held| &held.consensus);
+        // Where others made the document before, nobody here can say who knew its beacon.
+        let before = before.filter(|before| before.epoch() == head.previous.epoch);
+        let knew =
+            |node: &&directory::Node| before.is_some_and(|before| before.lists(node).is_some());
+        let silent = consensus.nodes().iter().filter(|node| node.withholds());
+        for node in silent.filter(knew) {
             let missed = self.missed_proofs.entry(node.identity).or_default();
             *missed = missed.saturating_add(1);
         }
@@ -480,19 +484,4 @@ impl Rounds {
             Err(why) => actions.push(Action::Tell(News::SatOut { epoch, why })),
         }
     }
-}
-
-fn shown(
-    epoch: u32,
-    author: [u8; 32],
-    what: &'static str,
-    two: [Vec<u8>; 2],
-    actions: &mut Vec<Action>,
-) {
-    actions.push(Action::Tell(News::Equivocation {
-        epoch,
-        author: hex(&author),
-        what,
-    }));
-    actions.push(Action::Evidence { epoch, author, two });
 }

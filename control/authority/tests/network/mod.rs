@@ -33,6 +33,8 @@ pub fn rng(seed: u64) -> ChaCha20Rng {
 pub struct Member {
     pub identity: Identity,
     pub descriptor: Descriptor,
+    /// Which of its VRF keys it uses.
+    vrf_number: u8,
 }
 
 impl Deref for Member {
@@ -53,6 +55,7 @@ impl Clone for Member {
         Member {
             identity: Identity::from_bytes(&self.identity.to_bytes()),
             descriptor: self.descriptor.clone(),
+            vrf_number: self.vrf_number,
         }
     }
 }
@@ -61,8 +64,14 @@ impl Member {
     /// Its VRF key, made of its identity's seed.
     pub fn vrf(&self) -> VrfSecret {
         let mut seed = self.identity.to_bytes();
-        seed[0] ^= 1;
+        seed[0] ^= self.vrf_number;
         VrfSecret::from_bytes(&seed)
+    }
+
+    /// Takes its VRF key with this number, 1 at first, from now on.
+    pub fn use_vrf(&mut self, number: u8) {
+        self.vrf_number = number;
+        self.vrf_key = self.vrf().public();
     }
 
     /// What it says of itself towards the document of `epoch` that follows `previous`; a mix proves.
@@ -115,8 +124,9 @@ pub fn node(number: u16, role: Role) -> Member {
     let mut member = Member {
         identity,
         descriptor,
+        vrf_number: 1,
     };
-    member.vrf_key = member.vrf().public();
+    member.use_vrf(1);
     member
 }
 

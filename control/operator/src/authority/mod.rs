@@ -140,8 +140,8 @@ fn table(status: &Value) -> String {
     }
     for missed in list(&status["missed_proofs"]) {
         lines.push(format!(
-            "mix {} of {:?} brought no proof for {} documents since this authority began, and waits for three after each: \
-             often, it may choose when it carries; `mixctl authority nodes pause` keeps it out",
+            "mix {} of {:?} brought no proof for {} documents since this authority began, and has no place in each and the \
+             next: often, it may choose when it carries; `mixctl authority nodes pause` keeps it out",
             text(&missed["identity"]),
             text(&missed["operator"]),
             missed["documents"]
