@@ -1,10 +1,12 @@
 //! The oracle that the fuzz target and the stable replay of its corpus share. Not part of the API.
 
+use crate::claims::Owners;
 use crate::relay;
 use crate::round::listing::Listing;
 use crate::vote::Vote;
 
-/// Feeds `bytes` to the decoders of votes, relayed votes and lists of descriptors, past their signatures. Whatever
+/// Feeds `bytes` to the decoders of votes, relayed votes, lists of descriptors and of what nodes had, past their
+/// signatures. Whatever
 /// decodes must encode to the very same bytes. Says how many decoders took them.
 ///
 /// # Panics
@@ -16,6 +18,7 @@ pub fn check_votes(bytes: &[u8]) -> usize {
         relay::split(bytes).map(|(vote, signatures)| relay::encode_parts(vote, &signatures)),
     );
     encodings.extend(Listing::decode(bytes).map(|listing| listing.encode()));
+    encodings.extend(Owners::decode(bytes).map(|owners| owners.encode()));
     for encoding in &encodings {
         assert!(encoding == bytes, "a vote has two encodings");
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use authority::admission::{Admission, Admitted};
 use authority::ballot::Ballot;
-use authority::claims::{KEPT_EPOCHS, Owners};
+use authority::claims::{KEPT_EPOCHS, OWNERS_BYTES_MAX, Owners};
 use directory::{
     Consensus, Descriptor, Head, Identity, NODES_MAX, Previous, Record, Role, SignedDescriptor,
 };
@@ -125,6 +125,57 @@ fn what_a_node_gave_up_itself_or_what_is_admitted_no_more_holds_back_nobody() {
 }
 
 #[test]
+fn what_is_remembered_outlives_a_restart_and_has_one_encoding() {
+    let honest = nodes(2, 6);
+    let victim = honest[3].identity.public();
+    let first = consensus(honest.clone());
+    let rest: Vec<Member> = honest
+        .iter()
+        .filter(|one| one.identity.public() != victim)
+        .cloned()
+        .collect();
+    let second = document(Some(&first), 1, &rest).1;
+    let mut owners = Owners::default();
+    owners.learn(&first);
+    owners.learn(&second);
+    let bytes = owners.encode();
+    let kept = Owners::decode(&bytes).unwrap();
+    assert_eq!(kept, owners);
+    // Of a machine that began with the second document alone.
+    let mut begun = Owners::default();
+    begun.learn(&second);
+    let mut thief = node(90, Role::Mix);
+    thief.addresses = honest[3].addresses.clone();
+    let mut members = rest.clone();
+    members.push(thief.clone());
+    let takes = |owners: &Owners| {
+        let listed = listed((Some(&second), 2), &members, &Admission::Open, owners);
+        listed.contains(&thief.identity.public())
+    };
+    assert!(takes(&begun));
+    begun.join(kept);
+    assert!(!takes(&begun));
+    assert_eq!(begun, owners);
+
+    for length in 0..bytes.len() {
+        assert!(Owners::decode(&bytes[..length]).is_err(), "{length}");
+    }
+    assert!(Owners::decode(&[&bytes[..], &[0]].concat()).is_err());
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        // What a bit makes of it is something else or nothing, and never has two encodings.
+        if let Ok(other) = Owners::decode(&flipped) {
+            assert_eq!(other.encode(), flipped);
+            assert_ne!(other, owners);
+        }
+    }
+    let mut over = bytes.clone();
+    over[4..6].copy_from_slice(&u16::MAX.to_be_bytes());
+    assert!(Owners::decode(&over).is_err());
+}
+
+#[test]
 fn what_is_remembered_is_bounded_and_the_newest_stays() {
     let template = Record::new(&node(1, Role::Mix), 0).unwrap();
     let full = |epoch: u32| {
@@ -148,5 +199,16 @@ fn what_is_remembered_is_bounded_and_the_newest_stays() {
     for epoch in 1..=4 {
         owners.learn(&full(epoch));
         assert_eq!(owners.count(), NODES_MAX * epoch.min(2) as usize);
+        assert!(owners.encode().len() <= OWNERS_BYTES_MAX);
     }
+}
+
+#[test]
+#[ignore = "writes the committed fuzz corpus"]
+fn write_the_fuzz_corpus() {
+    let corpus =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/fuzz/corpus/votes");
+    let mut owners = Owners::default();
+    owners.learn(&consensus(nodes(1, 2)));
+    std::fs::write(corpus.join("owners"), owners.encode()).unwrap();
 }

@@ -203,9 +203,10 @@ pub(crate) fn put_count(bytes: &mut Vec<u8>, count: usize) {
 }
 
 /// Most bytes of an encoded address.
-pub(crate) const ADDRESS_BYTES_MAX: usize = 1 + 16 + 2;
+pub const ADDRESS_BYTES_MAX: usize = 1 + 16 + 2;
 
-pub(crate) fn put_address(bytes: &mut Vec<u8>, address: &SocketAddr) {
+/// Appends what [`Reader::address`] reads.
+pub fn put_address(bytes: &mut Vec<u8>, address: &SocketAddr) {
     match address.ip() {
         IpAddr::V4(ip) => {
             bytes.push(4);

@@ -24,7 +24,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use directory::authority_set::{Chain, Member, SetError};
-use directory::{Authorities, Consensus, Identity, Parameters, SignedReport};
+use directory::{Authorities, Identity, Parameters, SignedReport};
 
 use crate::admission::{Admission, Refusal as Unlisted};
 use crate::book::{Book, DescriptorRefusal, Hour, rank};
@@ -142,14 +142,18 @@ impl Rounds {
         self.newest.as_ref()
     }
 
-    /// Remembers who had what in a document from before this machine began.
-    pub fn remember(&mut self, document: &Consensus) {
-        self.owners.learn(document);
+    /// Remembers who had what before this machine began.
+    pub fn remember(&mut self, owners: Owners) {
+        self.owners.join(owners);
     }
 
-    /// Of the mixes in the newest document, in how many documents each that knew the beacon brought no proof since this
-    /// machine began; who always did is left out. A pattern is for the operator to see: each time the mix may have known
-    /// the others' places.
+    /// Who had what in the documents held and remembered.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// Of the mixes in the newest document, in how many documents each that the one before listed with its key brought no
+    /// proof since this machine began. The operator may see a pattern: each time the mix may have known the others' places.
     pub fn missed_proofs(&self) -> &BTreeMap<[u8; 32], u32> {
         &self.missed_proofs
     }

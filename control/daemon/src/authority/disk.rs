@@ -1,12 +1,13 @@
-//! What an authority keeps in its folder: documents, what it signed last, [evidence](Evidence).
+//! What an authority keeps in its folder: documents, what it signed last, who had what, [evidence](Evidence).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use authority::claims::{OWNERS_BYTES_MAX, Owners};
 use authority::round::Record;
-use directory::store::{Store, hex, read_bounded, unhex};
+use directory::store::{Store, hex, read_bounded, unhex, write_atomic};
 
 use super::evidence::Evidence;
 
@@ -82,6 +83,30 @@ impl Disk {
         // The rename too.
         File::open(&self.root)?.sync_all()
     }
+
+    /// Who had what in documents that are not held any more; nobody before it is first written.
+    ///
+    /// # Errors
+    /// The file can't be read, or does not say (`InvalidData`).
+    pub fn owners(&self) -> io::Result<Owners> {
+        let bytes = match read_bounded(&self.owners_path(), OWNERS_BYTES_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Owners::default()),
+            read => read?,
+        };
+        Owners::decode(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Writes that down.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write_owners(&self, owners: &Owners) -> io::Result<()> {
+        write_atomic(&self.owners_path(), &owners.encode())
+    }
+
+    fn owners_path(&self) -> PathBuf {
+        self.root.join("owners")
+    }
 }
 
 #[cfg(test)]
@@ -104,5 +129,18 @@ mod tests {
             let error = disk.record().unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
+    }
+
+    #[test]
+    fn who_had_what_is_read_back_and_what_does_not_say_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(&folder.path().join("state")).unwrap();
+        let nobody = Owners::default();
+        assert_eq!(disk.owners().unwrap(), nobody);
+        disk.write_owners(&nobody).unwrap();
+        assert_eq!(disk.owners().unwrap(), nobody);
+        fs::write(folder.path().join("state/owners"), "FXO1").unwrap();
+        let error = disk.owners().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -10,10 +10,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use authority::claims::Owners;
 use authority::round::{Action, Newest, News, Rounds};
 use directory::authority_set::Member;
 use directory::store::hex;
-use directory::{Chain, Consensus, Held, SignedConsensus};
+use directory::{Chain, Held, SignedConsensus};
 use hyper::StatusCode;
 use program::manager::Manager;
 use serde_json::json;
@@ -63,7 +64,7 @@ pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
     let disk = Disk::open(&config.state_dir).map_err(|error| of_state(config, &error))?;
     let record = disk.record().map_err(|error| of_state(config, &error))?;
     let newest = newest(&disk, &chain, recent).map_err(|error| of_state(config, &error))?;
-    let before = before(&disk, &chain).map_err(|error| of_state(config, &error))?;
+    let owners = owners(&disk, &chain).map_err(|error| of_state(config, &error))?;
     let listener = TcpListener::bind(config.listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| {
@@ -94,9 +95,7 @@ pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
         refused: BTreeMap::new(),
         news: VecDeque::new(),
     };
-    before
-        .iter()
-        .for_each(|document| service.rounds.remember(document));
+    service.rounds.remember(owners);
     service.fill_shelf();
     service.tell_rooms();
     program::say!(
@@ -160,13 +159,20 @@ fn newest(
     Ok(verified.max_by_key(|newest| newest.consensus.epoch()))
 }
 
-/// All documents that are held and hold: who had what in them keeps it for a while.
-fn before(disk: &Disk, chain: &Chain) -> std::io::Result<Vec<Consensus>> {
+/// Who had what, as it was written down and as the documents say that are held and hold: who had something keeps it for
+/// longer than documents are kept.
+fn owners(disk: &Disk, chain: &Chain) -> std::io::Result<Owners> {
+    let mut owners = disk.owners().unwrap_or_else(|error| {
+        tracing::warn!(%error, "forgot who had which key and address before the documents held");
+        Owners::default()
+    });
     let read = |epoch| disk.documents.read_consensus(epoch).ok().flatten();
-    let epochs = disk.documents.epochs()?.into_iter().filter_map(read);
-    Ok(epochs
-        .filter_map(|signed| signed.verify(chain, &Held::default()).ok())
-        .collect())
+    for signed in disk.documents.epochs()?.into_iter().filter_map(read) {
+        if let Ok(document) = signed.verify(chain, &Held::default()) {
+            owners.learn(&document);
+        }
+    }
+    Ok(owners)
 }
 
 struct Service {
@@ -299,6 +305,9 @@ impl Service {
                         .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
                     if let Err(error) = self.disk.documents.publish_consensus(epoch, &signed) {
                         tracing::error!(epoch, %error, "the document could not be stored");
+                    }
+                    if let Err(error) = self.disk.write_owners(self.rounds.owners()) {
+                        tracing::error!(epoch, %error, "who has what could not be stored");
                     }
                     self.fill_shelf();
                     self.tell_rooms();
