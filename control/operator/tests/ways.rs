@@ -205,6 +205,14 @@ fn whoever_hands_a_file_over_and_is_interrupted_says_who_goes_on() {
     let friend_receives = Told::by(network.fog("friend", &["recv", "--out", &friends]));
     let begun = Told::by(network.fog("user", &["send", &friend, &first]));
     friend_receives.line(STARTED);
+    wait_until("the sender knows that it has begun", || {
+        let output = network
+            .fog("user", &["status", "--json"])
+            .stdout(Stdio::piped())
+            .output();
+        let status: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        status["sending"][0]["bytes"].as_u64() > Some(0)
+    });
     let since = Instant::now();
     signal(begun.running.0.id(), Signal::INT);
     let part = "no longer waited for: the fog that runs here sends the file on";
