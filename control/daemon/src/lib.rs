@@ -21,7 +21,7 @@ mod clock;
 pub mod config;
 pub mod exit;
 pub mod folder;
-mod follower;
+pub mod follower;
 pub mod http;
 pub mod node;
 

@@ -116,6 +116,15 @@ enum Command {
         #[arg(long)]
         namespace: Option<PathBuf>,
     },
+    /// One of several authorities of a lab, started by the lab itself
+    #[command(hide = true)]
+    LabAuthority {
+        #[arg(long)]
+        config: PathBuf,
+        /// Process that must be the parent, else the lab is gone already
+        #[arg(long)]
+        parent: u32,
+    },
     /// The loader of one host of a lab with XDP, started by the lab itself
     #[command(hide = true)]
     LabLoader {
@@ -238,6 +247,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             parent,
             namespace,
         } => lab::child::run(&config, parent, namespace.as_deref()),
+        Command::LabAuthority { config, parent } => lab::child::run_authority(&config, parent),
         Command::LabLoader {
             parent,
             namespace,

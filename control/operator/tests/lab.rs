@@ -72,6 +72,35 @@ fn a_file_arrives_whole_through_loss_and_turning_epochs() {
 }
 
 #[test]
+fn several_authorities_agree_on_a_labs_documents_and_a_file_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, vec![7; 5_000]).unwrap();
+    let dir = folder.path().join("lab");
+    let flags = [
+        "--authorities",
+        "3",
+        "--epoch",
+        "8s",
+        "--mixes",
+        "1",
+        "--mean-delay",
+        "1ms",
+        "--rate",
+        "200",
+        "--dir",
+        dir.to_str().unwrap(),
+    ];
+    let output = send(&file, &flags);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(summary(&output)["identical"], true);
+    let network = directory::Bootstrap::read(&dir.join("network")).unwrap();
+    assert_eq!(network.chain.sets()[0].set().members.len(), 3);
+    // It verifies only with the signatures of two of the three.
+    assert_eq!(network.verify().unwrap().nodes().len(), 5);
+}
+
+#[test]
 fn a_second_lab_on_the_port_is_refused_with_71() {
     let port = free_port();
     let (_first, _) = Running::lab(&port, &["--mixes", "1"]);
@@ -110,6 +139,8 @@ fn wrong_usage_ends_with_64() {
         &["lab", "--loss", "2"],
         &["lab", "--mean-delay", "20"],
         &["lab", "--epoch", "1s"],
+        &["lab", "--authorities", "3", "--epoch", "5s"],
+        &["lab", "--authorities", "6"],
         &["lab", "--port", "xdp9"],
         &["lab", "--no-such-flag"],
         &["lab", "--send", "/no/such/file"],

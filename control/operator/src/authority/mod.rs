@@ -1,7 +1,7 @@
 //! `mixctl authority`: keys, sets and the list of nodes of those who make the network's documents.
 
 mod nodes;
-mod set;
+pub(crate) mod set;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};

@@ -148,7 +148,10 @@ fn propose(proposal: Proposal) -> Result<(), Failure> {
 }
 
 /// More than one authority talks in rounds, and messages take their time.
-fn check_rounds(parameters: &Parameters, authorities: usize) -> Result<(), Failure> {
+///
+/// # Errors
+/// Epochs are too short for that.
+pub fn check_rounds(parameters: &Parameters, authorities: usize) -> Result<(), Failure> {
     if authorities <= 1 || parameters.epoch_ms >= EPOCH_MS_MIN {
         return Ok(());
     }

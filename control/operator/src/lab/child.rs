@@ -19,6 +19,7 @@ use directory::Role;
 use rustix::thread::CapabilitySet;
 
 use super::status::Status;
+use control::authority::service::{self, Signals};
 use control::exit::{self, Failure};
 use loader;
 use loader::netns::{self, Namespace};
@@ -156,47 +157,69 @@ fn last_words(log: &Path) -> String {
     Vec::from(last).join("\n  ")
 }
 
-/// The loader of one host, seen from the lab: stopped when dropped.
+/// A process beside the nodes, seen from the lab: stopped when dropped.
 #[derive(Debug)]
-pub struct Loader {
+pub struct Helper {
+    what: String,
     child: Child,
     stdin: Option<ChildStdin>,
     log: PathBuf,
 }
 
-impl Loader {
-    /// Starts one in `namespace` that listens at `socket`; its log goes beside that.
+impl Helper {
+    /// Starts the loader of a host in `namespace`, which listens at `socket`; its log goes beside that.
     ///
     /// # Errors
     /// The process can't be started.
-    pub fn start(namespace: &Namespace, socket: &Path) -> io::Result<Self> {
-        let log = socket.with_extension("log");
-        let mut child = again("lab-loader")?
+    pub fn loader(namespace: &Namespace, socket: &Path) -> io::Result<Self> {
+        let mut command = again("lab-loader")?;
+        command
             .arg("--namespace")
             .arg(namespace.path())
             .arg("--socket")
             .arg(socket)
             .arg("--pins")
-            .arg(namespace.pins()?)
+            .arg(namespace.pins()?);
+        Self::start("a loader".to_owned(), command, socket.with_extension("log"))
+    }
+
+    /// Starts authority `number` from its config file; its log goes beside that.
+    ///
+    /// # Errors
+    /// The process can't be started.
+    pub fn authority(number: u8, config: &Path) -> io::Result<Self> {
+        let mut command = again("lab-authority")?;
+        command.arg("--config").arg(config);
+        let what = format!("authority {number}");
+        Self::start(what, command, config.with_file_name("log"))
+    }
+
+    fn start(what: String, mut command: Command, log: PathBuf) -> io::Result<Self> {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
             .spawn()?;
         let stdin = child.stdin.take();
-        Ok(Self { child, stdin, log })
+        Ok(Self {
+            what,
+            child,
+            stdin,
+            log,
+        })
     }
 
     /// Why it ended, if it has.
     pub fn failure(&mut self) -> Option<Failure> {
         let status = self.child.try_wait().ok().flatten()?;
-        let last = last_words(&self.log);
+        let (what, last) = (&self.what, last_words(&self.log));
         Some(Failure::new(
             exit::OS,
-            format!("a loader ended ({status}):\n  {last}"),
+            format!("{what} ended ({status}):\n  {last}"),
         ))
     }
 }
 
-impl Drop for Loader {
+impl Drop for Helper {
     fn drop(&mut self) {
         self.stdin = None;
         let deadline = Instant::now() + STOP_PATIENCE;
@@ -305,5 +328,25 @@ pub fn run_loader(
     };
     let stop = io::stdin().as_fd().try_clone_to_owned()?;
     loader::Loader::new(options, loader::Keeping::default())?.run(stop)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The hidden subcommand: runs one authority until standard input ends.
+///
+/// # Errors
+/// What the authority says.
+pub fn run_authority(config: &Path, parent: u32) -> Result<ExitCode, Failure> {
+    tie_to(parent)?;
+    program::log::start().map_err(|why| Failure::new(exit::USAGE, why))?;
+    let config = control::config::load(config)
+        .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+    let authority = config
+        .authority
+        .ok_or_else(|| Failure::new(exit::CONFIG, "no section [authority]"))?;
+    let signals = Signals {
+        stop: asked_to_stop(),
+        reread: Arc::default(),
+    };
+    service::run(&authority, &signals)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,7 @@ use handover::channel::Channel;
 use handover::protocol::{Mode, Reply, Request};
 use serde::Serialize;
 
-use super::child::{Loader, USER};
+use super::child::{Helper, USER};
 use super::options::Options;
 use control::exit::{self, Failure};
 use loader::netns::{End, Namespace, Switch};
@@ -59,7 +59,7 @@ impl Counted {
 #[derive(Debug)]
 struct Host {
     // Dropped in this order: the loader takes its program off, then the namespace goes.
-    loader: Loader,
+    loader: Helper,
     socket: PathBuf,
     namespace: Namespace,
 }
@@ -106,7 +106,7 @@ impl Hosts {
         for (number, _) in options.nodes() {
             let namespace = plug(&format!("node{number}"), options.address(number).ip())?;
             let socket = socket_path(root, number);
-            let loader = Loader::start(&namespace, &socket)?;
+            let loader = Helper::loader(&namespace, &socket)?;
             nodes.push(Host {
                 loader,
                 socket,

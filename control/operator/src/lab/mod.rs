@@ -1,9 +1,11 @@
 //! `mixctl lab`: a whole network on this machine, unprivileged, one small process a node.
 //!
-//! The lab's parent is the authority: it signs a document an epoch into a folder that the nodes watch.
+//! The lab's parent is the authority: it signs a document an epoch into a folder that the nodes watch. With
+//! `--authorities` it follows several processes that agree on it: see [`authorities`].
 //! Node N listens on 127.1.N.1 and is its own operator. Everything ends with the parent. With `--xdp`, as root, each
 //! node is on a host of its own: see [`hosts`].
 
+mod authorities;
 pub mod child;
 mod folder;
 mod hint;
@@ -54,6 +56,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     if let Some(file) = &options.send {
         check_file(file)?;
     }
+    crate::authority::set::check_rounds(&options.parameters(0), options.authorities.into())?;
     let count = options.nodes().count() as u64;
     program::limits::descriptors(DESCRIPTORS + count * NODE_DESCRIPTORS)
         .map_err(|error| Failure::new(exit::OS, error.to_string()))?;
@@ -167,7 +170,7 @@ fn introduce(screen: &mut Screen, options: &Options, port: &str, why: Option<&st
         "  {} a hop on average, {} packets/s a client, an epoch of {}{}",
         duration::show(options.mean_delay),
         options.rate,
-        duration::show(options.epoch),
+        duration::show(options.epoch_length()),
         if options.loss > 0.0 {
             format!(", each datagram lost with probability {}", options.loss)
         } else {
@@ -179,6 +182,14 @@ fn introduce(screen: &mut Screen, options: &Options, port: &str, why: Option<&st
         "  {count} nodes on {} to {last}, port `{port}`",
         options.address(1)
     ));
+    if options.authorities > 1 {
+        let (first, last) = (1, options.authorities);
+        screen.say(&format!(
+            "  {last} authorities on {} to {}; the first document takes them up to two epochs",
+            options.authority_address(first),
+            options.authority_address(last)
+        ));
+    }
     if let Some(why) = why {
         screen.say(&format!("  not on io_uring: {why}"));
     }
@@ -276,8 +287,11 @@ impl Lab<'_> {
         self.stop.is_asked()
     }
 
-    /// Says which node is gone, and with `--restart` starts it again.
+    /// Says which node or authority is gone, and with `--restart` starts nodes again.
     fn look_after_nodes(&mut self) -> Result<(), Failure> {
+        for text in self.network.gone_authorities() {
+            self.screen.say(&self.screen.bad(&format!("  {text}")));
+        }
         for node in self.nodes.iter_mut() {
             let Some(status) = node.gone() else { continue };
             let (number, role) = (node.number, node.role);

@@ -1,4 +1,4 @@
-//! The lab's folder: the authority's store, a config file a node, the bootstrap file for clients.
+//! The lab's folder: the store that nodes read, a config file a node, the bootstrap file for clients.
 
 use std::fs;
 use std::io;
@@ -9,11 +9,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use authority::Authority;
 use directory::store::{Store, hex};
-use directory::{Bootstrap, Consensus, Held, Identity, Role};
+use directory::{Bootstrap, Chain, Consensus, Held, Identity, Role, WAITING};
 use port::{Exclusive, PortKind, Resolved};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::authorities::Authorities;
 use super::child::Node;
 use super::folder::Folder;
 use super::options::Options;
@@ -82,12 +83,21 @@ pub fn resolve_port(options: &Options) -> Result<(&'static str, Option<String>),
     }
 }
 
-/// A network's authority and folder.
+/// Who makes the documents.
+#[derive(Debug)]
+enum Makers {
+    /// The lab's parent itself.
+    Alone(Authority),
+    /// Processes of their own.
+    Several(Authorities),
+}
+
+/// A network's authorities and folder.
 #[derive(Debug)]
 pub struct Network {
     root: PathBuf,
     store: Store,
-    authority: Authority,
+    makers: Makers,
     current: Option<Consensus>,
 }
 
@@ -112,23 +122,28 @@ pub fn system_rng() -> Result<ChaCha20Rng, Failure> {
 }
 
 impl Network {
-    /// Makes a network of its own in `folder`, with its own authority, in place of an earlier lab's.
+    /// Makes a network of its own in `folder`, with its own authorities, in place of an earlier lab's.
     ///
     /// Its epochs begin now.
     ///
     /// # Errors
     /// The file system's.
     pub fn create(folder: &mut Folder, options: &Options) -> Result<Self, Failure> {
-        for part in ["directory", "nodes", "network"] {
+        for part in ["directory", "nodes", "network", "authorities"] {
             folder.claim(part)?;
         }
         let root = folder.root();
-        let key = Identity::generate(&mut system_rng()?);
-        let bad = |error: &dyn std::error::Error| Failure::new(exit::USAGE, error.to_string());
-        let authority =
-            Authority::found(key, options.parameters(unix_ms())).map_err(|error| bad(&error))?;
         let store = Store::create(&root.join("directory"))?;
-        store.publish_authorities(authority.chain())?;
+        let makers = match options.authorities {
+            1 => {
+                let key = Identity::generate(&mut system_rng()?);
+                let authority = Authority::found(key, options.parameters(unix_ms()))
+                    .map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+                store.publish_authorities(authority.chain())?;
+                Makers::Alone(authority)
+            }
+            _ => Makers::Several(Authorities::found(root, options)?),
+        };
         for (number, role) in options.nodes() {
             let folder = root.join("nodes").join(number.to_string());
             fs::create_dir_all(folder.join("state"))?;
@@ -140,7 +155,7 @@ impl Network {
         Ok(Self {
             root: root.to_owned(),
             store,
-            authority,
+            makers,
             current: None,
         })
     }
@@ -163,36 +178,65 @@ impl Network {
         &self.root
     }
 
-    /// The document of the current epoch, as the lab signed it.
+    /// The newest document that is in force.
     pub fn current(&self) -> Option<&Consensus> {
         self.current.as_ref()
     }
 
-    /// Waits for all nodes' descriptors and signs the first document that has them; less if it is asked to stop.
+    fn chain(&self) -> &Chain {
+        match &self.makers {
+            Makers::Alone(authority) => authority.chain(),
+            Makers::Several(authorities) => authorities.chain(),
+        }
+    }
+
+    /// Waits for the first document that has all nodes in it; less if it is asked to stop.
     ///
     /// # Errors
-    /// A node ended, or did not appear in time.
+    /// A node or an authority ended, or a node did not appear in time.
     pub fn open(&mut self, nodes: &mut [Node], stop: &Stop) -> Result<(), Failure> {
-        let deadline = Instant::now() + START_PATIENCE;
+        let parameters = *self.chain().parameters();
+        let patience = match self.makers {
+            Makers::Alone(_) => START_PATIENCE,
+            // Who comes late to the first document waits three more.
+            Makers::Several(_) => START_PATIENCE + 6 * Duration::from_millis(parameters.epoch_ms),
+        };
+        let deadline = Instant::now() + patience;
         while !stop.is_asked() {
             for node in nodes.iter_mut() {
                 if let Some(status) = node.gone() {
                     return Err(node.failure(status));
                 }
             }
-            let epoch = self.authority.parameters().epoch_at(unix_ms());
-            let descriptors = self.store.read_descriptors()?;
-            let present = descriptors
-                .iter()
-                .filter(|descriptor| descriptor.is_for(epoch))
-                .count();
+            let epoch = parameters.epoch_at(unix_ms());
+            let present = match &mut self.makers {
+                Makers::Alone(authority) => {
+                    let descriptors = self.store.read_descriptors()?;
+                    let have = descriptors
+                        .iter()
+                        .filter(|descriptor| descriptor.is_for(epoch));
+                    let present = have.count();
+                    if present == nodes.len() {
+                        let document = authority
+                            .make(None, epoch, &descriptors)
+                            .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
+                        self.store.publish_consensus(epoch, &document)?;
+                    }
+                    present
+                }
+                Makers::Several(authorities) => {
+                    if let Some(failure) = authorities.failure() {
+                        return Err(failure);
+                    }
+                    // Who is listed and waits carries nothing yet.
+                    let document = self.current.iter().filter(|held| held.epoch() == epoch);
+                    let placed = document.flat_map(Consensus::nodes);
+                    placed.filter(|node| node.layer != WAITING).count()
+                }
+            };
+            self.refresh(epoch)?;
             if present == nodes.len() {
-                let document = self
-                    .authority
-                    .make(None, epoch, &descriptors)
-                    .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
-                self.store.publish_consensus(epoch, &document)?;
-                return self.refresh(epoch);
+                return Ok(());
             }
             if Instant::now() >= deadline {
                 let message = format!("only {present} of {} nodes came up", nodes.len());
@@ -203,41 +247,57 @@ impl Network {
         Ok(())
     }
 
-    /// The authority's housekeeping; call it several times an epoch.
+    /// The network's housekeeping; call it several times an epoch.
     ///
     /// # Errors
     /// The file system's.
     pub fn turn(&mut self) -> Result<(), Failure> {
-        control::authority::turn(&self.authority, &self.store, unix_ms())?;
-        let epoch = self.authority.parameters().epoch_at(unix_ms());
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|held| held.epoch() < epoch)
-        {
-            self.refresh(epoch)?;
+        if let Makers::Alone(authority) = &self.makers {
+            control::authority::turn(authority, &self.store, unix_ms())?;
         }
-        Ok(())
+        self.refresh(self.chain().parameters().epoch_at(unix_ms()))
     }
 
-    /// Takes over the document of `epoch` and rewrites the bootstrap file with it.
+    /// Authorities that ended since this was asked last, in words.
+    pub fn gone_authorities(&mut self) -> Vec<String> {
+        match &mut self.makers {
+            Makers::Alone(_) => Vec::new(),
+            Makers::Several(authorities) => authorities.gone(),
+        }
+    }
+
+    /// Takes over the document of `epoch`, if it is news, and rewrites the bootstrap file with it.
     fn refresh(&mut self, epoch: u32) -> Result<(), Failure> {
+        let held = self.current.as_ref().map(Consensus::epoch);
+        if held >= Some(epoch) {
+            return Ok(());
+        }
         let software =
             |error: &dyn std::error::Error| Failure::new(exit::SOFTWARE, error.to_string());
         let Some(consensus) = self.store.read_consensus(epoch)? else {
             return Ok(());
         };
         let held = consensus
-            .verify(self.authority.chain(), &Held::default())
+            .verify(self.chain(), &Held::default())
             .map_err(|error| software(&error))?;
         let bootstrap = Bootstrap {
-            chain: self.authority.chain().clone(),
+            chain: self.chain().clone(),
             consensus: Some(consensus),
         };
         bootstrap.write(&self.bootstrap_path())?;
         self.current = Some(held);
         Ok(())
     }
+}
+
+/// A path as config files can say it.
+///
+/// # Errors
+/// They can't.
+pub fn utf8(path: &Path) -> Result<String, Failure> {
+    let text = path.to_str().map(str::to_owned);
+    let message = "the lab's folder must have a name in UTF-8 (--dir)";
+    text.ok_or_else(|| Failure::new(exit::USAGE, message))
 }
 
 /// A node's config file. Its pool is sized by `max_pps` and the mean delay.
@@ -251,16 +311,8 @@ fn config(root: &Path, options: &Options, number: u16, role: Role) -> Result<Str
         PortKind::Plain => "plain",
         PortKind::Xsk => "xsk",
     };
-    let path = |path: PathBuf| {
-        path.into_os_string().into_string().map_err(|_| {
-            Failure::new(
-                exit::USAGE,
-                "the lab's folder must have a name in UTF-8 (--dir)",
-            )
-        })
-    };
-    let state = path(root.join("nodes").join(number.to_string()).join("state"))?;
-    let directory = path(root.join("directory"))?;
+    let state = utf8(&root.join("nodes").join(number.to_string()).join("state"))?;
+    let directory = utf8(&root.join("directory"))?;
     let mut document = toml::Table::new();
     let mut section = |name: &str, entries: Vec<(&str, toml::Value)>| {
         let table: toml::Table = entries
@@ -290,7 +342,7 @@ fn config(root: &Path, options: &Options, number: u16, role: Role) -> Result<Str
         ],
     );
     if options.xdp {
-        let loader = path(super::hosts::socket_path(root, number))?;
+        let loader = utf8(&super::hosts::socket_path(root, number))?;
         section("xdp", vec![("loader", loader.into())]);
     }
     if options.loss > 0.0 {

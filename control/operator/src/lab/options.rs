@@ -36,9 +36,12 @@ pub struct Options {
     /// Packets a second of each client, busy or idle
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rate: u32,
-    /// Length of an epoch: after each, keys, layers and the consensus are new
-    #[arg(long, value_name = "TIME", default_value = "20m", value_parser = epoch)]
-    pub epoch: Duration,
+    /// Length of an epoch: after each, keys, layers and the consensus are new [default: 20m, with several authorities 16s]
+    #[arg(long, value_name = "TIME", value_parser = epoch)]
+    pub epoch: Option<Duration>,
+    /// How many authorities have to agree on each epoch's document; with more than one, the first takes up to two epochs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub authorities: u8,
     /// Drops each datagram with this probability
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
     pub loss: f64,
@@ -91,6 +94,20 @@ impl Options {
         SocketAddr::new(ip, self.udp_port)
     }
 
+    /// Where authority `number`, counted from 1, answers nodes and the others: by TCP, where the nodes have UDP.
+    pub fn authority_address(&self, number: u8) -> SocketAddr {
+        SocketAddr::from(([127, 2, number, 1], self.udp_port))
+    }
+
+    /// Length of an epoch. Where several authorities agree on the first document, nobody wants to wait for a long one.
+    pub fn epoch_length(&self) -> Duration {
+        let usual = match self.authorities {
+            1 => Duration::from_secs(20 * 60),
+            _ => Duration::from_secs(16),
+        };
+        self.epoch.unwrap_or(usual)
+    }
+
     /// With `--xdp`: where the clients are.
     pub fn client_address(&self) -> IpAddr {
         self.address(255).ip()
@@ -105,7 +122,7 @@ impl Options {
     pub fn parameters(&self, genesis_unix_ms: u64) -> Parameters {
         Parameters {
             genesis_unix_ms,
-            epoch_ms: u64::try_from(self.epoch.as_millis()).unwrap_or(u64::MAX),
+            epoch_ms: u64::try_from(self.epoch_length().as_millis()).unwrap_or(u64::MAX),
             mean_delay_us: u32::try_from(self.mean_delay.as_micros()).unwrap_or(u32::MAX),
             client_rate_pps: self.rate,
             layers: self.layers,
@@ -158,7 +175,14 @@ mod tests {
             #[command(flatten)]
             options: Options,
         }
-        let flags: Flags = clap::Parser::parse_from(["lab", "--epoch", "60s"]);
+        let of = |arguments: &[&str]| -> Flags {
+            clap::Parser::parse_from([&["lab"], arguments].concat())
+        };
+        let length = |arguments: &[&str]| of(arguments).options.epoch_length().as_secs();
+        assert_eq!(length(&[]), 20 * 60);
+        assert_eq!(length(&["--authorities", "3"]), 16);
+        assert_eq!(length(&["--authorities", "3", "--epoch", "8s"]), 8);
+        let flags = of(&["--epoch", "60s"]);
         let parameters = flags.options.parameters(1_000_000_000);
         assert_eq!(parameters.epoch_starts_ms(0), 1_000_000_000);
         assert!(parameters.check().is_ok());
