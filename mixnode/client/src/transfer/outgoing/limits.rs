@@ -84,6 +84,28 @@ fn chunks_in_flight_are_bounded_when_acknowledgements_stop() {
 }
 
 #[test]
+fn the_first_packet_after_a_silence_begins_a_new_session() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(7);
+    let mut outgoing = outgoing(1_000, rng);
+    slots(&mut outgoing, rng, 0, 20);
+    let (heard, old) = (ack(&outgoing, 0), outgoing.serial);
+    outgoing.on_ack(&heard, old, 20 * MS);
+    let mut at_ms = 20;
+    while outgoing.phase == Phase::Sending {
+        assert_eq!(outgoing.serial, old);
+        assert!(at_ms < 60_000, "a silence counts at some time");
+        slots(&mut outgoing, rng, at_ms, 1);
+        at_ms += 1;
+    }
+    assert_eq!(outgoing.phase, Phase::Waiting);
+    assert_eq!(
+        outgoing.serial,
+        old + 1,
+        "who was started again has forgotten the old one"
+    );
+}
+
+#[test]
 fn the_sender_never_runs_further_ahead_than_a_bitmap_reaches() {
     let rng = &mut ChaCha20Rng::seed_from_u64(3);
     let mut outgoing = outgoing(AHEAD_MAX + 2_000, rng);
