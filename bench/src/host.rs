@@ -9,7 +9,7 @@ use sphinx::lanes::Lanes;
 pub(crate) struct Machine {
     /// The CPU's name as the kernel gives it.
     pub(crate) cpu: String,
-    /// Cores that this program may use.
+    /// Cores of the machine.
     pub(crate) cores: usize,
     /// Threads that were held to one core each.
     pub(crate) threads_pinned: usize,
@@ -57,7 +57,8 @@ impl Machine {
         let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
         Machine {
             cpu: cpu(&info),
-            cores: cores(),
+            // Not what this thread may use: it may be held to one of them by now.
+            cores: cores_in(&info),
             threads_pinned,
             kernel: rustix::system::uname()
                 .release()
@@ -93,9 +94,14 @@ impl Machine {
     }
 }
 
-/// Cores that this program may use.
+/// Cores that this thread may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn cores_in(info: &str) -> usize {
+    let cores = info.lines().filter(|line| line.starts_with("processor"));
+    cores.count()
 }
 
 fn read(path: &str) -> String {
@@ -169,6 +175,8 @@ mod tests {
         let info =
             "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: Some CPU\nflags\t\t: fpu hypervisor\n";
         assert_eq!(cpu(info), "Some CPU, family 25, model 17");
+        let two = "processor\t: 0\nmodel name\t: X\n\nprocessor\t: 1\nmodel name\t: X\n";
+        assert_eq!(cores_in(two), 2);
         assert_eq!(first_number("1.50 2.00 3.00 1/2 3"), Some(1.5));
     }
 
