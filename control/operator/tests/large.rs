@@ -136,13 +136,17 @@ fn a_large_file_takes_no_memory_of_its_own_and_its_time_left_is_told_truly() {
     let (_lab, _) = Running::lab(&free_port(), &flags);
     let [alice, address] = ["alice", "bob"].map(|name| init(&place(name), &place("lab/network")));
     assert_ne!(alice, address);
-    let mut recipient = fog(&place("bob"), &["--json", "recv", "--count", "1", "--out"])
+    let receive = [
+        "--json", "recv", "--linger", "10ms", "--count", "1", "--out",
+    ];
+    let mut recipient = fog(&place("bob"), &receive)
         .arg(place("inbox"))
         .stdout(Stdio::null())
         .spawn()
         .map(Running)
         .unwrap();
-    let mut sender = fog(&place("alice"), &["--json", "send", &address])
+    let send = ["--json", "send", "--linger", "10ms", &address];
+    let mut sender = fog(&place("alice"), &send)
         .arg(&file)
         .stdout(Stdio::piped())
         .spawn()

@@ -71,7 +71,9 @@ impl Network {
         let out = self.path(&format!("{name}-out")).display().to_string();
         let recipient = Told::by(self.fog(&recipient, &["recv", "--out", &out]));
         let path = file.display().to_string();
-        let sender = Told::by(self.fog(&sender, &["send", &address, &path]));
+        // When it has failed it goes on with cover; here not for long.
+        let arguments = ["send", "--linger", "10ms", &address, &path];
+        let sender = Told::by(self.fog(&sender, &arguments));
         recipient.line(STARTED);
         (sender, recipient, file)
     }
