@@ -203,6 +203,26 @@ impl Hosts {
             assert!(status["rates"].is_object(), "{status}");
             assert!(plain(&own(number), "/readyz").starts_with("HTTP/1.1 200"));
         }
+        // What the node says of its workers reaches whoever asks mixctld for it.
+        let loops = ask(2, "loops");
+        assert!(loops["loops"]["returned"].as_u64() > Some(0), "{loops}");
+        assert!(loops["loss"]["high"].is_f64(), "{loops}");
+        let drops = ask(2, "why-dropped");
+        for drop in drops["drops"].as_array().unwrap() {
+            assert!(!drop["remedy"].as_str().unwrap().is_empty(), "{drops}");
+        }
+        let top = ask(2, "top");
+        assert!(!top["workers"]["workers"].as_array().unwrap().is_empty());
+        // Whatever else this host lacks.
+        let doctor = mixctl()
+            .args(["doctor", "--json", "--socket", text(&own(2))])
+            .output()
+            .unwrap();
+        let doctor: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+        for what in ["node", "document"] {
+            let mut findings = doctor["findings"].as_array().unwrap().iter();
+            assert!(findings.any(|found| found["what"] == what), "{doctor}");
+        }
         let nodes = ask(2, "nodes");
         assert_eq!(nodes["nodes"].as_array().unwrap().len(), ROLES.len());
         let epochs = ask(2, "epoch");
