@@ -34,15 +34,17 @@ fn summary(output: &Output) -> Value {
 fn the_lab_sends_a_file_and_says_so_in_json() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
-    let content: Vec<u8> = (0..20_000u32).map(|n| ((n * n) >> 3) as u8).collect();
+    let content: Vec<u8> = (0..150_000u32)
+        .map(|n| (n.wrapping_mul(n) >> 3) as u8)
+        .collect();
     std::fs::write(&file, &content).unwrap();
     let output = send(&file, &["--mean-delay", "5ms", "--rate", "200"]);
     let summary = summary(&output);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(summary["identical"], true);
-    assert_eq!(summary["sent_bytes"], 20_000);
+    assert_eq!(summary["sent_bytes"], 150_000);
     let number = |value: &Value| value.as_f64().unwrap();
-    assert!(number(&summary["packets"]) >= 20_000.0 / 896.0);
+    assert!(number(&summary["packets"]) >= 150_000.0 / 896.0);
     assert!(number(&summary["duration_s"]) > 0.0);
     assert!(number(&summary["goodput_bytes_s"]) > 0.0);
     assert!(summary["retransmitted"].is_u64());

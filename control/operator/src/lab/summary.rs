@@ -30,8 +30,9 @@ pub struct Summary {
     /// File bytes a second over that time.
     pub goodput_bytes_s: f64,
     /// From sender to receiver and the acknowledgement back, by what the sender remembers: no message says when it
-    /// was sent, so there is no one-way time.
-    pub round_trip_ms: Quantiles,
+    /// was sent, so there is no one-way time. `None`, in JSON `null`, where the file was complete before an
+    /// acknowledgement measured one.
+    pub round_trip_ms: Option<Quantiles>,
     /// The received file equals the sent one.
     pub identical: bool,
     /// With `--xdp`: what the front end and the kernel counted meanwhile.
@@ -75,7 +76,10 @@ impl Summary {
         } else {
             screen.bad(&format!("{file} did NOT arrive whole."))
         };
-        let quantiles = |q: &Quantiles| format!("{:.0} ms median, {:.0} ms p99", q.p50, q.p99);
+        let round_trip = self.round_trip_ms.as_ref().map_or_else(
+            || "not measured: the file was complete before".to_owned(),
+            |q| format!("{:.0} ms median, {:.0} ms p99", q.p50, q.p99),
+        );
         let equal = if self.identical { "equal" } else { "DIFFERENT" };
         let duration = Duration::from_secs_f64(self.duration_s.max(0.0)).as_secs_f64();
         let mut lines = vec![
@@ -90,7 +94,7 @@ impl Summary {
                 "  time            {duration:.1} s, {} a second",
                 size(self.goodput_bytes_s)
             ),
-            format!("  round trip      {}", quantiles(&self.round_trip_ms)),
+            format!("  round trip      {round_trip}"),
             format!("  BLAKE3 sent     {sent_hash}"),
             format!("  BLAKE3 received {received_hash} ({equal})"),
         ];
@@ -134,7 +138,7 @@ mod tests {
             retransmitted: 3,
             duration_s: 4.0,
             goodput_bytes_s: 5.0,
-            round_trip_ms: Quantiles::default(),
+            round_trip_ms: Some(Quantiles::default()),
             identical: true,
             xdp: None,
         };

@@ -279,12 +279,10 @@ impl Parties {
             retransmitted: sent.retransmitted,
             duration_s,
             goodput_bytes_s: sent.bytes as f64 / duration_s.max(1e-9),
-            round_trip_ms: sent
-                .round_trip_ms
-                .map_or_else(Quantiles::default, |trip| Quantiles {
-                    p50: trip.p50,
-                    p99: trip.p99,
-                }),
+            round_trip_ms: sent.round_trip_ms.map(|trip| Quantiles {
+                p50: trip.p50,
+                p99: trip.p99,
+            }),
             identical: sent_hash == received_hash,
             xdp: None,
         };
