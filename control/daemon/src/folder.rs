@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
 use crate::exit::{self, Failure};
 
 /// Sees to it that `file` can be written: where it is the `usual` one its folder is made, readable by all. Elsewhere a
@@ -36,9 +38,39 @@ pub fn make_for(file: &Path, usual: &Path) -> Result<(), Failure> {
     })
 }
 
+/// Whether files can be made in `folder`, or the folder and then files in it. Makes nothing.
+///
+/// # Errors
+/// Why not.
+pub fn can_be_written(folder: &Path) -> io::Result<()> {
+    let there = folder.ancestors().find(|part| part.exists());
+    let there = there.unwrap_or(Path::new("/"));
+    if !there.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let rights = Access::WRITE_OK | Access::EXEC_OK;
+    Ok(accessat(CWD, there, rights, AtFlags::EACCESS)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_missing_can_be_made_but_not_below_a_file() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        for (name, kind) in [
+            ("", None),
+            ("a/b", None),
+            ("file", Some(io::ErrorKind::NotADirectory)),
+            ("file/b", Some(io::ErrorKind::NotADirectory)),
+        ] {
+            let checked = can_be_written(&root.path().join(name));
+            assert_eq!(checked.err().map(|error| error.kind()), kind, "{name}");
+        }
+        assert!(!root.path().join("a").exists());
+    }
 
     #[test]
     fn the_usual_folder_is_made_for_all_to_read_and_another_is_asked_for() {

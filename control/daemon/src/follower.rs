@@ -6,6 +6,7 @@ mod tests;
 mod uploads;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,26 @@ pub struct Follower {
     compared: Option<u32>,
 }
 
+/// Looks at what a follower needs at its start, and makes nothing: what `--check-config` does beside a node.
+///
+/// # Errors
+/// What [`Follower::new`] would end with.
+pub fn check(config: &DirectoryConfig) -> Result<(), Failure> {
+    crate::authority::files::read_network(&config.network)?;
+    crate::folder::can_be_written(&config.folder).map_err(|why| of_folder(&config.folder, &why))
+}
+
+/// Why the folder can't be used, and what to do.
+fn of_folder(folder: &Path, why: &std::io::Error) -> Failure {
+    let folder = folder.display();
+    Failure::new(
+        exit::OS,
+        format!(
+            "[directory] folder: {folder}: {why}: name a folder that the user of mixctld may write in"
+        ),
+    )
+}
+
 impl Follower {
     /// A follower of the network of `config`, which puts into the node's folder what it knows already.
     ///
@@ -52,10 +73,7 @@ impl Follower {
     /// The network's file or the folder can't be used.
     pub fn new(config: &DirectoryConfig) -> Result<Follower, Failure> {
         let (chain, recent) = crate::authority::files::read_network(&config.network)?;
-        let of_folder = |error: std::io::Error| {
-            let folder = config.folder.display();
-            Failure::new(exit::OS, format!("[directory] folder: {folder}: {error}"))
-        };
+        let of_folder = |error| of_folder(&config.folder, &error);
         let store = Store::create(&config.folder).map_err(of_folder)?;
         let chain = longer(chain, &store).map_err(of_folder)?;
         store.publish_authorities(&chain).map_err(of_folder)?;

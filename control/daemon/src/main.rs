@@ -56,6 +56,10 @@ struct Arguments {
     log: program::log::Arguments,
 }
 
+/// What the check of a daemon beside a node leaves open.
+const UNCHECKED: &str = "unchecked: what the kernel grants and whether another mixctld runs: a start alone shows that \
+                         (mixctl doctor examines the host)";
+
 fn main() -> ExitCode {
     // Before anything opens descriptors of its own.
     let returned = loader::listen_fds();
@@ -95,15 +99,19 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
         None => Config::default(),
     };
     if arguments.check_config {
-        let doubts = match &config.authority {
-            Some(authority) => files::check(authority)?,
-            None => Vec::new(),
+        let found = match (&config.authority, &config.directory) {
+            (Some(authority), _) => files::check(authority)?,
+            (None, Some(directory)) => node::check(directory).map(|()| Vec::new())?,
+            (None, None) => Vec::new(),
         };
         let mut lines = vec![match &file {
             Some(file) => format!("{}: good", file.display()),
             None => format!("no file {}: built-in defaults", usual.display()),
         }];
-        lines.extend(doubts.iter().map(|doubt| format!("warning: {doubt}")));
+        lines.extend(found);
+        if config.authority.is_none() {
+            lines.push(UNCHECKED.to_owned());
+        }
         return Ok(program::print(&lines.join("\n"))?);
     }
     if let Some(authority) = &config.authority {

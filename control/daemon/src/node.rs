@@ -14,6 +14,7 @@ use crate::api::{Api, Door, Witness};
 use crate::config::{DirectoryConfig, HttpConfig};
 use crate::exit::{self, Failure};
 use crate::follower::Follower;
+pub use crate::follower::check;
 
 /// Descriptors of a loader: its connections, a node's queues and packet memory while it hands them over, maps, and room;
 /// and of the API: its connections.

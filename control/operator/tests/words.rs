@@ -247,3 +247,38 @@ fn a_hangup_does_not_end_a_node() {
     kill(node.0.id(), Signal::TERM);
     assert!(node.0.wait().unwrap().success());
 }
+
+#[test]
+fn no_value_of_a_file_and_no_argument_moves_a_cursor_or_turns_a_line_around() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let odd = "\\u202e\\u001b[31m";
+    let node = file("node.toml", &format!("[node]\nrole = \"{odd}\"\n"));
+    let daemon = file("daemon.toml", &format!("[xdp]\nnode_user = \"{odd}\"\n"));
+    let nowhere = "/nowhere/\u{202e}\x1b[31m";
+    for (program, arguments, code) in [
+        ("mixnode", &["--check-config", "--config", &node][..], 78),
+        ("mixnode", &["--config", nowhere], 78),
+        ("mixctld", &["--check-config", "--config", &daemon], 78),
+        ("mixctl", &["lab", "--send", nowhere], 64),
+        ("mixctl", &["xdp", "status", "--socket", nowhere], 71),
+        ("fog", &["init", "--network", nowhere], 78),
+    ] {
+        let package = match program {
+            "mixctld" => "control",
+            "mixctl" => "operator",
+            own => own,
+        };
+        let mut command = Command::new(programs::program(package, program));
+        let output = command.args(arguments).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains("\\u{202e}\\u{1b}[31m"), "{said}");
+        let raw = |c: char| c != '\n' && program::is_unseen(c);
+        assert!(!said.contains(raw), "{arguments:?}: {said:?}");
+    }
+}

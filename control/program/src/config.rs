@@ -11,6 +11,9 @@ use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
 /// Largest file read: a configuration is a page, a list of a network's nodes a few more.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Names that are less alike than this are not one name mistyped. By Jaro and Winkler: 0 nothing alike, 1 the same.
+const LIKENESS_MIN: f64 = 0.75;
+
 /// What is wrong with a configuration, where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -56,6 +59,20 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// Refuses the value of `key` unless it is an absolute path: another would mean another place from each folder that the
+/// program is started in.
+///
+/// # Errors
+/// It is relative, or empty.
+pub fn absolute(of: (&Path, &str), key: (&str, &str), path: &Path) -> Result<(), ConfigError> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    let problem = format!("`{}` is no absolute path", path.display());
+    let remedy = "write it from the root on, or leave the key out for its default";
+    Err(ConfigError::of(of, key, &problem, remedy))
+}
 
 /// An address, or none for an empty text: for `deserialize_with`.
 ///
@@ -159,13 +176,18 @@ fn explain(message: &str) -> (String, String) {
     let mut names = rest.split('`');
     let unknown = names.next().unwrap_or_default();
     // What follows alternates between known names and the punctuation around them.
-    let known = names.skip(1).step_by(2);
-    let nearest = known.max_by(|a, b| {
-        strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))
-    });
+    let known: Vec<&str> = names.skip(1).step_by(2).collect();
+    let likeness = |name: &str| strsim::jaro_winkler(unknown, name);
+    let nearest = known
+        .iter()
+        .filter(|name| likeness(name) >= LIKENESS_MIN)
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let remedy = match nearest {
         Some(nearest) => format!("did you mean `{nearest}`?"),
-        None => "remove it".to_owned(),
+        None => format!(
+            "remove it, or put it into the section that it belongs to; known here: {}",
+            known.join(", ")
+        ),
     };
     (format!("unknown key `{unknown}`"), remedy)
 }

@@ -24,10 +24,16 @@ pub fn say_line(text: &str) {
     let _ = print(text);
 }
 
-/// What [`complain!`](crate::complain) does.
+/// What [`complain!`](crate::complain) does. Whoever wrote the names, paths and values in it moves no cursor and turns no
+/// line around.
 pub fn complain_line(text: &str) {
+    let mut shown = String::with_capacity(text.len() + 1);
+    for line in text.lines() {
+        shown.push_str(&visible(line.as_bytes()));
+        shown.push('\n');
+    }
     // In one piece: others may write there too.
-    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+    let _ = io::stderr().write_all(shown.as_bytes());
 }
 
 /// `println!` for a program that goes on whether or not somebody reads.

@@ -43,7 +43,15 @@ impl Disk {
     /// # Errors
     /// The file can't be read, or is none (`InvalidData`): an authority that does not know what it signed must not sign.
     pub fn record(&self) -> io::Result<Option<Record>> {
-        let path = self.root.join("signed");
+        Self::record_in(&self.root)
+    }
+
+    /// The same of the folder at `root`, which need not be there.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn record_in(root: &Path) -> io::Result<Option<Record>> {
+        let path = root.join("signed");
         let bytes = match read_bounded(&path, 128) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read?,

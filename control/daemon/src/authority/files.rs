@@ -1,6 +1,8 @@
 //! What an authority reads at its start and again at a SIGHUP: its key, the network's file, the list of nodes.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::path::Path;
 
 use authority::admission::Admission;
@@ -8,7 +10,8 @@ use directory::authority_set::SignedSet;
 use directory::store::hex;
 use directory::{Bootstrap, Chain, Identity, SignedConsensus};
 
-use super::{key, nodes};
+use super::disk::Disk;
+use super::{key, nodes, service};
 use crate::config::AuthorityConfig;
 use crate::exit::{self, Failure};
 
@@ -20,15 +23,29 @@ pub(super) struct Files {
     pub(super) admission: Admission,
 }
 
-/// Looks at the key, the network's file and the list of nodes as a start does: what `--check-config` does for an authority.
+/// Looks at the key, the network's file, the list of nodes, the folder and the address as a start does, and makes nothing:
+/// what `--check-config` does for an authority.
 ///
-/// What is no error and most likely a mistake is returned.
+/// What is no error and most likely a mistake, or can't be known, is returned in words.
 ///
 /// # Errors
 /// The first that a start would fail for.
 pub fn check(config: &AuthorityConfig) -> Result<Vec<String>, Failure> {
     let files = read(config)?;
-    Ok(doubts(config, &files))
+    let doubts = doubts(config, &files).into_iter();
+    let mut lines: Vec<String> = doubts.map(|doubt| format!("warning: {doubt}")).collect();
+    crate::folder::can_be_written(&config.state_dir)
+        .and_then(|()| Disk::record_in(&config.state_dir))
+        .map_err(|error| service::of_state(config, &error))?;
+    match TcpListener::bind(config.listen) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::AddrInUse => lines.push(format!(
+            "unchecked: [authority] listen: a process listens at {} already, maybe this authority itself",
+            config.listen
+        )),
+        Err(error) => return Err(service::of_listen(config, &error)),
+    }
+    Ok(lines)
 }
 
 /// What is right on one host and most likely a mistake anywhere else, each with its remedy.

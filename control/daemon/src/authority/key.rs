@@ -49,7 +49,14 @@ pub fn create(path: &Path) -> Result<Identity, Failure> {
 /// # Errors
 /// There is none, others may read it, or it is not of a key's length.
 pub fn read(path: &Path) -> Result<Identity, Failure> {
-    let file = open_regular(path).map_err(|error| failure(path, &error))?;
+    let file = open_regular(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            let mut lacks = failure(path, &error);
+            lacks.message += ": `mixctl authority init` makes a key, once";
+            lacks
+        }
+        _ => failure(path, &error),
+    })?;
     let mode = file
         .metadata()
         .map_err(|error| failure(path, &error))?
@@ -94,6 +101,9 @@ mod tests {
     fn a_key_is_read_back_never_replaced_and_refused_where_others_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("authority.key");
+        let lacks = read(&path).unwrap_err();
+        assert_eq!(lacks.code, exit::CONFIG);
+        assert!(lacks.message.contains("mixctl authority init"), "{lacks}");
         let key = create(&path).unwrap();
         assert_eq!(read(&path).unwrap().public(), key.public());
         assert_eq!(create(&path).unwrap_err().code, exit::CONFIG);

@@ -4,6 +4,7 @@
 //! bounded queue. Where that is full, whoever asks is told to come again.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
 use std::net::{IpAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -67,12 +68,7 @@ pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
     let owners = owners(&disk, &chain).map_err(|error| of_state(config, &error))?;
     let listener = TcpListener::bind(config.listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .map_err(|error| {
-            Failure::new(
-                exit::OS,
-                format!("[authority] listen: {}: {error}", config.listen),
-            )
-        })?;
+        .map_err(|error| of_listen(config, &error))?;
     let (questions, inbound) = sync_channel(QUEUE);
     let rooms = Rooms::default();
     let shelf = Arc::new(Mutex::new(Shelf::default()));
@@ -132,10 +128,23 @@ fn start(listener: TcpListener, rooms: Rooms, desk: Desk) -> Result<Handle, Fail
     Ok(handle)
 }
 
-fn of_state(config: &AuthorityConfig, error: &std::io::Error) -> Failure {
+pub(super) fn of_listen(config: &AuthorityConfig, error: &std::io::Error) -> Failure {
+    let (code, remedy) = match error.kind() {
+        ErrorKind::AddrNotAvailable => (exit::OS, ": name an address that this host has"),
+        ErrorKind::PermissionDenied => (exit::PERMISSION, ": name a port from 1024 on"),
+        _ => (exit::OS, ""),
+    };
+    let listen = config.listen;
+    Failure::new(
+        code,
+        format!("[authority] listen: {listen}: {error}{remedy}"),
+    )
+}
+
+pub(super) fn of_state(config: &AuthorityConfig, error: &std::io::Error) -> Failure {
     let code = match error.kind() {
-        std::io::ErrorKind::PermissionDenied => exit::PERMISSION,
-        std::io::ErrorKind::InvalidData => exit::CONFIG,
+        ErrorKind::PermissionDenied => exit::PERMISSION,
+        ErrorKind::InvalidData => exit::CONFIG,
         _ => exit::OS,
     };
     let folder = config.state_dir.display();

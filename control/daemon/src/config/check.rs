@@ -4,7 +4,7 @@ use std::path::Path;
 
 use directory::store::open_regular;
 use loader::User;
-use program::config::ConfigError;
+use program::config::{ConfigError, absolute};
 
 use super::{Config, HttpConfig};
 
@@ -38,6 +38,7 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
             "run an authority as a second mixctld with a file, a user and a unit of its own",
         ));
     }
+    check_paths(&config, (file, text))?;
     let of_xdp = config.xdp.as_ref().map(|xdp| &xdp.node_user);
     let of_keys = config.keys.as_ref().map(|keys| &keys.node_user);
     for (section, user) in [("xdp", of_xdp), ("keys", of_keys)] {
@@ -80,6 +81,53 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
+/// Every path but the list of nodes, which may be `open` instead.
+fn check_paths(config: &Config, of: (&Path, &str)) -> Result<(), ConfigError> {
+    let (xdp, directory, authority) = (&config.xdp, &config.directory, &config.authority);
+    let paths = [
+        ("xdp", "pins", xdp.as_ref().map(|xdp| &xdp.pins)),
+        (
+            "directory",
+            "network",
+            directory.as_ref().map(|one| &one.network),
+        ),
+        (
+            "directory",
+            "folder",
+            directory.as_ref().map(|one| &one.folder),
+        ),
+        ("authority", "key", authority.as_ref().map(|one| &one.key)),
+        (
+            "authority",
+            "network",
+            authority.as_ref().map(|one| &one.network),
+        ),
+        (
+            "authority",
+            "state_dir",
+            authority.as_ref().map(|one| &one.state_dir),
+        ),
+    ];
+    for (section, key, path) in paths {
+        path.map_or(Ok(()), |path| absolute(of, (section, key), path))?;
+    }
+    let http = &config.http;
+    for (section, path) in [
+        ("xdp", xdp.as_ref().map(|xdp| &xdp.socket)),
+        ("http", http.as_ref().map(|http| &http.socket)),
+    ] {
+        // `sun_path` has 108 bytes, the last of them zero.
+        let Some(path) = path.filter(|path| !path.is_absolute() || path.as_os_str().len() > 107)
+        else {
+            continue;
+        };
+        let problem = format!("`{}` is no place for a socket", path.display());
+        let remedy = "use an absolute path of at most 107 bytes";
+        return Err(ConfigError::of(of, (section, "socket"), &problem, remedy));
+    }
+    Ok(())
+}
+
 fn check_http(config: &Config, http: &HttpConfig, of: (&Path, &str)) -> Result<(), ConfigError> {
     let error =
         |key: &str, problem: &str, remedy| ConfigError::of(of, ("http", key), problem, remedy);
@@ -89,12 +137,6 @@ fn check_http(config: &Config, http: &HttpConfig, of: (&Path, &str)) -> Result<(
             " has nothing to answer with beside no [directory]",
             "add that section, or remove this one",
         ));
-    }
-    // `sun_path` has 108 bytes, the last of them zero.
-    if !http.socket.is_absolute() || http.socket.as_os_str().len() > 107 {
-        let problem = format!("{} is no place for a socket", http.socket.display());
-        let remedy = "use an absolute path of at most 107 bytes";
-        return Err(error("socket", &problem, remedy));
     }
     group(&http.group).map_err(|why| error("group", &why, "name the group of who may ask"))?;
     if let Some(listen) = http.listen {

@@ -138,6 +138,18 @@ fn a_wrong_value_is_refused_with_its_line_and_an_unknown_key_with_the_nearest() 
             "absolute path",
         ),
         (
+            "[directory]\npins = \"/run/x\"",
+            2,
+            "the section that it belongs to; known here: network, folder",
+        ),
+        ("[xdp]\nsocket = \"\"", 2, "no place for a socket"),
+        ("[xdp]\npins = \"\"", 2, "no absolute path"),
+        ("[directory]\nnetwork = \"net\"", 2, "no absolute path"),
+        ("[directory]\nfolder = \"\"", 2, "no absolute path"),
+        ("[authority]\nkey = \"\"", 2, "no absolute path"),
+        ("[authority]\nnetwork = \"\"", 2, "no absolute path"),
+        ("[authority]\nstate_dir = \"x\"", 2, "no absolute path"),
+        (
             "[xdp]\nnode_user = \"nobody-of-that-name\"",
             2,
             "/etc/passwd",

@@ -190,3 +190,34 @@ fn a_list_of_nodes_that_is_not_there_yet_is_an_empty_one() {
     let said = says(&["authority", "nodes", "list", "--json", "--file", &list]);
     assert_eq!(said.trim(), r#"{"nodes":[]}"#);
 }
+
+#[test]
+fn a_check_beside_a_node_refuses_what_a_start_refuses_and_makes_nothing() {
+    let site = Site::new();
+    site.found("network", "http://127.0.0.1:1");
+    std::fs::write(site.path("file"), "").unwrap();
+    let run = |network: &str, folder: &str, flags: &[&str]| {
+        let text = format!(
+            "[directory]\nnetwork = {:?}\nfolder = {:?}\n",
+            site.path(network),
+            site.path(folder)
+        );
+        std::fs::write(site.path("mixctld.toml"), text).unwrap();
+        mixctld(&[&["--config", &site.text("mixctld.toml")], flags].concat())
+    };
+    let good = run("network", "folder", &["--check-config"]);
+    assert!(good.status.success(), "{}", stderr(&good));
+    assert!(stdout(&good).contains("\nunchecked: "), "{}", stdout(&good));
+    assert!(!site.path("folder").exists());
+    for (network, folder, code, says) in [
+        ("nowhere", "folder", 78, "`mixctl network join FILE`"),
+        ("network", "file/below", 71, "[directory] folder: "),
+    ] {
+        for flags in [&["--check-config"][..], &[]] {
+            let refused = run(network, folder, flags);
+            let said = stderr(&refused);
+            assert_eq!(refused.status.code(), Some(code), "{flags:?}: {said}");
+            assert!(said.contains(says), "{flags:?}: {said}");
+        }
+    }
+}

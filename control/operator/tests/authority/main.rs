@@ -182,8 +182,9 @@ fn a_check_of_an_authority_looks_at_its_files_and_one_without_a_file_says_so() {
     site.member("stranger", "http://127.0.0.1:1");
     let check = |key: &str, network: &str| {
         let text = format!(
-            "[authority]\nkey = {:?}\nadmission = {:?}\nnetwork = {:?}\nstate_dir = {:?}\n",
+            "[authority]\nkey = {:?}\nlisten = \"127.0.0.1:{}\"\nadmission = {:?}\nnetwork = {:?}\nstate_dir = {:?}\n",
             site.path(key),
+            free_port(),
             site.path("nodes.toml"),
             site.path(network),
             site.path("state")
@@ -207,17 +208,55 @@ fn a_check_of_an_authority_looks_at_its_files_and_one_without_a_file_says_so() {
         assert_eq!(refused.status.code(), Some(78), "{key} {network}");
         assert!(stderr(&refused).contains(says), "{}", stderr(&refused));
     }
+    // What a start refuses beside its files: what was signed last is not known, no folder, and an address that is taken may
+    // be its own.
+    assert!(!site.path("state").exists(), "the check makes nothing");
+    std::fs::create_dir(site.path("state")).unwrap();
+    std::fs::write(site.path("state/signed"), "?").unwrap();
+    let unsure = check("key", "network");
+    assert_eq!(unsure.status.code(), Some(78));
+    assert!(stderr(&unsure).contains("what was signed last"));
+    std::fs::remove_dir_all(site.path("state")).unwrap();
+    std::fs::write(site.path("state"), "").unwrap();
+    let no_folder = check("key", "network");
+    assert_eq!(no_folder.status.code(), Some(71));
+    assert!(stderr(&no_folder).contains("[authority] state_dir: "));
+    std::fs::remove_file(site.path("state")).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let text = std::fs::read_to_string(site.path("authority.toml")).unwrap();
+    let (before, after) = text.split_once("127.0.0.1:").unwrap();
+    let (_, after) = after.split_once('"').unwrap();
+    let text = format!("{before}127.0.0.1:{port}\"{after}");
+    std::fs::write(site.path("authority.toml"), text).unwrap();
+    let own = mixctld(&["--config", &site.text("authority.toml"), "--check-config"]);
+    assert!(own.status.success(), "{}", stderr(&own));
+    assert!(
+        stdout(&own).contains("unchecked: [authority] listen"),
+        "{}",
+        stdout(&own)
+    );
     // A set that the world should reach, behind an address that it can't: said, and no error.
     let elsewhere = Site::new();
     elsewhere.found("network", "http://192.0.2.1:7070");
-    for (listen, warns) in [
-        ("127.0.0.1:7070", Some("no other host reaches it")),
-        ("192.0.2.1:7070", None),
+    let port = free_port();
+    for (listen, code, words) in [
+        (
+            format!("127.0.0.1:{port}"),
+            0,
+            "warning: [authority] listen: 127.0.0.1",
+        ),
+        (
+            "192.0.2.1:7070".to_owned(),
+            71,
+            "name an address that this host has",
+        ),
     ] {
         let text = format!(
-            "[authority]\nkey = {:?}\nlisten = {listen:?}\nadmission = \"open\"\nnetwork = {:?}\n",
+            "[authority]\nkey = {:?}\nlisten = {listen:?}\nadmission = \"open\"\nnetwork = {:?}\nstate_dir = {:?}\n",
             elsewhere.path("key"),
             elsewhere.path("network"),
+            elsewhere.path("state"),
         );
         std::fs::write(elsewhere.path("authority.toml"), text).unwrap();
         let checked = mixctld(&[
@@ -225,14 +264,9 @@ fn a_check_of_an_authority_looks_at_its_files_and_one_without_a_file_says_so() {
             &elsewhere.text("authority.toml"),
             "--check-config",
         ]);
-        assert!(checked.status.success(), "{}", stderr(&checked));
-        let said = stdout(&checked);
-        assert_eq!(
-            said.contains("warning: [authority] listen"),
-            warns.is_some(),
-            "{said}"
-        );
-        assert!(said.contains(warns.unwrap_or_default()), "{said}");
+        assert_eq!(checked.status.code(), Some(code), "{}", stderr(&checked));
+        let said = stdout(&checked) + &stderr(&checked);
+        assert!(said.contains(words), "{said}");
     }
     assert!(!stdout(&good).contains("warning"), "a network on one host");
     std::fs::write(site.path("nodes.toml"), "[[node]]\n").unwrap();

@@ -157,6 +157,12 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
             "use an absolute path of at most 107 bytes, the one that mixctld has as --socket",
         ));
     }
+    for (key, path) in [
+        (("node", "state_dir"), &node.state_dir),
+        (("network", "directory"), &config.network.directory),
+    ] {
+        program::config::absolute((file, text), key, path)?;
+    }
     let operator = node.operator.len();
     if !(1..=directory::OPERATOR_BYTES_MAX).contains(&operator) {
         let problem = format!("{operator} bytes");

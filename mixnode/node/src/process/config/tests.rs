@@ -49,6 +49,23 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one_file_and_line() {
             .contains("max_pps")
     );
     assert!(refused("[wroker]\ncount = 1\n").remedy.contains("worker"));
+    // One that was written without its section's name above it is no other one mistyped.
+    let lost = refused("[network]\nloader = \"/run/x\"\n").to_string();
+    assert!(
+        lost.ends_with("section that it belongs to; known here: directory"),
+        "{lost}"
+    );
+}
+
+#[test]
+fn a_path_that_means_another_place_from_each_folder_is_refused() {
+    for (section, key) in [("node", "state_dir"), ("network", "directory")] {
+        for path in ["", "state", "./state"] {
+            let error = refused(&format!("[{section}]\n{key} = {path:?}\n")).to_string();
+            let says = format!("node.toml:2: [{section}] {key}: `{path}` is no absolute path: ");
+            assert!(error.starts_with(&says), "{error}");
+        }
+    }
 }
 
 #[test]
