@@ -282,7 +282,12 @@ mod tests {
                 ],
                 &["sphinx: mac"],
                 &["link: forged", "link: counter", "link: unknown_session"],
-                &["handshake: half-open", "handshake: refused"],
+                &[
+                    "handshake: half-open",
+                    "handshake: refused",
+                    // Of a worker whose handshake thread gets no turn.
+                    "link: handshake_queue_full",
+                ],
                 &["link: client_rate"],
             ],
         );
@@ -308,6 +313,7 @@ mod tests {
                     // As many as the program lets through are more than a busy handshake thread takes from one source.
                     "handshake: half-open",
                     "handshake: refused",
+                    "link: handshake_queue_full",
                 ],
                 &["link: client_rate", "xdp: source_rate"],
             ],
