@@ -45,6 +45,14 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
+    /// Forgets those about another document than `newest`.
+    pub(crate) fn begin(&mut self, newest: &Consensus) {
+        if self.about != Some(*newest.digest()) {
+            self.by_author.clear();
+            self.about = Some(*newest.digest());
+        }
+    }
+
     /// Takes a report about `newest`. One that is held already is no error.
     ///
     /// # Errors
@@ -58,10 +66,7 @@ impl Reports {
         if bytes.len() > REPORT_BYTES_MAX {
             return Err(ReportRefusal::TooLarge);
         }
-        if self.about != Some(*newest.digest()) {
-            self.by_author.clear();
-            self.about = Some(*newest.digest());
-        }
+        self.begin(newest);
         let author = SignedReport::claimed_identity(bytes).ok_or(ReportRefusal::Malformed)?;
         if !admission.knows(&author) || newest.find(&author).is_none() {
             return Err(ReportRefusal::Unknown);

@@ -260,9 +260,14 @@ impl Follower {
         let whole = format!("/v1/consensus/{epoch}");
         let paths = [diff, Some(whole), Some("/v1/consensus/latest".to_owned())];
         for path in paths.into_iter().flatten() {
-            let ask = self.ask(authority.address, &path, None);
-            let Ok(answered) = self.runtime.block_on(ask.run()) else {
-                continue;
+            let mut ask = self.ask(authority.address, &path, None);
+            ask.held = self.documents.last().map(|held| *held.consensus.digest());
+            let answered = match self.runtime.block_on(ask.run()) {
+                Ok(answered) if answered.body.is_empty() => continue,
+                Ok(answered) => answered,
+                Err(error) if error.is_answer() => continue,
+                // Silent to one question, silent to all: each would take its whole time.
+                Err(_) => return false,
             };
             let taken = self
                 .document_in(&answered.body)

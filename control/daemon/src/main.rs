@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use control::api;
 use control::authority::files;
 use control::authority::service::{self, Signals};
 use control::config::{self, CONFIG_PATH, Config};
@@ -101,7 +102,11 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
     if arguments.check_config {
         let found = match (&config.authority, &config.directory) {
             (Some(authority), _) => files::check(authority)?,
-            (None, Some(directory)) => node::check(directory).map(|()| Vec::new())?,
+            (None, Some(directory)) => {
+                node::check(directory)?;
+                config.http.as_ref().map_or(Ok(()), api::check)?;
+                Vec::new()
+            }
             (None, None) => Vec::new(),
         };
         let mut lines = vec![match &file {

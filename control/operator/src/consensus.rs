@@ -111,6 +111,7 @@ fn fetch(from: Option<SocketAddr>, network: &Path) -> Result<(), Failure> {
     let members = last.into_iter().flat_map(|set| &set.set().members);
     let all: Vec<SocketAddr> = members.map(|member| member.address).collect();
     let mut failure = Failure::new(exit::OS, "the network's file names no authority");
+    let mut without_news = Vec::new();
     for to in from.map_or(all, |from| vec![from]) {
         let url = format!("http://{to}");
         if let Err(error) = learn_sets(&mut bootstrap.chain, to) {
@@ -153,10 +154,9 @@ fn fetch(from: Option<SocketAddr>, network: &Path) -> Result<(), Failure> {
                 .map_err(|error| of_file(network, error))?;
         }
         if !is_news {
-            return Ok(program::print(&format!(
-                "{}: no newer document at {url}",
-                network.display()
-            ))?);
+            // Another may have one: this one may be late, or lie.
+            without_news.push(url);
+            continue;
         }
         return Ok(program::print(&format!(
             "{}\n{}",
@@ -164,7 +164,14 @@ fn fetch(from: Option<SocketAddr>, network: &Path) -> Result<(), Failure> {
             network.display()
         ))?);
     }
-    Err(failure)
+    if without_news.is_empty() {
+        return Err(failure);
+    }
+    Ok(program::print(&format!(
+        "{}: no newer document at {}",
+        network.display(),
+        without_news.join(", ")
+    ))?)
 }
 
 fn ask(to: SocketAddr, path: &str) -> Result<Answered, AskError> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use control::api::client::get;
-use control::api::shapes::{State, Status};
+use control::api::shapes::Status;
 use control::exit::Failure;
 use serde::Serialize;
 
@@ -37,7 +37,7 @@ pub struct Finding {
 }
 
 fn finding(what: &'static str, verdict: Verdict, detail: impl Into<String>) -> Finding {
-    let detail = detail.into();
+    let detail = program::visible(detail.into().as_bytes());
     Finding {
         what,
         verdict,
@@ -209,7 +209,7 @@ fn node(status: Result<Status, Failure>) -> Vec<Finding> {
         Ok(status) => status,
         Err(failure) => return vec![finding("mixctld", Verdict::Warning, failure.message)],
     };
-    let state = match status.not_ready.is_empty() && status.state == State::Ready {
+    let state = match status.is_ready() {
         true => finding("node", Verdict::Ok, "ready: it would forward a packet now"),
         false => finding("node", Verdict::Warning, status.not_ready.join("; ")),
     };
@@ -279,6 +279,8 @@ fn ports(udp_port: u16) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use control::api::shapes::State;
+
     use super::*;
 
     #[test]

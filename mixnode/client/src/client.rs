@@ -226,6 +226,11 @@ impl Client {
         carrier.receive(&mut services, now_ns, datagram);
     }
 
+    /// Whether a transfer is sent, or was to its end and is not withdrawn yet.
+    pub fn sends(&self, transfer: &TransferId) -> bool {
+        self.transfers.outgoing(transfer).is_some()
+    }
+
     /// Sends nothing more of a transfer, and forgets it.
     pub fn withdraw(&mut self, transfer: &TransferId) {
         self.transfers.withdraw(transfer);

@@ -150,6 +150,12 @@ fn a_command_goes_on_alone_when_the_one_that_took_its_file_ends() {
     std::fs::write(&other, "content").unwrap();
     let output = joined.send(&other, &["--timeout", "1"]).output().unwrap();
     assert!(told(&output).contains("not done after 1 s"), "{output:?}");
+    // Its own file it sends already, and nobody takes it away.
+    let output = joined.send(&file, &[]).output().unwrap();
+    assert!(
+        told(&output).contains("is on its way to this recipient"),
+        "{output:?}"
+    );
     signal(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert!(!joined.path("home").join("control").exists());

@@ -387,6 +387,7 @@ impl Rounds {
         });
         let consensus = &newest.consensus;
         self.owners.learn(consensus);
+        self.reports.begin(consensus);
         self.missed_proofs
             .retain(|identity, _| consensus.find(identity).is_some());
         let head = consensus.head();
@@ -395,8 +396,10 @@ impl Rounds {
         let before = before.filter(|before| before.epoch() == head.previous.epoch);
         let knew =
             |node: &&directory::Node| before.is_some_and(|before| before.lists(node).is_some());
+        // Where more than half are silent the document was late to all, and keeps them their places.
+        let pays = |node: &&directory::Node| node.vrf_since == consensus.epoch();
         let silent = consensus.nodes().iter().filter(|node| node.withholds());
-        for node in silent.filter(knew) {
+        for node in silent.filter(pays).filter(knew) {
             let missed = self.missed_proofs.entry(node.identity).or_default();
             *missed = missed.saturating_add(1);
         }

@@ -1,7 +1,7 @@
 //! The doors of the API, a socket of the file system and an address: who may come in, how many at a time, for how long.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -31,13 +31,23 @@ const WHOLE: Duration = Duration::from_secs(8);
 /// Who is refused is told why, so many at a time and so long; others beside them are hung up on.
 const REFUSED_MAX: usize = 32;
 const REFUSAL: Duration = Duration::from_secs(1);
+/// An address that somebody else has is tried again after this.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
 
 /// The socket, which is gone from the file system with this.
 pub(crate) struct Door {
     path: PathBuf,
     listener: Option<UnixListener>,
     guests: Guests,
-    address: Option<(TcpListener, Arc<Gate>)>,
+    address: Option<Address>,
+}
+
+/// The address of the page.
+struct Address {
+    listen: SocketAddr,
+    /// None as long as somebody else has it.
+    listener: Option<TcpListener>,
+    gate: Arc<Gate>,
 }
 
 impl Door {
@@ -87,9 +97,11 @@ impl Door {
 
     /// Where the page is, with the token in the fragment.
     pub(crate) fn dashboard(&self) -> Option<String> {
-        let (listener, gate) = self.address.as_ref()?;
-        let address = listener.local_addr().ok()?;
-        Some(format!("http://{address}/#{}", gate.token()))
+        let address = self.address.as_ref()?;
+        let bound = address.listener.as_ref();
+        let listen = bound.map_or(Ok(address.listen), TcpListener::local_addr);
+        let token = address.gate.token();
+        Some(format!("http://{}/#{token}", listen.ok()?))
     }
 
     /// Answers on a thread of its own, for as long as the process lives.
@@ -113,13 +125,8 @@ impl Door {
             .spawn(move || {
                 runtime.block_on(async move {
                     let api = Arc::new(api);
-                    if let Some((listener, gate)) = address {
-                        match tokio::net::TcpListener::from_std(listener) {
-                            Ok(listener) => {
-                                tokio::spawn(admit_shown(listener, gate, Arc::clone(&api)));
-                            }
-                            Err(error) => tracing::error!(%error, "the dashboard is not served"),
-                        }
+                    if let Some(address) = address {
+                        tokio::spawn(show(address, Arc::clone(&api)));
                     }
                     match tokio::net::UnixListener::from_std(listener) {
                         Ok(listener) => admit(listener, guests, api).await,
@@ -137,20 +144,61 @@ impl Drop for Door {
     }
 }
 
-/// Opens the address of the page, if there is one, with its token.
-fn address(config: &HttpConfig) -> Result<Option<(TcpListener, Arc<Gate>)>, Failure> {
+/// What a start would refuse: a token that is none, or that others may read.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(config: &HttpConfig) -> Result<(), Failure> {
+    match config.listen {
+        Some(_) => Token::load(&config.token).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Opens the address of the page, if there is one, with its token. Whoever on this host has the port already keeps the
+/// page away, and nothing else: the loader and the documents do not wait for it.
+fn address(config: &HttpConfig) -> Result<Option<Address>, Failure> {
     let Some(listen) = config.listen else {
         return Ok(None);
     };
-    let failed = |error: io::Error| {
-        let code = Failure::from(io::Error::from(error.kind())).code;
-        Failure::new(code, format!("[http] listen: {listen}: {error}"))
-    };
     let token = Token::load_or_make(&config.token)?;
-    let listener = TcpListener::bind(listen).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    let gate = Gate::new(token, listen, &config.hosts);
-    Ok(Some((listener, Arc::new(gate))))
+    let listener = match bind(listen) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::error!(
+                %error,
+                "[http] listen: {listen} can't be had, and the dashboard waits for it: end what listens there, or name another"
+            );
+            None
+        }
+    };
+    Ok(Some(Address {
+        listen,
+        listener,
+        gate: Arc::new(Gate::new(token, listen, &config.hosts)),
+    }))
+}
+
+fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves the page, as soon as its address can be had.
+async fn show(address: Address, api: Arc<Api>) {
+    let mut bound = address.listener;
+    let listener = loop {
+        match bound.take() {
+            Some(listener) => break listener,
+            None => tokio::time::sleep(BIND_AGAIN).await,
+        }
+        bound = bind(address.listen).ok();
+    };
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => admit_shown(listener, address.gate, api).await,
+        Err(error) => tracing::error!(%error, "the dashboard is not served"),
+    }
 }
 
 /// Removes the socket that a killed process left.

@@ -28,7 +28,7 @@ pub(super) fn render(status: &Status) -> String {
         f64::from(u8::from(up)),
         "1 while the node here says how it is. 0: it is down, or neither connected to mixctld nor named by [http] node_metrics.",
     );
-    let ready = status.state == State::Ready && status.not_ready.is_empty();
+    let ready = status.is_ready();
     gauge(
         "mixctld_node_ready",
         "",

@@ -35,12 +35,12 @@ use serde::Serialize;
 use crate::board::{Board, Document as Held, Followed};
 use crate::clock::unix_ms;
 pub(crate) use door::Door;
+pub use door::check;
 use handover::meaning::{self, Source};
 use handover::protocol::{self, Reply as Said};
 use known::{epochs, no_document, status, workers};
 use shapes::{
-    Dashboard, Document, Drops, Interface, Loops, Nodes, Problem, State, Status, Updates, Workers,
-    Xdp,
+    Dashboard, Document, Drops, Interface, Loops, Nodes, Problem, Status, Updates, Workers, Xdp,
 };
 pub(crate) use witness::Witness;
 
@@ -269,7 +269,7 @@ impl Api {
     /// 200 if the node would forward a packet now; else what is missing, a line each.
     async fn readyz(&self, followed: &Followed, now_ms: u64) -> Reply {
         let status = self.status(followed, now_ms).await;
-        match status.state == State::Ready && status.not_ready.is_empty() {
+        match status.is_ready() {
             true => text(StatusCode::OK, "ok"),
             false => text(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -15,7 +15,6 @@ pub use node::{Drop, Drops, Interface, Interval, Loops, Pool, Rates, Worker, Wor
 
 /// `GET /api/v1/nodes`: the nodes of the document in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Nodes {
     /// The document's epoch.
     pub epoch: u32,
@@ -25,7 +24,6 @@ pub struct Nodes {
 
 /// A node as a document lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Node {
     /// Its position in the document.
     pub index: u16,
@@ -92,7 +90,6 @@ impl Node {
 
 /// `GET /api/v1/consensus`: the document in force, but for its nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Document {
     /// The network's id.
     pub network: String,
@@ -168,7 +165,6 @@ impl Document {
 
 /// `GET /api/v1/epochs`: now, and the epochs whose documents are held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Epochs {
     /// The epoch of now.
     pub now: u32,
@@ -184,7 +180,6 @@ pub struct Epochs {
 
 /// An epoch with a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Epoch {
     /// Its number.
     pub epoch: u32,
@@ -220,7 +215,6 @@ pub enum State {
 
 /// `GET /api/v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Status {
     /// Of mixctld.
     pub version: String,
@@ -246,9 +240,15 @@ pub struct Status {
     pub rates: Option<Rates>,
 }
 
+impl Status {
+    /// Whether the node would forward a packet, and nothing says otherwise.
+    pub fn is_ready(&self) -> bool {
+        self.state == State::Ready && self.not_ready.is_empty()
+    }
+}
+
 /// The document in force, in short.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct InForce {
     /// Its epoch.
     pub epoch: u32,
@@ -262,7 +262,6 @@ pub struct InForce {
 
 /// The node beside the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct OwnNode {
     /// Its name.
     pub identity: String,
@@ -288,7 +287,6 @@ pub struct OwnNode {
 
 /// Sums over a node's workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Counters {
     /// Datagrams that arrived.
     pub received: u64,
@@ -308,7 +306,6 @@ pub struct Counters {
 
 /// `GET /api/v1/updates`: all that the dashboard shows, of one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Updates {
     /// How the node fares.
     pub status: Status,
@@ -326,7 +323,6 @@ pub struct Updates {
 
 /// `GET /api/v1/dashboard`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Dashboard {
     /// Where the page is, with the token in the fragment, which browsers send to nobody.
     pub url: String,
@@ -334,7 +330,6 @@ pub struct Dashboard {
 
 /// An error, after RFC 9457.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Problem {
     /// `about:blank`: the status says which kind it is.
     pub r#type: String,

@@ -44,10 +44,19 @@ impl Token {
     /// # Errors
     /// The file system's; others may read it; it is none.
     pub(super) fn load_or_make(path: &Path) -> Result<Token, Failure> {
-        let failed = |error: io::Error| {
-            let code = Failure::from(io::Error::from(error.kind())).code;
-            Failure::new(code, format!("[http] token: {}: {error}", path.display()))
-        };
+        let failed = |error| failed(path, error);
+        match Token::load(path)? {
+            Some(token) => Ok(token),
+            None => Token::make(path).map_err(failed),
+        }
+    }
+
+    /// Reads it, if there is one.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn load(path: &Path) -> Result<Option<Token>, Failure> {
+        let failed = |error| failed(path, error);
         match open_regular(path) {
             Ok(file) => {
                 let mode = file.metadata().map_err(failed)?.permissions().mode();
@@ -61,17 +70,16 @@ impl Token {
                 let mut text = Zeroizing::new(Vec::new());
                 let mut file = file.take(DIGITS as u64 + 2);
                 file.read_to_end(&mut text).map_err(failed)?;
-                Token::of(text.trim_ascii_end()).ok_or_else(|| {
+                let token = Token::of(text.trim_ascii_end()).ok_or_else(|| {
                     let why = format!(
                         "[http] token: {} holds no token: remove it, and a new one is made",
                         path.display()
                     );
                     Failure::new(exit::CONFIG, why)
-                })
+                })?;
+                Ok(Some(token))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Token::make(path).map_err(failed)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }
@@ -84,13 +92,21 @@ impl Token {
         getrandom::fill(bytes.as_mut_slice())
             .map_err(|error| io::Error::other(format!("no random bytes: {error}")))?;
         let digits = hex(bytes.as_slice());
+        // Whole or not there: half a token would be refused at every start from then on.
+        let new = path.with_extension("new");
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o400)
-            .open(path)?;
+            .open(&new)?;
         file.write_all(digits.as_bytes())?;
         file.write_all(b"\n")?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
         Token::of(digits.as_bytes()).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
@@ -126,6 +142,11 @@ impl Token {
             _ => Shown::TooOften,
         }
     }
+}
+
+fn failed(path: &Path, error: io::Error) -> Failure {
+    let code = Failure::from(io::Error::from(error.kind())).code;
+    Failure::new(code, format!("[http] token: {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use control::api::client::get;
-use control::api::shapes::{Dashboard, Drops, Epochs, Loops, Nodes, State, Status, Workers};
+use control::api::shapes::{Dashboard, Drops, Epochs, Loops, Nodes, Status, Workers};
 use control::config::HTTP_SOCKET_PATH;
 use control::exit::Failure;
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub struct Asking {
     /// Where mixctld answers: its [http] socket
     #[arg(long, value_name = "PATH", default_value = HTTP_SOCKET_PATH)]
     socket: PathBuf,
-    /// Prints one JSON document
+    /// Prints JSON, a document a line
     #[arg(long)]
     json: bool,
 }
@@ -55,7 +55,7 @@ impl Asking {
 /// mixctld does not answer.
 pub fn status(asking: &Asking) -> Result<bool, Failure> {
     let status: Status = asking.show("/api/v1/status", table::status)?;
-    Ok(status.state == State::Ready)
+    Ok(status.is_ready())
 }
 
 /// Lists the nodes.

@@ -2,6 +2,7 @@
 
 use control::api::shapes::{Epochs, Node, Nodes, State, Status};
 use directory::{Role, WAITING};
+use program::visible;
 
 /// The narrowest screen that is laid out for.
 pub(super) const COLUMNS_MIN: usize = 40;
@@ -56,8 +57,10 @@ impl Facts {
     }
 
     pub(super) fn say(&mut self, name: &str, what: &str) {
+        // Some of it a node said, which may be anybody's by now.
+        let what = visible(what.as_bytes());
         let width = self.columns.saturating_sub(NAME + 1);
-        for (at, line) in wrap(what, width, 0).into_iter().enumerate() {
+        for (at, line) in wrap(&what, width, 0).into_iter().enumerate() {
             let name = if at == 0 { name } else { "" };
             self.lines.push(format!("{name:<NAME$} {line}"));
         }
@@ -260,7 +263,7 @@ pub fn nodes(document: &Nodes, own: Option<&str>, columns: usize) -> String {
             && node.role == Role::Mix.to_string()
     });
     if unproved > 0 {
-        let why = "unproved: it brought no proof of its place in time, and waits for this document and two more";
+        let why = "unproved: it brought no proof of its place in time, and waits for this document and the next";
         lines.extend(wrap(why, columns, 2));
     }
     if own.is_some_and(|own| document.nodes.iter().any(|node| node.identity == own)) {

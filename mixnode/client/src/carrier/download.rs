@@ -2,6 +2,7 @@
 //! not known here, the gateway is asked for the chain of sets after it: that chain has to continue the one that is known,
 //! and to vouch for the document.
 
+use directory::authority_set::CHAIN_BYTES_MAX;
 use directory::{Chain, Consensus};
 use link::control::{AUTHORITIES, Assembly, Control};
 
@@ -91,6 +92,10 @@ impl Download {
                         Some(_) => Taken::Forged,
                         None => Taken::Absent,
                     };
+                }
+                let is_chain = self.unproven.is_some();
+                if is_chain && *total_bytes as usize > CHAIN_BYTES_MAX {
+                    return Taken::Forged;
                 }
             }
             // An answer to what was asked before.

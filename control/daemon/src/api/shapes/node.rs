@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 /// A second's traffic, averaged over the last seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Rates {
     /// Datagrams that arrived.
     pub received: f64,
@@ -18,7 +17,6 @@ pub struct Rates {
 
 /// `GET /api/v1/workers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Workers {
     /// How late packets left in the last second, all workers.
     pub lateness_us: Quantiles,
@@ -30,7 +28,6 @@ pub struct Workers {
 
 /// A worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Worker {
     /// Its number.
     pub number: usize,
@@ -48,7 +45,6 @@ pub struct Worker {
 
 /// A worker's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Pool {
     /// All.
     pub frames: u64,
@@ -58,7 +54,6 @@ pub struct Pool {
 
 /// `GET /api/v1/drops`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Drops {
     /// Over how long the rates were taken, seconds; shorter than asked where the node has not said so much yet.
     pub over_s: f64,
@@ -68,7 +63,6 @@ pub struct Drops {
 
 /// What was dropped for one reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Drop {
     /// Who dropped: `xdp`, `kernel` or `node`.
     pub source: String,
@@ -86,7 +80,6 @@ pub struct Drop {
 
 /// `GET /api/v1/loops`: the node's own packets that should come back to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Loops {
     /// What was counted since the start.
     pub loops: Counted,
@@ -96,7 +89,6 @@ pub struct Loops {
 
 /// A share with its 95 % interval (Wilson).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Interval {
     /// Lower end.
     pub low: f64,
@@ -108,7 +100,6 @@ pub struct Interval {
 
 /// `GET /api/v1/xdp`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Xdp {
     /// Interfaces with the program on them.
     pub interfaces: Vec<Interface>,
@@ -116,7 +107,6 @@ pub struct Xdp {
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Interface {
     /// How it stands.
     pub status: InterfaceStatus,

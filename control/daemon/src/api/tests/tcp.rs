@@ -17,6 +17,26 @@ fn over_tcp(address: SocketAddr, request: &str) -> String {
 }
 
 #[test]
+fn a_taken_address_keeps_the_page_away_until_it_is_free_and_nothing_else() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let served = Served::at(&board(0), None, Some(address));
+    let shown: Dashboard = served.get("/api/v1/dashboard").unwrap();
+    assert!(shown.url.contains(&address.to_string()));
+    drop(other);
+    let began = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it is not served"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let request = format!("GET /healthz HTTP/1.1|host: {address}||");
+    assert!(over_tcp(address, &request).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
 fn over_tcp_the_token_decides_and_no_other_site_gets_in() {
     let members = nodes(2, 3);
     let board = board(0);

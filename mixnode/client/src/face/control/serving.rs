@@ -272,6 +272,12 @@ impl Control {
         if self.jobs.contains_key(&transfer) {
             return Ok(transfer);
         }
+        if around.client.sends(&transfer) {
+            return Err(
+                "this file is on its way to this recipient, by the fog send that runs here"
+                    .to_owned(),
+            );
+        }
         if self.jobs.len() >= JOBS_MAX {
             return Err(format!(
                 "the fog that runs here sends {JOBS_MAX} files already: try again later"
