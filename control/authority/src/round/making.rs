@@ -396,10 +396,8 @@ impl Rounds {
         let before = before.filter(|before| before.epoch() == head.previous.epoch);
         let knew =
             |node: &&directory::Node| before.is_some_and(|before| before.lists(node).is_some());
-        // Where more than half are silent the document was late to all, and keeps them their places.
-        let pays = |node: &&directory::Node| node.vrf_since == consensus.epoch();
         let silent = consensus.nodes().iter().filter(|node| node.withholds());
-        for node in silent.filter(pays).filter(knew) {
+        for node in silent.filter(knew) {
             let missed = self.missed_proofs.entry(node.identity).or_default();
             *missed = missed.saturating_add(1);
         }
