@@ -107,8 +107,24 @@ impl Follower {
         self.board.clone()
     }
 
+    /// Follows on a thread of its own, which ends with the process: whatever it writes, it writes whole or not.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(mut self) -> std::io::Result<()> {
+        std::thread::Builder::new()
+            .name("follower".to_owned())
+            .spawn(move || {
+                loop {
+                    self.turn();
+                    std::thread::sleep(self.pace());
+                }
+            })
+            .map(drop)
+    }
+
     /// How long to wait between two turns.
-    pub fn pace(&self) -> Duration {
+    fn pace(&self) -> Duration {
         Duration::from_millis((self.chain.parameters().round_ms() / 8).clamp(20, 1_000))
     }
 

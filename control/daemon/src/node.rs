@@ -107,7 +107,7 @@ pub fn run(
     // Held to the end: with it the socket goes.
     let mut door = None;
     if let Some(config) = directory {
-        let mut follower = Follower::new(config)?;
+        let follower = Follower::new(config)?;
         if let Some(http) = http {
             let open = door.insert(Door::open(http)?);
             let dashboard = open.dashboard();
@@ -125,15 +125,7 @@ pub fn run(
             })?;
             program::say!("mixctld: answering at {}", http.socket.display());
         }
-        // It ends with the process: whatever it writes, it writes whole or not.
-        std::thread::Builder::new()
-            .name("follower".to_owned())
-            .spawn(move || {
-                loop {
-                    follower.turn();
-                    std::thread::sleep(follower.pace());
-                }
-            })?;
+        follower.start()?;
         program::say!(
             "mixctld: following the network into {}",
             config.folder.display()

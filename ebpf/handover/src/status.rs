@@ -16,9 +16,10 @@ pub const SENTENCES_MAX: usize = 8;
 pub const SENTENCE_BYTES_MAX: usize = 256;
 const WORD_BYTES_MAX: usize = 128;
 
-/// A node, as it was when it said so.
+/// A node, as it was when it said so. An upgrade renews `mixctld` and lets the node run, so one is heard that says less, or
+/// more, than is known here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default)]
 pub struct NodeStatus {
     /// When the process started, milliseconds since the Unix epoch.
     pub started_unix_ms: u64,
@@ -54,7 +55,6 @@ pub struct NodeStatus {
 
 /// An epoch that a node works by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Joined {
     /// Its number.
     pub epoch: u32,
@@ -64,7 +64,7 @@ pub struct Joined {
 
 /// Sums over a node's workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default)]
 pub struct Totals {
     /// Datagrams that arrived.
     pub received: u64,
@@ -84,7 +84,7 @@ pub struct Totals {
 
 /// Loop packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default)]
 pub struct Loops {
     /// Mean time between two, milliseconds; 0 if none are sent.
     pub interval_ms: u32,
@@ -100,7 +100,7 @@ pub struct Loops {
 
 /// Two quantiles of a distribution; zeros if nothing was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default)]
 pub struct Quantiles {
     /// The median.
     pub p50: u64,
@@ -110,7 +110,7 @@ pub struct Quantiles {
 
 /// A worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default)]
 pub struct Worker {
     /// Turns since the start: its heartbeat.
     pub turns: u64,
@@ -153,6 +153,14 @@ impl NodeStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_of_another_release_is_heard() {
+        let said = r#"{"port":"xsk","totals":{"received":7,"lost":1},"weather":"fine"}"#;
+        let status: NodeStatus = serde_json::from_str(said).unwrap();
+        assert_eq!((status.port.as_str(), status.totals.received), ("xsk", 7));
+        assert!(status.is_bounded());
+    }
 
     fn largest() -> NodeStatus {
         let quantiles = Quantiles {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::shapes::{Counters, State};
+use super::shapes::{State, Totals};
 use crate::http::client::{Answered, Ask, AskError};
 
 /// Largest page.
@@ -21,7 +21,7 @@ pub(super) struct Page {
     pub(super) not_ready: Vec<String>,
     pub(super) port: Option<String>,
     pub(super) keys_origin: Option<String>,
-    pub(super) counters: Option<Counters>,
+    pub(super) counters: Option<Totals>,
 }
 
 impl Page {
@@ -87,7 +87,7 @@ pub(super) async fn look(node: Option<SocketAddr>) -> Page {
         not_ready,
         port: label(&page, "port"),
         keys_origin: label(&page, "keys"),
-        counters: Some(Counters {
+        counters: Some(Totals {
             received: sum(&page, "mixnode_received_total"),
             transmitted: sum(&page, "mixnode_transmitted_total"),
             rejected: sum(&page, "mixnode_rejected_total"),

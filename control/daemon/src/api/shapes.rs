@@ -11,6 +11,7 @@ use directory::{Consensus, FLAG_LEAVING, FLAG_PAUSED, Role, WAITING};
 use serde::{Deserialize, Serialize};
 
 use crate::board::Document as Held;
+pub use handover::status::Totals;
 pub use node::{Drop, Drops, Interface, Interval, Loops, Pool, Rates, Worker, Workers, Xdp};
 
 /// `GET /api/v1/nodes`: the nodes of the document in force.
@@ -235,7 +236,7 @@ pub struct Status {
     /// The node here, once it has described itself.
     pub node: Option<OwnNode>,
     /// What its workers counted since it started, as far as it answers.
-    pub counters: Option<Counters>,
+    pub counters: Option<Totals>,
     /// A second's traffic, where the node says it.
     pub rates: Option<Rates>,
 }
@@ -283,25 +284,6 @@ pub struct OwnNode {
     pub sandbox: Option<String>,
     /// When it started.
     pub started_unix_ms: Option<u64>,
-}
-
-/// Sums over a node's workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
-    /// Datagrams that arrived.
-    pub received: u64,
-    /// Frames sent.
-    pub transmitted: u64,
-    /// Frames dropped, all reasons.
-    pub rejected: u64,
-    /// Packets held now.
-    pub held: u64,
-    /// Sessions open now.
-    pub sessions: u64,
-    /// Clients attached now.
-    pub clients: u64,
-    /// Frames that the accounts do not explain: 0, or a defect.
-    pub unconserved: u64,
 }
 
 /// `GET /api/v1/updates`: all that the dashboard shows, of one moment.

@@ -8,7 +8,7 @@ use handover::meaning::{KERNEL, Meaning, NODE, Source};
 use handover::status::{NodeStatus, Totals};
 
 use super::page::Page;
-use super::shapes::{Counters, Drop, Interval, Rates, State};
+use super::shapes::{Drop, Interval, Rates, State};
 
 /// A node that says nothing for so long is down: it speaks once a second.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -20,7 +20,7 @@ const LOSS: Duration = Duration::from_secs(900);
 /// Both ends of a normal distribution outside of which 5 % lie.
 const Z: f64 = 1.96;
 
-/// Counters at one moment.
+/// Totals at one moment.
 #[derive(Clone, Debug)]
 struct Sample {
     at: Instant,
@@ -100,15 +100,7 @@ impl Witness {
             not_ready: status.not_ready.clone(),
             port: Some(status.port.clone()),
             keys_origin: Some(status.keys_origin.clone()),
-            counters: Some(Counters {
-                received: totals.received,
-                transmitted: totals.transmitted,
-                rejected: totals.rejected,
-                held: totals.held,
-                sessions: totals.sessions,
-                clients: totals.clients,
-                unconserved: totals.unconserved,
-            }),
+            counters: Some(*totals),
         })
     }
 

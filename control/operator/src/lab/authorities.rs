@@ -55,19 +55,11 @@ impl Authorities {
             )?;
             running.push(Helper::authority(number, &config)?);
         }
-        let mut follower = Follower::new(&DirectoryConfig {
+        let follower = Follower::new(&DirectoryConfig {
             network,
             folder: root.join("directory"),
         })?;
-        // It ends with the process: whatever it writes, it writes whole or not.
-        std::thread::Builder::new()
-            .name("follower".to_owned())
-            .spawn(move || {
-                loop {
-                    follower.turn();
-                    std::thread::sleep(follower.pace());
-                }
-            })?;
+        follower.start()?;
         Ok(Authorities { chain, running })
     }
 

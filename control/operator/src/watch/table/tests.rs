@@ -1,4 +1,4 @@
-use control::api::shapes::{Counters, Epoch, InForce, OwnNode, Rates};
+use control::api::shapes::{Epoch, InForce, OwnNode, Rates, Totals};
 
 use super::*;
 
@@ -57,10 +57,10 @@ fn full_status() -> Status {
             sandbox: Some("landlock, seccomp".to_owned()),
             started_unix_ms: Some(500),
         }),
-        counters: Some(Counters {
+        counters: Some(Totals {
             received: u64::MAX,
             unconserved: 3,
-            ..Counters::default()
+            ..Totals::default()
         }),
         rates: Some(Rates {
             received: 4_812.25,
