@@ -13,6 +13,11 @@ pub(crate) fn pin_to_this_core() -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// A core beside the one this thread is on, of so many; the same if there is but one.
+pub(crate) fn another_core(cores: usize) -> usize {
+    (sched_getcpu() + 1) % cores.max(1)
+}
+
 /// CPU time of this thread, in nanoseconds. Unlike a wall clock it stands still while others run.
 pub(crate) fn thread_cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::flood;
 use crate::host::{Machine, Moment};
 use crate::node;
+use crate::peers;
 use crate::rows::Rows;
 use crate::stats::Ratio;
 
@@ -53,6 +54,7 @@ pub(crate) enum Results {
     Ports(Rows),
     Node(node::Report),
     Flood(flood::Report),
+    Peers(peers::Report),
 }
 
 /// Something that could not be measured.
@@ -189,6 +191,7 @@ impl Results {
             Results::Crypto(rows) | Results::Ports(rows) => rows.table(),
             Results::Node(report) => report.table(),
             Results::Flood(report) => report.table(),
+            Results::Peers(report) => report.table(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod host;
 pub mod lockstep;
 pub mod lost;
 pub mod node;
+pub mod peers;
 mod rounds;
 mod rows;
 mod scene;

@@ -4,7 +4,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use bench::{crypto, envelope, flood, lockstep, lost, node};
+use bench::{crypto, envelope, flood, lockstep, lost, node, peers};
 use clap::{Parser, Subcommand};
 
 /// Wrong usage of the command line (EX_USAGE).
@@ -33,6 +33,8 @@ enum Command {
     Ports(lockstep::Arguments),
     /// What honest peers keep while junk of each kind comes at ten times their rate; as root, with XDP.
     Flood(flood::Arguments),
+    /// This node beside a plain one on tokio around sphinx-packet: packets and users' bytes a core, in one run.
+    Peers(peers::Arguments),
     /// Prints the JSON schema of what the others say with --json.
     Schema,
 }
@@ -44,6 +46,7 @@ fn run(arguments: Arguments) -> io::Result<bool> {
         Command::Node(arguments) => node::run(&arguments)?,
         Command::Ports(arguments) => lockstep::run(&arguments)?,
         Command::Flood(arguments) => flood::run(&arguments)?,
+        Command::Peers(arguments) => peers::run(&arguments)?,
         Command::Schema => return program::print(envelope::SCHEMA_JSON.trim_end()).map(|()| true),
     };
     envelope.show(arguments.json)?;

@@ -89,6 +89,18 @@ fn measured(
     Ok(session.end(results, ratios))
 }
 
+/// The whole node as a case, beside others, on those of these ports that there are; and where its packets go.
+pub(crate) fn node_cases(
+    wanted: &[PortName],
+    skipped: &mut Vec<Skipped>,
+) -> io::Result<(Vec<Case>, &'static str)> {
+    let network = network(skipped);
+    let ports = ports(network, skipped);
+    let ports = ports.into_iter().filter(|port| wanted.contains(port));
+    let cases = ports.map(|port| on_port(What::Node, port, Table::Touched, network));
+    Ok((cases.collect::<io::Result<_>>()?, network.name()))
+}
+
 /// CPU nanoseconds a packet that the whole node costs on this port.
 pub(crate) fn node_cost_ns(port: PortName) -> io::Result<f64> {
     let network = network(&mut Vec::new());
