@@ -41,6 +41,7 @@ const title = (text) => draw("title", {}, text);
 const whole = (number) => Math.round(number).toLocaleString("en");
 const pace = (perS) => (perS > 0 && perS < 10 ? perS.toFixed(1) : whole(perS)) + "/s";
 const percent = (share) => (100 * share).toFixed(1) + " %";
+const bits = (of) => (of === null ? "–" : of.toFixed(1));
 const ms = (us) => (us < 1000 ? `${whole(us)} µs` : `${us < 10_000 ? (us / 1000).toFixed(1) : whole(us / 1000)} ms`);
 
 function clock(span) {
@@ -84,6 +85,8 @@ function showHead({ status, epochs }) {
   $("missing").hidden = status.not_ready.length === 0;
   $("missing").dataset.state = state;
   $("missing-list").replaceChildren(...status.not_ready.map((why) => make("li", {}, why)));
+  $("warnings").hidden = status.warnings.length === 0;
+  $("warnings-list").replaceChildren(...status.warnings.map((why) => make("li", {}, why)));
 }
 
 function showFigures({ status, loops }) {
@@ -95,6 +98,7 @@ function showFigures({ status, loops }) {
     figure("sent", known(rates, (r) => pace(r.transmitted))),
     figure("dropped", known(rates, (r) => pace(r.rejected))),
     figure("held now", known(counters, (c) => whole(c.held))),
+    figure("bits of anonymity", known(status.anonymity, (a) => bits(a.bits ?? a.mean_bits)), status.anonymity?.is_low),
     figure("loops lost", known(loops?.loss, (l) => percent(l.mid)), loops?.loss && loops.loss.low > 0.1),
     figure("sessions", known(counters, (c) => whole(c.sessions))),
     figure("clients", known(counters, (c) => whole(c.clients))),
@@ -208,6 +212,12 @@ function showLoops({ loops }) {
   table("loops-table", [">sent", ">returned", ">lost", ">median", ">99 %"], counted ? [[
     whole(counted.sent), whole(counted.returned), whole(counted.lost), ms(counted.round_us.p50), ms(counted.round_us.p99),
   ]] : [], "the node says nothing");
+  const excess = (bounded) => (bounded ? ms(bounded.mid) : "–");
+  table("hops-table", [">next hop", "operator", ">of", ">lost", "surely", ">median", ">99 %", "state"], (loops?.hops ?? []).map((hop) => [
+    hop.index, hop.operator ?? "–", whole(hop.sent), hop.loss ? percent(hop.loss.mid) : "–",
+    hop.loss ? `${percent(hop.loss.low)} to ${percent(hop.loss.high)}` : "–",
+    excess(hop.excess_us.p50), excess(hop.excess_us.p99), hop.state,
+  ]), "no loop's fate is known yet");
 }
 
 function showRest({ status, workers, drops, epochs }) {

@@ -308,6 +308,8 @@ mod tests {
             node: None,
             counters: None,
             rates: None,
+            anonymity: None,
+            warnings: Vec::new(),
         };
         let sound = node(Ok(status(State::Ready, 7)));
         assert!(sound.iter().all(|found| found.verdict == Verdict::Ok));

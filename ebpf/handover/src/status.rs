@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Longest description, bytes of JSON.
-pub const STATUS_BYTES_MAX: usize = 16 * 1024;
+pub const STATUS_BYTES_MAX: usize = 24 * 1024;
 /// Most workers that a description tells of.
 pub const WORKERS_MAX: usize = 64;
 /// Most drop reasons, and most epochs.
@@ -15,6 +15,10 @@ pub const SENTENCES_MAX: usize = 8;
 /// Bytes of a sentence.
 pub const SENTENCE_BYTES_MAX: usize = 256;
 const WORD_BYTES_MAX: usize = 128;
+/// Most next hops that a description tells of, and most nodes that it names otherwise.
+pub const HOPS_MAX: usize = 32;
+/// Most nodes named as bad.
+pub const NODES_NAMED_MAX: usize = 16;
 
 /// A node, as it was when it said so. An upgrade renews `mixctld` and lets the node run, so one is heard that says less, or
 /// more, than is known here.
@@ -45,6 +49,12 @@ pub struct NodeStatus {
     pub shed: Vec<(String, u64)>,
     /// Its loop packets.
     pub loops: Loops,
+    /// What it found by them.
+    pub found: Found,
+    /// The same by next hop, ascending; of very many those that lose most.
+    pub hops: Vec<HopLoops>,
+    /// How many packets a departing one could have been.
+    pub anonymity: Anonymity,
     /// How late packets left in the last second.
     pub lateness_us: Quantiles,
     /// How long they were held.
@@ -98,6 +108,66 @@ pub struct Loops {
     pub round_us: Quantiles,
 }
 
+/// What a node found by its loops. Nodes are numbers of an epoch's consensus.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Found {
+    /// The epoch.
+    pub epoch: u32,
+    /// Loops come home on no way: somebody may keep others' packets from this node.
+    pub n1_suspected: bool,
+    /// Nodes that lose packets, at any place of a way.
+    pub bad: Vec<u16>,
+}
+
+/// Loops through one next hop in the last fifteen minutes, of those whose fate is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HopLoops {
+    /// Which node: its number in the consensus of [`Found::epoch`].
+    pub index: u16,
+    /// Sent.
+    pub sent: u32,
+    /// Come home in time.
+    pub returned: u32,
+    /// Not home in time.
+    pub overdue: u32,
+    /// What they took beside their delays: the median.
+    pub p50_us: Option<Bounded>,
+    /// The 99th percentile.
+    pub p99_us: Option<Bounded>,
+}
+
+/// A quantile and the samples between which it lies with 95 % certainty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounded {
+    /// Lower end.
+    pub low: u32,
+    /// That of the samples.
+    pub mid: u32,
+    /// Upper end; none where too few were taken to say.
+    pub high: Option<u32>,
+}
+
+/// The anonymity figure: log2 of the packets that a worker held when it let one go, means over what left, in tenths of a
+/// bit and no finer. None where nothing left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Anonymity {
+    /// Over the last second.
+    pub short: Option<u16>,
+    /// The same without what the neighbour with most of the pool has there.
+    pub short_apart: Option<u16>,
+    /// Over five minutes.
+    pub long: Option<u16>,
+    /// Likewise.
+    pub long_apart: Option<u16>,
+    /// The operator's floor.
+    pub floor: u16,
+    /// Five minutes below it.
+    pub is_low: bool,
+}
+
 /// Two quantiles of a distribution; zeros if nothing was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -145,6 +215,8 @@ impl NodeStatus {
                 .all(|why| why.len() <= SENTENCE_BYTES_MAX)
             && self.epochs.len() <= EPOCHS_MAX
             && self.workers.len() <= WORKERS_MAX
+            && self.hops.len() <= HOPS_MAX
+            && self.found.bad.len() <= NODES_NAMED_MAX
             && named(&self.drops)
             && named(&self.shed)
     }
@@ -166,6 +238,11 @@ mod tests {
         let quantiles = Quantiles {
             p50: 120_000_000,
             p99: 120_000_000,
+        };
+        let bounded = Bounded {
+            low: 120_000_000,
+            mid: 120_000_000,
+            high: Some(120_000_000),
         };
         // More than any node counts in a year at a million a second.
         let many = 1 << 46;
@@ -201,6 +278,30 @@ mod tests {
                 returned: many,
                 lost: many,
                 round_us: quantiles,
+            },
+            found: Found {
+                epoch: u32::MAX,
+                n1_suspected: false,
+                bad: vec![u16::MAX; NODES_NAMED_MAX],
+            },
+            hops: vec![
+                HopLoops {
+                    index: u16::MAX,
+                    sent: 16_384,
+                    returned: 16_384,
+                    overdue: 16_384,
+                    p50_us: Some(bounded),
+                    p99_us: Some(bounded),
+                };
+                HOPS_MAX
+            ],
+            anonymity: Anonymity {
+                short: Some(240),
+                short_apart: Some(240),
+                long: Some(240),
+                long_apart: Some(240),
+                floor: 240,
+                is_low: false,
             },
             lateness_us: quantiles,
             hold_us: quantiles,
@@ -241,6 +342,8 @@ mod tests {
         assert!(long(|status| status.not_ready = vec!["x".repeat(257)]));
         assert!(long(|status| status.workers = vec![Worker::default(); 65]));
         assert!(long(|status| status.drops = vec![(String::new(), 0); 97]));
+        assert!(long(|status| status.hops = vec![HopLoops::default(); 33]));
+        assert!(long(|status| status.found.bad = vec![1; 17]));
         assert!(long(
             |status| status.drops = vec![("10.0.0.1".to_owned(), 1)]
         ));

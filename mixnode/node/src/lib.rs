@@ -16,6 +16,7 @@ pub mod assembly;
 pub mod handshake;
 pub mod keys;
 pub mod loader_link;
+pub mod measure;
 pub mod path;
 pub mod process;
 

@@ -44,7 +44,7 @@ fn a_full_gateway_attaches_no_further_client_and_serves_those_it_has() {
 }
 
 #[test]
-fn loops_waited_for_are_bounded_and_those_given_up_make_room() {
+fn loops_waited_for_are_bounded_and_overdue_ones_make_room() {
     let mut shape = shape();
     shape.settings.loop_interval_ns = MS;
     let mut mesh = Mesh::new(&shape, 21);
@@ -55,15 +55,16 @@ fn loops_waited_for_are_bounded_and_those_given_up_make_room() {
     };
     let mix = mesh.a_mix();
     mesh.network.partition(&[address(mix, 0).ip()]);
-    mesh.run(SECOND);
+    // Each has half a second and its delays.
+    mesh.run(400 * MS);
     assert_eq!(waiting(&mesh), 256);
     let sent = mesh.counters(0).loop_sent;
-    mesh.run(SECOND);
+    mesh.run(50 * MS);
     assert_eq!(mesh.counters(0).loop_sent, sent, "no room, no loop");
     mesh.run(2 * SECOND);
     assert!(mesh.counters(0).loop_lost >= 256);
     assert!(mesh.counters(0).loop_sent > sent);
-    assert_eq!(waiting(&mesh), 256);
+    assert!(waiting(&mesh) <= 256);
 }
 
 #[test]

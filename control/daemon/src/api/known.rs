@@ -3,6 +3,7 @@
 use directory::store::hex;
 use handover::status::NodeStatus;
 
+use super::measured::{anonymity, warnings};
 use super::page::Page;
 use super::shapes::{Epoch, Epochs, InForce, OwnNode, Pool, State, Status, Worker, Workers};
 use crate::board::{Document as Held, Followed};
@@ -114,6 +115,8 @@ pub(super) fn status(
         node,
         counters: page.counters,
         rates: None,
+        anonymity: said.and_then(anonymity),
+        warnings: said.map_or_else(Vec::new, |said| warnings(said, followed)),
     }
 }
 

@@ -11,6 +11,7 @@ mod door;
 mod exposition;
 mod gate;
 mod known;
+mod measured;
 mod page;
 pub mod shapes;
 #[cfg(test)]
@@ -204,7 +205,7 @@ impl Api {
                 Reply::json(&epochs(&followed, node.as_deref(), now_ms))
             }
             "/api/v1/workers" => of_node(self.workers()),
-            "/api/v1/loops" => of_node(self.loops()),
+            "/api/v1/loops" => of_node(self.loops(&followed)),
             "/api/v1/drops" => match since(uri.query().unwrap_or_default()) {
                 Ok(since) => of_node(self.drops(since).await),
                 Err(why) => Reply::problem(StatusCode::BAD_REQUEST, why),
@@ -283,12 +284,9 @@ impl Api {
         Some(workers(&node))
     }
 
-    fn loops(&self) -> Option<Loops> {
+    fn loops(&self, followed: &Followed) -> Option<Loops> {
         let node = self.witness.status(Instant::now())?;
-        Some(Loops {
-            loops: node.loops,
-            loss: self.witness.loss(),
-        })
+        Some(measured::loops(&node, followed, self.witness.loss()))
     }
 
     /// All that the page shows, of one moment.
@@ -300,7 +298,7 @@ impl Api {
             epochs: epochs(followed, node.as_deref(), now_ms),
             nodes: held.map(Nodes::of),
             workers: self.workers(),
-            loops: self.loops(),
+            loops: self.loops(followed),
             drops: self.drops(Duration::from_secs(DROPS_S)).await,
         }
     }

@@ -2,6 +2,7 @@
 //! added. Identities, digests and keys are lower-case hexadecimal, times milliseconds since the Unix epoch. No client's
 //! address, no mailbox and no path is in any of them.
 
+mod measured;
 mod node;
 
 use std::net::SocketAddr;
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::board::Document as Held;
 pub use handover::status::Totals;
-pub use node::{Drop, Drops, Interface, Interval, Loops, Pool, Rates, Worker, Workers, Xdp};
+pub use measured::{Anonymity, BadHop, Excess, HopLoops, HopState, Loops};
+pub use node::{Drop, Drops, Interface, Interval, Pool, Rates, Worker, Workers, Xdp};
 
 /// `GET /api/v1/nodes`: the nodes of the document in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +241,10 @@ pub struct Status {
     pub counters: Option<Totals>,
     /// A second's traffic, where the node says it.
     pub rates: Option<Rates>,
+    /// How many packets a departing one could have been, likewise.
+    pub anonymity: Option<Anonymity>,
+    /// What an operator should know of though the node forwards, each with what to do.
+    pub warnings: Vec<String>,
 }
 
 impl Status {

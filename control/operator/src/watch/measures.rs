@@ -1,6 +1,7 @@
 //! What people read of a node's workers: its loops, its drops, and all of it anew each second.
 
-use control::api::shapes::{Drop, Drops, Loops, Status, Workers};
+use control::api::shapes::{Drop, Drops, HopLoops, HopState, Loops, Status, Workers};
+use handover::status::Bounded;
 
 use super::table::{COLUMNS_MIN, Facts, cut, pace, status, wrap};
 
@@ -42,7 +43,57 @@ pub(super) fn loops(loops: &Loops, columns: usize) -> String {
         );
         facts.say("round", &took);
     }
-    facts.lines.join("\n")
+    if loops.n1_suspected {
+        let warning = "n-1 suspected: loops come home on no way; somebody may keep others' packets from this node";
+        facts.say("warning", warning);
+    }
+    for hop in &loops.bad {
+        let of = hop.operator.as_deref().unwrap_or("an unknown operator");
+        let bad = format!(
+            "node {} of {of} (epoch {}) loses packets",
+            hop.index, loops.epoch
+        );
+        facts.say("bad hop", &bad);
+    }
+    let mut lines = facts.lines;
+    lines.extend(hops(&loops.hops, columns.max(COLUMNS_MIN)));
+    lines.join("\n")
+}
+
+/// Each next hop in a line: what it lost, how certain that is, what loops took beside their delays.
+fn hops(hops: &[HopLoops], columns: usize) -> Vec<String> {
+    if hops.is_empty() {
+        return Vec::new();
+    }
+    let ms = |bounded: Option<Bounded>| match bounded {
+        Some(bounded) => format!("{:.1}", f64::from(bounded.mid) / 1e3),
+        None => "–".to_owned(),
+    };
+    let row = |hop: &HopLoops| {
+        let loss = hop.loss.map_or((0.0, 0.0, 0.0), |loss| {
+            (100.0 * loss.low, 100.0 * loss.mid, 100.0 * loss.high)
+        });
+        let state = match hop.state {
+            HopState::Bad => "bad",
+            HopState::Sound => "",
+        };
+        let (p50, p99) = (ms(hop.excess_us.p50), ms(hop.excess_us.p99));
+        let line = format!(
+            "{:>5}  {:>5.1}  {:>5.1}–{:<5.1}  {:>6}  {p50:>7}  {p99:>7}  {state:<4}  {}",
+            hop.index,
+            loss.1,
+            loss.0,
+            loss.2,
+            hop.sent,
+            hop.operator.as_deref().unwrap_or_default()
+        );
+        cut(line.trim_end(), columns)
+    };
+    let head =
+        " next  % lost,  95 %        of    p50 ms   p99 ms        operator; ms beside the delays";
+    let mut lines = vec![String::new(), cut(head, columns)];
+    lines.extend(hops.iter().map(row));
+    lines
 }
 
 /// What was dropped, why, and what to do.
@@ -117,8 +168,8 @@ pub(super) fn top(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use control::api::shapes::{Interval, Pool, State, Worker};
-    use handover::status::{Loops as Counted, Quantiles};
+    use control::api::shapes::{BadHop, Excess, HopLoops, HopState, Interval, Pool, State, Worker};
+    use handover::status::{Bounded, Loops as Counted, Quantiles};
 
     fn told() -> (Loops, Drops, Workers, Status) {
         let quantiles = Quantiles {
@@ -138,6 +189,37 @@ mod tests {
                 mid: 0.1,
                 high: 0.4042,
             }),
+            epoch: 7,
+            n1_suspected: true,
+            bad: vec![BadHop {
+                index: 2047,
+                operator: Some("an operator with a long name".to_owned()),
+            }],
+            hops: vec![HopLoops {
+                index: 2047,
+                operator: Some("an operator with a long name".to_owned()),
+                sent: 16_384,
+                returned: 8_192,
+                overdue: 8_192,
+                loss: Some(Interval {
+                    low: 0.492,
+                    mid: 0.5,
+                    high: 0.508,
+                }),
+                excess_us: Excess {
+                    p50: Some(Bounded {
+                        low: 19_500,
+                        mid: 20_100,
+                        high: Some(21_000),
+                    }),
+                    p99: Some(Bounded {
+                        low: 80_000,
+                        mid: 90_000,
+                        high: None,
+                    }),
+                },
+                state: HopState::Bad,
+            }],
         };
         let drop = |reason: &str, per_s| Drop {
             source: "kernel".to_owned(),
@@ -182,6 +264,8 @@ mod tests {
             node: None,
             counters: None,
             rates: None,
+            anonymity: None,
+            warnings: Vec::new(),
         };
         (loops, drops, workers, status)
     }
@@ -220,6 +304,10 @@ mod tests {
             "from 1.8 to 40.4 %",
             "median 102 ms",
             "within 731 ms",
+            "n-1 suspected",
+            "node 2047 of an operator",
+            "50.0   49.2–50.8",
+            "20.1",
         ] {
             assert!(text.contains(words), "{words}: {text}");
         }

@@ -176,6 +176,21 @@ pub fn status(status: &Status, columns: usize) -> String {
         );
         facts.say("rates", &a_second);
     }
+    if let Some(said) = &status.anonymity {
+        let bits = |bits: Option<f64>| bits.map_or("–".to_owned(), |bits| format!("{bits:.1}"));
+        let figure = format!(
+            "{} bits, {} over five minutes; without the largest neighbour {} and {}; the floor is {:.1}",
+            bits(said.bits),
+            bits(said.mean_bits),
+            bits(said.bits_without_largest),
+            bits(said.mean_bits_without_largest),
+            said.floor
+        );
+        facts.say("anonymity", &figure);
+    }
+    for warning in &status.warnings {
+        facts.say("warning", warning);
+    }
     facts.say("network", &short(&status.network));
     facts.say("mixctld", &status.version);
     facts.lines.join("\n")

@@ -18,6 +18,8 @@ struct Known {
     /// Whether a session was made since the last look, or attempts found no answer.
     noted: BTreeMap<[u8; 32], bool>,
     peers: BTreeMap<[u8; 32], Peer>,
+    /// Sessions made with each of them.
+    sessions: BTreeMap<[u8; 32], u64>,
 }
 
 impl Reached {
@@ -35,12 +37,29 @@ impl Reached {
         }
         if known.peers.len() < NODES_MAX || known.peers.contains_key(link_key) {
             known.peers.insert(*link_key, (place, !answered));
+            *known.sessions.entry(*link_key).or_default() += u64::from(answered);
         }
     }
 
     /// A node is no next hop any more, of one worker at least: whether it answers is not known.
     pub fn forget(&self, link_key: &[u8; 32]) {
-        self.known().peers.remove(link_key);
+        let mut known = self.known();
+        known.peers.remove(link_key);
+        known.sessions.remove(link_key);
+    }
+
+    /// Sessions made with a next hop so far.
+    pub fn sessions(&self, link_key: &[u8; 32]) -> u64 {
+        self.known().sessions.get(link_key).copied().unwrap_or(0)
+    }
+
+    /// A next hop lost packets and agreed to no new session: whatever it answered before, it is not reached, unless it
+    /// answers again.
+    pub fn deny(&self, link_key: &[u8; 32]) {
+        let mut known = self.known();
+        if known.noted.len() < NODES_MAX || known.noted.contains_key(link_key) {
+            known.noted.insert(*link_key, false);
+        }
     }
 
     /// What was noted since the last time.
@@ -76,8 +95,16 @@ mod tests {
         assert!(reached.take().is_empty());
         let peers = [([1; 32], (place, true)), ([2; 32], (place, true))];
         assert_eq!(reached.peers(), BTreeMap::from(peers));
+        assert_eq!(
+            (reached.sessions(&[1; 32]), reached.sessions(&[2; 32])),
+            (0, 1)
+        );
+        reached.note(&[2; 32], place, true);
+        reached.deny(&[2; 32]);
+        assert_eq!(reached.take(), BTreeMap::from([([2; 32], false)]));
+        reached.note(&[2; 32], place, true);
         reached.forget(&[1; 32]);
-        assert_eq!(reached.peers(), BTreeMap::from([peers[1]]));
+        assert_eq!(reached.peers(), BTreeMap::from([([2; 32], (place, false))]));
         for number in 0..NODES_MAX + 5 {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&number.to_be_bytes());

@@ -14,12 +14,14 @@ use sphinx::lanes::Lanes;
 
 use crate::handshake::{Members, Request};
 use crate::loader_link::Loader;
+use crate::path::anonymity::Anonymity;
 use crate::path::clients::Clients;
 use crate::path::counters::Distributions;
 use crate::path::cover::Cover;
 use crate::path::epochs::{Epochs, Links};
 use crate::path::grant::Budget;
 use crate::path::ledger::Ledger;
+use crate::path::loops::Loops;
 use crate::path::mail::Mailbox;
 use crate::path::neighbours::{Neighbour, Neighbours, SESSIONS_PER_STRANGER};
 use crate::path::restart::{self, Restarts};
@@ -142,6 +144,9 @@ pub struct Core {
     pub(crate) refused: u64,
     pub(crate) displaced: u64,
     pub(crate) cover: Cover,
+    pub(crate) loops: Loops,
+    /// Of what left the wheel.
+    pub(crate) anonymity: Anonymity,
     /// Sealed, waiting for the port.
     pub(crate) departing: DepartingBatch,
     /// Frames that landed here and belong to another worker.
@@ -197,6 +202,8 @@ impl Core {
             refused: 0,
             displaced: 0,
             cover,
+            loops: Loops::new(now_ns),
+            anonymity: Anonymity::default(),
             departing: ArrayVec::new(),
             strayed: 0,
             distributions: Distributions::new().map_err(io::Error::other)?,
@@ -263,11 +270,6 @@ impl Core {
         {
             client.bucket.revoke(self.now_ns);
         }
-    }
-
-    /// How long a loop packet may take before it counts as lost: every hop's longest delay and two seconds.
-    pub fn loop_patience_ns(&self) -> u64 {
-        sphinx::HOPS_MAX as u64 * u64::from(self.delay_max_us) * 1_000 + 2_000_000_000
     }
 }
 

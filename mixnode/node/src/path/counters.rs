@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use hdrhistogram::Histogram;
 
+use crate::path::anonymity::Anonymity;
+use crate::path::loops::{FATES_MAX, Fate, Fates};
 use crate::path::neighbours::SessionCounters;
 use crate::path::reason::{REASON_COUNT, Reason};
 
@@ -61,10 +63,14 @@ pub struct Counters {
     pub held: u64,
     /// Loop packets sent.
     pub loop_sent: u64,
-    /// Loop packets that came back.
+    /// Loop packets that came back in time.
     pub loop_returned: u64,
-    /// Loop packets given up.
+    /// Loop packets that were overdue.
     pub loop_lost: u64,
+    /// Of these, such as came back later.
+    pub loop_late: u64,
+    /// Of what left the wheel.
+    pub anonymity: Anonymity,
     /// Frames that landed on this worker and belong to another.
     pub strayed: u64,
     /// Sent datagrams the kernel refused.
@@ -115,6 +121,8 @@ impl Default for Counters {
             loop_sent: 0,
             loop_returned: 0,
             loop_lost: 0,
+            loop_late: 0,
+            anonymity: Anonymity::default(),
             strayed: 0,
             clients_refused: 0,
             clients_displaced: 0,
@@ -177,6 +185,8 @@ impl Counters {
         self.loop_sent += other.loop_sent;
         self.loop_returned += other.loop_returned;
         self.loop_lost += other.loop_lost;
+        self.loop_late += other.loop_late;
+        self.anonymity.add(&other.anonymity);
         self.strayed += other.strayed;
         self.clients_refused += other.clients_refused;
         self.clients_displaced += other.clients_displaced;
@@ -265,7 +275,12 @@ impl Distributions {
 #[derive(Debug)]
 pub struct Published {
     inner: Mutex<(Counters, Distributions)>,
+    /// Fates of loops that nobody has taken yet. Made with its room, so that telling them allocates nothing.
+    fates: Mutex<Vec<Fate>>,
 }
+
+/// Fates that wait to be taken, which happens a few times a second where anyone does; further ones are not told.
+const UNTAKEN_MAX: usize = 4 * FATES_MAX;
 
 impl Published {
     /// Nothing published yet.
@@ -275,6 +290,7 @@ impl Published {
     pub fn new() -> Result<Arc<Published>, hdrhistogram::CreationError> {
         Ok(Arc::new(Published {
             inner: Mutex::new((Counters::default(), Distributions::new()?)),
+            fates: Mutex::new(Vec::with_capacity(UNTAKEN_MAX)),
         }))
     }
 
@@ -283,6 +299,21 @@ impl Published {
         if let Ok(mut inner) = self.inner.try_lock() {
             inner.0 = *counters;
             inner.1.take_from(distributions);
+        }
+    }
+
+    /// Tells what became of loops. Does not wait either.
+    pub fn tell(&self, fates: &mut Fates) {
+        if let Ok(mut untaken) = self.fates.try_lock() {
+            let room = UNTAKEN_MAX.saturating_sub(untaken.len());
+            untaken.extend(fates.drain(..).take(room));
+        }
+    }
+
+    /// Adds what was told since the last call to `into`.
+    pub fn take_fates(&self, into: &mut Vec<Fate>) {
+        if let Ok(mut untaken) = self.fates.lock() {
+            into.extend(untaken.drain(..));
         }
     }
 

@@ -1,37 +1,14 @@
-//! Cover traffic of a node: loops, which come back and measure loss and delay, and packets that end in nothing.
+//! When a node sends cover traffic: loops, which come back and measure loss and delay ([`crate::path::loops`]), and packets
+//! that end in nothing.
 
-use arrayvec::ArrayVec;
 use rand_core::CryptoRng;
-use sphinx::Id;
 
-/// Loops waited for at once; more are sent only when one came back or was given up.
-const OUTSTANDING_MAX: usize = 256;
-
-struct Outstanding {
-    id: Id,
-    sent_ns: u64,
-    link: u16,
-}
-
-/// Timers of a worker's cover traffic and the loops it waits for.
+/// Timers of a worker's cover traffic.
 pub struct Cover {
     loop_mean_ns: u64,
     drop_mean_ns: u64,
     loop_at_ns: u64,
     drop_at_ns: u64,
-    outstanding: ArrayVec<Outstanding, OUTSTANDING_MAX>,
-    loops: LoopCounts,
-}
-
-/// What became of loops: sent = returned + lost + waited for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoopCounts {
-    /// Sent.
-    pub sent: u64,
-    /// Come back.
-    pub returned: u64,
-    /// Given up.
-    pub lost: u64,
 }
 
 /// Which cover packet is due.
@@ -63,8 +40,6 @@ impl Cover {
             drop_mean_ns,
             loop_at_ns: first(loop_mean_ns, rng),
             drop_at_ns: first(drop_mean_ns, rng),
-            outstanding: ArrayVec::new(),
-            loops: LoopCounts::default(),
         }
     }
 
@@ -91,42 +66,6 @@ impl Cover {
         };
         *at_ns = start_ns + exponential_ns(mean_ns, rng);
         Some(kind)
-    }
-
-    /// Whether another loop can be waited for.
-    pub fn has_room(&self) -> bool {
-        !self.outstanding.is_full()
-    }
-
-    /// A loop left through `link`.
-    pub fn sent(&mut self, id: Id, link: u16, sent_ns: u64) {
-        let _ = self.outstanding.try_push(Outstanding { id, sent_ns, link });
-        self.loops.sent += 1;
-    }
-
-    /// What became of the loops so far.
-    pub fn loops(&self) -> LoopCounts {
-        self.loops
-    }
-
-    /// A loop came back: the link it left through and its round trip. `None` if it was given up or is not ours.
-    pub fn returned(&mut self, id: &Id, now_ns: u64) -> Option<(u16, u64)> {
-        let position = self.outstanding.iter().position(|one| one.id == *id)?;
-        let one = self.outstanding.swap_remove(position);
-        self.loops.returned += 1;
-        Some((one.link, now_ns.saturating_sub(one.sent_ns)))
-    }
-
-    /// Gives up loops sent more than `patience_ns` ago; `lost` gets the link of each.
-    pub fn give_up(&mut self, now_ns: u64, patience_ns: u64, mut lost: impl FnMut(u16)) {
-        self.outstanding.retain(|one| {
-            let waiting = now_ns.saturating_sub(one.sent_ns) <= patience_ns;
-            if !waiting {
-                self.loops.lost += 1;
-                lost(one.link);
-            }
-            waiting
-        });
     }
 }
 
@@ -158,18 +97,5 @@ mod tests {
             after_pause += 1;
         }
         assert!(after_pause < 10, "{after_pause}");
-    }
-
-    #[test]
-    fn loops_are_returned_once_or_given_up() {
-        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(2);
-        let mut cover = Cover::new(1, 1, 0, &mut rng);
-        cover.sent([1; 8], 3, 1_000);
-        cover.sent([2; 8], 4, 2_000);
-        assert_eq!(cover.returned(&[1; 8], 5_000), Some((3, 4_000)));
-        assert_eq!(cover.returned(&[1; 8], 5_000), None);
-        let mut lost = Vec::new();
-        cover.give_up(10_000, 5_000, |link| lost.push(link));
-        assert_eq!(lost, [4]);
     }
 }

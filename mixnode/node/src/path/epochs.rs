@@ -173,8 +173,6 @@ pub struct Link {
     pub wanted: bool,
     /// The handshaker was asked for one.
     pub connecting: bool,
-    /// Loop packets sent through it and come back or given up: the loss of this neighbour's way.
-    pub loops: (u64, u64),
     /// So many times more its node is told that this one was restarted: see [`crate::path::restart`].
     pub tells: u8,
     /// Its node said that it was restarted, and no new session was asked for since.
@@ -247,7 +245,6 @@ impl Links {
             session: None,
             wanted: true,
             connecting: false,
-            loops: (0, 0),
             tells: 0,
             is_stale: false,
             renewed_ns: None,

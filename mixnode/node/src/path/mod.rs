@@ -1,5 +1,6 @@
 //! The packet path: what a worker does to a packet, from its port and back, and all that it keeps meanwhile.
 
+pub mod anonymity;
 pub mod clients;
 pub mod core;
 pub mod counters;
@@ -8,6 +9,7 @@ pub mod epochs;
 pub mod grant;
 pub mod half_open;
 pub mod ledger;
+pub mod loops;
 pub mod mail;
 pub mod neighbours;
 pub mod prefix;

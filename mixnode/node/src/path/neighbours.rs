@@ -130,6 +130,8 @@ pub struct Neighbours {
     /// The slot where the search for a stranger that gives way goes on.
     hand: usize,
     counters: SessionCounters,
+    /// Who holds most of the wheel, as far as was seen when frames came, and how much.
+    largest: (u16, u32),
     /// Clients that attached elsewhere, by the time at which their sessions here end.
     parting: VecDeque<(u64, DestinationTag)>,
     /// Indices of sessions that are over, if anyone wants to know.
@@ -160,6 +162,7 @@ impl Neighbours {
             expire_part: 0,
             hand: 0,
             counters: SessionCounters::default(),
+            largest: (0, 0),
             parting: VecDeque::with_capacity(PARTING_MAX),
             ended: None,
         }
@@ -255,6 +258,9 @@ impl Neighbours {
     pub fn hold(&mut self, number: u16) {
         if let Some(Some(neighbour)) = self.slots.get_mut(usize::from(number)) {
             neighbour.holding += 1;
+            if neighbour.holding > self.largest.1 {
+                self.largest = (number, neighbour.holding);
+            }
         }
     }
 
@@ -263,8 +269,18 @@ impl Neighbours {
     pub fn let_go(&mut self, number: u16) {
         if let Some(Some(neighbour)) = self.slots.get_mut(usize::from(number)) {
             neighbour.holding = neighbour.holding.saturating_sub(1);
+            // Whoever holds more now says so with the next frame that comes from there.
+            if number == self.largest.0 {
+                self.largest.1 = neighbour.holding;
+            }
         }
         self.forget_if_idle(number);
+    }
+
+    /// Frames of the wheel that one neighbour holds: of the one with most.
+    #[inline]
+    pub fn largest(&self) -> u32 {
+        self.largest.1
     }
 
     /// Takes an answered session, half-open. `answered` is where the response goes.

@@ -68,13 +68,15 @@ impl<P: Port> Worker<P> {
     /// Counters of now.
     pub fn counters(&self) -> Counters {
         let (core, port) = (&self.core, self.port.counters());
-        let (held, loops) = (core.held_count(), core.cover.loops());
+        let (held, loops) = (core.held_count(), core.loops.counts());
         let mut counters = Counters {
             held,
             unconserved: core.ledger.unconserved(held, self.port.holds() as u64),
             loop_sent: loops.sent,
             loop_returned: loops.returned,
             loop_lost: loops.lost,
+            loop_late: loops.late,
+            anonymity: core.anonymity,
             strayed: core.strayed,
             clients_refused: core.refused,
             clients_displaced: core.displaced,
@@ -408,13 +410,7 @@ impl<P: Port> Worker<P> {
         while let Some(slot) = self.core.clients.silent(self.core.now_ns) {
             self.detach(slot, Reason::ClientGone);
         }
-        let (now_ns, patience_ns) = (self.core.now_ns, self.core.loop_patience_ns());
-        let links = &mut self.core.links;
-        self.core.cover.give_up(now_ns, patience_ns, |link| {
-            if let Some(link) = links.get_mut(link) {
-                link.loops.1 += 1;
-            }
-        });
+        self.core.loops.look(self.core.now_ns);
         restart::go_on(&mut self.core);
         self.connect();
         self.publish();
@@ -425,6 +421,7 @@ impl<P: Port> Worker<P> {
         counters.fold_deliveries();
         self.published
             .publish(&counters, &mut self.core.distributions);
+        self.published.tell(self.core.loops.fates_mut());
     }
 
     fn detach(&mut self, slot: u16, reason: Reason) {

@@ -34,6 +34,7 @@ pub(super) fn describe(
         .collect();
     epochs.sort_unstable_by_key(|joined| joined.epoch);
     let interval_ms = u32::try_from(standing.loop_interval.as_millis()).unwrap_or(u32::MAX);
+    let mut measured = sources.measured();
     let base = NodeStatus {
         started_unix_ms: sources.started_unix_ms(),
         is_stopping: standing.is_draining,
@@ -47,8 +48,12 @@ pub(super) fn describe(
         sandbox: facts.confinement.to_string(),
         keys_origin: facts.keys_origin.to_owned(),
         epochs,
+        found: measured.found(),
+        hops: measured.hops(port::monotonic_ns()),
+        anonymity: measured.anonymity(),
         ..NodeStatus::default()
     };
+    drop(measured);
     sources
         .collector
         .for_mixctld(|workers, recent| counted(base, workers, recent, interval_ms))

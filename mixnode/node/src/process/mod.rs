@@ -7,6 +7,7 @@ mod examine;
 pub mod exit;
 mod fast_path;
 pub mod follower;
+mod measuring;
 pub mod metrics;
 mod mixctld;
 mod notices;
@@ -51,6 +52,8 @@ use touch::Touching;
 const ROUND: Duration = Duration::from_millis(50);
 /// Rounds between status lines.
 const STATUS_ROUNDS: u32 = 20;
+/// Rounds between looks at what became of loops: one interval of theirs, by default.
+const MEASURE_ROUNDS: u32 = 4;
 /// Mean delay assumed for the pool's size while no document tells it, microseconds.
 const MEAN_DELAY_US: u32 = 100_000;
 /// Longest drain at a stop.
@@ -300,7 +303,11 @@ fn control(
         touching.round();
         threads.check()?;
         pulse.beat(Instant::now(), || threads.turns());
-        if round.is_multiple_of(STATUS_ROUNDS) {
+        let is_second = round.is_multiple_of(STATUS_ROUNDS);
+        if is_second || round.is_multiple_of(MEASURE_ROUNDS) {
+            threads.measure(is_second);
+        }
+        if is_second {
             threads.watch(config, follower, false);
             threads.notice(&mut notices);
             threads.leave(follower);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::path::counters::{Counters, Distributions, FastPath, Published};
+use crate::path::loops::Fate;
 use crate::path::reason::Reason;
 use crate::process::metrics::XdpFacts;
 use crate::process::sandbox::Confinement;
@@ -165,6 +166,15 @@ impl Collector {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = gather(&self.published, &mut inner);
         read(&sum, &inner.totals)
+    }
+
+    /// What became of loops since the last call, in the order it was known.
+    pub fn fates(&self) -> Vec<Fate> {
+        let mut fates = Vec::new();
+        let workers = self.published.iter();
+        workers.for_each(|worker| worker.take_fates(&mut fates));
+        fates.sort_by_key(|fate| fate.decided_ns);
+        fates
     }
 
     /// Each worker's counters.

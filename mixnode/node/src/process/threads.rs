@@ -171,6 +171,7 @@ impl Threads {
             lanes: lanes.name(),
             keys_origin,
             confinement,
+            floor_bits: config.anonymity.floor_bits,
             xdp: fast_path.as_ref().map(FastPath::facts),
         };
         let memories = fast_path
@@ -300,6 +301,7 @@ impl Threads {
             self.pending
                 .iter_mut()
                 .for_each(|letters| letters.push(Arc::clone(&state)));
+            self.sources.measured().install(&state);
             // Not the state itself: its keys die on time only if nobody here keeps them alive.
             self.known.push_back(Known {
                 epoch: state.epoch(),
@@ -357,6 +359,11 @@ impl Threads {
             loop_interval: Duration::from_millis(config.cover.loop_interval_ms.into()),
             loop_time: follower.parameters().map_or(Duration::ZERO, longest_loop),
         });
+    }
+
+    /// Takes note of what became of loops, and once a second (`too`) of how many packets those that left could have been.
+    pub fn measure(&self, too: bool) {
+        super::measuring::look(&self.sources, self.members.reached(), &self.mailboxes, too);
     }
 
     /// Logs what has changed since the last look.

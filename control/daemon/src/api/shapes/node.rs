@@ -1,7 +1,7 @@
 //! What the node beside the daemon says of itself: see [`handover::status`].
 
 use handover::protocol::InterfaceStatus;
-use handover::status::{Loops as Counted, Quantiles};
+use handover::status::Quantiles;
 use serde::{Deserialize, Serialize};
 
 /// A second's traffic, averaged over the last seconds.
@@ -76,15 +76,6 @@ pub struct Drop {
     pub meaning: String,
     /// What to do.
     pub remedy: String,
-}
-
-/// `GET /api/v1/loops`: the node's own packets that should come back to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Loops {
-    /// What was counted since the start.
-    pub loops: Counted,
-    /// Share lost of those whose fate was decided in the last fifteen minutes; none before the first.
-    pub loss: Option<Interval>,
 }
 
 /// A share with its 95 % interval (Wilson).

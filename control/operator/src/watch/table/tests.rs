@@ -1,4 +1,4 @@
-use control::api::shapes::{Epoch, InForce, OwnNode, Rates, Totals};
+use control::api::shapes::{Anonymity, Epoch, InForce, OwnNode, Rates, Totals};
 
 use super::*;
 
@@ -67,6 +67,15 @@ fn full_status() -> Status {
             transmitted: 4_809.0,
             rejected: 0.4,
         }),
+        anonymity: Some(Anonymity {
+            bits: Some(8.9),
+            bits_without_largest: Some(7.2),
+            mean_bits: Some(3.8),
+            mean_bits_without_largest: None,
+            floor: 4.0,
+            is_low: true,
+        }),
+        warnings: vec!["few packets to hide among, and what to do about it".to_owned()],
     }
 }
 
@@ -145,6 +154,8 @@ fn a_status_says_why_a_node_is_not_ready_and_what_is_in_force() {
         "of epoch 3999999999, carried on, 1 node, in force for 1 d 3 h",
         "3 frames are not accounted for",
         "rates     received 4812/s, sent 4809/s, dropped 0.4/s",
+        "anonymity 8.9 bits, 3.8 over five minutes; without the largest neighbour 7.2 and –",
+        "warning   few packets to hide among",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }

@@ -57,11 +57,12 @@ pub fn cover(core: &mut Core, outgoing: &mut OutgoingBatch) {
 
 /// Makes one packet, if the node takes part in the current epoch, a way exists and a frame is free.
 fn make(core: &mut Core, kind: CoverKind) -> Option<Outgoing> {
-    if kind == CoverKind::Loop && !core.cover.has_room() {
+    if kind == CoverKind::Loop && !core.loops.has_room() {
         return None;
     }
     let (state, own) = core.epochs.sending()?;
-    let epoch = slot_of(state.epoch());
+    let number = state.epoch();
+    let epoch = slot_of(number);
     let mut path = loop_path(state.consensus(), &mut core.rng, own.index).ok()?;
     let mut id: Id = [0; 8];
     core.rng.fill_bytes(&mut id);
@@ -91,7 +92,7 @@ fn make(core: &mut Core, kind: CoverKind) -> Option<Outgoing> {
         return None;
     }
     if kind == CoverKind::Loop {
-        core.cover.sent(id, link, core.now_ns);
+        core.loops.sent(id, number, &path, core.now_ns);
     }
     Some(Outgoing {
         frame,

@@ -109,14 +109,11 @@ fn loop_returned(core: &mut Core, frame: Frame, id: sphinx::Id) {
 
 /// Counts a loop of this worker that came back; `false` if it is none.
 pub fn loop_home(core: &mut Core, id: &sphinx::Id, returned_ns: u64) -> bool {
-    let Some((link, round_ns)) = core.cover.returned(id, returned_ns) else {
+    let Some(round_ns) = core.loops.returned(id, returned_ns) else {
         return false;
     };
     core.distributions
         .loop_us
         .saturating_record(round_ns / 1_000);
-    if let Some(link) = core.links.get_mut(link) {
-        link.loops.0 += 1;
-    }
     true
 }

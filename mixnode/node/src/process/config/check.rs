@@ -90,6 +90,14 @@ pub fn check(config: &Config, text: &str, file: &Path) -> Result<(), ConfigError
         0,
         3_600_000,
     )?;
+    let floor_bits = config.anonymity.floor_bits;
+    if !(0.0..=24.0).contains(&floor_bits) {
+        return Err(error(
+            ("anonymity", "floor_bits"),
+            format!("{floor_bits} is out of range"),
+            "use 0 to 24: a bit more is twice as many packets held",
+        ));
+    }
     let queued = crate::process::queued_frames(config);
     let pool = match worker.pool_frames {
         0 => port::pool::FRAMES_MAX,

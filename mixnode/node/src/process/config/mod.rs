@@ -36,6 +36,8 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// Cover traffic.
     pub cover: CoverConfig,
+    /// When the operator is warned of too few packets to hide among.
+    pub anonymity: AnonymityConfig,
     /// The management address.
     pub metrics: MetricsConfig,
     /// What the node gives up after its start.
@@ -209,6 +211,20 @@ impl Default for CoverConfig {
             loop_interval_ms: 200,
             drop_interval_ms: 200,
         }
+    }
+}
+
+/// `[anonymity]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnonymityConfig {
+    /// Below so many bits for five minutes the node warns; 0 for never.
+    pub floor_bits: f64,
+}
+
+impl Default for AnonymityConfig {
+    fn default() -> AnonymityConfig {
+        AnonymityConfig { floor_bits: 4.0 }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Every family: its name, what it says, and what an operator should do.
 
 use super::exposition::{Exposition, Kind};
+use handover::status::{Anonymity, Found};
+
 use super::{Facts, Standing, Usage, XdpFacts};
 use crate::handshake::HandshakeCounters;
 use crate::path::counters::{Counters, Distributions, FastPath};
@@ -30,6 +32,8 @@ pub(super) struct Scrape<'a> {
     pub facts: &'a Facts,
     pub standing: &'a Standing,
     pub is_ready: bool,
+    pub found: &'a Found,
+    pub anonymity: &'a Anonymity,
     pub usage: Option<&'a Usage>,
 }
 
@@ -38,7 +42,8 @@ pub(super) fn render(scrape: &Scrape<'_>) -> String {
     let mut into = Exposition::default();
     node(&mut into, scrape);
     frames(&mut into, scrape.counters);
-    loops(&mut into, scrape.counters);
+    loops(&mut into, scrape.counters, scrape.found);
+    anonymity(&mut into, scrape.anonymity);
     handshakes(&mut into, scrape.handshakes);
     restarts(&mut into, scrape.counters);
     gauges(&mut into, scrape.counters);
@@ -187,7 +192,7 @@ fn frames(into: &mut Exposition, counters: &Counters) {
     );
 }
 
-fn loops(into: &mut Exposition, counters: &Counters) {
+fn loops(into: &mut Exposition, counters: &Counters, found: &Found) {
     into.counter(
         "mixnode_loop_sent_total",
         counters.loop_sent,
@@ -196,12 +201,50 @@ fn loops(into: &mut Exposition, counters: &Counters) {
     into.counter(
         "mixnode_loop_returned_total",
         counters.loop_returned,
-        "Loop packets that came back.",
+        "Loop packets that came back in time.",
     );
     into.counter(
         "mixnode_loop_lost_total",
         counters.loop_lost,
-        "Loop packets given up. A growing share: a neighbour loses packets.",
+        "Loop packets that were not home when they were due. A growing share: somebody loses packets; mixctl loops says who.",
+    );
+    into.counter(
+        "mixnode_loop_late_total",
+        counters.loop_late,
+        "Of the lost ones, such as came back later. Growing: the way around the network is slow, or a node on it is.",
+    );
+    into.gauge(
+        "mixnode_n1_suspected",
+        u8::from(found.n1_suspected),
+        "1 while loop packets come home on no way. Somebody may keep others' packets from this node to know the few that pass, or its own network fails: ask the provider.",
+    );
+    into.gauge(
+        "mixnode_bad_hops",
+        found.bad.len(),
+        "Nodes through which loop packets do not come home while others do. mixctl loops says which; their operators know why.",
+    );
+}
+
+fn anonymity(into: &mut Exposition, anonymity: &Anonymity) {
+    let mut bits = into.family(
+        "mixnode_anonymity_bits",
+        Kind::Gauge,
+        "log2 of the packets that a worker held when it let one go, mean over what left in a second and in five minutes; without_largest: less what one neighbour had there. What a watcher of this node alone is left with, a bit more is twice as many. Low: more traffic, fewer workers or longer delays.",
+    );
+    for (kind, tenths) in [
+        ("second", anonymity.short),
+        ("second_without_largest", anonymity.short_apart),
+        ("five_minutes", anonymity.long),
+        ("five_minutes_without_largest", anonymity.long_apart),
+    ] {
+        if let Some(tenths) = tenths {
+            bits.sample(&[("kind", kind)], f64::from(tenths) / 10.0);
+        }
+    }
+    into.gauge(
+        "mixnode_anonymity_floor_bits",
+        f64::from(anonymity.floor) / 10.0,
+        "[anonymity] floor_bits: below it for five minutes the node warns.",
     );
 }
 

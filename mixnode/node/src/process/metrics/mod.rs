@@ -17,6 +17,7 @@ pub use standing::Standing;
 pub use usage::Usage;
 
 use crate::handshake::HandshakeCounters;
+use crate::process::measuring::Measured;
 use crate::process::sandbox::Confinement;
 use crate::process::status::Collector;
 use crate::process::unix_ms;
@@ -35,6 +36,8 @@ pub struct Facts {
     pub keys_origin: &'static str,
     /// What the node gave up.
     pub confinement: Confinement,
+    /// Below this anonymity the operator is warned.
+    pub floor_bits: f64,
     /// The XDP front end, if packets come through it.
     pub xdp: Option<XdpFacts>,
 }
@@ -73,6 +76,7 @@ pub struct Sources {
     pub handshakes: Mutex<HandshakeCounters>,
     /// What is known beside counters.
     pub facts: ArcSwap<Facts>,
+    measured: Mutex<Measured>,
     watch: Mutex<Watch>,
     started_unix_ms: u64,
 }
@@ -83,6 +87,7 @@ impl Sources {
         Sources {
             collector,
             handshakes: Mutex::new(HandshakeCounters::default()),
+            measured: Mutex::new(Measured::new(facts.floor_bits)),
             facts: ArcSwap::from_pointee(facts),
             watch: Mutex::new(Watch::new()),
             started_unix_ms: unix_ms(),
@@ -131,6 +136,10 @@ impl Sources {
             let watch = self.watched();
             (*watch.standing(), watch.missing(Instant::now()).is_empty())
         };
+        let (found, anonymity) = {
+            let measured = self.measured();
+            (measured.found(), measured.anonymity())
+        };
         self.collector.for_scrape(|counters, totals| {
             families::render(&Scrape {
                 counters,
@@ -139,9 +148,16 @@ impl Sources {
                 facts: &facts,
                 standing: &standing,
                 is_ready,
+                found: &found,
+                anonymity: &anonymity,
                 usage,
             })
         })
+    }
+
+    /// What was measured so far.
+    pub(super) fn measured(&self) -> MutexGuard<'_, Measured> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watched(&self) -> MutexGuard<'_, Watch> {

@@ -1,0 +1,90 @@
+//! What the node measures by its loops and in its pool.
+
+use handover::status::{Bounded, Loops as Counted};
+use serde::{Deserialize, Serialize};
+
+use super::Interval;
+
+/// `GET /api/v1/loops`: the node's own packets that should come back to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Loops {
+    /// What was counted since the start.
+    pub loops: Counted,
+    /// Share lost of those whose fate was decided in the last fifteen minutes; none before the first.
+    pub loss: Option<Interval>,
+    /// The epoch whose document gives nodes the numbers they have below.
+    pub epoch: u32,
+    /// They come home on no way: somebody may keep others' packets from this node.
+    pub n1_suspected: bool,
+    /// Nodes through which they do not come home while others do, at any place of a way.
+    pub bad: Vec<BadHop>,
+    /// By next hop, ascending.
+    pub hops: Vec<HopLoops>,
+}
+
+/// A node that loses packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadHop {
+    /// Its position in the document.
+    pub index: u16,
+    /// Who runs it, where the document is here.
+    pub operator: Option<String>,
+}
+
+/// Loops through one next hop in the last fifteen minutes, of those whose fate is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HopLoops {
+    /// Its position in the document.
+    pub index: u16,
+    /// Who runs it, where the document is here.
+    pub operator: Option<String>,
+    /// Sent.
+    pub sent: u32,
+    /// Come home in time.
+    pub returned: u32,
+    /// Not home in time.
+    pub overdue: u32,
+    /// Share of the latter; none where nothing is known.
+    pub loss: Option<Interval>,
+    /// What they took beside their delays.
+    pub excess_us: Excess,
+    /// Whether it counts as bad.
+    pub state: HopState,
+}
+
+/// Quantiles of what loops took beside their delays, microseconds, with the bounds between which they lie with 95 % certainty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excess {
+    /// The median.
+    pub p50: Option<Bounded>,
+    /// The 99th percentile.
+    pub p99: Option<Bounded>,
+}
+
+/// What is held against a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HopState {
+    /// Nothing.
+    Sound,
+    /// It loses packets.
+    Bad,
+}
+
+/// The anonymity figure: log2 of the packets that a worker held when it let one go, a mean over what left. It is what a
+/// watcher of this node alone is left with, at this one hop.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Anonymity {
+    /// Over the last second; none if nothing left.
+    pub bits: Option<f64>,
+    /// The same without what the neighbour with most of the pool has there: it knows its own.
+    pub bits_without_largest: Option<f64>,
+    /// Over five minutes.
+    pub mean_bits: Option<f64>,
+    /// Likewise.
+    pub mean_bits_without_largest: Option<f64>,
+    /// Below it for five minutes the node warns.
+    pub floor: f64,
+    /// It is.
+    pub is_low: bool,
+}

@@ -1,0 +1,12 @@
+//! What a node measures of its network and of itself: pure, fed by the control loop with what workers publish.
+//!
+//! [`Detector`] finds hops that lose packets and the n−1 attack, [`Book`] says how each next hop does, [`Pool`] how many
+//! packets a departing one could have been.
+
+mod detector;
+mod hops;
+mod pool;
+
+pub use detector::{Change, Detector, SETTLES_NS, THRESHOLD};
+pub use hops::{Book, NodeKey};
+pub use pool::{Bits, Change as PoolChange, LONG_S, Pool};

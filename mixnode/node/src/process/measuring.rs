@@ -1,0 +1,316 @@
+//! What the control loop does with what workers measured: it finds, it warns, and it asks for a new handshake with a next
+//! hop that loses packets. It does nothing else about it.
+
+use std::collections::VecDeque;
+
+use handover::status::{Anonymity, Found, HOPS_MAX, HopLoops, NODES_NAMED_MAX};
+
+use super::metrics::Sources;
+use crate::handshake::Reached;
+use crate::keys::epoch::EpochState;
+use crate::measure::{Bits, Book, Change, Detector, NodeKey, Pool, PoolChange};
+use crate::path::anonymity::Anonymity as Sums;
+use crate::path::epochs::EPOCH_SLOTS;
+use crate::path::loops::Fate;
+use crate::path::mail::{Mail, Mailbox};
+
+/// Takes note of what workers told; with `too` also of how many packets those that left could have been. A next hop that
+/// loses packets is asked for new sessions, as if it had said that it was restarted.
+pub(super) fn look(sources: &Sources, reached: &Reached, mailboxes: &[Mailbox], too: bool) {
+    let fates = sources.collector.fates();
+    let now_ns = port::monotonic_ns();
+    let renew = |key| {
+        let full = mailboxes
+            .iter()
+            .filter(|mailbox| !mailbox.post(Mail::Restarted { key }));
+        // A full one's worker keeps its session, and the next alarm asks again.
+        full.count();
+    };
+    let mut measured = sources.measured();
+    measured.decided(&fates, now_ns, reached, renew);
+    if too {
+        let mut sums = Sums::default();
+        let counters = sources.collector.counters();
+        counters
+            .iter()
+            .for_each(|worker| sums.add(&worker.anonymity));
+        measured.sample(now_ns / 1_000_000_000, sums);
+    }
+}
+
+/// A next hop that loses packets has so long for a new session; then the report says that it can't be reached.
+const CHECK_NS: u64 = 10_000_000_000;
+
+/// Whom a document's numbers mean.
+struct Document {
+    epoch: u32,
+    /// By index: static link keys.
+    keys: Vec<NodeKey>,
+    /// Indices of this node's next hops.
+    next: Vec<u16>,
+}
+
+/// A next hop that was asked for a new session.
+struct Check {
+    key: NodeKey,
+    until_ns: u64,
+    /// Sessions that it had agreed to before.
+    sessions: u64,
+}
+
+/// What was measured so far.
+pub struct Measured {
+    detector: Detector,
+    book: Book,
+    pool: Pool,
+    documents: VecDeque<Document>,
+    checks: Vec<Check>,
+}
+
+impl Measured {
+    /// Nothing yet; below `floor_bits` the operator is warned.
+    pub fn new(floor_bits: f64) -> Measured {
+        Measured {
+            detector: Detector::new(),
+            book: Book::default(),
+            pool: Pool::new(floor_bits),
+            documents: VecDeque::new(),
+            checks: Vec::new(),
+        }
+    }
+
+    /// Learns whom the numbers of an epoch mean.
+    pub fn install(&mut self, state: &EpochState) {
+        let consensus = state.consensus();
+        let nodes = consensus.nodes().iter();
+        let next = state.own().map(|own| consensus.next_layer(own.layer));
+        let next = next.into_iter().flat_map(|layer| consensus.layer(layer));
+        self.documents.push_back(Document {
+            epoch: state.epoch(),
+            keys: nodes.map(|node| node.link.x25519).collect(),
+            next: next.map(|node| node.index).collect(),
+        });
+        if self.documents.len() > EPOCH_SLOTS {
+            self.documents.pop_front();
+        }
+    }
+
+    fn document(&self, epoch: u32) -> Option<&Document> {
+        self.documents.iter().find(|one| one.epoch == epoch)
+    }
+
+    fn key(&self, epoch: u32, index: u16) -> Option<NodeKey> {
+        let keys = &self.document(epoch)?.keys;
+        keys.get(usize::from(index)).copied()
+    }
+
+    /// Takes note of loops' fates, in the order they were known, and says what that changes. Next hops to shake hands with
+    /// anew are given to `renew`.
+    pub fn decided(
+        &mut self,
+        fates: &[Fate],
+        now_ns: u64,
+        reached: &Reached,
+        mut renew: impl FnMut(NodeKey),
+    ) {
+        let mut changes = Vec::new();
+        for fate in fates {
+            let first = fate.way.first().copied();
+            if let Some(key) = first.and_then(|index| self.key(fate.epoch, index)) {
+                self.book.decided(fate, key);
+            }
+            self.detector.decided(fate, |change| changes.push(change));
+        }
+        let epoch = self.detector.epoch().unwrap_or(0);
+        for change in changes {
+            match change {
+                Change::Suspected => tracing::warn!(
+                    "n-1 suspected: loop packets come home on no way; who keeps others' packets from this node knows the \
+                     few that pass. Ask the provider, look at this host's network; the node goes on as before"
+                ),
+                Change::Calm => tracing::info!("n-1 is not suspected any more"),
+                Change::Bad(hop) => {
+                    tracing::warn!(
+                        hop,
+                        epoch,
+                        "loop packets through this node do not come home, others do: mixctl loops says whose it is"
+                    );
+                    self.check(epoch, hop, now_ns, reached, &mut renew);
+                }
+                Change::Sound(hop) => tracing::info!(
+                    hop,
+                    epoch,
+                    "nothing is held against this node any more: its loops come home, or its epoch is over"
+                ),
+            }
+        }
+        self.checks.retain(|check| {
+            if now_ns < check.until_ns {
+                return true;
+            }
+            if reached.sessions(&check.key) == check.sessions {
+                reached.deny(&check.key);
+                tracing::warn!(
+                    "a next hop that loses packets agreed to no new session: the report says that it can't be reached"
+                );
+            }
+            false
+        });
+    }
+
+    fn check(
+        &mut self,
+        epoch: u32,
+        hop: u16,
+        now_ns: u64,
+        reached: &Reached,
+        renew: &mut impl FnMut(NodeKey),
+    ) {
+        let is_next = self
+            .document(epoch)
+            .is_some_and(|document| document.next.contains(&hop));
+        let Some(key) = self.key(epoch, hop).filter(|_| is_next) else {
+            return;
+        };
+        if self.checks.iter().all(|check| check.key != key) {
+            renew(key);
+            self.checks.push(Check {
+                key,
+                until_ns: now_ns + CHECK_NS,
+                sessions: reached.sessions(&key),
+            });
+        }
+    }
+
+    /// Takes a sample of the anonymity figure; to be called once a second.
+    pub fn sample(&mut self, now_s: u64, sums: Sums) {
+        let floor_bits = self.pool.floor_bits();
+        match self.pool.sample(now_s, sums) {
+            Some(PoolChange::Low(bits)) => tracing::warn!(
+                "few packets to hide among: {bits:.1} bits on average for five minutes, the floor is {floor_bits:.1}; raise \
+                 this node's part of the traffic ([node] capacity_pps), take fewer workers ([worker] count: each mixes \
+                 apart), or have the network send more cover or hold packets longer"
+            ),
+            Some(PoolChange::Enough(bits)) => tracing::info!(
+                "enough packets to hide among again: {bits:.1} bits on average, the floor is {floor_bits:.1}"
+            ),
+            None => {}
+        }
+    }
+
+    /// What was found by loops.
+    pub fn found(&self) -> Found {
+        Found {
+            epoch: self.detector.epoch().unwrap_or(0),
+            n1_suspected: self.detector.is_suspected(),
+            bad: self.detector.bad().take(NODES_NAMED_MAX).collect(),
+        }
+    }
+
+    /// Loops by next hop of the epoch that they are found by; of very many those that lose most.
+    pub fn hops(&mut self, now_ns: u64) -> Vec<HopLoops> {
+        let mut by_key = self.book.by_hop(now_ns);
+        let document = self.detector.epoch().and_then(|epoch| self.document(epoch));
+        let Some(document) = document else {
+            return Vec::new();
+        };
+        let hop = |index: &u16| {
+            let told = by_key.remove(document.keys.get(usize::from(*index))?)?;
+            Some(HopLoops {
+                index: *index,
+                ..told
+            })
+        };
+        let mut hops: Vec<HopLoops> = document.next.iter().filter_map(hop).collect();
+        let lost = |hop: &HopLoops| u64::from(hop.overdue) * 1_000_000 / u64::from(hop.sent.max(1));
+        hops.sort_by_key(|hop| std::cmp::Reverse(lost(hop)));
+        hops.truncate(HOPS_MAX);
+        hops.sort_by_key(|hop| hop.index);
+        hops
+    }
+
+    /// How many packets a departing one could have been.
+    pub fn anonymity(&self) -> Anonymity {
+        let tenths = |bits: f64| (10.0 * bits).round() as u16;
+        let all = |bits: Option<Bits>| bits.map(|bits| tenths(bits.all));
+        let apart = |bits: Option<Bits>| bits.map(|bits| tenths(bits.apart));
+        let (short, long) = (self.pool.short(), self.pool.long());
+        Anonymity {
+            short: all(short),
+            short_apart: apart(short),
+            long: all(long),
+            long_apart: apart(long),
+            floor: tenths(self.pool.floor_bits()),
+            is_low: self.pool.is_low(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn fate(at_s: u64, hop: u16, overdue: bool) -> Fate {
+        Fate {
+            decided_ns: at_s * SECOND,
+            epoch: 3,
+            way: [hop].into_iter().collect(),
+            excess_us: (!overdue).then_some(1_000),
+        }
+    }
+
+    /// Hop 1 of three is dead from second 20 on; `answers` when it is asked for a new session.
+    fn played(answers: bool) -> (Measured, Reached, Vec<NodeKey>) {
+        let mut measured = Measured::new(4.0);
+        measured.documents.push_back(Document {
+            epoch: 3,
+            keys: (0..4).map(|key| [key; 32]).collect(),
+            next: vec![0, 1, 2],
+        });
+        let (reached, mut renewed) = (Reached::default(), Vec::new());
+        let place = SocketAddr::from(([10, 0, 0, 1], 9));
+        reached.note(&[1; 32], place, true);
+        for at_s in 0..60 {
+            let fates: Vec<Fate> = (0..3)
+                .map(|hop| fate(at_s, hop, hop == 1 && at_s >= 20))
+                .collect();
+            let before = renewed.len();
+            measured.decided(&fates, at_s * SECOND, &reached, |key| renewed.push(key));
+            if answers && renewed.len() > before {
+                reached.note(&[1; 32], place, true);
+            }
+        }
+        (measured, reached, renewed)
+    }
+
+    #[test]
+    fn a_bad_next_hop_is_asked_for_a_session_once_and_reported_if_it_gives_none() {
+        for answers in [true, false] {
+            let (mut measured, reached, renewed) = played(answers);
+            assert_eq!(renewed, [[1; 32]]);
+            assert_eq!(reached.take().get(&[1; 32]), Some(&answers));
+            let found = measured.found();
+            assert_eq!((found.n1_suspected, found.bad), (false, vec![1]));
+            let hops = measured.hops(60 * SECOND);
+            let overdue: Vec<u32> = hops.iter().map(|hop| hop.overdue).collect();
+            assert_eq!(overdue, [0, 40, 0]);
+            assert_eq!(hops[1].index, 1);
+        }
+    }
+
+    #[test]
+    fn the_figure_is_told_in_tenths_of_a_bit() {
+        let mut measured = Measured::new(4.0);
+        let mut sums = Sums::default();
+        measured.sample(0, sums);
+        assert_eq!(measured.anonymity().short, None);
+        sums.released(5, 100, 50);
+        measured.sample(1, sums);
+        let told = measured.anonymity();
+        assert_eq!((told.short, told.short_apart), (Some(66), Some(56)));
+        assert_eq!((told.long, told.floor, told.is_low), (Some(66), 40, false));
+    }
+}

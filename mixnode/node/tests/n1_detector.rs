@@ -1,0 +1,370 @@
+//! What the detector finds in played networks, with the loops' production bookkeeping: seeded, no clock. `--nocapture`
+//! shows after how long it warned.
+
+use std::collections::BinaryHeap;
+
+use mixnode::measure::{Book, Change, Detector};
+use mixnode::path::cover::exponential_ns;
+use mixnode::path::loops::Loops;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use sphinx::PathHop;
+
+const SECOND: u64 = 1_000_000_000;
+/// Five loops a second, as the configuration has it unless told otherwise.
+const INTERVAL_NS: u64 = SECOND / 5;
+const MEAN_DELAY_NS: u64 = SECOND / 10;
+/// Wires and workers on a loop's way.
+const WIRES_NS: u64 = SECOND / 50;
+/// Before anything goes wrong: the loss that is usual is known by then.
+const WARM_NS: u64 = 200 * SECOND;
+
+/// What goes wrong after [`WARM_NS`].
+#[derive(Clone, Copy)]
+enum Fault {
+    Nothing,
+    /// So large a share of what others send to this node is dropped.
+    Arrivals(f64),
+    /// This node is dead.
+    Dead(u16),
+    /// What this node sends to that next hop is lost in this share.
+    Link(u16, f64),
+}
+
+struct Play {
+    /// Nodes in each of the three other layers: node 10 × layer + number.
+    width: u16,
+    /// Share of loops lost anyway.
+    loss: f64,
+    fault: Fault,
+    lasts_ns: u64,
+    seed: u64,
+}
+
+/// What was said, and when, since the fault began.
+struct Seen {
+    changes: Vec<(f64, Change)>,
+    book: Book,
+    end_ns: u64,
+}
+
+impl Seen {
+    fn suspected_s(&self) -> Option<f64> {
+        let mut changes = self.changes.iter();
+        let found = changes.find(|(_, change)| *change == Change::Suspected)?;
+        Some(found.0)
+    }
+
+    fn accused(&self) -> Vec<u16> {
+        let bad = |(_, change): &(f64, Change)| match change {
+            Change::Bad(hop) => Some(*hop),
+            _ => None,
+        };
+        self.changes.iter().filter_map(bad).collect()
+    }
+}
+
+fn key(hop: u16) -> [u8; 32] {
+    [hop as u8; 32]
+}
+
+impl Play {
+    fn run(&self) -> Seen {
+        let mut rng = ChaCha20Rng::seed_from_u64(self.seed);
+        let (mut loops, mut detector) = (Loops::new(0), Detector::new());
+        let (mut book, mut changes) = (Book::default(), Vec::new());
+        let end_ns = WARM_NS + self.lasts_ns;
+        let (mut sends_ns, mut looks_ns, mut number) = (0, 0, 0u64);
+        // Soonest first.
+        let mut arrivals: BinaryHeap<std::cmp::Reverse<(u64, [u8; 8])>> = BinaryHeap::new();
+        loop {
+            let arrives_ns = arrivals.peek().map_or(u64::MAX, |first| first.0.0);
+            let now_ns = arrives_ns.min(sends_ns).min(looks_ns);
+            if now_ns >= end_ns {
+                return Seen {
+                    changes,
+                    book,
+                    end_ns,
+                };
+            }
+            if now_ns == arrives_ns {
+                if let Some(std::cmp::Reverse((_, id))) = arrivals.pop() {
+                    loops.returned(&id, now_ns);
+                }
+            } else if now_ns == sends_ns {
+                sends_ns += exponential_ns(INTERVAL_NS, &mut rng);
+                number += 1;
+                let id = number.to_be_bytes();
+                let hop = |layer: u16, rng: &mut ChaCha20Rng| PathHop {
+                    public_key: [0; 32],
+                    node: 10 * layer + rng.random_range(0..self.width),
+                    delay_us: (exponential_ns(MEAN_DELAY_NS, rng) / 1_000) as u32,
+                };
+                let mut path: Vec<PathHop> = (1..=3).map(|layer| hop(layer, &mut rng)).collect();
+                path.push(PathHop {
+                    public_key: [0; 32],
+                    node: 0,
+                    delay_us: 0,
+                });
+                loops.sent(id, 7, &path, now_ns);
+                let delays_us: u64 = path.iter().map(|hop| u64::from(hop.delay_us)).sum();
+                let home_ns = now_ns + delays_us * 1_000 + WIRES_NS;
+                if !rng.random_bool(self.loss) && !self.is_lost(&path, home_ns, &mut rng) {
+                    arrivals.push(std::cmp::Reverse((home_ns, id)));
+                }
+            } else {
+                looks_ns += SECOND / 10;
+                loops.look(now_ns);
+            }
+            for fate in loops.fates_mut().drain(..) {
+                book.decided(&fate, key(fate.way[0]));
+                detector.decided(&fate, |change| {
+                    let since_s = (fate.decided_ns as f64 - WARM_NS as f64) / SECOND as f64;
+                    changes.push((since_s, change));
+                });
+            }
+        }
+    }
+
+    fn is_lost(&self, path: &[PathHop], home_ns: u64, rng: &mut ChaCha20Rng) -> bool {
+        match self.fault {
+            Fault::Nothing => false,
+            // What is on its way when it begins is lost too.
+            Fault::Arrivals(share) => home_ns >= WARM_NS && rng.random_bool(share),
+            Fault::Dead(node) => home_ns >= WARM_NS && path.iter().any(|hop| hop.node == node),
+            Fault::Link(next, share) => {
+                home_ns >= WARM_NS && path[0].node == next && rng.random_bool(share)
+            }
+        }
+    }
+}
+
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)]
+}
+
+#[test]
+fn a_total_drop_is_warned_of_within_thirty_intervals_in_every_run() {
+    // Where one in twenty is lost anyway it takes three overdue loops more, and a few runs take longer.
+    for (loss, in_time) in [(0.0, 50), (0.01, 50), (0.05, 47)] {
+        let mut after_s = Vec::new();
+        for seed in 0..50u64 {
+            let play = Play {
+                width: 3,
+                loss,
+                fault: Fault::Arrivals(1.0),
+                lasts_ns: 60 * SECOND,
+                seed,
+            };
+            let seen = play.run();
+            let warned_s = seen.suspected_s();
+            let warned_s = warned_s.unwrap_or_else(|| panic!("{loss}, run {seed}: no warning"));
+            assert!(warned_s > 0.0, "{loss}, run {seed}: {:?}", seen.changes);
+            after_s.push(warned_s);
+        }
+        after_s.sort_by(f64::total_cmp);
+        let most = percentile(&after_s, 1.0);
+        println!(
+            "total drop at {:.0} % loss: median {:.1} s, worst {most:.1} s",
+            100.0 * loss,
+            percentile(&after_s, 0.5)
+        );
+        let limit_s = 30.0 * INTERVAL_NS as f64 / SECOND as f64;
+        let soon = after_s.iter().filter(|after_s| **after_s <= limit_s);
+        let soon = soon.count();
+        assert!(soon >= in_time, "{loss}: {soon} of 50 within {limit_s} s");
+    }
+}
+
+/// The page's figures: of 300 runs a cell, three mixes a layer.
+#[test]
+fn a_partial_drop_is_found_too_and_the_more_is_dropped_the_sooner() {
+    let expected = [
+        (0.01, [(0.3, 9.4, 18.0), (0.5, 4.9, 8.2), (1.0, 2.4, 3.8)]),
+        (0.05, [(0.3, 17.5, 28.0), (0.5, 8.2, 13.0), (1.0, 3.5, 5.0)]),
+    ];
+    for (loss, cells) in expected {
+        let mut last_s = f64::MAX;
+        for (share, median_then, p95_then) in cells {
+            let found = |seed| {
+                let play = Play {
+                    width: 3,
+                    loss,
+                    fault: Fault::Arrivals(share),
+                    lasts_ns: 120 * SECOND,
+                    seed: 1_000 + seed,
+                };
+                play.run().suspected_s()
+            };
+            let mut after_s: Vec<f64> = (0..60u64).filter_map(found).collect();
+            assert!(after_s.len() >= 57, "{share}: {} of 60", after_s.len());
+            after_s.sort_by(f64::total_cmp);
+            let (median, p95) = (percentile(&after_s, 0.5), percentile(&after_s, 0.95));
+            println!(
+                "{:.0} % loss, {share} dropped: median {median:.1} s, p95 {p95:.1} s (designed for {median_then} and \
+                 {p95_then}), found in {} of 60",
+                100.0 * loss,
+                after_s.len()
+            );
+            assert!(
+                median < last_s && median < 2.0 * median_then,
+                "{share}: {median} s"
+            );
+            last_s = median;
+        }
+    }
+}
+
+#[test]
+fn an_hour_of_ordinary_loss_gives_no_warning() {
+    for (loss, seeds) in [(0.0, 0..2), (0.01, 2..6), (0.05, 6..10)] {
+        for seed in seeds {
+            let play = Play {
+                width: 3,
+                loss,
+                fault: Fault::Nothing,
+                lasts_ns: 3_600 * SECOND,
+                seed,
+            };
+            let seen = play.run();
+            assert_eq!(seen.suspected_s(), None, "{loss}, seed {seed}");
+            println!("{:.0} %: accused {:?}", 100.0 * loss, seen.accused());
+        }
+    }
+}
+
+#[test]
+fn a_dead_node_of_another_layer_is_named_and_gives_no_warning() {
+    for width in [2, 3, 5, 10] {
+        let (mut after_s, mut others) = (Vec::new(), 0);
+        for seed in 0..50u64 {
+            let dead = 10 * (1 + seed as u16 % 3) + seed as u16 % width;
+            let play = Play {
+                width,
+                loss: 0.01,
+                fault: Fault::Dead(dead),
+                lasts_ns: 60 * SECOND,
+                seed,
+            };
+            let seen = play.run();
+            let told = format!(
+                "{width} a layer, run {seed}, {dead} dead: {:?}",
+                seen.changes
+            );
+            assert_eq!(seen.suspected_s(), None, "{told}");
+            let mut named = seen.changes.iter();
+            let named = named.find(|(_, change)| *change == Change::Bad(dead));
+            after_s.push(named.expect(&told).0);
+            if seen.accused() != [dead] {
+                println!("{told}");
+            }
+            others += seen.accused().iter().filter(|hop| **hop != dead).count();
+        }
+        after_s.sort_by(f64::total_cmp);
+        println!(
+            "{width} a layer: named after median {:.1} s, worst {:.1} s; others accused {others} times",
+            percentile(&after_s, 0.5),
+            percentile(&after_s, 1.0)
+        );
+        assert!(
+            others <= 1,
+            "{width} a layer: others accused {others} times"
+        );
+    }
+}
+
+#[test]
+fn loss_on_one_link_is_found_there_and_nowhere_else() {
+    for (seed, share) in [(1, 0.3), (2, 0.5), (3, 1.0)] {
+        let play = Play {
+            width: 3,
+            loss: 0.01,
+            fault: Fault::Link(11, share),
+            lasts_ns: 900 * SECOND,
+            seed,
+        };
+        let mut seen = play.run();
+        assert_eq!(seen.suspected_s(), None);
+        let mut accused = seen.accused();
+        accused.dedup();
+        assert_eq!(accused, [11], "{share}: {:?}", seen.changes);
+        // The counts say so too, and say how certain that is.
+        let hops = seen.book.by_hop(seen.end_ns);
+        assert_eq!(hops.len(), 3);
+        for hop in [10, 11, 12] {
+            let counted = &hops[&key(hop)];
+            let lost = f64::from(counted.overdue) / f64::from(counted.sent);
+            if hop == 11 {
+                assert!((lost - share).abs() < 0.1, "{hop}: {lost}");
+            } else {
+                assert!(lost < 0.03, "{hop}: {lost}");
+            }
+            let wires_us = (WIRES_NS / 1_000) as u32;
+            if let Some(excess) = counted.p50_us {
+                assert!(
+                    (wires_us..wires_us + 10).contains(&excess.mid),
+                    "{excess:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn where_a_layer_has_one_node_nothing_is_told_apart_and_a_hop_is_named() {
+    let play = Play {
+        width: 1,
+        loss: 0.01,
+        fault: Fault::Arrivals(1.0),
+        lasts_ns: 60 * SECOND,
+        seed: 4,
+    };
+    let seen = play.run();
+    assert_eq!(seen.suspected_s(), None);
+    assert_eq!(seen.accused().len(), 1, "{:?}", seen.changes);
+}
+
+#[test]
+fn a_warning_ends_with_its_cause_and_a_turn_forgets_it() {
+    use mixnode::path::loops::Fate;
+    let mut detector = Detector::new();
+    let mut said = Vec::new();
+    let mut feed = |detector: &mut Detector, epoch, at_s: f64, overdue: bool| {
+        let hops = [10 + (at_s * 5.0) as u16 % 3, 20 + (at_s as u16) % 3, 30];
+        let fate = Fate {
+            decided_ns: (at_s * SECOND as f64) as u64,
+            epoch,
+            way: hops.into_iter().take(2).collect(),
+            excess_us: (!overdue).then_some(1_000),
+        };
+        detector.decided(&fate, |change| said.push((at_s, change)));
+    };
+    for tenth in 0..1_000 {
+        let at_s = f64::from(tenth) / 5.0;
+        feed(&mut detector, 1, at_s, (60.0..70.0).contains(&at_s));
+    }
+    assert!(!detector.is_suspected());
+    for tenth in 1_000..1_100 {
+        feed(&mut detector, 1, f64::from(tenth) / 5.0, true);
+    }
+    assert!(detector.is_suspected());
+    // The next epoch begins at zero, stays there for ten seconds, and takes nothing of the one before.
+    for tenth in 1_100..1_149 {
+        feed(&mut detector, 2, f64::from(tenth) / 5.0, true);
+        feed(&mut detector, 1, f64::from(tenth) / 5.0, true);
+        assert!(!detector.is_suspected());
+    }
+    for tenth in 1_150..1_200 {
+        feed(&mut detector, 2, f64::from(tenth) / 5.0, true);
+    }
+    assert!(detector.is_suspected());
+    let warnings: Vec<f64> = said
+        .iter()
+        .filter(|(_, change)| *change == Change::Suspected)
+        .map(|(at_s, _)| *at_s)
+        .collect();
+    assert_eq!(warnings.len(), 3, "{said:?}");
+    assert!((60.0..66.0).contains(&warnings[0]));
+    let calm = said.iter().find(|(_, change)| *change == Change::Calm);
+    assert!((70.0..100.0).contains(&calm.unwrap().0), "{said:?}");
+}
