@@ -220,9 +220,10 @@ impl Parties {
                 ReceiveEvent::Received(Received::Done { place, .. }) => {
                     say.send(Said::Done(place.clone()))
                 }
-                ReceiveEvent::Received(_) | ReceiveEvent::Waiting(_) | ReceiveEvent::Notice(_) => {
-                    Ok(())
-                }
+                ReceiveEvent::Received(_)
+                | ReceiveEvent::Waiting(_)
+                | ReceiveEvent::Notice(_)
+                | ReceiveEvent::Lingering(_) => Ok(()),
             };
         };
         run::receive(&self.bob, &self.inbox, &self.options, done, &mut on_event)

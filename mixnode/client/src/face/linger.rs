@@ -1,6 +1,6 @@
 //! How long cover goes on when all is done: the end of a client's datagrams must not tell when its transfer ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand_core::Rng;
 
@@ -30,6 +30,28 @@ pub fn linger(mean: Duration) -> Result<Duration, RunError> {
 /// As of [`linger`].
 pub fn linger_of_recipient(mean: Duration) -> Result<Duration, RunError> {
     Ok(ANSWER + linger(mean)?)
+}
+
+/// Cover that goes on after the end of the work, until that long nothing was left to do.
+pub(super) struct Lingering {
+    time: Duration,
+    since: Instant,
+}
+
+impl Lingering {
+    /// From now on, for so long.
+    pub(super) fn new(time: Duration) -> Self {
+        let since = Instant::now();
+        Self { time, since }
+    }
+
+    /// Whether it is over. While others' files are on their way it is not, and after them it lasts as long again.
+    pub(super) fn is_over(&mut self, is_busy: bool) -> bool {
+        if is_busy {
+            self.since = Instant::now();
+        }
+        self.since.elapsed() >= self.time
+    }
 }
 
 #[cfg(test)]

@@ -2,19 +2,16 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Parser, Subcommand};
 use fog::home::{Home, HomeError};
 use fog::run::{self, Options, ReceiveEvent, RunError, SendEvent, Sender};
-use fog::{Address, Received, control};
+use fog::{Address, control};
 use program::signals::{self, Stop};
 use serde_json::json;
 use tracing::level_filters::LevelFilter;
@@ -157,6 +154,23 @@ impl End {
         let path = path.to_owned();
         Self::Run(RunError::File { path, error })
     }
+
+    /// Says it, unless it was said; its code.
+    fn tell(self, screen: &mut Screen, stop: &Stop) -> u8 {
+        match self {
+            Self::Usage(text) => complain(screen, &text, 64),
+            Self::Run(error) => complain(screen, &error.to_string(), exit_code(&error, stop)),
+            Self::Told(code) => code,
+        }
+    }
+
+    /// Whether the user chose its moment, by a signal, by fog down or by --timeout: it says nothing of the work's.
+    fn is_of_the_user(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(RunError::Stopped | RunError::GoesOn | RunError::TimedOut { .. })
+        )
+    }
 }
 
 impl<E: Into<RunError>> From<E> for End {
@@ -202,14 +216,7 @@ fn main() -> ExitCode {
         let unprinted = screen.unprinted().map(RunError::Output);
         return unprinted.map_or(ExitCode::SUCCESS, |error| exit_code(&error, &stop).into());
     };
-    ExitCode::from(match end {
-        End::Usage(text) => complain(&mut screen, &text, 64),
-        End::Run(error) => {
-            let code = exit_code(&error, &stop);
-            complain(&mut screen, &error.to_string(), code)
-        }
-        End::Told(code) => code,
-    })
+    ExitCode::from(end.tell(&mut screen, &stop))
 }
 
 /// Says why the command ends, with which code.
@@ -284,10 +291,14 @@ fn start(arguments: Arguments, screen: &mut Screen, stop: &Stop) -> Result<(), E
             timeout,
             linger,
         } => {
-            let linger = count.map(|count| Linger::new(count, linger));
-            receive(&home, &out, (timeout, linger), screen, stop)
+            let options = Options {
+                timeout,
+                ends_after: count.map(|count| (count, linger)),
+                ..Options::default()
+            };
+            receive(&home, &out, &options, screen, stop)
         }
-        Command::Up { out } => receive(&home, &out, (None, None), screen, stop),
+        Command::Up { out } => receive(&home, &out, &Options::default(), screen, stop),
         Command::Down => {
             control::stop(&home)?;
             screen.event(&json!({ "event": "stopped" }));
@@ -343,19 +354,12 @@ fn send(
 ) -> Result<(), End> {
     let began = Instant::now();
     let mut sender = Sender::new(home, address);
-    let mut code = None;
-    match send_all(&mut sender, home, items, (began, timeout), screen, stop) {
-        Ok(()) => {}
-        // That a recipient refuses a file must not show either.
-        Err(End::Run(error @ RunError::Transfer(_))) => {
-            code = Some(complain(
-                screen,
-                &error.to_string(),
-                exit_code(&error, stop),
-            ));
-        }
-        Err(end) => return Err(end),
-    }
+    let code = match send_all(&mut sender, home, items, (began, timeout), screen, stop) {
+        Ok(()) => None,
+        Err(end) if end.is_of_the_user() => return Err(end),
+        // That a recipient refuses a file, or that one can't be read, must not show either.
+        Err(end) => Some(end.tell(screen, stop)),
+    };
     let until = timeout.and_then(|timeout| began.checked_add(timeout));
     let mut tell = |event: &SendEvent| {
         if let SendEvent::Lingering(time) = event {
@@ -409,61 +413,14 @@ fn send_all(
 fn receive(
     home: &Path,
     out: &Path,
-    (timeout, linger): (Option<Duration>, Option<Linger>),
+    options: &Options,
     screen: &mut Screen,
     stop: &Stop,
 ) -> Result<(), End> {
-    let options = Options {
-        timeout,
-        ..Options::default()
-    };
     let mut receiving = Receiving::new(screen, out);
-    let mut on_event = |event: &ReceiveEvent| {
-        receiving.show(event);
-        if let ReceiveEvent::Received(Received::Done { .. }) = event
-            && let Some(time) = linger.as_ref().and_then(|linger| linger.seen(stop.flag()))
-        {
-            receiving.lingers(time);
-        }
-    };
-    match run::receive(home, out, &options, stop.flag(), &mut on_event) {
-        Err(RunError::TimedOut { .. }) if linger.is_some_and(|linger| linger.has_all()) => Ok(()),
-        ended => Ok(ended.map(|_| ())?),
-    }
-}
-
-/// Stops some time after the last file that was asked for.
-struct Linger {
-    count: u64,
-    mean: Duration,
-    seen: Cell<u64>,
-}
-
-impl Linger {
-    fn new(count: u64, mean: Duration) -> Self {
-        let seen = Cell::new(0);
-        Self { count, mean, seen }
-    }
-
-    /// One more is here; after the last one, the time until the stop.
-    fn seen(&self, stop: &Arc<AtomicBool>) -> Option<Duration> {
-        self.seen.set(self.seen.get() + 1);
-        if self.seen.get() != self.count {
-            return None;
-        }
-        // Without random numbers nothing else goes on either.
-        let time = run::linger_of_recipient(self.mean).ok()?;
-        let stop = Arc::clone(stop);
-        std::thread::spawn(move || {
-            std::thread::sleep(time);
-            stop.store(true, Ordering::Relaxed);
-        });
-        Some(time)
-    }
-
-    fn has_all(&self) -> bool {
-        self.seen.get() >= self.count
-    }
+    let mut on_event = |event: &ReceiveEvent| receiving.show(event);
+    run::receive(home, out, options, stop.flag(), &mut on_event)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::store::{DiskStorage, Storage};
 use crate::transfer::{Failure, Phase, Received, TransferId};
 
 use super::control::Control;
+use super::linger::Lingering;
 pub use super::linger::{LINGER_MEAN, linger, linger_of_recipient};
 use super::lookout::Lookout;
 pub use super::lookout::Wait;
@@ -38,6 +39,9 @@ pub struct Options {
     pub file_bytes_max: u64,
     /// Given up after so long.
     pub timeout: Option<Duration>,
+    /// A recipient ends when it has received so many files, and cover has then gone on for a time that is drawn, this on
+    /// average; what others hand over is still sent.
+    pub ends_after: Option<(u64, Duration)>,
     /// What was sent stays in the journal, until [`forget`]: one of several, which the same command sends again when it is
     /// interrupted; the recipient then says at once that it has this one.
     pub keeps_journal: bool,
@@ -53,6 +57,7 @@ impl Default for Options {
             loss: 0.0,
             file_bytes_max: 16 << 30,
             timeout: None,
+            ends_after: None,
             keeps_journal: false,
             name: None,
         }
@@ -147,6 +152,8 @@ pub enum ReceiveEvent {
     Waiting(Option<Wait>),
     /// Something that the user should know.
     Notice(Notice),
+    /// All that was asked for is here, and cover goes on for so long.
+    Lingering(Duration),
 }
 
 /// What a recipient counted.
@@ -224,7 +231,7 @@ pub fn system_rng() -> Result<Generator, RunError> {
     Generator::seeded(getrandom::fill).map_err(RunError::Random)
 }
 
-/// Receives files into `out` until asked to stop, and takes what other commands of this user ask: see
+/// Receives files into `out` until asked to stop, or until all that were asked for are here, and takes what other commands of this user ask: see
 /// [`control`](super::control).
 ///
 /// # Errors
@@ -263,9 +270,17 @@ pub fn receive_into(
     let mut control = Control::open(home, Some(out));
     let mut session = Session::start(home, options, Some(storage), system_rng()?)?;
     let (mut files, mut lookout, began) = (0, Lookout::default(), Instant::now());
-    let mut happened = Vec::new();
+    let (mut happened, mut lingering) = (Vec::new(), None::<Lingering>);
     while !stop.load(Ordering::Relaxed) {
+        if let Some(lingering) = &mut lingering
+            && lingering.is_over(control.is_busy())
+        {
+            break;
+        }
         if let Some(after) = options.timeout.filter(|after| began.elapsed() >= *after) {
+            if lingering.is_some() {
+                break;
+            }
             let wait = lookout.told().cloned();
             return Err(RunError::TimedOut { after, wait });
         }
@@ -293,6 +308,14 @@ pub fn receive_into(
             &happened,
         );
         happened.clear();
+        if let Some((count, mean)) = options.ends_after
+            && files >= count
+            && lingering.is_none()
+        {
+            let time = linger_of_recipient(mean)?;
+            on_event(&ReceiveEvent::Lingering(time));
+            lingering = Some(Lingering::new(time));
+        }
         if asked.is_break() {
             break;
         }

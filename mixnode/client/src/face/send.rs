@@ -1,5 +1,6 @@
 //! Sending files: by the `fog` that runs on the home, or alone.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -7,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::control::{self, Control, Order};
-use super::linger::linger;
+use super::linger::{Lingering, linger};
 use super::lookout::Wait;
 use super::notice::Notice;
 use super::run::{Options, RunError, SendEvent, SendSummary, system_rng};
 use super::session::Session;
-use super::source::{measure, open};
+use super::source::{Measured, Measuring, open};
 use super::transit::Transit;
 use crate::address::Address;
 use crate::event::Event;
@@ -23,6 +24,8 @@ use crate::transfer::TransferId;
 /// A `fog` that is just starting or ending holds the home without listening; it is waited for so long.
 const CHANGE_MAX: Duration = Duration::from_secs(3);
 const CHANGE_STEP: Duration = Duration::from_millis(50);
+/// A request to stop is looked for so often while a file is hashed.
+const LOOK: Duration = Duration::from_millis(50);
 /// A file is handed over so often at most, should whoever took it end.
 const HANDED_MAX: u32 = 3;
 
@@ -72,21 +75,26 @@ impl Sender {
             path: file.to_owned(),
             error,
         };
-        let (opened, total) = open(file).map_err(unreadable)?;
-        // Before the file is read: for nobody it would be in vain.
-        let mut way = match self.alone {
-            Some(_) => None,
-            None => Some(Way::find(&self.home, stop)?),
-        };
-        let mut hashed = |done| tell(&SendEvent::Hashing(done, total));
-        let measured = measure(opened, stop, &mut hashed).map_err(unreadable)?;
-        let source = measured.ok_or(RunError::Stopped)?;
+        let mut way = None;
+        if self.alone.is_none() {
+            // What can't be sent is said before anything is begun.
+            open(file).map_err(unreadable)?;
+            // Before the file is read: for nobody it would be in vain. The home is this process's from here on, and
+            // cover leaves: whoever asks it something is heard.
+            match Way::find(&self.home, stop)? {
+                Way::Alone(home) => self.alone = Some(Alone::start(*home, options)?),
+                running @ Way::Running => way = Some(running),
+            }
+        }
+        let until = (began, options.timeout);
+        let measured = self.measure(Measuring::start(file), until, tell, stop)?;
+        let Measured { source, path } = measured.map_err(unreadable)?;
         let own = || file.file_name().unwrap_or_default().to_owned();
         let (size, hash) = source.measured();
         let order = Order {
             address: self.address.to_string(),
             name: options.name.clone().unwrap_or_else(own).into_vec(),
-            file: file.canonicalize().map_err(unreadable)?,
+            file: path,
             size,
             stamp: source.stamp(),
             hash,
@@ -101,7 +109,7 @@ impl Sender {
                         home: home.to_owned(),
                     })?;
                     let order = (self.address, order, source);
-                    return alone.send(order, (began, options.timeout), tell, stop);
+                    return alone.send(order, until, tell, stop);
                 }
                 Some(Way::Alone(home)) => {
                     self.alone = Some(Alone::start(*home, options)?);
@@ -109,7 +117,6 @@ impl Sender {
                 }
                 Some(Way::Running) if handed < HANDED_MAX => {
                     handed += 1;
-                    let until = (began, options.timeout);
                     match control::send(&self.home, (&order, &source), until, tell, stop)? {
                         Some(summary) => return Ok(summary),
                         // Whoever took it has ended: it goes on with the next, or alone.
@@ -125,9 +132,48 @@ impl Sender {
         }
     }
 
-    /// All is done: cover goes on for a time that is drawn, `mean` on average, and what others hand over meanwhile is
-    /// still sent. Not where another process has sent the files, whose cover goes on; no longer than until `until`, or
-    /// until it is asked to stop.
+    /// Waits until a file is hashed, and serves the session meanwhile, where there is one.
+    fn measure(
+        &mut self,
+        started: io::Result<Measuring>,
+        (began, timeout): (Instant, Option<Duration>),
+        tell: &mut dyn FnMut(&SendEvent),
+        stop: &AtomicBool,
+    ) -> Result<io::Result<Measured>, RunError> {
+        let mut measuring = match started {
+            Ok(measuring) => measuring,
+            Err(error) => return Ok(Err(error)),
+        };
+        let wait = self.alone.as_ref().map_or(LOOK, |_| Duration::ZERO);
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return Err(RunError::Stopped);
+            }
+            if let Some(after) = timeout.filter(|after| began.elapsed() >= *after) {
+                return Err(RunError::TimedOut { after, wait: None });
+            }
+            if let Some(measured) = measuring.outcome(wait) {
+                return Ok(measured);
+            }
+            if let Some((done, total)) = measuring.news() {
+                tell(&SendEvent::Hashing(done, total));
+            }
+            if let Some(alone) = &mut self.alone {
+                let flow = alone.turn(&mut |event| {
+                    if let Some(notice) = Notice::of(event) {
+                        tell(&SendEvent::Notice(notice));
+                    }
+                })?;
+                if flow.is_break() {
+                    return Err(RunError::Stopped);
+                }
+            }
+        }
+    }
+
+    /// All is done, or no more can be: cover goes on for a time that is drawn, `mean` on average, and what others hand
+    /// over meanwhile is still sent. Not where another process has sent the files, whose cover goes on; no longer than
+    /// until `until`, or until it is asked to stop.
     ///
     /// # Errors
     /// The system gives no random numbers.
@@ -143,16 +189,16 @@ impl Sender {
         };
         let time = linger(mean)?;
         tell(&SendEvent::Lingering(time));
-        let mut since = Instant::now();
-        let is_over = || until.is_some_and(|until| Instant::now() >= until);
-        while since.elapsed() < time && !stop.load(Ordering::Relaxed) && !is_over() {
-            // All was sent before: what goes wrong now ends it and no more.
+        let mut lingering = Lingering::new(time);
+        let is_late = || until.is_some_and(|until| Instant::now() >= until);
+        while !lingering.is_over(alone.control.is_busy())
+            && !stop.load(Ordering::Relaxed)
+            && !is_late()
+        {
+            // What goes wrong now ends it and no more: what became of the files is known.
             match alone.turn(&mut |_| {}) {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(())) | Err(_) => break,
-            }
-            if alone.control.is_busy() {
-                since = Instant::now();
             }
         }
         Ok(())
@@ -230,6 +276,7 @@ impl Alone {
             })?;
             if let Some(ended) = transit.outcome(&self.home, &self.session.client) {
                 self.session.client.withdraw(&journal.transfer);
+                self.told = None;
                 return ended.map_err(RunError::Transfer);
             }
             if flow.is_break() {

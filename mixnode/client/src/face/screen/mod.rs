@@ -156,11 +156,11 @@ impl Screen {
         ascii
     }
 
-    /// All is done, and cover goes on.
+    /// Nothing is left to do, and cover goes on.
     pub fn lingers(&mut self, time: Duration) {
         self.end();
         self.note(&format!(
-            "fog: all is done; cover goes on for {}, so that nobody sees when that was (Ctrl-C or fog down ends it)",
+            "fog: cover goes on for {}, so that nobody sees when the work was done (Ctrl-C or fog down ends it)",
             duration(time)
         ));
         self.event(&json!({ "event": "lingering", "seconds": time.as_secs_f64() }));

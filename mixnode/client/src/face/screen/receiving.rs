@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 
 use fog::run::{ReceiveEvent, part};
 use fog::{Pace, Received, TransferId};
@@ -54,12 +53,8 @@ impl<'a> Receiving<'a> {
             ReceiveEvent::Waiting(wait) => self.screen.waiting(wait.as_ref()),
             ReceiveEvent::Notice(notice) => self.screen.notice(notice),
             ReceiveEvent::Received(received) => self.received(received),
+            ReceiveEvent::Lingering(time) => self.screen.lingers(*time),
         }
-    }
-
-    /// All that was asked for is here, and cover goes on.
-    pub fn lingers(&mut self, time: Duration) {
-        self.screen.lingers(time);
     }
 
     fn received(&mut self, received: &Received) {

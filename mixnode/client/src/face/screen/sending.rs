@@ -127,3 +127,24 @@ pub(super) fn loss_words(progress: &Progress) -> String {
     }
     format!("  {lost:.0} % of packets are lost")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_packets_that_get_lost_is_said_where_it_is_worth_telling() {
+        let words = |loss| {
+            loss_words(&Progress {
+                phase: Phase::Sending,
+                chunks: 1,
+                total: 2,
+                size: 1_680,
+                loss,
+            })
+        };
+        assert_eq!([words(0.0), words(0.09)], ["", ""]);
+        assert_eq!(words(0.1), "  10 % of packets are lost");
+        assert_eq!(words(0.882), "  88 % of packets are lost");
+    }
+}
