@@ -111,6 +111,10 @@ fn reply_blocks_of_the_next_epoch_are_there_at_the_turn_and_old_ones_die_at_it()
         );
         first[usize::from(recipient < sender)] += 1;
         assert!(after < before + 1.0);
+        // In either order.
+        if first[0] > 0 && first[1] > 0 {
+            return;
+        }
     }
-    assert!(first[0] > 0 && first[1] > 0, "both turned first: {first:?}");
+    panic!("only one of them ever turned first: {first:?}");
 }

@@ -58,7 +58,7 @@ pub fn assert_one_poisson_process(world: &World) {
 }
 
 #[test]
-#[cfg_attr(coverage, ignore = "minutes of cryptography that add no coverage")]
+#[ignore = "long arithmetic: the gate's heavy step runs it"]
 fn idle_sending_and_receiving_clients_show_one_poisson_process_in_both_directions() {
     let mut world = World::new(Plan {
         crowd: 0,
@@ -104,7 +104,7 @@ fn departures(plan: Plan) -> Vec<Vec<u64>> {
 }
 
 #[test]
-#[cfg_attr(coverage, ignore = "minutes of cryptography that add no coverage")]
+#[ignore = "long arithmetic: the gate's heavy step runs it"]
 fn a_client_does_not_react_visibly_to_loss_consensus_fetches_or_queues() {
     let quiet = Plan {
         trios: 1,
@@ -173,7 +173,7 @@ fn a_client_does_not_react_visibly_to_loss_consensus_fetches_or_queues() {
 }
 
 #[test]
-#[cfg_attr(coverage, ignore = "minutes of cryptography that add no coverage")]
+#[ignore = "long arithmetic: the gate's heavy step runs it"]
 fn a_dead_gateway_and_a_full_queue_show_in_no_departure() {
     let quiet = Plan {
         trios: 8,

