@@ -154,7 +154,7 @@ fn a_status_says_why_a_node_is_not_ready_and_what_is_in_force() {
         "of epoch 3999999999, carried on, 1 node, in force for 1 d 3 h",
         "3 frames are not accounted for",
         "rates     received 4812/s, sent 4809/s, dropped 0.4/s",
-        "anonymity 8.9 bits, 3.8 over five minutes; without the largest neighbour 7.2 and –",
+        "anonymity 8.9 bits, 3.8 over five minutes; without the largest neighbour 7.2 and",
         "warning   few packets to hide among",
     ] {
         assert!(text.contains(words), "{words}: {text}");

@@ -227,7 +227,7 @@ fn loops(into: &mut Exposition, counters: &Counters, found: &Found) {
 
 fn anonymity(into: &mut Exposition, anonymity: &Anonymity) {
     let mut bits = into.family(
-        "mixnode_anonymity_bits",
+        "mixnode_anonymity_log2_packets",
         Kind::Gauge,
         "log2 of the packets that a worker held when it let one go, mean over what left in a second and in five minutes; without_largest: less what one neighbour had there. What a watcher of this node alone is left with, a bit more is twice as many. Low: more traffic, fewer workers or longer delays.",
     );
@@ -242,7 +242,7 @@ fn anonymity(into: &mut Exposition, anonymity: &Anonymity) {
         }
     }
     into.gauge(
-        "mixnode_anonymity_floor_bits",
+        "mixnode_anonymity_floor_log2_packets",
         f64::from(anonymity.floor) / 10.0,
         "[anonymity] floor_bits: below it for five minutes the node warns.",
     );
