@@ -5,13 +5,11 @@ const SECOND = 1000;
 const PATIENCE = 2500;
 const HISTORY = 120;
 const COLUMN_NODES = 24;
-const EVENTS = 50;
 const SVG = "http://www.w3.org/2000/svg";
 
 const $ = (id) => document.getElementById(id);
 const history_ = [];
 let token = takeToken();
-let last = null;
 
 // The token comes in the fragment, which no server sees, and leaves the address at once.
 function takeToken() {
@@ -63,13 +61,6 @@ const STATES = {
   ready: "ready", waiting: "not ready", draining: "draining", down: "down", stale: "no document", unknown: "unknown",
 };
 
-function place(node) {
-  if (node.flags & 2) return "paused";
-  if (node.flags & 1) return "leaving";
-  if (node.layer === 0) return "gateway";
-  return node.layer === 255 ? "waiting" : `layer ${node.layer}`;
-}
-
 function showHead({ status, epochs }) {
   const { node, state } = status;
   $("who").textContent = node
@@ -107,18 +98,31 @@ function showFigures({ status, loops }) {
   $("figures").replaceChildren(...figures);
 }
 
+// The state shows by the shape too: a square is down, a triangle is not ready, a hollow circle says nothing.
+function mark(node, x, y) {
+  const r = node.own ? 9 : 7;
+  const says = title(`${node.operator}, ${node.place}, ${STATES[node.state]}` + (node.pps === null ? "" : `, ${pace(node.pps)} in`));
+  const kind = `node ${node.state}` + (node.own ? " own" : "") + (node.layer === 255 ? " off" : "");
+  switch (node.state) {
+    case "down": return draw("rect", { class: kind, x: x - r, y: y - r, width: 2 * r, height: 2 * r }, says);
+    case "ready": case "unknown": return draw("circle", { class: kind, cx: x, cy: y, r }, says);
+    default: return draw("path", { class: kind, d: `M${x} ${y - r}L${x + r} ${y + r}L${x - r} ${y + r}Z` }, says);
+  }
+}
+
 // Gateways, layers one to the last, and those that carry nothing: a column each.
-function showTopology({ status, nodes }) {
-  const all = nodes?.nodes ?? [];
-  $("topology-none").hidden = all.length > 0;
-  const own = status.node?.identity;
-  table("topology-table", [">index", "place", "role", "operator", ">weight", "identity"],
-    all.slice(0, 200).map((node) => [
-      (node.identity === own ? "this node: " : "") + node.index, place(node), node.role, node.operator, whole(node.weight), node.identity.slice(0, 16),
+function showTopology({ nodes, flows }) {
+  $("topology-none").hidden = nodes.length > 0;
+  table("topology-table", [">index", "state", "place", "operator", ">received", ">weight", "identity"],
+    nodes.slice(0, 200).map((node) => [
+      node.index, (node.own ? "this node: " : "") + STATES[node.state], node.place, node.operator,
+      node.pps === null ? "–" : pace(node.pps), whole(node.weight), node.identity.slice(0, 16),
     ]), "no document");
-  const layers = [...new Set(all.map((node) => node.layer))].sort((a, b) => a - b);
+  const name = (layer) => (layer === 0 ? "gateways" : layer === 255 ? "carry nothing" : `layer ${layer}`);
+  table("flows-table", ["from", "to", ">datagrams"], flows.map(([from, to, pps]) => [name(from), name(to), pace(pps)]), "no mix says what it sends");
+  const layers = [...new Set(nodes.map((node) => node.layer))].sort((a, b) => a - b);
   const columns = layers.map((layer) => {
-    const of = all.filter((node) => node.layer === layer).sort((a, b) => (b.identity === own) - (a.identity === own));
+    const of = nodes.filter((node) => node.layer === layer).sort((a, b) => b.own - a.own);
     return { layer, of, shown: of.slice(0, COLUMN_NODES) };
   });
   if (columns.length === 0) return $("topology-plot").replaceChildren();
@@ -126,48 +130,48 @@ function showTopology({ status, nodes }) {
   // On a phone there is no room for names: the table has them.
   const isNarrow = innerWidth < 700;
   const step = rows > 12 ? 22 : 34;
-  const height = 40 + rows * step;
+  const top = isNarrow ? 56 : 44;
+  const height = top + rows * step;
   const width = isNarrow ? 420 : 1100;
   const at = (column, row) => ({
     x: ((column + 0.5) * width) / columns.length,
-    y: 40 + (row + 0.5) * ((height - 40) / columns[column].shown.length),
+    y: top + (row + 0.5) * ((height - top) / columns[column].shown.length),
   });
+  const most = Math.max(1, ...flows.map(([, , pps]) => pps));
+  const says = (node) => node.own || node.state !== "unknown";
   const links = [];
   const marks = [];
   const carrying = columns.filter((column) => column.layer !== 255).length;
   for (let c = 0; c + 1 < carrying; c++) {
+    const flow = flows.find(([from, to]) => from === columns[c].layer && to === columns[c + 1].layer)?.[2];
     columns[c].shown.forEach((from, i) => columns[c + 1].shown.forEach((to, j) => {
-      const isOwn = status.state !== "down" && (from.identity === own || to.identity === own);
       const [a, b] = [at(c, i), at(c + 1, j)];
-      const link = draw("line", { class: isOwn ? "link own" : "link", x1: a.x, y1: a.y, x2: b.x, y2: b.y });
-      isOwn ? links.push(link) : links.unshift(link);
+      const runs = flow !== undefined && (says(from) || says(to)) && from.state !== "down" && to.state !== "down";
+      const line = draw("line", { class: runs ? "link runs" : "link", x1: a.x, y1: a.y, x2: b.x, y2: b.y });
+      if (runs) line.style.strokeWidth = (1 + 3 * Math.sqrt(flow / most)).toFixed(1);
+      runs ? links.push(line) : links.unshift(line);
     }));
+    if (flow !== undefined) {
+      const between = { class: "soft", x: (at(c, 0).x + at(c + 1, 0).x) / 2, y: isNarrow ? 36 : 16, "text-anchor": "middle" };
+      marks.push(draw("text", between, `${pace(flow)} →`));
+    }
   }
   columns.forEach((column, c) => {
-    const long = column.layer === 0 ? "gateways" : column.layer === 255 ? "carry nothing" : `layer ${column.layer}`;
-    const name = isNarrow ? long.replace("gateways", "gates").replace("carry nothing", "none").replace("layer ", "L") : long;
+    const short = isNarrow ? name(column.layer).replace("gateways", "gates").replace("carry nothing", "none").replace("layer ", "L") : name(column.layer);
     const more = isNarrow ? 0 : column.of.length - column.shown.length;
-    marks.push(draw("text", { class: "soft", x: at(c, 0).x, y: 16, "text-anchor": "middle" }, `${name} · ${column.of.length}` + (more ? ` (${column.shown.length} shown)` : "")));
+    const head = `${short} · ${column.of.length}` + (more ? ` (${column.shown.length} shown)` : "");
+    marks.push(draw("text", { class: "head", x: at(c, 0).x, y: 16, "text-anchor": "middle" }, head));
     column.shown.forEach((node, row) => {
       const { x, y } = at(c, row);
-      const isOwn = node.identity === own;
-      const kind = isOwn ? `own-node ${status.state}` : node.layer === 255 ? "node off" : "node";
-      const says = title(`${node.operator}, ${place(node)}` + (isOwn ? `: this node, ${STATES[status.state]}` : ""));
-      // The state shows by the shape too: a square is down, a triangle waits.
-      const r = isOwn ? 9 : 7;
-      const shapes = {
-        down: () => draw("rect", { class: kind, x: x - r, y: y - r, width: 2 * r, height: 2 * r }, says),
-        ready: () => draw("circle", { class: kind, cx: x, cy: y, r }, says),
-        other: () => draw("path", { class: kind, d: `M${x} ${y - r}L${x + r} ${y + r}L${x - r} ${y + r}Z` }, says),
-      };
-      marks.push((!isOwn ? shapes.ready : shapes[status.state] ?? shapes.other)());
-      if (!isNarrow && (isOwn || rows <= 12)) {
-        const text = isOwn ? `this node, ${STATES[status.state]}` : node.operator.slice(0, 18);
-        marks.push(draw("text", { class: isOwn ? "" : "soft", x: x + r + 5, y: y + 4 }, text));
+      marks.push(mark(node, x, y));
+      if (!isNarrow && (node.own || rows <= 12)) {
+        const bad = says(node) && node.state !== "ready" ? `, ${STATES[node.state]}` : "";
+        const text = node.own ? `this node, ${STATES[node.state]}` : node.operator.slice(0, 18) + bad;
+        marks.push(draw("text", { class: node.own || bad ? "" : "soft", x: x + 15, y: y + 4 }, text));
       }
     });
   });
-  const plot = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${all.length} nodes in ${carrying} columns` }, ...links, ...marks);
+  const plot = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${nodes.length} nodes in ${carrying} columns` }, ...links, ...marks);
   $("topology-plot").replaceChildren(plot);
 }
 
@@ -244,28 +248,15 @@ function showRest({ status, workers, drops, epochs }) {
   $("process").textContent = facts.filter(Boolean).join(" · ");
 }
 
-function event(at, text, kind) {
-  const list = $("events");
-  list.querySelector(".none")?.remove();
-  const time = make("time", {}, new Date(at).toLocaleTimeString());
-  list.prepend(make("li", kind ? { class: kind } : {}, time, text));
-  while (list.children.length > EVENTS) list.lastChild.remove();
-}
-
-function notice(now) {
-  const { status, epochs } = now;
-  if (last && last.status.state !== status.state) {
-    event(status.unix_ms, `the node is ${STATES[status.state]}` + (status.not_ready.length ? `: ${status.not_ready[0]}` : ""), status.state);
-  }
-  if (last && last.epochs.now !== epochs.now) event(status.unix_ms, `epoch ${epochs.now} begins`);
-  if (last && last.epochs.in_force !== epochs.in_force && epochs.in_force !== null) {
-    event(status.unix_ms, `the document of epoch ${epochs.in_force} is in force`);
-  }
+function showEvents({ events }) {
+  const items = events.toReversed().map(({ unix_ms, level, text }) =>
+    make("li", { class: level }, make("time", {}, new Date(unix_ms).toLocaleTimeString()), text));
+  $("events").replaceChildren(...(items.length ? items : [make("li", { class: "none" }, "nothing has changed")]));
 }
 
 function show(now) {
-  notice(now);
-  last = now;
+  document.body.classList.remove("closed");
+  $("ask").hidden = true;
   if (now.status.rates) {
     history_.push({ at: now.status.unix_ms, ...now.status.rates });
     if (history_.length > HISTORY) history_.shift();
@@ -276,10 +267,11 @@ function show(now) {
   showTraffic();
   showLoops(now);
   showRest(now);
+  showEvents(now);
 }
 
-function connected(is, text) {
-  $("live").dataset.live = is ? "yes" : "no";
+function connected(how, text) {
+  $("live").dataset.live = how;
   if ($("live").textContent !== text) $("live").textContent = text;
 }
 
@@ -287,33 +279,38 @@ function askForToken(why) {
   document.body.classList.add("closed");
   $("ask").hidden = false;
   $("refused").textContent = why;
-  connected(false, "no token");
+  connected("no", "no token");
+}
+
+// What is shown is old: nobody knows how the node is.
+function lost(why) {
+  connected("no", why);
+  $("state").dataset.state = "unknown";
+  $("state-text").textContent = "unknown";
+}
+
+async function ask() {
+  const answer = await fetch("/api/v1/updates", {
+    headers: { Authorization: `Bearer ${token}` }, cache: "no-store", signal: AbortSignal.timeout(PATIENCE),
+  });
+  if (answer.status === 401) {
+    sessionStorage.removeItem(TOKEN);
+    token = null;
+    return askForToken("That token is not this mixctld's.");
+  }
+  if (!answer.ok) throw new Error(`mixctld answers ${answer.status}`);
+  show(await answer.json());
+  connected("yes", "live");
 }
 
 async function turn() {
   if (!token) return askForToken("");
   try {
-    const answer = await fetch("/api/v1/updates", {
-      headers: { Authorization: `Bearer ${token}` }, cache: "no-store", signal: AbortSignal.timeout(PATIENCE),
-    });
-    if (answer.status === 401) {
-      sessionStorage.removeItem(TOKEN);
-      token = null;
-      return askForToken("That token is not this mixctld's.");
-    }
-    if (!answer.ok) throw new Error(`mixctld answers ${answer.status}`);
-    const now = await answer.json();
-    document.body.classList.remove("closed");
-    $("ask").hidden = true;
-    show(now);
-    connected(true, "live");
+    await ask();
   } catch (error) {
-    connected(false, error instanceof TypeError || error.name === "TimeoutError" ? "mixctld does not answer" : error.message);
-    // What is shown is old: nobody knows how the node is.
-    $("state").dataset.state = "unknown";
-    $("state-text").textContent = "unknown";
+    lost(error instanceof TypeError || error.name === "TimeoutError" ? "mixctld does not answer" : error.message);
   }
-  setTimeout(turn, SECOND);
+  if (token) setTimeout(turn, SECOND);
 }
 
 $("ask").addEventListener("submit", (submitted) => {

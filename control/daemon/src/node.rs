@@ -10,7 +10,7 @@ use std::time::Instant;
 use loader::{Keeping, Loader, Options, Store};
 use program::manager::Manager;
 
-use crate::api::{Api, Door, Witness};
+use crate::api::{Api, Door, Log, Witness};
 use crate::config::{DirectoryConfig, HttpConfig};
 use crate::exit::{self, Failure};
 use crate::follower::Follower;
@@ -118,6 +118,7 @@ pub fn run(
             }
             open.serve(Api {
                 dashboard,
+                past: Log::default(),
                 board: follower.board(),
                 witness,
                 loader: xdp,

@@ -5,7 +5,9 @@ use handover::status::NodeStatus;
 
 use super::measured::{anonymity, warnings};
 use super::page::Page;
-use super::shapes::{Epoch, Epochs, InForce, OwnNode, Pool, State, Status, Worker, Workers};
+use super::shapes::{
+    Epoch, Epochs, Flow, InForce, Node, OwnNode, Pool, Rates, Seen, State, Status, Worker, Workers,
+};
 use crate::board::{Document as Held, Followed};
 
 /// Why there is no document in force, and what to do.
@@ -118,6 +120,60 @@ pub(super) fn status(
         anonymity: said.and_then(anonymity),
         warnings: said.map_or_else(Vec::new, |said| warnings(said, followed)),
     }
+}
+
+/// How a node fares, and what it receives and sends a second, as far as it is known.
+pub(super) type Fares = (State, Option<Rates>);
+
+/// The nodes of the document in force. `fares` knows of some of them.
+pub(super) fn seen(
+    followed: &Followed,
+    now: u32,
+    fares: impl Fn(&directory::Node) -> Option<Fares>,
+) -> (Vec<Seen>, Vec<Flow>) {
+    let Some(held) = followed.in_force(now) else {
+        return (Vec::new(), Vec::new());
+    };
+    let own = followed.own.as_ref().map(|own| own.identity);
+    let layers = usize::from(held.consensus.parameters().layers);
+    // Of each layer, what its mixes receive and send; none if none of them says so.
+    let mut sums: Vec<Option<(f64, f64)>> = vec![None; layers + 1];
+    let mut nodes = Vec::new();
+    for (node, listed) in held
+        .consensus
+        .nodes()
+        .iter()
+        .zip(Node::all(&held.consensus))
+    {
+        let (state, rates) = fares(node).unwrap_or((State::Unknown, None));
+        if let (Some(rates), 1..) = (rates, node.layer)
+            && let Some(sum) = sums.get_mut(usize::from(node.layer))
+        {
+            let (received, sent) = sum.unwrap_or_default();
+            *sum = Some((received + rates.received, sent + rates.transmitted));
+        }
+        nodes.push(Seen {
+            place: listed.place(),
+            own: own == Some(node.identity),
+            state,
+            pps: rates.map(|rates| rates.received),
+            index: listed.index,
+            identity: listed.identity,
+            role: listed.role,
+            operator: listed.operator,
+            layer: listed.layer,
+            weight: listed.weight,
+        });
+    }
+    // What leaves a layer arrives at the next: one of both ends is enough.
+    let of = |layer: usize| sums.get(layer).copied().flatten();
+    let flow = |from: usize| {
+        let to = (from + 1) % (layers + 1);
+        let sent = of(from).map(|(_, sent)| sent);
+        let pps = sent.or_else(|| of(to).map(|(received, _)| received))?;
+        Some((u8::try_from(from).ok()?, u8::try_from(to).ok()?, pps))
+    };
+    (nodes, (0..=layers).filter_map(flow).collect())
 }
 
 pub(super) fn workers(node: &NodeStatus) -> Workers {

@@ -13,6 +13,7 @@ mod gate;
 mod known;
 mod measured;
 mod page;
+mod past;
 pub mod shapes;
 #[cfg(test)]
 mod tests;
@@ -39,9 +40,11 @@ pub(crate) use door::Door;
 pub use door::check;
 use handover::meaning::{self, Source};
 use handover::protocol::{self, Reply as Said};
-use known::{epochs, no_document, status, workers};
+use known::{epochs, no_document, seen, status, workers};
+pub(crate) use past::Log;
 use shapes::{
-    Dashboard, Document, Drops, Interface, Loops, Nodes, Problem, Status, Updates, Workers, Xdp,
+    Dashboard, Document, Drops, Flow, Interface, Loops, Nodes, Problem, Seen, State, Status,
+    Updates, Workers, Xdp,
 };
 pub(crate) use witness::Witness;
 
@@ -162,6 +165,8 @@ pub(crate) struct Api {
     pub(crate) node: Option<SocketAddr>,
     /// The page's address with its token, if it has one.
     pub(crate) dashboard: Option<String>,
+    /// What happened.
+    pub(crate) past: Log,
 }
 
 impl Api {
@@ -255,9 +260,15 @@ impl Api {
     /// How the node fares: by what it says itself, or by its metrics page.
     async fn status(&self, followed: &Followed, now_ms: u64) -> Status {
         let now = Instant::now();
-        let page = match self.witness.page(now) {
-            Some(page) => page,
-            None => page::look(self.node).await,
+        let page = match (self.witness.page(now), self.node) {
+            (Some(said), _) if said.state != State::Down => said,
+            (Some(said), None) => said,
+            // It spoke once, and does not now: another process, perhaps, that has no connection but its page.
+            (Some(said), node) => match page::look(node).await {
+                page if page.state == State::Down => said,
+                page => page,
+            },
+            (None, node) => page::look(node).await,
         };
         let node = self.witness.status(now);
         let rates = node.as_ref().and_then(|_| self.witness.rates());
@@ -292,15 +303,29 @@ impl Api {
     /// All that the page shows, of one moment.
     async fn updates(&self, followed: &Followed, now_ms: u64) -> Updates {
         let node = self.witness.status(Instant::now());
-        let held = followed.in_force(followed.parameters.epoch_at(now_ms));
+        let status = self.status(followed, now_ms).await;
+        let epochs = epochs(followed, node.as_deref(), now_ms);
+        let (nodes, flows) = self.seen(followed, &status, now_ms);
         Updates {
-            status: self.status(followed, now_ms).await,
-            epochs: epochs(followed, node.as_deref(), now_ms),
-            nodes: held.map(Nodes::of),
+            unix_ms: now_ms,
+            events: self.past.note(&status, &epochs, &nodes),
+            status,
+            epochs,
+            flows,
+            nodes,
             workers: self.workers(),
             loops: self.loops(followed),
             drops: self.drops(Duration::from_secs(DROPS_S)).await,
         }
+    }
+
+    /// The nodes of the document in force, and the traffic between their layers.
+    fn seen(&self, followed: &Followed, status: &Status, now_ms: u64) -> (Vec<Seen>, Vec<Flow>) {
+        let own = followed.own.as_ref().map(|own| own.identity);
+        let epoch = followed.parameters.epoch_at(now_ms);
+        seen(followed, epoch, |node| {
+            (own == Some(node.identity)).then_some((status.state, status.rates))
+        })
     }
 
     /// What the node, the kernel before it and the XDP program dropped; none if neither is known of.

@@ -216,6 +216,20 @@ pub enum State {
     Unknown,
 }
 
+impl State {
+    /// It in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            State::Ready => "ready",
+            State::Waiting => "not ready",
+            State::Draining => "draining",
+            State::Down => "down",
+            State::Stale => "without a document",
+            State::Unknown => "unknown",
+        }
+    }
+}
+
 /// `GET /api/v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -248,6 +262,26 @@ pub struct Status {
 }
 
 impl Status {
+    /// Of a moment at which nothing is known.
+    #[cfg(test)]
+    pub(crate) fn unknown(unix_ms: u64) -> Status {
+        Status {
+            version: String::new(),
+            unix_ms,
+            state: State::Unknown,
+            not_ready: Vec::new(),
+            network: String::new(),
+            epoch: 0,
+            ends_unix_ms: 0,
+            document: None,
+            node: None,
+            counters: None,
+            rates: None,
+            anonymity: None,
+            warnings: Vec::new(),
+        }
+    }
+
     /// Whether the node would forward a packet, and nothing says otherwise.
     pub fn is_ready(&self) -> bool {
         self.state == State::Ready && self.not_ready.is_empty()
@@ -295,18 +329,75 @@ pub struct OwnNode {
 /// `GET /api/v1/updates`: all that the dashboard shows, of one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Updates {
+    /// Now.
+    pub unix_ms: u64,
     /// How the node fares.
     pub status: Status,
     /// The epochs.
     pub epochs: Epochs,
-    /// The network, if a document is in force.
-    pub nodes: Option<Nodes>,
+    /// Traffic from layer to layer, datagrams a second, of the mixes that say theirs; gateways are layer 0.
+    pub flows: Vec<(u8, u8, f64)>,
+    /// The network, ascending by index; empty if no document is in force.
+    pub nodes: Vec<Seen>,
     /// The node's workers, where it says something of them.
     pub workers: Option<Workers>,
     /// Its loops, likewise.
     pub loops: Option<Loops>,
     /// What was dropped, likewise.
     pub drops: Option<Drops>,
+    /// What happened since mixctld started, the newest last.
+    pub events: Vec<Event>,
+}
+
+/// Traffic from a layer to another, datagrams a second.
+pub type Flow = (u8, u8, f64);
+
+/// A node as the dashboard shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its position in the document.
+    pub index: u16,
+    /// Its name.
+    pub identity: String,
+    /// `mix` or `gateway`.
+    pub role: String,
+    /// Who runs it.
+    pub operator: String,
+    /// 0 a gateway, 1 and on a mix, 255 whoever carries nothing.
+    pub layer: u8,
+    /// The same in a word or two.
+    pub place: String,
+    /// In the choice of paths, packets a second.
+    pub weight: u32,
+    /// Whether it is the one beside this daemon.
+    pub own: bool,
+    /// How it fares; `unknown` unless it speaks to this daemon.
+    pub state: State,
+    /// Datagrams that it receives a second, if it says so.
+    pub pps: Option<f64>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When it was noticed.
+    pub unix_ms: u64,
+    /// How bad it is.
+    pub level: Level,
+    /// What it is.
+    pub text: String,
+}
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Info,
+    /// Worth a look.
+    Warning,
+    /// To be mended.
+    Error,
 }
 
 /// `GET /api/v1/dashboard`.

@@ -20,6 +20,7 @@ use crate::network::{self, Member, authority, document, nodes};
 
 mod browser;
 mod tcp;
+mod updates;
 
 fn chain() -> Chain {
     authority().chain().clone()
@@ -79,6 +80,7 @@ impl Served {
             loader: None,
             node,
             dashboard,
+            past: Log::default(),
         })
         .unwrap();
         Served {
@@ -234,6 +236,13 @@ fn a_node_that_answers_is_told_of_and_one_that_does_not_is_down() {
             passed_on.contains("mixnode_received_total 5"),
             "{passed_on}"
         );
+        // One that once spoke to mixctld, and does not now, is looked at again.
+        for said in [Some(NodeStatus::default()), None] {
+            served.witness.hear(Instant::now(), said);
+        }
+        let status: Status = served.get("/api/v1/status").unwrap();
+        assert_eq!(status.state, state);
+        assert_eq!(status.counters.unwrap().received, 5);
     }
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = nobody.local_addr().unwrap();
@@ -241,6 +250,12 @@ fn a_node_that_answers_is_told_of_and_one_that_does_not_is_down() {
     let served = Served::new(&board, Some(address));
     let status: Status = served.get("/api/v1/status").unwrap();
     assert_eq!((status.state, status.counters), (State::Down, None));
+    for said in [Some(NodeStatus::default()), None] {
+        served.witness.hear(Instant::now(), said);
+    }
+    let status: Status = served.get("/api/v1/status").unwrap();
+    assert_eq!(status.state, State::Down);
+    assert!(status.not_ready[0].contains("process has ended"));
     let none = served.raw(b"GET /metrics/node HTTP/1.1\r\nhost: x\r\n\r\n");
     assert!(
         none.starts_with("HTTP/1.1 502") && none.contains("does not answer"),

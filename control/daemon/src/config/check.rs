@@ -1,5 +1,6 @@
 //! Reading the file, and what its values must be.
 
+use std::net::Ipv6Addr;
 use std::path::Path;
 
 use directory::store::open_regular;
@@ -164,6 +165,12 @@ fn check_http(config: &Config, http: &HttpConfig, of: (&Path, &str)) -> Result<(
             ));
         }
     }
+    if let Some(host) = http.hosts.iter().find(|host| !is_name(host)) {
+        let problem = format!("{host:?} is no host's name");
+        let remedy =
+            "write it as \"mix.example\", without http:// and without a port: any port is taken";
+        return Err(error("hosts", &problem, remedy));
+    }
     let Some(page) = http.node_metrics else {
         return Ok(());
     };
@@ -173,6 +180,20 @@ fn check_http(config: &Config, http: &HttpConfig, of: (&Path, &str)) -> Result<(
         return Err(error("node_metrics", &problem, remedy));
     }
     Ok(())
+}
+
+/// Whether a browser's Host could be it, once its port is cut off: a name or an address, that of IPv6 in brackets.
+fn is_name(host: &str) -> bool {
+    let inside = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    match inside {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            !host.is_empty() && host.bytes().all(plain)
+        }
+    }
 }
 
 /// The number of a group, by its name or itself; none for an empty text.

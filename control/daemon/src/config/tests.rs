@@ -133,6 +133,17 @@ fn a_wrong_value_is_refused_with_its_line_and_an_unknown_key_with_the_nearest() 
             "another one at every start",
         ),
         (
+            "[directory]\n[http]\nhosts = [\"[2001:db8::1]\", \"mix.example:9102\"]",
+            3,
+            "without a port",
+        ),
+        (
+            "[directory]\n[http]\nhosts = [\"http://mix.example\"]",
+            3,
+            "without a port",
+        ),
+        ("[directory]\n[http]\nhosts = [\"\"]", 3, "no host's name"),
+        (
             "[directory]\n[http]\nlisten = \"127.0.0.1:9102\"\ntoken = \"http.token\"",
             4,
             "absolute path",

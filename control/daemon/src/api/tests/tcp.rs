@@ -98,7 +98,7 @@ fn over_tcp_the_token_decides_and_no_other_site_gets_in() {
     let (_, said) = ask("/api/v1/updates", &bearer);
     let (_, body) = said.split_once("\r\n\r\n").unwrap();
     let updates: Updates = serde_json::from_str(body).unwrap();
-    assert_eq!(updates.nodes.unwrap().nodes.len(), 5);
+    assert_eq!(updates.nodes.len(), 5);
     assert_eq!(updates.workers, None);
     // Without an address there is no page to go to.
     let none = Served::new(&board, None);

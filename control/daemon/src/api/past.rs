@@ -1,0 +1,141 @@
+//! What happened: what has changed from one look to the next, for who comes later.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use super::shapes::{Epochs, Event, Level, Seen, State, Status};
+
+/// Events that are remembered.
+const EVENTS: usize = 50;
+
+/// Where it is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Log(Mutex<Past>);
+
+impl Log {
+    /// What happened, the newest last, and what is news in this.
+    pub(super) fn note(&self, status: &Status, epochs: &Epochs, nodes: &[Seen]) -> Vec<Event> {
+        let mut past = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        past.note(status, epochs);
+        past.note_nodes(status.unix_ms, nodes);
+        past.events.iter().cloned().collect()
+    }
+}
+
+/// How it was when it was looked at last, and what has changed since the start.
+#[derive(Debug, Default)]
+struct Past {
+    last: Option<(State, u32, Option<u32>)>,
+    /// The others whose state is known, by name.
+    nodes: HashMap<String, State>,
+    events: VecDeque<Event>,
+}
+
+impl Past {
+    fn push(&mut self, unix_ms: u64, level: Level, text: String) {
+        if self.events.len() == EVENTS {
+            self.events.pop_front();
+        }
+        let event = Event {
+            unix_ms,
+            level,
+            text,
+        };
+        self.events.push_back(event);
+    }
+
+    fn note_nodes(&mut self, unix_ms: u64, nodes: &[Seen]) {
+        let others = nodes.iter().filter(|node| !node.own);
+        let known = others.filter(|node| node.state != State::Unknown);
+        let now: HashMap<&str, &Seen> = known.map(|node| (node.identity.as_str(), node)).collect();
+        // Who is listed no more is forgotten.
+        self.nodes.retain(|name, _| now.contains_key(name.as_str()));
+        for node in now.into_values() {
+            let before = self.nodes.insert(node.identity.clone(), node.state);
+            if before.is_some_and(|before| before != node.state) {
+                let text = format!("{} is {}", node.operator, node.state.words());
+                self.push(unix_ms, level(node.state), text);
+            }
+        }
+    }
+
+    fn note(&mut self, status: &Status, epochs: &Epochs) {
+        let now = (status.state, epochs.now, epochs.in_force);
+        let Some((state, epoch, in_force)) = self.last.replace(now) else {
+            return;
+        };
+        let mut happened = |level, text| self.push(status.unix_ms, level, text);
+        if epoch != epochs.now {
+            happened(Level::Info, format!("epoch {} begins", epochs.now));
+        }
+        if in_force != epochs.in_force {
+            match epochs.in_force {
+                Some(epoch) => happened(
+                    Level::Info,
+                    format!("the document of epoch {epoch} is in force"),
+                ),
+                None => happened(Level::Warning, "no document is in force".to_owned()),
+            }
+        }
+        if state != status.state {
+            let why = status.not_ready.first();
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            let text = format!("the node is {}{why}", status.state.words());
+            happened(level(status.state), text);
+        }
+    }
+}
+
+fn level(state: State) -> Level {
+    match state {
+        State::Ready => Level::Info,
+        State::Down => Level::Error,
+        _ => Level::Warning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_is_an_event_and_no_more_than_fifty_are_kept() {
+        let past = Log::default();
+        let status = |state| Status {
+            state,
+            not_ready: vec!["start it".to_owned()],
+            ..Status::unknown(7)
+        };
+        let epochs = |now: u32, in_force| Epochs {
+            now,
+            starts_unix_ms: 0,
+            ends_unix_ms: 0,
+            in_force,
+            epochs: Vec::new(),
+        };
+        let first = past.note(&status(State::Ready), &epochs(1, Some(1)), &[]);
+        assert!(first.is_empty(), "how it is at first is no event");
+        let second = past.note(&status(State::Down), &epochs(2, None), &[]);
+        let said: Vec<(Level, &str)> = second
+            .iter()
+            .map(|event| (event.level, event.text.as_str()))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (Level::Info, "epoch 2 begins"),
+                (Level::Warning, "no document is in force"),
+                (Level::Error, "the node is down: start it"),
+            ]
+        );
+        assert_eq!(second[0].unix_ms, 7);
+        for epoch in 3..200 {
+            past.note(&status(State::Down), &epochs(epoch, None), &[]);
+        }
+        let last = past.note(&status(State::Down), &epochs(199, None), &[]);
+        assert_eq!(
+            (last.len(), last[49].text.as_str()),
+            (EVENTS, "epoch 199 begins")
+        );
+    }
+}
