@@ -49,6 +49,8 @@ pub struct Report {
 pub struct SignedReport {
     report: Report,
     bytes: Vec<u8>,
+    /// Asked for far more often than it is made: by everyone who looks for something by its digest.
+    digest: [u8; 32],
 }
 
 impl Deref for SignedReport {
@@ -95,10 +97,8 @@ impl Report {
         if Report::decode(&bytes)? != self {
             return Err(DecodeError::Field("report").into());
         }
-        Ok(SignedReport {
-            bytes: AUTHORSHIP.sign(bytes, identity),
-            report: self,
-        })
+        let bytes = AUTHORSHIP.sign(bytes, identity);
+        Ok(SignedReport::new(self, bytes))
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -172,10 +172,17 @@ impl SignedReport {
     /// The first check that fails.
     pub fn verify(bytes: &[u8]) -> Result<SignedReport, ReportError> {
         let message = AUTHORSHIP.open(bytes)?;
-        Ok(SignedReport {
-            report: Report::decode(message)?,
-            bytes: bytes.to_vec(),
-        })
+        let report = Report::decode(message)?;
+        Ok(SignedReport::new(report, bytes.to_vec()))
+    }
+
+    fn new(report: Report, bytes: Vec<u8>) -> SignedReport {
+        let digest = *blake3::hash(&bytes).as_bytes();
+        SignedReport {
+            report,
+            bytes,
+            digest,
+        }
     }
 
     /// As it travels.
@@ -185,6 +192,6 @@ impl SignedReport {
 
     /// BLAKE3 of its bytes, signature included.
     pub fn digest(&self) -> [u8; 32] {
-        *blake3::hash(&self.bytes).as_bytes()
+        self.digest
     }
 }

@@ -396,8 +396,11 @@ impl Rounds {
         let before = before.filter(|before| before.epoch() == head.previous.epoch);
         let knew =
             |node: &&directory::Node| before.is_some_and(|before| before.lists(node).is_some());
+        let mut nodes = consensus.nodes().iter();
+        // Where not one brought a proof the document before was late to all of them: that is nobody's choice.
+        let was_known = nodes.any(|node| node.vrf_proof.is_some());
         let silent = consensus.nodes().iter().filter(|node| node.withholds());
-        for node in silent.filter(knew) {
+        for node in silent.filter(|_| was_known).filter(knew) {
             let missed = self.missed_proofs.entry(node.identity).or_default();
             *missed = missed.saturating_add(1);
         }

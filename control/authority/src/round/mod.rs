@@ -39,8 +39,8 @@ use making::Making;
 
 /// Rounds of an epoch.
 const ROUNDS_EPOCH: u64 = 32;
-/// What comes up to here gets into the next document.
-const UPLOADED: u64 = 12;
+/// What comes up to this round of an epoch gets into the next document.
+pub const UPLOADED_ROUNDS: u64 = 12;
 /// Votes are taken from here on.
 const EARLY: u64 = 15;
 const VOTE: u64 = 16;
@@ -86,8 +86,8 @@ pub struct Rounds {
     record: Option<Record>,
     offsets: Offsets,
     owners: Owners,
-    /// Of the mixes in the newest document, in how many documents each was listed without a proof since this machine
-    /// began.
+    /// Of the mixes in the newest document, in how many documents each was listed without a proof, while others brought
+    /// theirs, since this machine began.
     missed_proofs: BTreeMap<[u8; 32], u32>,
     /// When this machine began.
     since_ms: u64,
@@ -153,7 +153,7 @@ impl Rounds {
     }
 
     /// Of the mixes in the newest document, in how many documents each that the one before listed with its key brought no
-    /// proof since this machine began. The operator may see a pattern: each time the mix may have known the others' places.
+    /// proof since this machine began; one in which not one mix brought any does not count. The operator may see a pattern: each time the mix may have known the others' places.
     pub fn missed_proofs(&self) -> &BTreeMap<[u8; 32], u32> {
         &self.missed_proofs
     }
@@ -315,7 +315,7 @@ impl Rounds {
             self.compute_if_whole(&mut actions);
             return Ok(actions);
         }
-        self.enter(bytes, now_ms, UPLOADED)?;
+        self.enter(bytes, now_ms, UPLOADED_ROUNDS)?;
         Ok(actions)
     }
 
@@ -430,7 +430,7 @@ impl Rounds {
     /// # Errors
     /// It is not taken.
     pub fn report(&mut self, bytes: &[u8], now_ms: u64) -> Result<Vec<Action>, Refusal> {
-        self.take_report(bytes, now_ms, UPLOADED)
+        self.take_report(bytes, now_ms, UPLOADED_ROUNDS)
     }
 
     fn take_report(

@@ -180,8 +180,9 @@ fn a_node_that_reached_one_authority_alone_is_listed_by_all() {
 
 #[test]
 fn proofs_that_a_mix_did_not_bring_are_counted_for_as_long_as_it_is_listed() {
-    // The nodes of this world bring none.
+    // Of this world's mixes, 2 to 5, one brings its own.
     let mut world = World::new(&[Honest, Honest, Honest], 10);
+    world.proving.insert(2);
     world.run_epochs(1);
     let counts = |world: &World| -> Vec<u32> {
         let missed = world.authorities[0].rounds.missed_proofs();
@@ -191,11 +192,15 @@ fn proofs_that_a_mix_did_not_bring_are_counted_for_as_long_as_it_is_listed() {
     assert_eq!(counts(&world), []);
     world.run_epochs(2);
     world.agreed();
-    assert_eq!(counts(&world), [2; 4], "four mixes, two documents");
+    assert_eq!(counts(&world), [2; 3], "three mixes, two documents");
     world.uploaded.insert(5, vec![]);
     // What it uploaded last has the key of one more epoch.
     world.run_epochs(2);
-    assert_eq!(counts(&world), [4; 3]);
+    assert_eq!(counts(&world), [4; 2]);
+    // Where nobody brings any, nobody chose: the document before was late to all.
+    world.proving.clear();
+    world.run_epochs(2);
+    assert_eq!(counts(&world), [4; 2]);
 }
 
 #[test]

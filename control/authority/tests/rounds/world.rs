@@ -6,7 +6,9 @@ use authority::admission::Admission;
 use authority::relay::Relay;
 use authority::round::{Action, Message, News, Record, Rounds};
 use authority::vote::SignedVote;
+use directory::beacon::layer_input;
 use directory::store::unhex;
+use directory::vrf::VrfSecret;
 use directory::{
     Chain, Consensus, ConsensusSignature, Descriptor, EpochKey, Identity, LinkKey, Parameters, Role,
 };
@@ -69,6 +71,8 @@ pub struct World {
     pub authorities: Vec<Authority>,
     /// Whom nodes upload to; all unless told otherwise.
     pub uploaded: BTreeMap<u16, Vec<usize>>,
+    /// Who brings its proof; the others bring none.
+    pub proving: BTreeSet<u16>,
     /// Authorities that pull nothing.
     pub deaf_to_listings: BTreeSet<usize>,
     nodes: u16,
@@ -90,8 +94,9 @@ fn member_key(number: u16, what: &str) -> [u8; 32] {
     blake3::derive_key(what, &number.to_be_bytes())
 }
 
-/// What node `number` says of itself at `now_ms`, for the next epoch and the one after.
-fn descriptor(chain: &Chain, number: u16, now_ms: u64) -> Vec<u8> {
+/// What node `number` says of itself at `now_ms`, for the next epoch and the one after; with a proof over the document
+/// `before` if it has one.
+fn descriptor(chain: &Chain, number: u16, now_ms: u64, before: Option<&Consensus>) -> Vec<u8> {
     let identity = Identity::from_bytes(&member_key(number, "identity"));
     let next = PARAMETERS.epoch_at(now_ms) + 1;
     let epoch_key = |epoch: u32| EpochKey {
@@ -102,6 +107,11 @@ fn descriptor(chain: &Chain, number: u16, now_ms: u64) -> Vec<u8> {
         ),
     };
     let role = if number < 2 { Role::Gateway } else { Role::Mix };
+    let vrf = VrfSecret::from_bytes(&member_key(number, "vrf"));
+    let proof = |before: &Consensus| {
+        let input = layer_input(chain.network(), next, &before.as_previous().beacon);
+        vrf.prove(&input).unwrap()
+    };
     let descriptor = Descriptor {
         network: *chain.network(),
         identity: identity.public(),
@@ -114,8 +124,8 @@ fn descriptor(chain: &Chain, number: u16, now_ms: u64) -> Vec<u8> {
         },
         epoch_keys: vec![epoch_key(next), epoch_key(next + 1)],
         capacity_pps: 1_000,
-        vrf_key: member_key(number, "vrf"),
-        vrf_proof: None,
+        vrf_key: vrf.public(),
+        vrf_proof: before.map(proof),
         flags: 0,
         published_unix_ms: now_ms,
     };
@@ -147,6 +157,7 @@ impl World {
             authorities: kinds.iter().enumerate().map(authority).collect(),
             chain,
             uploaded: BTreeMap::new(),
+            proving: BTreeSet::new(),
             deaf_to_listings: BTreeSet::new(),
             nodes: 6,
             events: BTreeMap::new(),
@@ -213,7 +224,10 @@ impl World {
 
     fn upload(&mut self) {
         for node in 0..self.nodes {
-            let bytes = descriptor(&self.chain, node, self.now_ms);
+            let newest = self.authorities[0].rounds.newest();
+            let before = newest.filter(|_| self.proving.contains(&node));
+            let before = before.map(|held| &held.consensus);
+            let bytes = descriptor(&self.chain, node, self.now_ms, before);
             let all = (0..self.authorities.len()).collect();
             for to in self.uploaded.get(&node).cloned().unwrap_or(all) {
                 let delay_ms = self.below(ROUND_MS);

@@ -170,9 +170,9 @@ impl Desk {
     }
 }
 
-/// What strangers may see when the votes about it have begun.
+/// What strangers may see when the votes about it have begun: they may ask again.
 pub fn early() -> Answer {
-    Answer::word(StatusCode::FORBIDDEN, "early")
+    Answer::word(StatusCode::SERVICE_UNAVAILABLE, "early")
 }
 
 /// What is not there.

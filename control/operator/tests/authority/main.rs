@@ -441,7 +441,7 @@ fn a_stranger_sees_no_descriptor_before_the_votes_about_it() {
         ask("/v1/descriptor".to_owned(), Some(body)).is_ok()
     };
     wait_until("the authority", upload);
-    let early = || Err((403, "early".to_owned()));
+    let early = || Err((503, "early".to_owned()));
     let by_digest = format!("/v1/descriptor/{}", directory::store::hex(&own.digest()));
     assert_eq!(ask(by_digest, None), early());
     let listing = |epoch: u32| ask(format!("/v1/authority/descriptors/{epoch}"), None);
