@@ -5,6 +5,7 @@
 mod tests;
 mod uploads;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,6 @@ use directory::authority_set::{AuthoritySet, Member, SetError, SignedSet};
 use directory::store::{Store, hex, write_atomic};
 use directory::{CONSENSUS_BYTES_MAX, Chain, Consensus, Diff, Held, SignedConsensus, VerifyError};
 use tokio::runtime::Runtime;
-use tokio::task::JoinError;
 
 use crate::board::{Board, Document, Own};
 use crate::clock::unix_ms;
@@ -177,21 +177,28 @@ impl Follower {
         }
     }
 
-    /// Asks all at once, so that one that is down keeps nobody from the others. By authority what it said, in the order of
-    /// `asks`.
+    /// Asks all authorities at once, so that one that is down keeps nobody from the others, and each one thing after the
+    /// other: it has room for few of one host. By authority what it said, in the order of `asks`.
     fn ask_all(&self, asks: Vec<([u8; 32], Ask)>) -> Vec<([u8; 32], Result<Answered, AskError>)> {
+        let keys: Vec<[u8; 32]> = asks.iter().map(|(key, _)| *key).collect();
+        let mut turns: BTreeMap<[u8; 32], Vec<Ask>> = BTreeMap::new();
+        for (key, ask) in asks {
+            turns.entry(key).or_default().push(ask);
+        }
         self.runtime.block_on(async {
-            let asks = asks.into_iter().map(|(key, ask)| {
-                let asked = tokio::spawn(async move { ask.run().await });
+            let asking = turns.into_iter().map(|(key, asks)| {
+                let asked = tokio::spawn(in_turn(asks));
                 (key, asked)
             });
-            let mut said = Vec::new();
-            for (key, asked) in asks.collect::<Vec<_>>() {
-                let answered = asked.await;
-                let broken = |error: JoinError| Err(AskError::Network(error.to_string()));
-                said.push((key, answered.unwrap_or_else(broken)));
+            let mut said = BTreeMap::new();
+            for (key, asked) in asking.collect::<Vec<_>>() {
+                said.insert(key, asked.await.unwrap_or_default().into_iter());
             }
-            said
+            let next = |key: [u8; 32]| {
+                let next = said.get_mut(&key).and_then(Iterator::next);
+                (key, next.unwrap_or(Err(AskError::Slow)))
+            };
+            keys.into_iter().map(next).collect()
         })
     }
 
@@ -388,6 +395,21 @@ impl Follower {
             }
         }
     }
+}
+
+/// Asks one authority one thing after the other. Silent to one, silent to all: each would take its whole time, so those
+/// after it are not asked.
+async fn in_turn(asks: Vec<Ask>) -> Vec<Result<Answered, AskError>> {
+    let mut said = Vec::new();
+    for ask in asks {
+        let answered = ask.run().await;
+        let is_silent = matches!(answered, Err(AskError::Network(_) | AskError::Slow));
+        said.push(answered);
+        if is_silent {
+            break;
+        }
+    }
+    said
 }
 
 /// The chain in the network's file, or the one in the folder where that goes on from it: there lie the sets that were

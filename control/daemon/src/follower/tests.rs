@@ -1,4 +1,5 @@
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use authority::Authority;
@@ -20,6 +21,8 @@ const EPOCH_MS: u64 = 600_000;
 struct Recorder {
     desk: Desk,
     asked: Arc<Mutex<Vec<String>>>,
+    /// Takes nothing that is brought.
+    refuses: Arc<AtomicBool>,
 }
 
 impl Answers for Recorder {
@@ -34,6 +37,9 @@ impl Answers for Recorder {
     async fn answer(&self, asked: Asked) -> Answer {
         self.asked.lock().unwrap().push(asked.path.clone());
         match asked.is_post {
+            true if self.refuses.load(Ordering::Acquire) => {
+                Answer::word(StatusCode::BAD_REQUEST, "unknown-node")
+            }
             true => Answer::word(StatusCode::OK, "taken"),
             false => self.desk.answer(asked).await,
         }
@@ -45,6 +51,7 @@ struct World {
     folder: tempfile::TempDir,
     shelf: Arc<Mutex<Shelf>>,
     asked: Arc<Mutex<Vec<String>>>,
+    refuses: Arc<AtomicBool>,
     chain: Chain,
     members: Vec<network::Member>,
     documents: [Newest; 2],
@@ -97,6 +104,7 @@ impl World {
         bootstrap.write(&folder.path().join("network")).unwrap();
         let shelf = Arc::default();
         let asked = Arc::default();
+        let refuses = Arc::default();
         let recorder = Recorder {
             desk: Desk {
                 shelf: Arc::clone(&shelf),
@@ -104,6 +112,7 @@ impl World {
                 questions: std::sync::mpsc::sync_channel(1).0,
             },
             asked: Arc::clone(&asked),
+            refuses: Arc::clone(&refuses),
         };
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -119,6 +128,7 @@ impl World {
             folder,
             shelf,
             asked,
+            refuses,
             chain,
             members,
             documents: [first, second],
@@ -147,6 +157,19 @@ impl World {
     fn asked(&self, path: &str) -> usize {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|asked| *asked == path).count()
+    }
+
+    /// The first node writes a report about the document of `epoch`.
+    fn reports(&self, epoch: u32, mark: Mark) {
+        let member = &self.members[0];
+        let report = Report {
+            network: *self.chain.network(),
+            identity: member.identity.public(),
+            epoch,
+            marks: vec![mark; 4],
+        };
+        let report = report.sign(&member.identity).unwrap();
+        self.store().publish_report(&report).unwrap();
     }
 
     fn stored_chain(&self) -> Chain {
@@ -204,17 +227,7 @@ fn descriptor_and_report_are_brought_once_and_a_report_about_an_epoch_that_is_ov
     let (store, member) = (world.store(), &world.members[0]);
     let descriptor = member.signed(2, &Previous::default());
     store.publish_descriptor(&descriptor).unwrap();
-    let report = |epoch| {
-        let report = Report {
-            network: *world.chain.network(),
-            identity: member.identity.public(),
-            epoch,
-            marks: vec![Mark::Reachable; 4],
-        };
-        store
-            .publish_report(&report.sign(&member.identity).unwrap())
-            .unwrap();
-    };
+    let report = |epoch| world.reports(epoch, Mark::Reachable);
     report(0);
     follower.turn();
     let brought = || (world.asked("/v1/descriptor"), world.asked("/v1/report"));
@@ -223,4 +236,70 @@ fn descriptor_and_report_are_brought_once_and_a_report_about_an_epoch_that_is_ov
     follower.turn();
     follower.turn();
     assert_eq!(brought(), (1, 1));
+}
+
+#[test]
+fn a_report_that_was_refused_or_is_late_is_not_brought_and_a_descriptor_is_until_it_is_taken() {
+    let world = World::new();
+    let mut follower = Follower::new(&world.config()).unwrap();
+    let descriptor = world.members[0].signed(2, &Previous::default());
+    world.store().publish_descriptor(&descriptor).unwrap();
+    world.reports(1, Mark::Reachable);
+    let brought = || (world.asked("/v1/descriptor"), world.asked("/v1/report"));
+    let (start_ms, round_ms) = {
+        let parameters = follower.chain.parameters();
+        (parameters.epoch_starts_ms(1), parameters.round_ms())
+    };
+    let mut at = |round: u64| follower.upload(start_ms + round * round_ms).unwrap();
+    world.refuses.store(true, Ordering::Release);
+    at(1);
+    at(2);
+    assert_eq!(brought(), (1, 1));
+    at(4);
+    assert_eq!(brought(), (2, 1));
+    // What it says now it has not said before.
+    world.reports(1, Mark::Unreachable);
+    at(5);
+    assert_eq!(brought(), (2, 2));
+    world.refuses.store(false, Ordering::Release);
+    world.reports(1, Mark::NotMine);
+    at(12);
+    at(20);
+    assert_eq!(brought(), (3, 2));
+}
+
+#[test]
+fn a_folder_of_many_nodes_is_brought_whole_through_a_room_for_few() {
+    let world = World::new();
+    let mut follower = Follower::new(&world.config()).unwrap();
+    let nodes = network::nodes(4, 16);
+    for node in &nodes {
+        let descriptor = node.signed(2, &Previous::default());
+        world.store().publish_descriptor(&descriptor).unwrap();
+    }
+    follower.turn();
+    assert_eq!(world.asked("/v1/descriptor"), nodes.len());
+}
+
+#[test]
+fn a_second_valid_document_of_an_epoch_is_kept_beside_the_first_and_counts_nowhere() {
+    let world = World::new();
+    world.publish();
+    let mut follower = Follower::new(&world.config()).unwrap();
+    follower.turn();
+    // The authority made another one for the same epoch, which lists fewer.
+    let [first, second] = &world.documents;
+    let authority = Authority::of(key(), world.chain.clone());
+    let other = made(&authority, &world.members[..3], Some(&first.consensus));
+    *world.shelf.lock().unwrap() = Shelf::default();
+    Shelf::fill(&world.shelf, &world.chain, Some(&other));
+    follower.compare();
+    let stored = || world.store().read_consensus(1).unwrap().unwrap();
+    assert_eq!(stored().encode(), second.signed.encode());
+    let name = format!("equivocation-1-{}", hex(other.consensus.digest()));
+    let beside = std::fs::read(world.store().root().join(name)).unwrap();
+    assert_eq!(beside, other.signed.encode());
+    // Nor is it taken later.
+    follower.turn();
+    assert_eq!(stored().encode(), second.signed.encode());
 }

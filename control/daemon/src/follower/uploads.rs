@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use authority::round::UPLOADED_ROUNDS;
 use bytes::Bytes;
 use directory::authority_set::Member;
 use directory::store::hex;
@@ -11,6 +12,7 @@ use crate::board::Own;
 
 /// An upload that was not answered is repeated so many rounds later.
 const UPLOAD_ROUNDS: u64 = 2;
+const REPORT: &str = "/v1/report";
 
 /// By authority, node and route what was last brought there.
 pub(super) type Uploads = BTreeMap<([u8; 32], [u8; 32], &'static str), Upload>;
@@ -18,7 +20,8 @@ pub(super) type Uploads = BTreeMap<([u8; 32], [u8; 32], &'static str), Upload>;
 #[derive(Default)]
 pub(super) struct Upload {
     digest: [u8; 32],
-    taken: bool,
+    /// It was taken; or, of a report, answered that it never will be.
+    settled: bool,
     asked_ms: u64,
 }
 
@@ -31,12 +34,16 @@ struct Said {
 }
 
 impl Follower {
-    /// Brings what the node wrote to every authority: what is new at once, what was not taken again later.
+    /// Brings what the node wrote to every authority: what is new at once, what was not taken again later. A report that was
+    /// refused is not brought again, for it stays as it is; who is not admitted today may be in a round.
     pub(super) fn upload(&mut self, now_ms: u64) -> std::io::Result<()> {
-        let again_ms = UPLOAD_ROUNDS * self.chain.parameters().round_ms();
-        let next = self.chain.parameters().epoch_at(now_ms).saturating_add(1);
-        let authorities = self.authorities(next);
-        let said = self.said(next.saturating_sub(1))?;
+        let parameters = self.chain.parameters();
+        let again_ms = UPLOAD_ROUNDS * parameters.round_ms();
+        let now = parameters.epoch_at(now_ms);
+        let late_ms = parameters.epoch_starts_ms(now) + UPLOADED_ROUNDS * parameters.round_ms();
+        let authorities = self.authorities(now.saturating_add(1));
+        // A report that comes later counts in no vote.
+        let said = self.said((now_ms < late_ms).then_some(now))?;
         self.uploads.retain(|(authority, identity, route), _| {
             let known = authorities.iter().any(|member| member.key == *authority);
             let mut said = said.iter();
@@ -48,12 +55,12 @@ impl Follower {
                 let place = (*key, said.identity, said.route);
                 let upload = self.uploads.entry(place).or_default();
                 let same = upload.digest == said.digest;
-                if same && (upload.taken || now_ms < upload.asked_ms + again_ms) {
+                if same && (upload.settled || now_ms < upload.asked_ms + again_ms) {
                     continue;
                 }
                 *upload = Upload {
                     digest: said.digest,
-                    taken: false,
+                    settled: false,
                     asked_ms: now_ms,
                 };
                 let ask = self.ask(*address, said.route, Some(said.bytes.clone()));
@@ -62,23 +69,24 @@ impl Follower {
             }
         }
         for ((authority, answer), place) in self.ask_all(asks).into_iter().zip(places) {
-            match answer {
-                Ok(_) => {
-                    if let Some(upload) = self.uploads.get_mut(&place) {
-                        upload.taken = true;
-                    }
-                }
-                Err(error) => {
-                    let (authority, route) = (hex(&authority), place.2);
-                    tracing::warn!(authority, route, %error, "what the node says was not taken");
-                }
+            let route = place.2;
+            let settled = match &answer {
+                Ok(_) => true,
+                Err(error) => route == REPORT && error.is_answer(),
+            };
+            if let Some(upload) = self.uploads.get_mut(&place) {
+                upload.settled = settled;
+            }
+            if let Err(error) = answer {
+                let authority = hex(&authority);
+                tracing::warn!(authority, route, %error, "what the node says was not taken");
             }
         }
         Ok(())
     }
 
-    /// What lies in the folder: descriptors, and reports about the document of epoch `now`.
-    fn said(&mut self, now: u32) -> std::io::Result<Vec<Said>> {
+    /// What lies in the folder: descriptors, and reports about the document of `reported`, if any is due.
+    fn said(&mut self, reported: Option<u32>) -> std::io::Result<Vec<Said>> {
         let descriptors = self.store.read_descriptors()?;
         // Of several nodes in one folder, as in a laboratory, none is the one here.
         let own = match descriptors.as_slice() {
@@ -99,10 +107,10 @@ impl Follower {
                 bytes: Bytes::copy_from_slice(descriptor.bytes()),
             });
             let report = self.store.read_report(&identity)?;
-            if let Some(report) = report.filter(|report| report.epoch == now) {
+            if let Some(report) = report.filter(|report| Some(report.epoch) == reported) {
                 said.push(Said {
                     identity,
-                    route: "/v1/report",
+                    route: REPORT,
                     digest: report.digest(),
                     bytes: Bytes::copy_from_slice(report.bytes()),
                 });
