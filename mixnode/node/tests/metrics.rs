@@ -143,6 +143,28 @@ fn a_byte_now_and_then_keeps_nobody_out_and_ends_at_the_deadline() {
 }
 
 #[test]
+fn attack_a_request_without_end_keeps_nobody_from_health_and_ends_at_the_deadline() {
+    let server = Server::start(sources().0);
+    let endless: Vec<JoinHandle<()>> = (0..2)
+        .map(|_| {
+            let mut stream = server.connect();
+            let limit = Some(Duration::from_secs(20));
+            stream.set_write_timeout(limit).unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+            // Until the server closes it.
+            std::thread::spawn(move || while stream.write_all(&[b'x'; 1 << 16]).is_ok() {})
+        })
+        .collect();
+    for _ in 0..10 {
+        let (text, _) = server.get("/healthz");
+        assert!(text.ends_with("\r\n\r\nok\n"), "{text}");
+    }
+    for one in endless {
+        one.join().unwrap();
+    }
+}
+
+#[test]
 fn of_too_many_connections_the_one_that_waits_longest_gives_way() {
     let server = Server::start(sources().0);
     let mut connections: Vec<TcpStream> = (0..CONNECTIONS_MAX + 10)

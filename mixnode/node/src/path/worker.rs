@@ -407,8 +407,10 @@ impl<P: Port> Worker<P> {
         }
         self.core.clients.forget_moved(self.core.now_ns);
         control::tell(&mut self.core);
-        while let Some(slot) = self.core.clients.silent(self.core.now_ns) {
+        let mut from = 0;
+        while let Some(slot) = self.core.clients.silent(from, self.core.now_ns) {
             self.detach(slot, Reason::ClientGone);
+            from = slot;
         }
         self.core.loops.look(self.core.now_ns);
         restart::go_on(&mut self.core);

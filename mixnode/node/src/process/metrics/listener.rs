@@ -160,10 +160,15 @@ impl Connection {
                 count => self.written += count,
             }
         }
-        // What a request has too much is read away: closing before would take the answer back.
+        // What a request has too much is read away: closing before would take the answer back. Little at a time: there may be
+        // no end to it, and others wait.
         self.stream.shutdown(Shutdown::Write)?;
-        while self.stream.read(&mut part)? > 0 {}
-        Ok(true)
+        for _ in 0..REQUEST_BYTES_MAX / part.len() {
+            if self.stream.read(&mut part)? == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
