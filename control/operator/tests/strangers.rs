@@ -3,162 +3,54 @@
 
 mod live;
 mod programs;
+#[path = "strangers/stranger.rs"]
+mod stranger;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arrayvec::ArrayVec;
-use directory::Role;
 use link::control::Control;
-use link::{
-    CONTENT_OFFSET, ClientKeys, Cookie, DATAGRAM_BYTES, Initiator, Kind, LinkPublic, OpenJob,
-    SealJob, Session, open_batch, seal_batch,
-};
+use link::{ClientKeys, DATAGRAM_BYTES};
 use live::{Network, Node, ROLES};
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use stranger::{ANSWER, Gateway, Stranger};
 
-/// How long an answer is waited for before the question is put again.
-const ANSWER: Duration = Duration::from_millis(500);
 /// Addresses that junk comes from, and networks that they are in.
 const SOURCES: u8 = 128;
 const NETWORKS: u8 = 16;
-
-/// The gateway, for whoever has its keys.
-#[derive(Clone)]
-struct Gateway {
-    address: SocketAddr,
-    keys: Arc<LinkPublic>,
-}
-
-impl Gateway {
-    fn find(network: &Network) -> Gateway {
-        let descriptors = network.store.read_descriptors().unwrap();
-        let gateway = descriptors
-            .into_iter()
-            .find(|one| one.role == Role::Gateway);
-        let gateway = gateway.unwrap();
-        Gateway {
-            address: gateway.addresses[0],
-            keys: Arc::new(LinkPublic {
-                x25519: gateway.link.x25519,
-                kem: gateway.link.kem.clone(),
-            }),
-        }
-    }
-}
-
-/// Somebody at an address of the loopback network.
-struct Stranger {
-    socket: UdpSocket,
-    gateway: Gateway,
-    cookie: Option<Cookie>,
-    rng: ChaCha20Rng,
-}
-
-impl Stranger {
-    fn at(address: [u8; 4], gateway: &Gateway) -> Stranger {
-        let socket = UdpSocket::bind((Ipv4Addr::from(address), 0)).unwrap();
-        socket.connect(gateway.address).unwrap();
-        socket.set_read_timeout(Some(ANSWER)).unwrap();
-        Stranger {
-            socket,
-            gateway: gateway.clone(),
-            cookie: None,
-            rng: ChaCha20Rng::seed_from_u64(u32::from_be_bytes(address).into()),
-        }
-    }
-
-    fn initiation(&mut self, keys: &ClientKeys) -> (Initiator, [u8; DATAGRAM_BYTES]) {
-        let (index, cookie) = (self.rng.next_u32(), self.cookie.as_ref());
-        Initiator::start(keys, &self.gateway.keys, index, cookie, &mut self.rng).unwrap()
-    }
-
-    fn receive(&self) -> Option<[u8; DATAGRAM_BYTES]> {
-        let mut datagram = [0; DATAGRAM_BYTES];
-        let received = self.socket.recv(&mut datagram);
-        received.is_ok().then_some(datagram)
-    }
-
-    /// Opens a session of these keys, until `end`.
-    fn connect(&mut self, keys: &ClientKeys, end: Instant) -> Option<Session> {
-        while Instant::now() < end {
-            let (mut initiator, datagram) = self.initiation(keys);
-            self.socket.send(&datagram).unwrap();
-            while let Some(answer) = self.receive() {
-                if let Ok(session) = initiator.finish(&answer, 0) {
-                    return Some(session);
-                }
-                if let Ok(cookie) = initiator.read_cookie(&answer) {
-                    self.cookie = Some(cookie);
-                    break;
-                }
-            }
-        }
-        None
-    }
-
-    fn send(&self, session: &mut Session, control: &Control) {
-        let mut datagram = [0; DATAGRAM_BYTES];
-        let content = &mut datagram[CONTENT_OFFSET..];
-        control.encode(content.first_chunk_mut().unwrap());
-        let counter = session.send.next_counter().unwrap();
-        let job = SealJob {
-            session: session.send.key(),
-            counter,
-            kind: Kind::Control,
-            epoch: 0,
-            datagram: &mut datagram,
-        };
-        seal_batch(&mut [job]);
-        self.socket.send(&datagram).unwrap();
-    }
-
-    /// Attaches, and hears that it is, until `end`.
-    fn attach(&self, session: &mut Session, end: Instant) -> bool {
-        while Instant::now() < end {
-            self.send(session, &Control::Attach { rate_pps: 20 });
-            let asked = Instant::now();
-            while asked.elapsed() < ANSWER {
-                let Some(mut datagram) = self.receive() else {
-                    break;
-                };
-                let mut verdicts = ArrayVec::new();
-                let job = OpenJob {
-                    session: session.receive.key(),
-                    datagram: &mut datagram,
-                };
-                open_batch(&mut [job], &mut verdicts);
-                let control = datagram[CONTENT_OFFSET..].first_chunk().unwrap();
-                if matches!(verdicts.pop(), Some(Ok(opened)) if opened.kind == Kind::Control)
-                    && matches!(Control::decode(control), Ok(Control::Attached { .. }))
-                {
-                    return true;
-                }
-            }
-        }
-        false
-    }
-}
 
 /// What is done to the gateway.
 #[derive(Clone, Copy)]
 struct Assault {
     /// Initiations a second that are never finished; as many as go out if none.
     unfinished_pps: Option<u32>,
+    /// Initiations a second with the cookie of their source, which is one address.
+    shown_pps: u32,
     /// Sessions of throwaway keys, each with its first frame: an attach frame.
     keys: u64,
 }
 
+/// What was done so far.
+#[derive(Default)]
+struct Done {
+    stop: AtomicBool,
+    unfinished: AtomicU64,
+    shown: AtomicU64,
+    finished: AtomicU64,
+}
+
+impl Done {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
 /// An assault under way.
 struct Assailants {
-    stop: Arc<AtomicBool>,
-    unfinished: Arc<AtomicU64>,
-    finished: Arc<AtomicU64>,
+    done: Arc<Done>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -169,92 +61,120 @@ fn source(kind: u8, number: u8) -> [u8; 4] {
 
 impl Assailants {
     fn start(assault: Assault, gateway: &Gateway) -> Assailants {
-        let (stop, unfinished, finished) = Default::default();
         let mut assailants = Assailants {
-            stop,
-            unfinished,
-            finished,
+            done: Arc::default(),
             threads: Vec::new(),
         };
-        assailants.spawn(gateway, move |stop, gateway, counts| {
-            never_finish(assault, stop, gateway, &counts.0);
+        assailants.spawn(gateway, move |gateway, done| {
+            never_finish(assault.unfinished_pps, gateway, done);
         });
+        if assault.shown_pps > 0 {
+            assailants.spawn(gateway, move |gateway, done| {
+                show_a_cookie(assault.shown_pps, gateway, done);
+            });
+        }
         for part in 0..2 {
-            assailants.spawn(gateway, move |stop, gateway, counts| {
-                throw_away(assault, part, stop, gateway, &counts.1);
+            assailants.spawn(gateway, move |gateway, done| {
+                throw_away(assault.keys, part, gateway, done);
             });
         }
         assailants
     }
 
-    fn spawn(
-        &mut self,
-        gateway: &Gateway,
-        work: impl FnOnce(&AtomicBool, &Gateway, (Arc<AtomicU64>, Arc<AtomicU64>)) + Send + 'static,
-    ) {
-        let (stop, gateway) = (Arc::clone(&self.stop), gateway.clone());
-        let counts = (Arc::clone(&self.unfinished), Arc::clone(&self.finished));
+    fn spawn(&mut self, gateway: &Gateway, work: impl FnOnce(&Gateway, &Done) + Send + 'static) {
+        let (done, gateway) = (Arc::clone(&self.done), gateway.clone());
         self.threads
-            .push(std::thread::spawn(move || work(&stop, &gateway, counts)));
+            .push(std::thread::spawn(move || work(&gateway, &done)));
     }
 
-    /// Initiations never finished and sessions of throwaway keys so far.
-    fn counts(&self) -> (u64, u64) {
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (count(&self.unfinished), count(&self.finished))
+    /// Initiations never finished, those with a cookie, and sessions of throwaway keys so far.
+    fn counts(&self) -> [u64; 3] {
+        let done = &self.done;
+        [&done.unfinished, &done.shown, &done.finished].map(|count| count.load(Ordering::Relaxed))
     }
 
     fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.done.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().unwrap();
         }
     }
 }
 
-/// Sends initiations and reads no answer.
-fn never_finish(assault: Assault, stop: &AtomicBool, gateway: &Gateway, count: &AtomicU64) {
-    let mut sources: Vec<Stranger> = (0..SOURCES)
-        .map(|number| Stranger::at(source(66, number), gateway))
-        .collect();
-    let initiations: Vec<_> = sources
-        .iter_mut()
-        .map(|one| {
-            let keys = ClientKeys::generate(&mut one.rng);
-            one.initiation(&keys).1
-        })
-        .collect();
+/// Sends these over and over, each by its sender, at this rate or as fast as they go out, and reads no answer.
+fn send_on(
+    datagrams: &[(&UdpSocket, [u8; DATAGRAM_BYTES])],
+    pps: Option<u32>,
+    done: &Done,
+    count: &AtomicU64,
+) {
     let start = Instant::now();
     let mut sent = 0;
-    while !stop.load(Ordering::Relaxed) {
-        if let Some(pps) = assault.unfinished_pps
+    while !done.is_over() {
+        if let Some(pps) = pps
             && sent as f64 >= start.elapsed().as_secs_f64() * f64::from(pps)
         {
             std::thread::sleep(Duration::from_millis(1));
             continue;
         }
-        let number = sent as usize % sources.len();
+        let (socket, datagram) = &datagrams[sent as usize % datagrams.len()];
         // A full buffer is what an attacker meets too.
-        let _ = sources[number].socket.send(&initiations[number]);
+        let _ = socket.send(datagram);
         sent += 1;
         count.store(sent, Ordering::Relaxed);
     }
 }
 
+/// Initiations of many sources, none of which takes the cookie that it is given.
+fn never_finish(pps: Option<u32>, gateway: &Gateway, done: &Done) {
+    let sources = (0..SOURCES).map(|number| Stranger::at(source(66, number), gateway));
+    let mut sources: Vec<Stranger> = sources.collect();
+    let initiation = |one: &mut Stranger| {
+        let keys = ClientKeys::generate(&mut one.rng);
+        one.initiation(&keys).1
+    };
+    let initiations: Vec<_> = sources.iter_mut().map(initiation).collect();
+    let sockets = sources.iter().map(|one| &one.socket);
+    let datagrams: Vec<_> = sockets.zip(initiations).collect();
+    send_on(&datagrams, pps, done, &done.unfinished);
+}
+
+/// Initiations of one source that shows its cookie, each of a key of its own. Those of three seconds come again and again:
+/// the gateway does not remember so many.
+fn show_a_cookie(pps: u32, gateway: &Gateway, done: &Done) {
+    let mut one = Stranger::at(source(68, 0), gateway);
+    let keys = ClientKeys::generate(&mut one.rng);
+    assert!(
+        one.connect(&keys, Instant::now() + live::PATIENCE)
+            .is_some()
+    );
+    let initiations: Vec<_> = (0..3 * pps)
+        .map(|_| {
+            let keys = ClientKeys::generate(&mut one.rng);
+            one.initiation(&keys).1
+        })
+        .collect();
+    let datagrams: Vec<_> = initiations
+        .into_iter()
+        .map(|datagram| (&one.socket, datagram))
+        .collect();
+    send_on(&datagrams, Some(pps), done, &done.shown);
+}
+
 /// Opens one half of all sessions of throwaway keys, speaks on each, and forgets it.
-fn throw_away(assault: Assault, part: u8, stop: &AtomicBool, gateway: &Gateway, count: &AtomicU64) {
+fn throw_away(keys: u64, part: u8, gateway: &Gateway, done: &Done) {
     let mut sources: Vec<Stranger> = (0..SOURCES / 2)
         .map(|number| Stranger::at(source(67, 2 * number + part), gateway))
         .collect();
     let mut number = 0;
-    while !stop.load(Ordering::Relaxed) && count.load(Ordering::Relaxed) < assault.keys {
+    while !done.is_over() && done.finished.load(Ordering::Relaxed) < keys {
         let sources_count = sources.len();
         let one = &mut sources[number % sources_count];
         number += 1;
         let keys = ClientKeys::generate(&mut one.rng);
         if let Some(mut session) = one.connect(&keys, Instant::now() + ANSWER) {
             one.send(&mut session, &Control::Attach { rate_pps: 1 });
-            count.fetch_add(1, Ordering::Relaxed);
+            done.finished.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -355,6 +275,7 @@ fn members_renew_and_newcomers_attach_while_strangers_open_what_they_like() {
     let before = scene.renewals();
     let assault = Assault {
         unfinished_pps: Some(300),
+        shown_pps: 300,
         keys: 400,
     };
     let assailants = Assailants::start(assault, &scene.gateway);
@@ -370,18 +291,18 @@ fn members_renew_and_newcomers_attach_while_strangers_open_what_they_like() {
             scene.network.turn();
             std::thread::sleep(Duration::from_millis(100));
         }
-        let (_, finished) = assailants.counts();
+        let [_, shown, finished] = assailants.counts();
         if finished > assault.keys / 4 {
             memory.get_or_insert_with(|| memory_kib(&scene.nodes[0]));
         }
         let renewals = scene.renewals();
         let renewed = renewals.iter().zip(&before).all(|(now, then)| now > then);
-        if renewed && attached == 10 && finished >= assault.keys {
+        if renewed && attached == 10 && finished >= assault.keys && shown > 1_000 {
             break;
         }
         assert!(
             Instant::now() < until,
-            "{renewals:?} after {before:?}, {finished} sessions"
+            "{renewals:?} after {before:?}, {finished} sessions, {shown} cookies shown"
         );
     }
     let status = scene.nodes[0].await_loops(&scene.network, 5);
@@ -398,7 +319,7 @@ fn phase(scene: &mut Scene, assault: Assault, span: Duration) -> (u32, u32) {
     let assailants = Assailants::start(assault, &scene.gateway);
     let start = Instant::now();
     let (mut attempts, mut attached, mut memory) = (0, 0, None);
-    while start.elapsed() < span || assailants.counts().1 < assault.keys {
+    while start.elapsed() < span || assailants.counts()[2] < assault.keys {
         attempts += 1;
         attached += u32::from(scene.newcomer(Duration::from_secs(5)));
         if start.elapsed() > span / 8 {
@@ -406,7 +327,7 @@ fn phase(scene: &mut Scene, assault: Assault, span: Duration) -> (u32, u32) {
         }
         std::thread::sleep(Duration::from_millis(500));
     }
-    let (unfinished, finished) = assailants.counts();
+    let [unfinished, shown, finished] = assailants.counts();
     let seconds = start.elapsed().as_secs_f64();
     assailants.end();
     let renewals = scene.renewals();
@@ -418,10 +339,11 @@ fn phase(scene: &mut Scene, assault: Assault, span: Duration) -> (u32, u32) {
     let (memory, now) = (memory.unwrap(), memory_kib(&scene.nodes[0]));
     let dropped = |series: &str| counter(scene.metrics[0], &format!("mixnode_{series}"));
     println!(
-        "{seconds:.0} s: {unfinished} initiations never finished ({:.0}/s), {finished} sessions of throwaway keys; \
+        "{seconds:.0} s: {unfinished} initiations never finished ({:.0}/s), {shown} with one source's cookie ({:.0}/s), {finished} sessions of throwaway keys; \
          {attached} of {attempts} newcomers attached within 5 s; links renewed by node: {renewed:?}; \
          gateway's memory {memory} KiB, then {now} KiB; cookies {}, accepted {}, over_rate {}; dropped {} as sessions_full, {} as handshake_queue_full, {} at the socket",
         unfinished as f64 / seconds,
+        shown as f64 / seconds,
         scene.of_gateway("cookie"),
         scene.of_gateway("accepted"),
         scene.of_gateway("over_rate"),
@@ -436,20 +358,36 @@ fn phase(scene: &mut Scene, assault: Assault, span: Duration) -> (u32, u32) {
 
 #[test]
 #[ignore = "minutes of a machine's whole attention: its figures are the point"]
-fn seventy_thousand_throwaway_sessions_and_two_floods_leave_newcomers_and_members_alone() {
+fn seventy_thousand_throwaway_sessions_and_three_floods_leave_newcomers_and_members_alone() {
+    // The first flood's seconds: for a look at this test, fewer, and as many fewer throwaway keys.
+    let seconds = std::env::var("FLOOD_SECONDS").map_or(120, |text| text.parse().unwrap());
+    let span = Duration::from_secs(seconds);
     let mut scene = Scene::open(20_000, 256);
+    let none = Assault {
+        unfinished_pps: Some(0),
+        shown_pps: 0,
+        keys: 0,
+    };
     let slow = Assault {
         unfinished_pps: Some(300),
-        keys: 70_000,
+        keys: 70_000 * seconds / 120,
+        ..none
+    };
+    // A cookie lasts two minutes.
+    let shown = Assault {
+        shown_pps: 3_000,
+        ..none
     };
     let fast = Assault {
         unfinished_pps: None,
-        keys: 0,
+        ..none
     };
-    let (attached, attempts) = phase(&mut scene, slow, Duration::from_secs(120));
-    assert!(attached * 100 >= attempts * 95, "{attached} of {attempts}");
+    for (assault, span) in [(slow, span), (shown, span.min(Duration::from_secs(90)))] {
+        let (attached, attempts) = phase(&mut scene, assault, span);
+        assert!(attached * 100 >= attempts * 95, "{attached} of {attempts}");
+    }
     // At line rate the flood takes its share of these very cores and of the socket's buffer, which only a front end
     // spares: how many of the newcomers were in time is for the reader.
-    phase(&mut scene, fast, Duration::from_secs(60));
+    phase(&mut scene, fast, span);
     scene.nodes[0].await_loops(&scene.network, 5);
 }
