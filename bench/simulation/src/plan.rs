@@ -70,6 +70,7 @@ impl Plan {
             client_rate_max_pps: 1_000,
             loop_interval_ns: self.cover_ns,
             drop_interval_ns: self.cover_ns,
+            capacity_pps: 0,
             loss: 0.0,
             ipv6: false,
         }

@@ -82,6 +82,7 @@ fn settings() -> Settings {
         client_rate_max_pps: 1_000,
         loop_interval_ns: 5 * MS,
         drop_interval_ns: 5 * MS,
+        capacity_pps: 0,
         loss: 0.0,
         ipv6: false,
     }

@@ -44,6 +44,7 @@ pub(crate) fn settings(place: &Place, pool: &FramePool) -> Settings {
         client_rate_max_pps: 1,
         loop_interval_ns: 0,
         drop_interval_ns: 0,
+        capacity_pps: 0,
         loss: 0.0,
         ipv6: place.address.is_ipv6(),
     }

@@ -103,7 +103,7 @@ impl Scene {
             }
             place.steering = Some(steering);
             place.cable = Some(cable);
-            return Scene::on(ground.core, place, world, pool, event, port);
+            return Scene::on(ground, place, world, pool, event, port);
         }
         let pool = FramePool::new(ground.frames)?;
         let parts = PortParts {
@@ -112,15 +112,15 @@ impl Scene {
         };
         if ground.port == PortName::Uring {
             let port = UringPort::new(parts, &pool)?;
-            Scene::on(ground.core, place, world, pool, event, port)
+            Scene::on(ground, place, world, pool, event, port)
         } else {
             let port = PlainPort::new(parts, &pool)?;
-            Scene::on(ground.core, place, world, pool, event, port)
+            Scene::on(ground, place, world, pool, event, port)
         }
     }
 
     fn on<P: Port + Send + 'static>(
-        core: usize,
+        ground: &Ground,
         place: Place,
         world: impl FnOnce(&Place) -> io::Result<World>,
         pool: FramePool,
@@ -128,7 +128,7 @@ impl Scene {
         port: P,
     ) -> io::Result<Scene> {
         let mut world = world(&place)?;
-        let node = Node::start(core, &mut world, &place, pool, event, port)?;
+        let node = Node::start(ground, &mut world, &place, pool, event, port)?;
         Ok(Scene { node, world, place })
     }
 }
@@ -144,7 +144,7 @@ pub(crate) struct Ended {
 impl Node {
     /// Starts a node of `world` at `place`, its worker on this core; all its sessions are open when this returns.
     fn start<P: Port + Send + 'static>(
-        core: usize,
+        ground: &Ground,
         world: &mut World,
         place: &Place,
         pool: FramePool,
@@ -152,6 +152,8 @@ impl Node {
         port: P,
     ) -> io::Result<Node> {
         let mut rng = sphinx::Generator::seed_from_u64(5);
+        let core = ground.core;
+        let capacity_pps = ground.granted.map_or(0, |_| ground.capacity_pps);
         let Assembly {
             mailboxes,
             requests,
@@ -161,6 +163,7 @@ impl Node {
         // Junk comes of strangers too, and one of them attaches.
         let settings = Settings {
             clients_max: 1,
+            capacity_pps,
             ..settings(place, &pool)
         };
         let lanes = Lanes::from_env_or_detect();

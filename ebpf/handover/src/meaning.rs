@@ -72,6 +72,7 @@ pub const NODE: &[Meaning] = table! {
     "forged": "A frame that its session's key did not make.", ATTACK;
     "link_reserved": "Authentic, but with reserved bits set: a neighbour of another version.", "Compare versions: mixctl status here and there.";
     "kind": "A neighbour sent what it has no business sending.", DEFECT;
+    "neighbour_rate": "A node sends more than a quarter of [node] capacity_pps, or half more than its share of its layer: it floods, or the capacity is too low.", "One node all the time: tell its operator. Many: raise [node] capacity_pps to what the host does.";
     "client_rate": "A client sends faster than it was granted.", "Nothing: it is held to its grant.";
     "epoch": "A packet of an epoch whose key is not here any more, or not yet.", LAG;
     "layer": "A packet that skips a layer: its sender has another document.", LAG;
@@ -139,7 +140,7 @@ pub const fn xdp(reason: Reason) -> Option<Meaning> {
             "Nothing, within a minute after a restart. Else it is shed at the least cost there is.",
         ),
         Reason::SourceRate => (
-            "One address sends more than its part.",
+            "One address sends more than its part: a flood, or somebody who forges a node's frames.",
             "A node of the network: raise --capacity-pps of mixctl xdp attach. Else nothing.",
         ),
         Reason::StrangerRate => (

@@ -120,6 +120,32 @@ fn clients_that_send_what_they_like_take_nothing_from_others() {
 }
 
 #[test]
+fn attack_a_node_that_sends_without_end_is_held_to_its_part_and_others_get_through() {
+    let mut shape = shape();
+    // Two gateways before the mix: each may send three quarters of what it can do, and save 256 up.
+    shape.settings.capacity_pps = 4_000;
+    let mut mesh = Mesh::new(&shape, 32);
+    let mut alice = attached(&mut mesh, 1, 0, 100);
+    let bob = attached(&mut mesh, 2, 1, 200);
+    let mut rogue = Client::with_keys(&mesh, 3, mesh.a_mix(), mesh.key_of(1));
+    assert!(rogue.connect(&mut mesh));
+    for _ in 0..100 {
+        for _ in 0..100 {
+            rogue.send(&mesh, Kind::Cover, &[0; 1_200]);
+        }
+        let packet = mesh.packet_for(bob.tag(), (0, 1), 0, &[1; 896]);
+        alice.send(&mesh, Kind::Sphinx, &packet);
+        mesh.run(10 * MS);
+    }
+    mesh.run(SECOND);
+    let refused = mesh.counters(mesh.a_mix()).rejected(Reason::NeighbourRate);
+    let arrived = mesh.counters(1).delivered;
+    println!("{refused} of 10,000 refused, {arrived} of 100 others arrived");
+    assert!((6_720..6_830).contains(&refused), "{refused}");
+    assert_eq!(arrived, 100);
+}
+
+#[test]
 fn queues_of_all_clients_together_have_their_part_of_the_pool_and_no_more() {
     let mut shape = shape();
     shape.settings.pool_frames = 64;

@@ -53,6 +53,8 @@ pub struct Settings {
     pub loop_interval_ns: u64,
     /// Mean time between drop cover packets of the node; 0 for none.
     pub drop_interval_ns: u64,
+    /// Packets a second that the node can do: no node before it sends more than its part of them. 0: as many as it likes.
+    pub capacity_pps: u32,
     /// Probability of dropping a datagram on arrival: for laboratories.
     pub loss: f64,
     /// Address family of the port.
@@ -180,6 +182,8 @@ impl Core {
             now_ns,
             &mut rng,
         );
+        let mut neighbours = Neighbours::new(settings.sessions_max, settings.strangers_max());
+        neighbours.limit_nodes(settings.capacity_pps);
         Ok(Core {
             wheel: Wheel::new(frames, TICK_NS, now_ns),
             // No delay is known to be allowed before there is a consensus, and no packet is opened before.
@@ -191,7 +195,7 @@ impl Core {
             links: Links::default(),
             greetings: Vec::new(),
             restarts: Restarts::default(),
-            neighbours: Neighbours::new(settings.sessions_max, settings.strangers_max()),
+            neighbours,
             loader: None,
             clients: Clients::new(
                 settings.clients_max,

@@ -11,6 +11,12 @@ const RINGS_PART: u32 = 8;
 const NEIGHBOUR_PART: u32 = 4;
 /// Tokens that a client may save up, unless a second's worth is more.
 const DEPTH_MIN: u32 = 64;
+/// A node may send one part in this many of the node's capacity at least, and always so many packets a second.
+const NODE_PART: u32 = 4;
+const NODE_PPS_MIN: u32 = 1_000;
+/// Part of a second's packets that a node may save up, and the least of them: what its threads hold back while others run.
+const NODE_DEPTH_PART: u32 = 20;
+const NODE_DEPTH_MIN: u32 = 256;
 /// Rate of a client that is not attached, packets a second: nothing was granted to it.
 const UNGRANTED_PPS: u32 = 1;
 /// Frames of the wheel that a client may have beside twice what its rate and the mean delay make.
@@ -69,11 +75,23 @@ pub fn queues(clients_max: u16, client_queue_frames: usize) -> u64 {
     u64::from(clients_max).saturating_mul(client_queue_frames as u64)
 }
 
-/// A client's token bucket: a frame costs a token, and tokens come at the granted rate. It belongs to the client's key,
-/// so that a new session fills nothing up.
+/// Packets a second that a worker takes from a node which brings so many thousandths of the traffic of its layer, at a node
+/// of this capacity: a quarter, or one and a half times its share where that is more.
+pub fn node_pps(capacity_pps: u32, layer_permille: u32) -> u32 {
+    let fair = u64::from(capacity_pps) * u64::from(layer_permille) * 3 / 2 / 1_000;
+    u32::try_from(fair)
+        .unwrap_or(u32::MAX)
+        .max(capacity_pps / NODE_PART)
+        .max(NODE_PPS_MIN)
+}
+
+/// A token bucket: a frame costs a token, and tokens come at the granted rate. It belongs to a key, so that a new session
+/// fills nothing up, and frames take from it once they are authentic, so that nobody spends another's.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
     rate_pps: u32,
+    /// Tokens that may be saved up.
+    depth: u32,
     /// In billionths of a token.
     tokens: u64,
     filled_ns: u64,
@@ -84,7 +102,19 @@ impl Bucket {
     pub fn new() -> Bucket {
         Bucket {
             rate_pps: UNGRANTED_PPS,
+            depth: DEPTH_MIN,
             tokens: u64::from(DEPTH_MIN) * TOKEN,
+            filled_ns: 0,
+        }
+    }
+
+    /// The bucket of a node that may send so many packets a second, full.
+    pub fn of_node(rate_pps: u32) -> Bucket {
+        let depth = (rate_pps / NODE_DEPTH_PART).max(NODE_DEPTH_MIN);
+        Bucket {
+            rate_pps,
+            depth,
+            tokens: u64::from(depth) * TOKEN,
             filled_ns: 0,
         }
     }
@@ -93,6 +123,7 @@ impl Bucket {
     pub fn grant(&mut self, rate_pps: u32, now_ns: u64) {
         self.fill(now_ns);
         self.rate_pps = rate_pps.max(UNGRANTED_PPS);
+        self.depth = self.rate_pps.max(DEPTH_MIN);
     }
 
     /// From now on tokens come as before there was a grant.
@@ -121,8 +152,8 @@ impl Bucket {
         let came = now_ns
             .saturating_sub(self.filled_ns)
             .saturating_mul(self.rate_pps.into());
-        let depth = u64::from(self.rate_pps.max(DEPTH_MIN)) * TOKEN;
-        self.tokens = self.tokens.saturating_add(came).min(depth);
+        let most = u64::from(self.depth) * TOKEN;
+        self.tokens = self.tokens.saturating_add(came).min(most);
         self.filled_ns = self.filled_ns.max(now_ns);
     }
 }
@@ -190,6 +221,26 @@ mod tests {
         while bucket.take(0, 0) {}
         bucket.grant(250, 0);
         assert!(!bucket.take(0, 0), "a grant fills nothing");
+    }
+
+    #[test]
+    fn a_node_may_send_a_quarter_or_more_than_its_share_and_save_a_twentieth_of_a_second_up() {
+        assert_eq!(node_pps(100_000, 10), 25_000);
+        assert_eq!(node_pps(100_000, 333), 49_950);
+        assert_eq!(node_pps(100, 1_000), NODE_PPS_MIN);
+        assert_eq!(node_pps(u32::MAX, 1_000), u32::MAX);
+        for (rate, depth) in [(1_000, 256), (25_000, 1_250)] {
+            let mut bucket = Bucket::of_node(rate);
+            let start_ns = 1_000 * TOKEN;
+            let at_once = |bucket: &mut Bucket, now_ns| {
+                (0..100_000).filter(|_| bucket.take(now_ns, 0)).count()
+            };
+            assert_eq!(at_once(&mut bucket, start_ns), depth);
+            let over_time: usize = (1..=100)
+                .map(|tenth| at_once(&mut bucket, start_ns + tenth * TOKEN / 10))
+                .sum();
+            assert_eq!(over_time, 10 * rate as usize);
+        }
     }
 
     #[test]

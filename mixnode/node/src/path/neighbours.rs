@@ -14,7 +14,7 @@ use link::{ReceiveSession, Session};
 use sphinx::DestinationTag;
 
 use crate::path::epochs::{EPOCH_SLOTS, Epochs};
-use crate::path::grant::Bucket;
+use crate::path::grant::{Bucket, node_pps};
 use crate::path::half_open::{HALF_OPEN_MAX, HalfOpen, HalfOpens};
 
 pub use counters::SessionCounters;
@@ -61,6 +61,8 @@ pub struct Neighbour {
     pub layer_permille: u32,
     /// What it may send, should it be a client.
     pub bucket: Bucket,
+    /// The same of a node; none where nobody has a limit.
+    pub node_bucket: Option<Bucket>,
     destination: DestinationTag,
     member: bool,
     sessions: ArrayVec<u32, SESSIONS_PER_MEMBER>,
@@ -84,7 +86,7 @@ impl Neighbour {
             .any(|(_, layer)| layer.is_some())
     }
 
-    fn learn(&mut self, epochs: &Epochs) {
+    fn learn(&mut self, epochs: &Epochs, capacity_pps: u32) {
         let shares = epochs.states().flatten();
         self.layer_permille = shares
             .map(|state| state.layer_permille(&self.key))
@@ -94,6 +96,14 @@ impl Neighbour {
             if let Some(state) = installed {
                 *place = Some((state.epoch(), state.layer_of(&self.key)));
             }
+        }
+        let rate_pps = node_pps(capacity_pps, self.layer_permille);
+        let same = self
+            .node_bucket
+            .as_ref()
+            .is_some_and(|bucket| bucket.rate_pps() == rate_pps);
+        if capacity_pps > 0 && !same {
+            self.node_bucket = Some(Bucket::of_node(rate_pps));
         }
     }
 }
@@ -129,6 +139,8 @@ pub struct Neighbours {
     expire_part: usize,
     /// The slot where the search for a stranger that gives way goes on.
     hand: usize,
+    /// Packets a second that the node can do, of which nodes get their rates; 0: they have none.
+    capacity_pps: u32,
     counters: SessionCounters,
     /// Who holds most of the wheel, as far as was seen when frames came, and how much.
     largest: (u16, u32),
@@ -161,11 +173,17 @@ impl Neighbours {
             by_destination: HashMap::with_capacity(slots),
             expire_part: 0,
             hand: 0,
+            capacity_pps: 0,
             counters: SessionCounters::default(),
             largest: (0, 0),
             parting: VecDeque::with_capacity(PARTING_MAX),
             ended: None,
         }
+    }
+
+    /// Holds nodes to rates of their own from now on, at a node that can do so many packets a second; 0: to none.
+    pub fn limit_nodes(&mut self, capacity_pps: u32) {
+        self.capacity_pps = capacity_pps;
     }
 
     /// Remembers from now on which sessions have ended, for [`Neighbours::tell_ended`].
@@ -410,7 +428,7 @@ impl Neighbours {
     /// Looks every neighbour up again after an epoch was installed.
     pub fn learn(&mut self, epochs: &Epochs) {
         for neighbour in self.slots.iter_mut().flatten() {
-            neighbour.learn(epochs);
+            neighbour.learn(epochs, self.capacity_pps);
         }
     }
 

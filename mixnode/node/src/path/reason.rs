@@ -55,6 +55,8 @@ reasons! {
     LinkReserved => "link_reserved",
     /// A kind of frame this neighbour has no business sending.
     Kind => "kind",
+    /// A node sends more than its part of what this one can do.
+    NeighbourRate => "neighbour_rate",
     /// A client sends faster than it was granted.
     ClientRate => "client_rate",
     /// No key of this epoch is accepted now.

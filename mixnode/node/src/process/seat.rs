@@ -55,6 +55,7 @@ pub(super) fn settings(config: &Config, pool_frames: u32, address: SocketAddr) -
         client_rate_max_pps: config.gateway.rate_max_pps,
         loop_interval_ns: u64::from(config.cover.loop_interval_ms) * 1_000_000,
         drop_interval_ns: u64::from(config.cover.drop_interval_ms) * 1_000_000,
+        capacity_pps: config.node.capacity_pps,
         loss: config.fault.loss,
         ipv6: address.is_ipv6(),
     }

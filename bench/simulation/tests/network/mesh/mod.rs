@@ -67,6 +67,7 @@ pub fn shape() -> Shape {
             client_rate_max_pps: 1_000,
             loop_interval_ns: 0,
             drop_interval_ns: 0,
+            capacity_pps: 0,
             loss: 0.0,
             ipv6: false,
         },

@@ -65,11 +65,12 @@ impl Neighbours {
             holding: 0,
             layer_permille: 0,
             bucket: Bucket::new(),
+            node_bucket: None,
             destination,
             member,
             sessions: ArrayVec::new(),
         };
-        neighbour.learn(epochs);
+        neighbour.learn(epochs, self.capacity_pps);
         if let Some(slot) = self.slots.get_mut(usize::from(number)) {
             *slot = Some(neighbour);
         }

@@ -99,11 +99,17 @@ fn accept(core: &mut Core, one: Sealed, verdict: Verdict, opened: &mut OpenedBat
         _ if core.clients.is_attached(&destination) => 0,
         _ => TOKENS_TO_ATTACH,
     };
-    if let Some(sender) = core.neighbours.get_mut(neighbour)
-        && !sender.is_node()
-        && !sender.bucket.take(core.now_ns, kept)
-    {
-        return core.ledger.reject(frame, Reason::ClientRate);
+    if let Some(sender) = core.neighbours.get_mut(neighbour) {
+        if !sender.is_node() && !sender.bucket.take(core.now_ns, kept) {
+            return core.ledger.reject(frame, Reason::ClientRate);
+        }
+        // What its frames cost from here on is its own doing.
+        if sender.is_node()
+            && let Some(bucket) = &mut sender.node_bucket
+            && !bucket.take(core.now_ns, 0)
+        {
+            return core.ledger.reject(frame, Reason::NeighbourRate);
+        }
     }
     match verdict.kind {
         Kind::Sphinx => opened.push(Opened {
