@@ -20,7 +20,7 @@ mod reason;
 
 pub use limits::{Tables, admit};
 pub use maps::{
-    Bucket, Config, Counters, Handshakes, Rate, Rates, SESSIONS_MAX, SOURCES_MAX, XSKS_MAX,
+    Beyond, Bucket, Config, Counters, Handshakes, Rate, Rates, SESSIONS_MAX, SOURCES_MAX, XSKS_MAX,
 };
 pub use parse::{
     Address, DATAGRAM_BYTES, Datagram, EXTENSIONS_MAX, Packet, Parsed, Receiver, TAGS_MAX, parse,

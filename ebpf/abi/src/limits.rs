@@ -18,6 +18,8 @@ pub trait Tables {
     fn peer(&self, source: &Address) -> Option<Rate>;
     /// Takes a token for a frame of the source's own session.
     fn take_source(&self, source: &Address, now_ns: u64, rate: &Rate) -> bool;
+    /// Takes a token for a frame of a node of the consensus that its own rate has no room for.
+    fn take_beyond(&self, now_ns: u64) -> bool;
     /// Takes a token for a frame of a session that is another's, or nobody's yet.
     fn take_stranger(&self, source: &Address, now_ns: u64, rate: &Rate) -> bool;
     /// Takes a token for an initiation in the name of a node of the consensus.
@@ -63,11 +65,13 @@ fn session(tables: &impl Tables, config: &Config, source: &Address, index: u32) 
             Some(Reason::StrangerRate)
         };
     }
-    let rate = match tables.peer(source) {
+    let peer = tables.peer(source);
+    let rate = match peer {
         Some(wanted) => config.peer(&wanted),
         None => config.source,
     };
-    if tables.take_source(source, now_ns, &rate) {
+    // Only the session's key tells a node's frames from forged ones: as many of both pass as a worker can ask it about.
+    if tables.take_source(source, now_ns, &rate) || (peer.is_some() && tables.take_beyond(now_ns)) {
         None
     } else {
         Some(Reason::SourceRate)

@@ -101,6 +101,27 @@ impl Handshakes {
     }
 }
 
+/// An entry of map `BEYOND`: what nodes of the consensus may send to one queue beyond their own rates, all of them together.
+/// Who forges a node's frames spends that node's rate. This is what lets the node's own ones through nevertheless, as far as
+/// a worker can ask the session's key about each of them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beyond {
+    /// Written by the loader. An interval of 0, as in a map that nobody wrote, admits nothing.
+    pub rate: Rate,
+    /// The program's.
+    pub bucket: Bucket,
+}
+
+impl Beyond {
+    /// Takes a token.
+    #[inline(always)]
+    pub const fn take(&mut self, now_ns: u64) -> bool {
+        let rate = self.rate;
+        rate.interval_ns != 0 && self.bucket.take(now_ns, &rate)
+    }
+}
+
 /// The only entry of map `CONFIG`, written by the loader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,6 +187,7 @@ const _: () = {
     assert!(size_of::<Rate>() == 16);
     assert!(size_of::<Bucket>() == 8);
     assert!(size_of::<Rates>() == 32);
+    assert!(size_of::<Beyond>() == 24);
     assert!(size_of::<Handshakes>() == 16);
     assert!(size_of::<Config>() == 144);
     assert!(offset_of!(Config, address) == 8);
@@ -179,11 +201,13 @@ const _: () = {
 
 #[cfg(feature = "aya")]
 mod pod {
-    use super::{Bucket, Config, Counters, Rate};
+    use super::{Beyond, Bucket, Config, Counters, Rate};
     // SAFETY: `repr(C)`, integers only, no padding (the sizes above are the sums of the fields).
     unsafe impl aya::Pod for Rate {}
     // SAFETY: as for `Rate`.
     unsafe impl aya::Pod for Bucket {}
+    // SAFETY: as for `Rate`.
+    unsafe impl aya::Pod for Beyond {}
     // SAFETY: as for `Rate`.
     unsafe impl aya::Pod for Config {}
     // SAFETY: as for `Rate`.
@@ -210,6 +234,14 @@ mod tests {
     fn an_unlimited_rate_admits_everything() {
         let mut bucket = Bucket::default();
         assert!((0..1_000).all(|_| bucket.take(7, &Rate::UNLIMITED)));
+    }
+
+    #[test]
+    fn what_nobody_wrote_admits_nothing_beyond_a_nodes_own_rate() {
+        let mut beyond = Beyond::default();
+        assert!(!beyond.take(0) && !beyond.take(7));
+        beyond.rate = Rate::new(1, 3);
+        assert_eq!((0..9).filter(|_| beyond.take(7)).count(), 3);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use aya::{
     programs::{TestRun, TestRunOptions, Xdp},
 };
 use ebpf_abi::{
-    Action, Address, Config, Counters, Datagram, Parsed, Rate, Reason, Receiver, parse,
+    Action, Address, Beyond, Bucket, Config, Counters, Datagram, Parsed, Rate, Reason, Receiver,
+    parse,
 };
 use frames::{BOTH, Builder, INDEX, OWN_V4, OWN_V6, PORT};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -67,6 +68,13 @@ impl Kernel {
         let mut peers: HashMap<_, Address, Rate> =
             self.ebpf.map_mut("PEERS").unwrap().try_into().unwrap();
         peers.insert(source, rate, 0).unwrap();
+    }
+
+    /// What nodes may send to the first queue beyond their own rates.
+    fn beyond(&mut self, rate: Rate) {
+        let mut map: Array<_, Beyond> = self.ebpf.map_mut("BEYOND").unwrap().try_into().unwrap();
+        let bucket = Bucket::default();
+        map.set(0, Beyond { rate, bucket }, 0).unwrap();
     }
 
     /// Runs one frame; checks that one counter rose by one and that the verdict is that reason's.

@@ -6,16 +6,19 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
-use ebpf_abi::{Address, Config, Counters, REASONS, Rate, Rates, Receiver, XSKS_MAX};
+use ebpf_abi::{
+    Address, Beyond, Bucket, Config, Counters, REASONS, Rate, Rates, Receiver, XSKS_MAX,
+};
 use handover::protocol::Peer;
 
 /// Every map of the program, by name.
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 11] = [
     "CONFIG",
     "COUNTERS",
     "SESSIONS",
     "PEERS",
     "SOURCES",
+    "BEYOND",
     "STRANGERS",
     "MEMBER_HANDSHAKES",
     "HANDSHAKE_SOURCES",
@@ -67,6 +70,12 @@ impl Each<(u64, u64)> {
     }
 }
 
+/// So many frames a second beyond nodes' own rates are let in at least: a sixth of a core, whatever a packet costs.
+const BEYOND_MIN: u32 = 100_000;
+/// Part of a second's frames beyond nodes' own rates that may come at once: what a receive ring holds is lost for all when
+/// it is more.
+const BEYOND_BURST_PART: u64 = 100;
+
 /// Smallest capacity that can be divided among peers, packets a second.
 pub(super) const CAPACITY_MIN: u32 = 100;
 
@@ -76,12 +85,31 @@ pub(super) const INDICES_MAX: u32 = 262_144;
 /// Receiver indices, and the source that each belongs to.
 pub(super) type Indices = BTreeMap<u32, Option<IpAddr>>;
 
+/// What is written before the program runs.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    config: Config,
+    beyond: Rate,
+}
+
+impl Limits {
+    /// Of a node at this port that handles `capacity_pps` packets a second.
+    pub fn of(port: u16, capacity_pps: u32, cpus: usize, queues: u32) -> Limits {
+        Limits {
+            config: config(port, capacity_pps, cpus),
+            beyond: beyond(capacity_pps, queues),
+        }
+    }
+}
+
 /// The maps the loader reads or writes.
 pub(super) struct Maps {
     config: Array<MapData, Config>,
     counters: PerCpuArray<MapData, Counters>,
     sessions: HashMap<MapData, u32, Address>,
     peers: HashMap<MapData, Address, Rate>,
+    /// None of a program that an earlier version attached.
+    beyond: Option<Array<MapData, Beyond>>,
     xsks: XskMap<MapData>,
     /// Room in `sessions`: of a map that an earlier version pinned, that version's.
     indices_max: u32,
@@ -100,6 +128,10 @@ impl Maps {
             counters: Map::PerCpuArray(pinned("COUNTERS")?).try_into()?,
             sessions: Map::HashMap(sessions).try_into()?,
             peers: Map::HashMap(pinned("PEERS")?).try_into()?,
+            beyond: match pinned("BEYOND") {
+                Ok(beyond) => Some(Map::Array(beyond).try_into()?),
+                Err(_) => None,
+            },
             xsks: Map::XskMap(pinned("XSKS")?).try_into()?,
             indices_max,
             wanted: BTreeMap::new(),
@@ -116,15 +148,23 @@ impl Maps {
     }
 
     /// Writes the program's configuration.
-    pub fn configure(&mut self, config: Config) -> Result<(), MapError> {
-        self.config.set(0, config, 0)
+    pub fn configure(&mut self, limits: Limits) -> Result<(), MapError> {
+        self.config.set(0, limits.config, 0)?;
+        let Some(beyond) = &mut self.beyond else {
+            return Ok(());
+        };
+        let all = Beyond {
+            rate: limits.beyond,
+            bucket: Bucket::default(),
+        };
+        (0..XSKS_MAX as u32).try_for_each(|queue| beyond.set(queue, all, 0))
     }
 
     /// Has the program take what is for this node, and for no other on the interface.
     pub fn set_node(&mut self, address: SocketAddr) -> Result<(), MapError> {
         let mut config = self.config.get(&0, 0)?;
         config.address = Receiver::from(address).address;
-        self.configure(config)
+        self.config.set(0, config, 0)
     }
 
     /// Packets by reason, summed over CPUs.
@@ -246,7 +286,7 @@ fn source_key(address: IpAddr) -> [u8; 16] {
 
 /// The program's configuration for a node that handles `capacity_pps` packets a second. No source gets more than a
 /// quarter of it: a single flooder leaves three quarters to the rest.
-pub(super) fn config(port: u16, capacity_pps: u32, cpus: usize) -> Config {
+fn config(port: u16, capacity_pps: u32, cpus: usize) -> Config {
     let capacity = u64::from(capacity_pps.max(CAPACITY_MIN));
     let quarter = capacity / 4;
     let cpus = cpus.max(1) as u64;
@@ -266,6 +306,13 @@ pub(super) fn config(port: u16, capacity_pps: u32, cpus: usize) -> Config {
         },
         peer_interval_ns: Config::peer_floor_ns(capacity),
     }
+}
+
+/// What nodes may send to each of so many queues beyond their own rates: as much again as the node can do, for to receive a
+/// frame and to ask its session's key about it takes a fifth of what it takes to forward a packet.
+fn beyond(capacity_pps: u32, queues: u32) -> Rate {
+    let pps = u64::from(capacity_pps.max(BEYOND_MIN)) / u64::from(queues.max(1));
+    Rate::new(pps, (pps / BEYOND_BURST_PART).max(64))
 }
 
 #[cfg(test)]
@@ -341,6 +388,9 @@ mod tests {
             self.members.get(source).map(|_| Rate::UNLIMITED)
         }
         fn take_source(&self, _: &Address, _: u64, _: &Rate) -> bool {
+            unreachable!("only handshakes come here")
+        }
+        fn take_beyond(&self, _: u64) -> bool {
             unreachable!("only handshakes come here")
         }
         fn take_stranger(&self, _: &Address, _: u64, _: &Rate) -> bool {

@@ -13,12 +13,11 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use ebpf_abi::Config;
 use handover::protocol::Mode;
 
 use super::explain;
 use super::interface::{self, Interface};
-use super::maps::{INDICES_MAX, Maps, NAMES};
+use super::maps::{INDICES_MAX, Limits, Maps, NAMES};
 use crate::error::LoaderError;
 use crate::netns;
 
@@ -71,7 +70,7 @@ pub(super) fn attach(
     pins: &Path,
     interface: &Interface,
     current: Option<Mode>,
-    config: Config,
+    limits: Limits,
     allow_generic: bool,
 ) -> Result<Attached, LoaderError> {
     let folder = folder(pins, &interface.name)?;
@@ -79,12 +78,12 @@ pub(super) fn attach(
         Some(Mode::Generic) if !allow_generic => Err(LoaderError::GenericMode {
             interface: interface.name.clone(),
         }),
-        Some(mode) => replace(&folder, interface, mode, config),
+        Some(mode) => replace(&folder, interface, mode, limits),
         None => {
             // What is pinned there is not on the interface: a failed attempt, or an interface that was made anew.
             remove(&folder)?;
             make_folder(&folder)?;
-            let attached = attach_first(&folder, interface, config, allow_generic);
+            let attached = attach_first(&folder, interface, limits, allow_generic);
             if attached.is_err() {
                 let _ = remove(&folder);
             }
@@ -97,13 +96,13 @@ fn replace(
     folder: &Path,
     interface: &Interface,
     mode: Mode,
-    config: Config,
+    limits: Limits,
 ) -> Result<Attached, LoaderError> {
     let (mut ebpf, mut maps) = load(folder)?;
     let program = program(&mut ebpf)?;
     let link = PinnedLink::from_pin(folder.join(LINK)).map_err(|error| explain::load(&error))?;
     let link = XdpLink::try_from(FdLink::from(link)).map_err(|error| explain::load(&error))?;
-    maps.configure(config)
+    maps.configure(limits)
         .map_err(|error| explain::load(&error))?;
     program
         .attach_to_link(link)
@@ -125,11 +124,11 @@ fn replace(
 fn attach_first(
     folder: &Path,
     interface: &Interface,
-    config: Config,
+    limits: Limits,
     allow_generic: bool,
 ) -> Result<Attached, LoaderError> {
     let (mut ebpf, mut maps) = load(folder)?;
-    maps.configure(config)
+    maps.configure(limits)
         .map_err(|error| explain::load(&error))?;
     let program = program(&mut ebpf)?;
     let (id, mode, degraded) = match attach_in(program, interface, XdpMode::Driver) {

@@ -12,7 +12,7 @@ use handover::protocol::{InterfaceStats, InterfaceStatus, Mode, Reply};
 
 use super::condition::Condition;
 use super::interface::{self, Interface};
-use super::maps::{self, Indices, Maps};
+use super::maps::{self, Indices, Limits, Maps};
 use super::{GRACE, explain, program, sockets};
 use crate::error::LoaderError;
 
@@ -227,13 +227,14 @@ impl State {
         let interface = interface::named(name)?.ok_or_else(|| unknown(name))?;
         explain::unsuitable(&interface)?;
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let config = maps::config(port, capacity_pps, cpus);
+        let queues = sockets::receive_queues(name).unwrap_or(1);
+        let limits = Limits::of(port, capacity_pps, cpus, queues);
         // An interface that was made anew under its old name has no program.
         let ours = program::take_over(&folder, &interface)?.map(|(mode, _)| mode);
         if ours.is_none() {
             self.attachments.remove(name);
         }
-        let attached = program::attach(pins, &interface, ours, config, allow_generic)?;
+        let attached = program::attach(pins, &interface, ours, limits, allow_generic)?;
         match self.attachments.get_mut(name) {
             // The maps are the same ones, and so is what the loader knows of them.
             Some(attachment) => {

@@ -13,8 +13,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use ebpf_abi::{
-    Action, Address, Bucket, Config, Counters, Handshakes, Packet, Parsed, Rate, Rates, Reason,
-    SESSIONS_MAX, SOURCES_MAX, Tables, XSKS_MAX, admit, parse,
+    Action, Address, Beyond, Bucket, Config, Counters, Handshakes, Packet, Parsed, Rate, Rates,
+    Reason, SESSIONS_MAX, SOURCES_MAX, Tables, XSKS_MAX, admit, parse,
 };
 
 #[btf_map]
@@ -31,6 +31,9 @@ static PEERS: HashMap<Address, Rate, { SESSIONS_MAX }> = HashMap::new();
 /// Of frames that come from where their session's are to come from.
 #[btf_map]
 static SOURCES: LruHashMap<Address, Bucket, { SOURCES_MAX }> = LruHashMap::new();
+/// Of frames of nodes that their own buckets have no tokens for, by queue: no two CPUs serve one.
+#[btf_map]
+static BEYOND: Array<Beyond, { XSKS_MAX }> = Array::new();
 /// Of all other frames: whoever guesses an index spends none of what is its owner's, nor of what is the claimed source's.
 #[btf_map]
 static STRANGERS: LruHashMap<Address, Bucket, { SOURCES_MAX }> = LruHashMap::new();
@@ -94,17 +97,20 @@ fn decide(ctx: &XdpContext) -> Reason {
         Parsed::Decided(reason) => return reason,
         Parsed::Ours(source, datagram) => (source, datagram),
     };
-    if let Some(reason) = admit(&Maps, config, &source, datagram) {
+    let queue = ctx.rx_queue_index();
+    if let Some(reason) = admit(&Maps { queue }, config, &source, datagram) {
         return reason;
     }
-    match XSKS.redirect(ctx.rx_queue_index(), u64::from(xdp_action::XDP_PASS)) {
+    match XSKS.redirect(queue, u64::from(xdp_action::XDP_PASS)) {
         Ok(_) => Reason::Steered,
         Err(_) => Reason::KernelSocket,
     }
 }
 
 /// The maps, as what decides over admission sees them.
-struct Maps;
+struct Maps {
+    queue: u32,
+}
 
 impl Tables for Maps {
     #[inline(always)]
@@ -128,6 +134,15 @@ impl Tables for Maps {
     #[inline(always)]
     fn take_source(&self, source: &Address, now_ns: u64, rate: &Rate) -> bool {
         take(&SOURCES, source, |bucket| bucket.take(now_ns, rate))
+    }
+
+    #[inline(always)]
+    fn take_beyond(&self, now_ns: u64) -> bool {
+        let Some(beyond) = BEYOND.get_ptr_mut(self.queue) else {
+            return false;
+        };
+        // SAFETY: map memory stays valid for this run of the program; the loader writes the rate in aligned words.
+        unsafe { (*beyond).take(now_ns) }
     }
 
     #[inline(always)]

@@ -114,6 +114,45 @@ fn a_peer_whose_rate_is_above_a_quarter_of_the_capacity_is_held_to_the_quarter()
 
 #[test]
 #[ignore = "needs root"]
+fn what_nodes_send_beyond_their_own_rates_passes_while_their_queue_has_room_and_clients_have_none()
+{
+    let mut kernel = Kernel::new(Config {
+        port: PORT.into(),
+        source: SLOW,
+        ..Config::default()
+    });
+    kernel.beyond(Rate::new(1, 4));
+    let others = [192, 0, 2, 99];
+    let mut frames = Vec::new();
+    for (index, address) in [(1_u32, V4), (2, others)] {
+        kernel.peer(cases::mapped(address), Rate::new(1, 5));
+        kernel.own(index, cases::mapped(address));
+        let mut frame = Builder::new(false, 4);
+        frame.v4_source = address;
+        frame.payload[8..12].copy_from_slice(&index.to_le_bytes());
+        frames.push(frame.build());
+    }
+    for _ in 0..5 + 3 {
+        assert_eq!(kernel.run(&frames[0]), Reason::KernelSocket);
+    }
+    // The other node has its own rate nevertheless, and then what is left for both.
+    for _ in 0..5 + 1 {
+        assert_eq!(kernel.run(&frames[1]), Reason::KernelSocket);
+    }
+    for frame in &frames {
+        assert_eq!(kernel.run(frame), Reason::SourceRate);
+    }
+    kernel.beyond(Rate::new(1, 4));
+    kernel.own(INDEX, cases::prefix(V6));
+    let client = Builder::new(true, 4).build();
+    for _ in 0..3 {
+        assert_eq!(kernel.run(&client), Reason::KernelSocket);
+    }
+    assert_eq!(kernel.run(&client), Reason::SourceRate);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn initiations_of_one_source_have_a_limit_that_frames_of_sessions_do_not_share() {
     let config = Config {
         port: PORT.into(),
