@@ -1,13 +1,17 @@
 //! Departures of the real program: its threads, a real socket and a slow disk, and a gateway that records when each
 //! datagram arrives. Minutes in which it has nothing to do and minutes in which it is kept busy from outside alternate,
 //! and their gaps must look the same. The program is compared with itself, so nothing else may run beside it.
+//!
+//! It is a process of its own on the first processor, so that it can also be stopped for a moment of each second: what
+//! a program that stalls would show, and what the comparison must find.
 
 mod common;
 #[path = "common/outside.rs"]
 mod outside;
 
-use std::io;
+use std::io::{self, BufRead, Write};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,7 +26,14 @@ use link::ClientKeys;
 use outside::{Outside, RATE_PPS, pin};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use rustix::process::{Pid, Signal, kill_process};
 
+/// Where the program that the tests start finds its home, and the folder for what it receives.
+const HOME: &str = "DEPARTURES_HOME";
+const OUT: &str = "DEPARTURES_OUT";
+/// What it is told by.
+const SLOW_DISK: &str = "slow";
+const FAST_DISK: &str = "fast";
 /// Equal names in the recipient's folder.
 const EQUAL_NAMES: u32 = 10_000;
 /// Small files whose manifests come one after the other.
@@ -181,9 +192,81 @@ fn fill_with_equal_names(folder: &Path) {
     }
 }
 
-/// Runs the program through so many pairs of an idle and a busy block, and compares their gaps: they may differ by
-/// `margin` more than by chance.
-fn compare(blocks: usize, span: Duration, margin: f64) {
+/// The program, in a process of its own, until its input ends. It passes where nobody has started it as such.
+#[test]
+#[ignore = "the program that the other tests start"]
+fn the_program() {
+    let (Some(home), Some(out)) = (std::env::var_os(HOME), std::env::var_os(OUT)) else {
+        return;
+    };
+    pin(0);
+    let (slow, stop) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let hears = (Arc::clone(&slow), Arc::clone(&stop));
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            hears.0.store(line == SLOW_DISK, Ordering::Relaxed);
+        }
+        hears.1.store(true, Ordering::Relaxed);
+    });
+    let (home, out) = (Home::open(Path::new(&home)).unwrap(), Path::new(&out));
+    let disk = DiskStorage::new(&home.path().join("receiving"), out, 1 << 30).unwrap();
+    let storage = Box::new(SlowDisk { disk, slow });
+    let options = run::Options::default();
+    run::receive_into(&home, out, storage, &options, &stop, &mut |_| {}).unwrap();
+}
+
+struct Program(Child);
+
+impl Program {
+    fn start(home: &Path, out: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "the_program", "--ignored", "--nocapture"]);
+        command.env(HOME, home).env(OUT, out);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    fn tell(&mut self, what: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{what}").unwrap();
+    }
+
+    /// Stops it for so long at the beginning of each second, as long as `goes_on`.
+    fn stall(&self, stall: Duration, goes_on: &AtomicBool) {
+        let id = Pid::from_child(&self.0);
+        while goes_on.load(Ordering::Relaxed) {
+            kill_process(id, Signal::STOP).unwrap();
+            thread::sleep(stall);
+            kill_process(id, Signal::CONT).unwrap();
+            thread::sleep(Duration::from_secs(1) - stall);
+        }
+    }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Of a test that failed.
+        let _ = self.0.kill();
+    }
+}
+
+/// Gaps of the program by block: with nothing to do, kept busy, stopped for a moment of each second.
+#[derive(Default)]
+struct Seen {
+    idle: Vec<Vec<f64>>,
+    busy: Vec<Vec<f64>>,
+    stalled: Vec<Vec<f64>>,
+}
+
+/// Runs the program through so many pairs of an idle and a busy block, and through half as many in which it is stopped.
+fn watch(blocks: usize, span: Duration, stall: Duration) -> Seen {
     let folder = tempfile::tempdir().unwrap();
     let (home, out) = (folder.path().join("home"), folder.path().join("out"));
     fill_with_equal_names(&out);
@@ -191,69 +274,88 @@ fn compare(blocks: usize, span: Duration, margin: f64) {
     let mut outside = Outside::new();
     let rng = &mut ChaCha20Rng::seed_from_u64(71);
     let address = outside.init(folder.path(), &home, rng);
-    let (slow, stop) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicBool::new(false)),
-    );
-    let program = {
-        let (slow, stop) = (Arc::clone(&slow), Arc::clone(&stop));
-        thread::spawn(move || {
-            pin(0);
-            let home = Home::open(&home).unwrap();
-            let disk = DiskStorage::new(&home.path().join("receiving"), &out, 1 << 30).unwrap();
-            let storage = Box::new(SlowDisk { disk, slow });
-            let options = run::Options::default();
-            run::receive_into(&home, &out, storage, &options, &stop, &mut |_| {}).unwrap();
-        })
-    };
+    let mut program = Program::start(&home, &out);
     // This thread computes for a whole network: the ear goes first.
     let _ = rustix::process::setpriority_process(None, 10);
     outside.live(Duration::from_secs(4));
-    let (mut idle, mut busy) = (Vec::new(), Vec::new());
+    let mut seen = Seen::default();
     for block in 0..blocks {
-        idle.push(gaps(&outside.live(span)));
-        slow.store(true, Ordering::Relaxed);
-        busy.push(gaps(&outside.kept_busy(address, span, block as u64)));
-        slow.store(false, Ordering::Relaxed);
+        seen.idle.push(gaps(&outside.live(span)));
+        program.tell(SLOW_DISK);
+        let arrivals = outside.kept_busy(address, span, block as u64);
+        seen.busy.push(gaps(&arrivals));
+        program.tell(FAST_DISK);
         outside.live(Duration::from_secs(2));
+        if block % 2 == 0 {
+            let goes_on = AtomicBool::new(true);
+            let arrivals = thread::scope(|scope| {
+                scope.spawn(|| program.stall(stall, &goes_on));
+                let arrivals = outside.live(span);
+                goes_on.store(false, Ordering::Relaxed);
+                arrivals
+            });
+            seen.stalled.push(gaps(&arrivals));
+            outside.live(Duration::from_secs(2));
+        }
     }
-    stop.store(true, Ordering::Relaxed);
-    program.join().unwrap();
-    let (n, m) = (count(&idle), count(&busy));
-    let (found, chance) = (distance(&idle, &busy), by_chance(&idle, &busy, rng));
+    program.end();
+    seen
+}
+
+/// The distance of blocks from idle ones, and the limit: `margin` more than by chance.
+fn compare(what: &str, idle: &[Vec<f64>], other: &[Vec<f64>], margin: f64) -> (f64, f64) {
+    let rng = &mut ChaCha20Rng::seed_from_u64(73);
+    let (found, limit) = (distance(idle, other), by_chance(idle, other, rng) + margin);
     let late = |blocks: &[Vec<f64>]| {
         let mut all: Vec<f64> = blocks.iter().flatten().copied().collect();
         all.sort_by(f64::total_cmp);
         all[all.len() * 999 / 1_000] * 1e3
     };
+    // Of a Poisson process.
+    let expected = 1_000f64.ln() / f64::from(RATE_PPS) * 1e3;
     println!(
-        "gaps: {n} idle, {m} busy; distance {found:.4}, by chance up to {chance:.4}; p99.9 {:.1} and {:.1} ms",
-        late(&idle),
-        late(&busy),
+        "{what}: {} gaps against {} idle ones; distance {found:.4}, the limit is {limit:.4}; p99.9 {:.1} ms and {:.1} ms, \
+         {expected:.1} ms of slots that are never late",
+        count(other),
+        count(idle),
+        late(other),
+        late(idle),
     );
-    assert!(m > (0.95 - margin) * n, "slots are missing");
+    (found, limit)
+}
+
+/// Checks that the load does not show; whether a stall does, by the same rule.
+fn load_and_stall(blocks: usize, span: Duration, stall: Duration, margin: f64) -> bool {
+    let seen = watch(blocks, span, stall);
+    let busy = compare("kept busy", &seen.idle, &seen.busy, margin);
+    let stalled = compare("stopped", &seen.idle, &seen.stalled, margin);
     assert!(
-        found <= chance + margin,
-        "the load shows: {found} against {chance}"
+        count(&seen.busy) > (0.95 - margin) * count(&seen.idle),
+        "slots are missing"
     );
+    assert!(busy.0 <= busy.1, "the load shows");
+    stalled.0 > stalled.1
 }
 
 /// The long comparison.
 const BLOCKS: usize = 8;
 const SPAN: Duration = Duration::from_secs(26);
-/// More than chance, and less than what 50 ms a second make.
+/// More than chance, and less than what such a stall makes in each second.
 const MARGIN: f64 = 0.01;
+const STALL: Duration = Duration::from_millis(50);
 
 #[test]
 fn a_stranger_who_keeps_a_client_busy_does_not_see_it_in_its_departures() {
-    // Short, and perhaps not alone on the machine: what would be seen at a glance.
-    compare(2, Duration::from_secs(6), 0.2);
+    // Short, and perhaps not alone on the machine: what would be seen at a glance. Of the stall this can't be said.
+    let (span, stall) = (Duration::from_secs(6), Duration::from_millis(500));
+    load_and_stall(2, span, stall, 0.2);
 }
 
 #[test]
-#[ignore = "eight minutes of a quiet machine"]
+#[ignore = "ten minutes of a quiet machine"]
 fn a_stranger_who_keeps_a_client_busy_for_minutes_does_not_see_it_in_its_departures() {
-    compare(BLOCKS, SPAN, MARGIN);
+    let shows = load_and_stall(BLOCKS, SPAN, STALL, MARGIN);
+    assert!(shows, "nor does a stall of 50 ms a second");
 }
 
 /// Blocks of slots of a program that departs at its times, but for a stall at the beginning of each second.
