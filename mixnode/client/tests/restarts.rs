@@ -267,13 +267,14 @@ fn a_gateway_that_withholds_a_document_gets_no_packets_of_the_old_epoch() {
     assert!(loops(&network) > before + 50, "and it goes on with it");
 }
 
-#[test]
-fn a_sender_of_few_packets_meets_a_recipient_anew_that_was_killed() {
+/// A sender of four packets a second whose recipient is killed in the middle of a file and started again at once: seconds
+/// from then until the file is there.
+fn meets_anew(seed: u64) -> f64 {
     let conditions = Conditions {
         rate_pps: 4,
         ..Conditions::default()
     };
-    let mut network = Network::new(64, conditions);
+    let mut network = Network::new(seed, conditions);
     let folder = tempfile::tempdir().unwrap();
     let places = ["one", "other"].map(|name| folder.path().join(name));
     for (gateway, place) in places.iter().enumerate() {
@@ -312,9 +313,31 @@ fn a_sender_of_few_packets_meets_a_recipient_anew_that_was_killed() {
         events
             .any(|event| matches!(event, Event::Sending { phase, .. } if *phase == Phase::Complete))
     };
-    let arrived = network.run(killed_ns + 60 * SECOND, is_complete);
-    // Below twenty seconds most of the time; which packets a coin delays is another each time.
-    let took_s = (network.now_ns - killed_ns) as f64 / 1e9;
-    println!("complete {took_s:.1} s after the kill");
-    assert!(arrived, "{took_s} s");
+    network.run(killed_ns + 600 * SECOND, is_complete);
+    (network.now_ns - killed_ns) as f64 / 1e9
+}
+
+/// Runs so many such meetings; each must be over soon.
+fn all_meet_anew(seeds: std::ops::Range<u64>) {
+    let mut took: Vec<f64> = seeds.map(meets_anew).collect();
+    took.sort_by(f64::total_cmp);
+    let worst = took[took.len() - 1];
+    println!(
+        "{} meetings: complete {:.1} s after the kill in the middle, {worst:.1} s at the worst",
+        took.len(),
+        took[took.len() / 2],
+    );
+    assert!(worst < 60.0, "{worst} s");
+}
+
+#[test]
+fn a_sender_of_few_packets_meets_a_recipient_anew_that_was_killed() {
+    // At the second seed the sender once waited for four timeouts of 20 s before it asked anew.
+    all_meet_anew(64..66);
+}
+
+#[test]
+#[ignore = "minutes of cryptography"]
+fn senders_of_few_packets_meet_recipients_anew_that_were_killed() {
+    all_meet_anew(100..180);
 }

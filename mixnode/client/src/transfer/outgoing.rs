@@ -181,6 +181,10 @@ pub(crate) struct Outgoing {
     next_new: u32,
 
     trip: RoundTrip,
+    /// Times between the newest packet that an answer covers and the answer: without the wait for a reply block.
+    answers: RoundTrip,
+    /// Packets of reply blocks since the last answer.
+    asked: u32,
     losses: Losses,
     expecting_ns: Option<u64>,
     surb_ns: u64,
@@ -235,6 +239,8 @@ impl Outgoing {
             lost: VecDeque::new(),
             next_new: 0,
             trip: RoundTrip::new(mean_delay_us),
+            answers: RoundTrip::new(mean_delay_us),
+            asked: 0,
             losses: Losses::default(),
             expecting_ns: None,
             surb_ns: 0,
@@ -306,6 +312,7 @@ impl Outgoing {
         fields.extend(blocks.into_iter().map(|surb| Field::Surb(Box::new(surb))));
         self.since_surb = 0;
         self.surb_ns = now_ns;
+        self.asked = self.asked.saturating_add(1);
         self.send_fields(&fields, now_ns)
     }
 
@@ -402,7 +409,7 @@ impl Outgoing {
                 self.setup.clear();
                 self.probe_ns = 0;
             }
-            self.tries = 0;
+            (self.tries, self.asked) = (0, 0);
             self.expecting_ns = None;
             self.merge(ack, now_ns);
             if let Some(heard_ns) = heard_ns {
@@ -472,6 +479,7 @@ impl Outgoing {
         let sent_ns = self.departures.get(at).copied()?;
         let elapsed_ns = now_ns.saturating_sub(sent_ns);
         self.stats.round_trip.record_ns(elapsed_ns);
+        self.answers.sample(elapsed_ns);
         self.departures.drain(..=at);
         self.departures_from = ack.highest + 1;
         self.losses.count(ack.highest, ack.received);

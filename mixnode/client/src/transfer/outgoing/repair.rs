@@ -16,8 +16,11 @@ const SURB_EVERY: u32 = 32;
 /// The same with any loss: a fifth of the slots.
 const SURB_EVERY_MIN: u32 = 4;
 /// A recipient is not taken for gone before: while nothing is known of losses, that few acknowledgements arrive looks
-/// the same, and asking anew costs more than going on.
+/// the same, and asking anew costs more than going on. From then on it is asked as often as may be.
 const SILENCE_MIN_NS: u64 = 8_000_000_000;
+/// Packets of reply blocks that arrive and whose answers do: after so many without one the recipient is gone. Of clients
+/// with few slots both blocks and answers are rare, so that a timeout is up to 20 s; four of them were no help.
+const ASKED_MIN: f64 = 4.0;
 /// Questions to a recipient without room that may stay unanswered.
 const QUESTIONS_MAX: u32 = 8;
 /// From this share of lost packets on, slots left over repeat chunks.
@@ -37,7 +40,10 @@ impl Outgoing {
         }
         let arriving = self.losses.arriving();
         let unanswered = self.expecting_ns.is_some() || self.acked.is_full();
-        let pause_ns = self.trip.timeout_ns() as f64 / 2.0 * arriving * arriving;
+        let mut pause_ns = self.trip.timeout_ns() as f64 / 2.0 * arriving * arriving;
+        if self.is_late(now_ns) {
+            pause_ns = pause_ns.min(f64::from(SURB_EVERY_MIN) / self.rate_pps * 1e9);
+        }
         let waited = now_ns.saturating_sub(self.surb_ns) as f64 > pause_ns;
         let asks = unanswered && waited;
         // Never in every slot while there are chunks to send: at much loss the pause is shorter than a slot.
@@ -69,6 +75,9 @@ impl Outgoing {
     /// is learnt.
     fn surb_every(&self, now_ns: u64) -> u32 {
         let since_ns = self.expecting_ns.unwrap_or(now_ns);
+        if self.is_late(now_ns) {
+            return SURB_EVERY_MIN;
+        }
         let while_ns = self
             .trip
             .timeout_ns()
@@ -107,11 +116,23 @@ impl Outgoing {
         (per_patience as usize).max(IN_FLIGHT_MIN)
     }
 
+    /// Whether there was no acknowledgement for so long that the recipient may be gone.
+    fn is_late(&self, now_ns: u64) -> bool {
+        let since_ns = self.expecting_ns.unwrap_or(now_ns);
+        now_ns.saturating_sub(since_ns) > SILENCE_MIN_NS
+    }
+
+    /// Whether the recipient seems to be gone, or started anew: nothing came for four timeouts, or for as long as answers
+    /// take although so many questions should have brought some.
     pub(super) fn is_silent(&self, now_ns: u64) -> bool {
-        let patience_ns = (4 * self.patience_ns()).max(SILENCE_MIN_NS);
-        let waited = self
-            .expecting_ns
-            .is_some_and(|since| now_ns.saturating_sub(since) > patience_ns);
+        let arriving = self.losses.arriving();
+        let is_asked = f64::from(self.asked) * arriving * arriving >= ASKED_MIN;
+        let mut patience_ns = 4 * self.patience_ns();
+        if is_asked {
+            patience_ns = patience_ns.min(self.answers.timeout_ns());
+        }
+        let since_ns = self.expecting_ns.unwrap_or(now_ns);
+        let waited = now_ns.saturating_sub(since_ns) > patience_ns.max(SILENCE_MIN_NS);
         match self.phase {
             Phase::Sending => waited,
             // Asked now and then, by the number of questions.

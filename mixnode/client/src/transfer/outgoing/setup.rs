@@ -111,6 +111,7 @@ impl Outgoing {
         self.departures.clear();
         self.departures_from = 0;
         self.losses.restart();
+        self.asked = 0;
         // Nobody will acknowledge what went out under the old session.
         let unanswered: Vec<u32> = self.in_flight.keys().copied().collect();
         self.lost.extend(unanswered);
