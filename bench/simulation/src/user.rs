@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use directory::{Chain, Consensus};
 use fog::{
-    Address, Client, Config, Event, Failure, Finish, Identity, Manifest, MemoryStorage, Once,
-    Phase, Standing, Storage, TransferId,
+    Address, Client, Config, Event, Failure, Finish, GuardState, Identity, Manifest, MemoryStorage,
+    Once, Phase, Reserves, Standing, Storage, TransferId,
 };
 use link::{ClientKeys, DATAGRAM_BYTES};
 use port::sim::{Endpoint, Network};
@@ -115,6 +115,10 @@ pub struct User {
     runs: u64,
     identity: [u8; fog::IDENTITY_BYTES],
     mailbox: ClientKeys,
+    /// Drawn once, at the first start, and where the client stood with its guard last.
+    reserves: Option<Vec<([u8; 32], ClientKeys)>>,
+    guard_state: GuardState,
+    rng: ChaCha20Rng,
 }
 
 impl User {
@@ -130,7 +134,7 @@ impl User {
         seed: u64,
         network: &Network,
     ) -> io::Result<User> {
-        let rng = &mut ChaCha20Rng::seed_from_u64(seed);
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
         Ok(User {
             part,
             gateway,
@@ -147,8 +151,11 @@ impl User {
             kept: Vec::new(),
             seed,
             runs: 0,
-            identity: *Identity::generate(rng).to_bytes(),
-            mailbox: ClientKeys::generate(rng),
+            identity: *Identity::generate(&mut rng).to_bytes(),
+            mailbox: ClientKeys::generate(&mut rng),
+            reserves: None,
+            guard_state: GuardState::default(),
+            rng,
         })
     }
 
@@ -175,6 +182,12 @@ impl User {
         stats.map_or(0, |stats| stats.loops_sent + stats.drops_sent)
     }
 
+    /// Identities of its guard's reserves, in the order in which they were drawn.
+    pub fn reserves(&self) -> impl Iterator<Item = &[u8; 32]> {
+        let reserves = self.reserves.iter().flatten();
+        reserves.map(|(identity, _)| identity)
+    }
+
     /// The address others send files to.
     pub fn fog_address(&self, gateway: [u8; 32]) -> Address {
         Identity::from_bytes(&self.identity).address(gateway, &self.mailbox)
@@ -189,6 +202,16 @@ impl User {
         now_ns: u64,
     ) {
         self.runs += 1;
+        let (consensus_now, rng) = (&consensus, &mut self.rng);
+        let reserves = self
+            .reserves
+            .get_or_insert_with(|| Reserves::draw(consensus_now, &gateway, rng).gateways);
+        let reserves = Reserves {
+            gateways: reserves.clone(),
+            state: self.guard_state,
+            // Everybody here receives.
+            moves: false,
+        };
         let config = Config {
             identity: Identity::from_bytes(&self.identity),
             mailbox: self.mailbox.clone(),
@@ -199,7 +222,9 @@ impl User {
         };
         let rng = sphinx::Generator::seed_from_u64(self.seed.wrapping_add(self.runs << 32));
         let storage = Box::new(self.storage.clone());
-        self.client = Some(Client::new(config, consensus, Some(storage), rng, now_ns));
+        let mut client = Client::new(config, consensus, Some(storage), rng, now_ns);
+        client.set_reserves(reserves);
+        self.client = Some(client);
     }
 
     /// Reads what came, fills the slot if it is due; says when the next slot is.
@@ -244,8 +269,8 @@ impl User {
                 | Event::GatewayBack
                 | Event::GatewayFull
                 | Event::GatewayLeaving { .. }
-                | Event::GatewayMoved { .. }
-                | Event::Guard(_) => {}
+                | Event::GatewayMoved { .. } => {}
+                Event::Guard(state) => self.guard_state = state,
             }
         }
         Some(client.deadline())

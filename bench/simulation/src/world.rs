@@ -159,6 +159,19 @@ impl World {
         self.acts.insert(place, (at_ns, Act::Fault(fault)));
     }
 
+    /// The authority makes no document of this epoch.
+    pub fn leave_out(&mut self, epoch: u32) {
+        self.acts
+            .retain(|(_, act)| !matches!(act, Act::Sign(of) if *of == epoch));
+    }
+
+    /// The number of the node with this identity.
+    pub fn number_of(&self, identity: &[u8; 32]) -> Option<usize> {
+        self.places
+            .iter()
+            .position(|place| place.identity() == *identity)
+    }
+
     fn seat_users(&mut self) -> Result<(), SimulationError> {
         let plan = self.plan;
         for number in 0..plan.users() {

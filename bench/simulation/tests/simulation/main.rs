@@ -1,6 +1,11 @@
 //! The whole network, simulated: what every run must show, and what a watcher of the wires must not learn.
 
 mod cheats;
+mod delays;
+// Not all of it is needed here.
+#[allow(dead_code, unused_imports)]
+#[path = "../network/mesh/mod.rs"]
+mod mesh;
 mod poisson;
 mod wires;
 

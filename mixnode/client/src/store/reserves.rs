@@ -4,13 +4,14 @@ use std::io;
 use std::path::Path;
 
 use directory::{Consensus, Node, pick_gateway, pick_gateway_besides};
+use link::ClientKeys;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{hex, write_atomic};
 use super::files;
 use super::home::HomeError;
-use crate::carrier::GuardState;
+use crate::carrier::{GuardState, Reserves};
 
 /// Reserves of a guard, each of another operator; fewer where there are fewer operators.
 const RESERVES: usize = 2;
@@ -83,6 +84,24 @@ pub(super) fn guard<'a, R: CryptoRng + ?Sized>(
             .iter()
             .find_map(|identity| gateway(consensus, identity))
             .or_else(|| consensus.node(pick_gateway(consensus, rng).ok()?)),
+    }
+}
+
+impl Reserves {
+    /// Those of a user without a store who receives, drawn as one's who joins with this gateway as the guard; none where
+    /// the document does not name that.
+    pub fn draw<R: CryptoRng + ?Sized>(
+        consensus: &Consensus,
+        guard: &[u8; 32],
+        rng: &mut R,
+    ) -> Self {
+        let drawn = gateway(consensus, guard).map(|guard| reserves(consensus, guard, &[], rng));
+        let with_keys = |identity| (identity, ClientKeys::generate(rng));
+        Self {
+            gateways: drawn.into_iter().flatten().map(with_keys).collect(),
+            state: GuardState::default(),
+            moves: false,
+        }
     }
 }
 

@@ -135,7 +135,7 @@ impl Network {
                 match opened.kind {
                     Kind::Sphinx => {
                         *self.packets.entry(*identity).or_default() += 1;
-                        self.mix(identity, opened.epoch, content);
+                        self.mix((identity, seat), opened.epoch, content);
                     }
                     Kind::Control => self.control(identity, destination, receiver_index, &content),
                     Kind::Delivery | Kind::Cover => {}
@@ -225,7 +225,12 @@ impl Network {
     }
 
     /// Takes a packet through all its hops at once; what it becomes happens after the sum of its delays.
-    fn mix(&mut self, entry: &[u8; 32], epoch_bits: u8, mut packet: [u8; PACKET_BYTES]) {
+    fn mix(
+        &mut self,
+        (entry, seat): (&[u8; 32], usize),
+        epoch_bits: u8,
+        mut packet: [u8; PACKET_BYTES],
+    ) {
         let now = self.authority.parameters().epoch_at(self.unix_ms());
         let Some(epoch) = [Some(now), now.checked_sub(1)]
             .into_iter()
@@ -264,6 +269,7 @@ impl Network {
                     node = consensus.node(next).unwrap().identity;
                 }
                 Command::Deliver { destination, id } => {
+                    *self.mailed.entry((seat, destination)).or_default() += 1;
                     let mut content = Box::new([0; 1200]);
                     content[..8].copy_from_slice(&id);
                     content[8..904].copy_from_slice(&packet[sphinx::HEADER_BYTES..]);

@@ -25,6 +25,8 @@ const LINK_DELAY_NS: u64 = 200_000;
 const QUEUE_MAX: usize = 512;
 
 pub type Boxed = Box<[u8; DATAGRAM_BYTES]>;
+/// Gateway, mailbox, and what is delivered there.
+type Delivery = ([u8; 32], [u8; 16], Box<[u8; 1200]>);
 
 mod gateway;
 
@@ -116,6 +118,11 @@ pub struct Network {
     pub handed_chain: Vec<u8>,
     /// Packets of the epoch before that of now, by gateway.
     pub old_packets: BTreeMap<[u8; 32], u64>,
+    /// Packets that ended in a mailbox, by the seat that sent them.
+    pub mailed: BTreeMap<(usize, [u8; 16]), u64>,
+    /// Mailboxes of which gateways keep what they deliver, and what they have kept.
+    pub recorded: Vec<[u8; 16]>,
+    kept: Vec<Delivery>,
     pub rng: ChaCha20Rng,
     conditions: Conditions,
     secrets: BTreeMap<([u8; 32], u32), EpochSecret>,
@@ -160,6 +167,9 @@ impl Network {
             missing: None,
             withholds: Vec::new(),
             old_packets: BTreeMap::new(),
+            mailed: BTreeMap::new(),
+            recorded: Vec::new(),
+            kept: Vec::new(),
             rng,
             conditions,
             secrets: BTreeMap::new(),
@@ -425,12 +435,24 @@ impl Network {
                 self.collect(seat);
             }
             Happening::Deliver(gateway, destination, content) => {
+                if self.recorded.contains(&destination) {
+                    self.kept.push((gateway, destination, content.clone()));
+                }
                 self.enqueue(&gateway, &destination, Kind::Delivery, content);
             }
             Happening::Down(gateway, destination, index) => {
                 self.down_slot(&gateway, &destination, index);
             }
         }
+    }
+
+    /// Gateways deliver again all that they have kept; how much that is.
+    #[allow(dead_code)] // Not every test file that shares this module needs it.
+    pub fn deliver_again(&mut self) -> usize {
+        for (gateway, destination, content) in self.kept.clone() {
+            self.enqueue(&gateway, &destination, Kind::Delivery, content);
+        }
+        self.kept.len()
     }
 
     fn collect(&mut self, seat: usize) {
