@@ -47,7 +47,7 @@ pub(crate) struct PortRow {
     pub(crate) breakdown: Option<Breakdown>,
 }
 
-/// Medians of the parts, CPU nanoseconds a packet, from rounds of their own.
+/// Medians of the parts, CPU nanoseconds a packet, from passes of their own on the same node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Breakdown {
@@ -63,9 +63,9 @@ pub(crate) struct Breakdown {
     pub(crate) other_ns: f64,
     /// Median of the rounds' sums of these.
     pub(crate) sum_ns: f64,
-    /// The sum over the whole, which other rounds measured, less 1.
+    /// The sum over the whole, which the same rounds measured without reading the clock, less 1: the median of the rounds.
     pub(crate) sum_off: f64,
-    /// Reading the clock: in the rounds in parts, on top of these, and not in the whole.
+    /// Reading the clock: in the passes in parts, on top of these, and not in the whole.
     pub(crate) clock_ns: f64,
     /// The sender's send and the kernel's delivery to the node's port: billed to the sender, not in the whole.
     pub(crate) delivery_ns: f64,
@@ -160,7 +160,7 @@ impl Lockstep {
             );
         }
         out.push_str(
-            "  clock: reading it, in the rounds in parts alone. delivery: the sender's, not in the whole.\n",
+            "  clock: reading it, in the passes in parts alone. delivery: the sender's, not in the whole.\n",
         );
         out
     }
@@ -175,7 +175,7 @@ impl PortRow {
         let thousands = |ns: f64| (1e7 / ns).round() / 10.0;
         let [low, high] = spread.median_95_ns;
         let untouched = of(&format!("{port}, untouched replay table"));
-        let parts = NAMES.map(|part| of(&format!("{} {part}", node::in_parts(port))));
+        let parts = NAMES.map(|part| of(&format!("{port} {}", node::in_parts(part))));
         let parts = parts.iter().map(|one| one.map(|one| one.ns.as_slice()));
         let parts: Option<Vec<&[f64]>> = parts.collect();
         Some(PortRow {
@@ -187,16 +187,21 @@ impl PortRow {
             cpu_per_packet_untouched_table: untouched.map(|one| Spread::of(&one.ns)),
             kpps_per_core: thousands(spread.median_ns),
             kpps_per_core_95: [thousands(high), thousands(low)],
-            breakdown: parts.and_then(|parts| Breakdown::new(&parts, spread.median_ns)),
+            breakdown: parts.and_then(|parts| Breakdown::new(&parts, &whole.ns)),
         })
     }
 }
 
 impl Breakdown {
     /// Of the parts' samples in the order of [`NAMES`].
-    fn new(parts: &[&[f64]], whole_ns: f64) -> Option<Breakdown> {
+    fn new(parts: &[&[f64]], whole_ns: &[f64]) -> Option<Breakdown> {
         let sums = Samples::sum(parts.get(..PARTS)?);
         let sum_ns = median(&sums);
+        let off = sums
+            .iter()
+            .zip(whole_ns)
+            .map(|(sum, whole)| sum / whole - 1.0);
+        let off = median(&off.collect::<Vec<_>>());
         let medians: Vec<f64> = parts.iter().map(|part| median(part).round()).collect();
         let [
             port_ns,
@@ -216,7 +221,7 @@ impl Breakdown {
             wheel_ns,
             other_ns,
             sum_ns: sum_ns.round(),
-            sum_off: ((sum_ns / whole_ns - 1.0) * 1_000.0).round() / 1_000.0,
+            sum_off: (off * 1_000.0).round() / 1_000.0,
             clock_ns,
             delivery_ns,
         })
@@ -239,7 +244,7 @@ mod tests {
         ];
         for (number, name) in NAMES.iter().enumerate() {
             let ns = if number < PARTS { parts_ns } else { 100.0 };
-            samples.push(one(&format!("xsk, in parts {name}"), ns));
+            samples.push(one(&format!("xsk in parts: {name}"), ns));
         }
         Lockstep::new("a network", 5, &samples)
     }

@@ -42,15 +42,19 @@ struct Rig<P: Port> {
     detours: u64,
     /// Datagrams sealed for the next round.
     burst: Vec<[u8; link::DATAGRAM_BYTES]>,
-    /// Reads the clock at the borders of the worker's parts, if it is those that are measured.
+    /// Reads the clock at the borders of the worker's parts, in every other pass, if those are measured too.
     marks: Option<Marks>,
+    /// Whether this pass is one of these.
+    in_parts: bool,
+    /// Which of the two comes first in a round.
+    parts_first: bool,
     /// What sending the burst took, with the kernel's delivery to the port.
     delivery_ns: u64,
 }
 
-/// The case in which the clock is read at the borders of the worker's parts.
-pub(super) fn in_parts(port: &str) -> String {
-    format!("{port}, in parts")
+/// What a part's samples are called beside those of the whole.
+pub(super) fn in_parts(part: &str) -> String {
+    format!("in parts: {part}")
 }
 
 /// A case that forwards `BATCH` packets a round through a node on this port.
@@ -72,7 +76,15 @@ pub(super) fn case<P: Port + 'static>(
             rig.world.touch_replay_table()?;
             rig.connect()?;
             rig.marks = Some(Marks::new());
-            return Ok(Case::with_parts(&in_parts(name), &marks::NAMES, BATCH, rig));
+            let parts = marks::NAMES.map(in_parts);
+            // The whole has the port's name alone.
+            let names = std::iter::once("").chain(parts.iter().map(String::as_str));
+            return Ok(Case::with_parts(
+                name,
+                &names.collect::<Vec<_>>(),
+                BATCH,
+                rig,
+            ));
         }
         Table::Untouched => format!("{name}, untouched replay table"),
     };
@@ -103,6 +115,8 @@ impl<P: Port> Rig<P> {
             detours: 0,
             burst: Vec::new(),
             marks: None,
+            in_parts: false,
+            parts_first: false,
             delivery_ns: 0,
         })
     }
@@ -116,7 +130,7 @@ impl<P: Port> Rig<P> {
 
     fn turn(&mut self) {
         let unix_ms = GENESIS_MS + self.now_ns / 1_000_000;
-        match &mut self.marks {
+        match self.marks.as_mut().filter(|_| self.in_parts) {
             Some(marks) => {
                 let mut mark = |part| marks.mark(part);
                 self.worker.turn_marked(self.now_ns, unix_ms, &mut mark);
@@ -171,12 +185,43 @@ impl<P: Port> Rig<P> {
             if port.in_flight() > 0 {
                 let soon_ns = port.now_ns() + 1_000_000;
                 port.wait(Some(soon_ns))?;
-                if let Some(marks) = &mut self.marks {
+                if let Some(marks) = self.marks.as_mut().filter(|_| self.in_parts) {
                     marks.mark(Part::Port);
                 }
             }
         }
         Err(lost(what))
+    }
+
+    /// Forwards what was put before the port; gives the time that it took.
+    fn pass(&mut self) -> io::Result<u64> {
+        let before = self.worker.counters();
+        let start = thread_cpu_ns();
+        if let Some(marks) = self.marks.as_mut().filter(|_| self.in_parts) {
+            marks.start(start);
+        }
+        let came = before.received + BATCH as u64;
+        self.until("packets did not arrive", |worker| {
+            worker.counters().received >= came
+        })?;
+        self.now_ns += HOLD_NS;
+        let left = before.transmitted + BATCH as u64;
+        self.until("packets did not leave", |worker| {
+            worker.counters().transmitted >= left && worker.port().in_flight() == 0
+        })?;
+        let spent = thread_cpu_ns() - start;
+        if let Some(marks) = self.marks.as_mut().filter(|_| self.in_parts) {
+            marks.mark(Part::Other);
+        }
+        let detours = self.worker.port().counters().transmitted_through_kernel;
+        if std::mem::replace(&mut self.detours, detours) != detours {
+            return Err(lost("packets took the way through the kernel's socket"));
+        }
+        let after = self.worker.counters();
+        if after.rejected_total() != before.rejected_total() {
+            return Err(lost("the node refused packets"));
+        }
+        Ok(spent)
     }
 }
 
@@ -198,36 +243,26 @@ impl<P: Port> Round for Rig<P> {
         Ok(())
     }
 
+    /// The whole, and on the same node right after or before it the parts: a node of its own lies elsewhere in memory, and
+    /// differs by more than the clock costs.
     fn run(&mut self) -> io::Result<Vec<u64>> {
-        let before = self.worker.counters();
-        let start = thread_cpu_ns();
-        if let Some(marks) = &mut self.marks {
-            marks.start(start);
+        if self.marks.is_none() {
+            return Ok(vec![self.pass()?]);
         }
-        let came = before.received + BATCH as u64;
-        self.until("packets did not arrive", |worker| {
-            worker.counters().received >= came
-        })?;
-        self.now_ns += HOLD_NS;
-        let left = before.transmitted + BATCH as u64;
-        self.until("packets did not leave", |worker| {
-            worker.counters().transmitted >= left && worker.port().in_flight() == 0
-        })?;
-        let spent = thread_cpu_ns() - start;
-        if let Some(marks) = &mut self.marks {
-            marks.mark(Part::Other);
+        let (mut whole_ns, mut parts) = (0, Vec::new());
+        self.in_parts = self.parts_first;
+        for number in 0..2 {
+            if number > 0 {
+                self.prepare()?;
+            }
+            let spent = self.pass()?;
+            match &self.marks {
+                Some(marks) if self.in_parts => parts = marks.spent(self.delivery_ns),
+                _ => whole_ns = spent,
+            }
+            self.in_parts = !self.in_parts;
         }
-        let detours = self.worker.port().counters().transmitted_through_kernel;
-        if std::mem::replace(&mut self.detours, detours) != detours {
-            return Err(lost("packets took the way through the kernel's socket"));
-        }
-        let after = self.worker.counters();
-        if after.rejected_total() != before.rejected_total() {
-            return Err(lost("the node refused packets"));
-        }
-        Ok(match &mut self.marks {
-            Some(marks) => marks.spent(self.delivery_ns),
-            None => vec![spent],
-        })
+        self.parts_first = !self.parts_first;
+        Ok(std::iter::once(whole_ns).chain(parts).collect())
     }
 }
