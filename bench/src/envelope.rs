@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
+use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::anonymity;
 use crate::flood;
 use crate::host::{Machine, Moment};
 use crate::node;
@@ -55,6 +57,7 @@ pub(crate) enum Results {
     Node(node::Report),
     Flood(flood::Report),
     Peers(peers::Report),
+    Anonymity(anonymity::Report),
 }
 
 /// Something that could not be measured.
@@ -192,12 +195,34 @@ impl Results {
             Results::Node(report) => report.table(),
             Results::Flood(report) => report.table(),
             Results::Peers(report) => report.table(),
+            Results::Anonymity(report) => report.table(),
         }
     }
 }
 
 /// The JSON schema (draft 2020-12) of every command's output.
 pub const SCHEMA_JSON: &str = include_str!("../schema.json");
+
+/// Holds a file with a command's output against the schema.
+///
+/// # Errors
+/// It can't be read, or is not as the schema says.
+pub fn check(file: &Path) -> io::Result<()> {
+    let broken = |what: String| {
+        let text = format!("{}: {what}", file.display());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| broken(error.to_string()))?;
+    let json = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
+    let errors = crate::validator::errors(&serde_json::from_str(SCHEMA_JSON)?, &json);
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(broken(format!(
+            "not as the schema says: {}",
+            errors.join("; ")
+        ))),
+    }
+}
 
 /// Seconds since 1970 as a date and a time, UTC (days to a date: Howard Hinnant, "chrono-compatible low-level date
 /// algorithms", `civil_from_days`).
@@ -273,6 +298,16 @@ mod tests {
             change(&mut json);
             !is_valid(&json)
         };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), json.to_string()).unwrap();
+        check(file.path()).unwrap();
+        std::fs::write(file.path(), json.to_string().replace("min_ns", "min_us")).unwrap();
+        assert!(
+            check(file.path())
+                .unwrap_err()
+                .to_string()
+                .contains("not as the schema says")
+        );
         assert!(breaks(&|json| json["schema"] = "fogmix-bench/2".into()));
         assert!(breaks(&|json| json["speed"] = 1.into()));
         assert!(breaks(

@@ -2,6 +2,7 @@
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod anonymity;
 mod cases;
 mod clock;
 pub mod crypto;
@@ -12,9 +13,10 @@ pub mod lockstep;
 pub mod lost;
 pub mod node;
 pub mod peers;
+mod plot;
+pub mod report;
 mod rounds;
 mod rows;
 mod scene;
 mod stats;
-#[cfg(test)]
 mod validator;

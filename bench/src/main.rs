@@ -2,9 +2,10 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bench::{crypto, envelope, flood, lockstep, lost, node, peers};
+use bench::{anonymity, crypto, envelope, flood, lockstep, lost, node, peers, report};
 use clap::{Parser, Subcommand};
 
 /// Wrong usage of the command line (EX_USAGE).
@@ -35,8 +36,16 @@ enum Command {
     Flood(flood::Arguments),
     /// This node beside a plain one on tokio around sphinx-packet: packets and users' bytes a core, in one run.
     Peers(peers::Arguments),
-    /// Prints the JSON schema of what the others say with --json.
-    Schema,
+    /// What a watcher of all wires learns, by a model that is held against its law first.
+    Anonymity(anonymity::Arguments),
+    /// Measures the standard set and draws one page of it, or draws one of stored results.
+    Report(report::Arguments),
+    /// Prints the JSON schema of what the others say with --json, or holds their outputs against it.
+    Schema {
+        /// Files with outputs.
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        check: Vec<PathBuf>,
+    },
 }
 
 /// Whether all is well with what was measured.
@@ -47,7 +56,15 @@ fn run(arguments: Arguments) -> io::Result<bool> {
         Command::Ports(arguments) => lockstep::run(&arguments)?,
         Command::Flood(arguments) => flood::run(&arguments)?,
         Command::Peers(arguments) => peers::run(&arguments)?,
-        Command::Schema => return program::print(envelope::SCHEMA_JSON.trim_end()).map(|()| true),
+        Command::Anonymity(arguments) => anonymity::run(&arguments)?,
+        Command::Report(arguments) => return report::run(&arguments).map(|()| true),
+        Command::Schema { check } if check.is_empty() => {
+            return program::print(envelope::SCHEMA_JSON.trim_end()).map(|()| true);
+        }
+        Command::Schema { check } => {
+            let checked = check.iter().try_for_each(|file| envelope::check(file));
+            return checked.map(|()| true);
+        }
     };
     envelope.show(arguments.json)?;
     Ok(envelope.is_sound())

@@ -1,4 +1,5 @@
 //! Holds JSON against a JSON schema (draft 2020-12): the keywords that ours has. One that is not known here fails.
+//! The schema is this crate's own, so what is wrong with it is a defect and panics.
 
 use std::collections::BTreeSet;
 

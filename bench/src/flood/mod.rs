@@ -7,7 +7,7 @@
 
 mod junk;
 mod program;
-mod report;
+pub(crate) mod report;
 mod traffic;
 
 use std::collections::BTreeMap;

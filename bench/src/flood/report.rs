@@ -15,44 +15,44 @@ use crate::scene::place::SENDERS;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Report {
     /// The node's port; only `xsk` has the XDP program before it.
-    pub(super) port: String,
+    pub(crate) port: String,
     /// What shares which core.
-    pub(super) cores: String,
+    pub(crate) cores: String,
     /// Packets a second that the whole node forwards in lockstep on one core.
-    pub(super) capacity_pps: u32,
+    pub(crate) capacity_pps: u32,
     /// Honest packets a second that were to be sent.
-    pub(super) honest_pps: u32,
+    pub(crate) honest_pps: u32,
     /// Honest packets a second that were sent without junk: less if the sending core is too slow.
-    pub(super) baseline_sent_pps: f64,
+    pub(crate) baseline_sent_pps: f64,
     /// Honest packets a second that were forwarded without junk.
-    pub(super) baseline_pps: f64,
+    pub(crate) baseline_pps: f64,
     /// From a peer's send to the next hop's receive, microseconds, without junk.
-    pub(super) baseline_p99_us: u64,
+    pub(crate) baseline_p99_us: u64,
     /// Where honest packets ended without junk, from the node's start.
-    pub(super) baseline_deaths: Vec<(String, u64)>,
-    pub(super) kinds: Vec<Row>,
+    pub(crate) baseline_deaths: Vec<(String, u64)>,
+    pub(crate) kinds: Vec<Row>,
 }
 
 /// One kind of junk.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Row {
-    kind: String,
+    pub(crate) kind: String,
     /// Junk datagrams a second that were sent.
-    junk_pps: f64,
+    pub(crate) junk_pps: f64,
     /// Share of honest packets forwarded, over that share without junk; of the peers in whose name no junk came.
-    kept: f64,
+    pub(crate) kept: f64,
     /// The same of the peer in whose name junk comes, if any does: peer 0.
-    kept_attacked: f64,
-    p99_us: u64,
+    pub(crate) kept_attacked: f64,
+    pub(crate) p99_us: u64,
     /// Where most of the junk ended: the part of the node, and its reason.
-    died_at: String,
+    pub(crate) died_at: String,
     /// All places where it ended, with counts.
-    deaths: Vec<(String, u64)>,
+    pub(crate) deaths: Vec<(String, u64)>,
     /// CPU time of worker and handshake thread beyond what the honest packets take, nanoseconds a junk datagram.
-    cpu_ns_per_junk: f64,
+    pub(crate) cpu_ns_per_junk: f64,
     /// One run of the XDP program, nanoseconds, as the kernel measures it, on the core that takes the packets in.
-    xdp_ns: Option<f64>,
+    pub(crate) xdp_ns: Option<f64>,
 }
 
 impl Row {

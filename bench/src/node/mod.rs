@@ -3,7 +3,7 @@
 
 mod paced;
 mod pacer;
-mod points;
+pub(crate) mod points;
 mod traffic;
 
 use std::io;

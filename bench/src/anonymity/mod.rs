@@ -1,0 +1,286 @@
+//! `mixbench anonymity`: what a watcher of all wires learns, by a model that is held against its law first.
+
+mod calendar;
+mod checks;
+mod correlation;
+mod curves;
+#[cfg(test)]
+mod full;
+mod law;
+mod model;
+mod network;
+mod presence;
+mod senders;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use checks::Check;
+pub(crate) use curves::{Curve, Named};
+use model::{Tally, Traffic};
+use network::{Network, Size};
+
+use crate::envelope::{Envelope, Results, Session, Skipped};
+use crate::rows::thousands;
+
+/// What `mixbench anonymity` is told.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Short runs: seconds less, intervals wider.
+    #[arg(long)]
+    quick: bool,
+    /// Users of the large run, which says how far the model reaches.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    users: Option<u32>,
+    /// Slots a second of each.
+    #[arg(long, default_value_t = 1.0, value_parser = rate)]
+    rate: f64,
+    /// Seconds of the large run.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: Option<u32>,
+    /// Mean delays of a hop, milliseconds.
+    #[arg(long, value_delimiter = ',', default_values_t = [20, 50, 100], value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    delays: Vec<u32>,
+    /// Everything random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.01..=1_000.0).contains(&rate) => Ok(rate),
+        _ => Err("not from 0.01 to 1000".to_owned()),
+    }
+}
+
+/// How much is simulated.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    check_seconds: f64,
+    large_users: u32,
+    large_seconds: f64,
+    pool_seconds: f64,
+    /// Pairs of the attack, and minutes of its longest observation.
+    pairs: usize,
+    minutes: [f64; 3],
+    targets: usize,
+    days: usize,
+}
+
+const FULL: Effort = Effort {
+    check_seconds: 600.0,
+    large_users: 1_000_000,
+    large_seconds: 60.0,
+    pool_seconds: 30.0,
+    pairs: 2_000,
+    minutes: [1.0, 10.0, 60.0],
+    targets: 1_000,
+    days: 30,
+};
+const QUICK: Effort = Effort {
+    check_seconds: 60.0,
+    large_users: 10_000,
+    large_seconds: 20.0,
+    pool_seconds: 5.0,
+    pairs: 400,
+    minutes: [1.0, 3.0, 10.0],
+    targets: 100,
+    days: 10,
+};
+
+/// The network of the check against the law: a hundred nodes.
+const CHECKED: Size = Size {
+    gateways: 10,
+    mixes: 30,
+    layers: 3,
+    mean_delay_us: 50_000,
+};
+const CHECKED_USERS: u32 = 1_000;
+
+/// All that was simulated.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Report {
+    pub(crate) engine: String,
+    pub(crate) large: Large,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) curves: Vec<Curve>,
+}
+
+/// A run as large as the model reaches.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Large {
+    pub(crate) users: u32,
+    pub(crate) rate_pps: f64,
+    pub(crate) simulated_seconds: f64,
+    pub(crate) packets: u64,
+    pub(crate) events: u64,
+    pub(crate) took_seconds: f64,
+    pub(crate) event_ns: f64,
+}
+
+/// Simulates, checks, and attacks.
+///
+/// # Errors
+/// A network of such a size can't be.
+pub fn run(arguments: &Arguments) -> io::Result<Envelope> {
+    let effort = if arguments.quick { QUICK } else { FULL };
+    measured(arguments, effort)
+}
+
+fn measured(arguments: &Arguments, effort: Effort) -> io::Result<Envelope> {
+    let mut session = Session::begin(arguments.quick, 0);
+    let checked = Network::new(CHECKED)?;
+    let traffic = Traffic {
+        users: CHECKED_USERS,
+        rate_pps: arguments.rate,
+        seconds: effort.check_seconds,
+        seed: arguments.seed,
+    };
+    let checks = checks::checks(&checked, &traffic, f64::from(CHECKED.mean_delay_us))?;
+    for check in checks.iter().filter(|check| !check.passed) {
+        session.failures.push(format!(
+            "the model is not what it should be: {}, {} = {} where {} is the most; nothing is drawn of it",
+            check.what, check.statistic, check.value, check.at_most
+        ));
+    }
+    let large = large(arguments, effort)?;
+    let curves = match checks.iter().all(|check| check.passed) {
+        true => curves::all(arguments, effort)?,
+        false => Vec::new(),
+    };
+    session.skipped.push(Skipped::new(
+        "n − 1 attacks",
+        "the detector of blocked nodes is held against them by tests of its own, not by this command yet",
+    ));
+    session.skipped.push(Skipped::new(
+        "observations of a day",
+        "the attack was followed for an hour at most",
+    ));
+    let report = Report {
+        engine: "model".to_owned(),
+        large,
+        checks,
+        curves,
+    };
+    Ok(session.end(Results::Anonymity(report), BTreeMap::new()))
+}
+
+fn large(arguments: &Arguments, effort: Effort) -> io::Result<Large> {
+    let network = Network::new(CHECKED)?;
+    let traffic = Traffic {
+        users: arguments.users.unwrap_or(effort.large_users),
+        rate_pps: arguments.rate,
+        seconds: arguments.seconds.map_or(effort.large_seconds, f64::from),
+        seed: arguments.seed,
+    };
+    let mut pools = model::Pools::new(network.nodes());
+    let start = Instant::now();
+    let Tally { packets, events } = model::run(&network, &traffic, |event| {
+        pools.follow(&network, event);
+    })?;
+    let took = start.elapsed().as_secs_f64();
+    Ok(Large {
+        users: traffic.users,
+        rate_pps: traffic.rate_pps,
+        simulated_seconds: traffic.seconds,
+        packets,
+        events,
+        took_seconds: (took * 10.0).round() / 10.0,
+        event_ns: (took * 1e9 / events.max(1) as f64).round(),
+    })
+}
+
+impl Report {
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let large = &self.large;
+        let mut out = format!(
+            "engine   {}: production path choice and delays, pools as counts\nlarge    {} users at {}/s for {} s: {} events in {} s, {} ns each\n\n",
+            self.engine,
+            thousands(f64::from(large.users)),
+            large.rate_pps,
+            large.simulated_seconds,
+            thousands(large.events as f64),
+            large.took_seconds,
+            large.event_ns
+        );
+        for check in &self.checks {
+            let _ = writeln!(
+                out,
+                "  {:<18} {} = {:.5} of {}, at most {}: {}",
+                check.what,
+                check.statistic,
+                check.value,
+                thousands(check.n as f64),
+                check.at_most,
+                if check.passed { "passed" } else { "FAILED" }
+            );
+        }
+        for curve in &self.curves {
+            let _ = writeln!(out, "\n  {}", curve.title);
+            for series in &curve.series {
+                let points = series
+                    .points
+                    .iter()
+                    .map(|point| match point.high > point.low {
+                        true => format!(
+                            "{}: {:.3} ({:.3} to {:.3})",
+                            point.x, point.y, point.low, point.high
+                        ),
+                        false => format!("{}: {:.3}", point.x, point.y),
+                    });
+                let points: Vec<String> = points.collect();
+                let _ = writeln!(out, "    {:<34} {}", series.label, points.join("  "));
+            }
+            let _ = writeln!(out, "    {}", curve.reading);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_run_is_checked_draws_every_curve_and_fits_the_schema() {
+        let effort = Effort {
+            check_seconds: 25.0,
+            large_users: 500,
+            large_seconds: 2.0,
+            pool_seconds: 1.0,
+            pairs: 30,
+            minutes: [0.5, 1.0, 2.0],
+            targets: 20,
+            days: 4,
+        };
+        let arguments = Arguments {
+            quick: true,
+            users: None,
+            rate: 1.0,
+            seconds: None,
+            delays: vec![20, 50],
+            seed: 1,
+        };
+        let envelope = measured(&arguments, effort).unwrap();
+        assert!(envelope.is_sound(), "{:?}", envelope.failures);
+        let json = crate::envelope::assert_valid(&envelope);
+        let curves = json["results"]["curves"].as_array().unwrap();
+        let names: Vec<&str> = curves
+            .iter()
+            .map(|curve| curve["curve"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            ["node", "senders", "delays", "correlation", "presence"]
+        );
+        assert!(envelope.text().contains("no cover"));
+        assert!(rate("0").is_err() && rate("2.5") == Ok(2.5));
+    }
+}

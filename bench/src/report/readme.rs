@@ -1,0 +1,173 @@
+//! The README's figures: a block between two marks, made of stored results and of nothing else.
+
+use std::fmt::Write;
+
+use super::figures::{crypto, hop::times, lockstep, row};
+use super::stored::Stored;
+use crate::envelope::Results;
+use crate::rows::{Row, micros, thousands};
+
+pub(super) const FROM: &str = "<!-- figures: made by mixbench report --readme -->";
+pub(super) const TO: &str = "<!-- end of figures -->";
+
+/// The block, with its marks.
+pub(super) fn block(stored: &Stored) -> String {
+    let mut out = format!("{FROM}\n");
+    if stored.all.is_empty() {
+        out.push_str(
+            "No results of a quiet machine are committed yet; `bench/figures` makes them.\n",
+        );
+        return out + TO + "\n";
+    }
+    let machines = stored.all.iter().map(|one| {
+        let machine = &one.envelope.machine;
+        let kind = if machine.is_virtual { "a virtual " } else { "" };
+        format!(
+            "Measured on {} on {kind}{}, {} cores, lanes {}, Linux {}, commit {}",
+            one.envelope.started.get(..10).unwrap_or("?"),
+            machine.cpu,
+            machine.cores,
+            machine.lanes,
+            machine.kernel,
+            one.envelope.commit
+        )
+    });
+    let _ = writeln!(out, "{}.", super::distinct(machines));
+    let warnings = super::warnings(stored);
+    if !warnings.is_empty() {
+        out.push_str("These are not figures of a quiet machine:\n");
+        for warning in warnings {
+            let _ = writeln!(out, "- {warning}");
+        }
+    }
+    hops(&mut out, stored);
+    nodes(&mut out, stored);
+    peers(&mut out, stored);
+    out.push_str(TO);
+    out.push('\n');
+    out
+}
+
+fn hops(out: &mut String, stored: &Stored) {
+    let Some((one, rows)) = crypto(stored) else {
+        return;
+    };
+    let ratios = &one.envelope.ratios;
+    let beside = |names: &[(&str, &str)]| {
+        let all = names
+            .iter()
+            .filter_map(|(name, peer)| Some(format!("{} {peer}", times(ratios.get(*name)?))));
+        all.collect::<Vec<_>>().join(", ")
+    };
+    let full = Some(sphinx::BATCH_MAX);
+    let lanes = format!("x25519 ours, {}", one.envelope.machine.lanes);
+    let shown: [(&str, Option<&Row>, String); 6] = [
+        (
+            "a hop, native suite, in batches",
+            row(rows, "hop native", full),
+            beside(&[("hop_native_vs_sphinx_packet", "sphinx-packet")]),
+        ),
+        (
+            "a hop, suite `nym`, in batches",
+            row(rows, "hop nym", full),
+            beside(&[("hop_nym_vs_sphinx_packet", "sphinx-packet, same packets")]),
+        ),
+        (
+            "a hop, sphinx-packet 0.8",
+            rows.iter()
+                .find(|row| row.name.starts_with("hop sphinx-packet")),
+            String::new(),
+        ),
+        (
+            "X25519, in batches",
+            row(rows, &lanes, full),
+            beside(&[
+                ("x25519_vs_aws_lc", "aws-lc-rs"),
+                ("x25519_vs_dalek", "x25519-dalek"),
+            ]),
+        ),
+        (
+            "X25519, aws-lc-rs",
+            rows.iter().find(|row| row.name == "x25519 aws-lc-rs"),
+            String::new(),
+        ),
+        (
+            "X25519, x25519-dalek",
+            rows.iter().find(|row| row.name.contains("dalek")),
+            String::new(),
+        ),
+    ];
+    let _ = writeln!(
+        out,
+        "\n`{}`\n\n| | CPU µs | times faster |\n|---|---|---|",
+        one.command()
+    );
+    for (name, row, times) in shown {
+        if let Some(row) = row {
+            let _ = writeln!(
+                out,
+                "| {name} | {} | {times} |",
+                micros(row.spread.median_ns)
+            );
+        }
+    }
+}
+
+fn nodes(out: &mut String, stored: &Stored) {
+    let Some((one, lockstep)) = lockstep(stored) else {
+        return;
+    };
+    let _ = writeln!(
+        out,
+        "\n`{}`, as root: 1,232-byte datagrams to 32 next hops in random order, {}\n\n| port | CPU ns a packet | its 95 % | a core could forward at best | Sphinx and AES-GCM |\n|---|---|---|---|---|",
+        one.command(),
+        lockstep.network
+    );
+    for port in &lockstep.ports {
+        let spread = &port.cpu_per_packet;
+        let share = port.breakdown.as_ref().map_or("-".to_owned(), |parts| {
+            format!(
+                "{:.0} %",
+                (parts.sphinx_ns + parts.link_ns) / parts.sum_ns * 100.0
+            )
+        });
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {share} |",
+            super::port_name(&port.port),
+            thousands(spread.median_ns),
+            spread.median_95_ns.map(thousands).join(" to "),
+            super::a_core(port)
+        );
+    }
+    let ratios = one.envelope.ratios.iter();
+    let named = ratios.map(|(name, ratio)| format!("{}: {}", name.replace('_', " "), times(ratio)));
+    let _ = writeln!(out, "\n{}.", named.collect::<Vec<_>>().join("; "));
+}
+
+fn peers(out: &mut String, stored: &Stored) {
+    let found = stored.find(|results| match results {
+        Results::Peers(report) => Some(report),
+        _ => None,
+    });
+    let Some((one, report)) = found else {
+        return;
+    };
+    let _ = writeln!(
+        out,
+        "\n`{}`: a plain node on tokio around sphinx-packet, written here, over TCP on loopback\n\n| | packets/s a core | users' MB/s a core |\n|---|---|---|",
+        one.command()
+    );
+    for row in &report.nodes {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {:.1} |",
+            row.name,
+            thousands(row.packets_per_s_core),
+            row.goodput_bytes_per_s_core / 1e6
+        );
+    }
+    let ratios = one.envelope.ratios.iter();
+    let named = ratios.map(|(name, ratio)| format!("{}: {}", name.replace('_', " "), times(ratio)));
+    let _ = writeln!(out, "\n{}.", named.collect::<Vec<_>>().join("; "));
+}
