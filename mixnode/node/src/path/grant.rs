@@ -148,12 +148,19 @@ impl Bucket {
         }
     }
 
+    /// Whether there is a token to take.
+    pub fn has_token(&self, now_ns: u64) -> bool {
+        self.tokens.saturating_add(self.came(now_ns)) >= TOKEN
+    }
+
+    fn came(&self, now_ns: u64) -> u64 {
+        let since_ns = now_ns.saturating_sub(self.filled_ns);
+        since_ns.saturating_mul(self.rate_pps.into())
+    }
+
     fn fill(&mut self, now_ns: u64) {
-        let came = now_ns
-            .saturating_sub(self.filled_ns)
-            .saturating_mul(self.rate_pps.into());
         let most = u64::from(self.depth) * TOKEN;
-        self.tokens = self.tokens.saturating_add(came).min(most);
+        self.tokens = self.tokens.saturating_add(self.came(now_ns)).min(most);
         self.filled_ns = self.filled_ns.max(now_ns);
     }
 }
@@ -235,7 +242,10 @@ mod tests {
             let at_once = |bucket: &mut Bucket, now_ns| {
                 (0..100_000).filter(|_| bucket.take(now_ns, 0)).count()
             };
+            assert!(bucket.has_token(start_ns));
             assert_eq!(at_once(&mut bucket, start_ns), depth);
+            assert!(!bucket.has_token(start_ns));
+            assert!(bucket.has_token(start_ns + TOKEN.div_ceil(rate.into())));
             let over_time: usize = (1..=100)
                 .map(|tenth| at_once(&mut bucket, start_ns + tenth * TOKEN / 10))
                 .sum();

@@ -78,6 +78,12 @@ impl Neighbour {
             .and_then(|(_, layer)| layer)
     }
 
+    /// Whether it is a node that has spent all it may send. Only authentic frames do that.
+    pub fn is_over_its_rate(&self, now_ns: u64) -> bool {
+        let bucket = self.node_bucket.as_ref().filter(|_| self.is_node());
+        bucket.is_some_and(|bucket| !bucket.has_token(now_ns))
+    }
+
     /// Whether it is a node of any epoch installed.
     pub fn is_node(&self) -> bool {
         self.layers

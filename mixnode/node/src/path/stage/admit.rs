@@ -87,6 +87,10 @@ fn admit_data(
         None => Err(Reason::UnknownSession),
         Some((receive, neighbour)) => match receive.check(counter) {
             Err(error) => Err(error.into()),
+            // Before the AEAD: it has the more time for the others.
+            Ok(()) if neighbour.is_some_and(|one| one.is_over_its_rate(core.now_ns)) => {
+                Err(Reason::NeighbourRate)
+            }
             Ok(()) if neighbour.is_some_and(|one| core.has_its_share(one)) => {
                 Err(Reason::NeighbourShare)
             }
