@@ -58,10 +58,16 @@ impl Host {
         for (own, _) in FOLDERS {
             fs::create_dir_all(folder.join(own)).unwrap();
         }
-        let desk = folder.join("root/tree");
-        fs::create_dir(&desk).unwrap();
-        for part in ["control", "mixnode"] {
-            std::os::unix::fs::symlink(tree.join(part), desk.join(part)).unwrap();
+        // A checkout's configurations, copied: the checkout itself may lie in the home that is hidden here.
+        for part in ["control/daemon", "mixnode/node"] {
+            let desk = folder.join("root/tree").join(part);
+            fs::create_dir_all(&desk).unwrap();
+            for file in fs::read_dir(tree.join(part)).unwrap() {
+                let file = file.unwrap();
+                if file.path().extension().is_some_and(|kind| kind == "toml") {
+                    fs::copy(file.path(), desk.join(file.file_name())).unwrap();
+                }
+            }
         }
         copy(&[Path::new("/etc/."), &folder.join("etc")]);
         copy(&[&programs.join("."), &folder.join("bin")]);
