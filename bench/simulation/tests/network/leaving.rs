@@ -5,6 +5,7 @@ use directory::{FLAG_LEAVING, WAITING};
 use link::Kind;
 use link::control::Control;
 use mixnode::path::mail::Mail;
+use mixnode::path::reason::Reason;
 use sphinx::PACKET_BYTES;
 
 /// Three mixes in one layer; rounds of a second.
@@ -89,4 +90,30 @@ fn clients_of_a_gateway_that_leaves_are_told_in_three_of_their_slots_those_who_c
     let mut late = attached(&mut mesh, 2, 0, 50);
     mesh.run(2 * SECOND);
     assert_eq!((told(&mut alice), told(&mut late)), (0, 3));
+}
+
+#[test]
+fn a_mix_that_has_no_place_any_more_sends_nothing_old_once_everybody_has_turned() {
+    let mut shape = three_mixes();
+    shape.settings.loop_interval_ns = 20 * MS;
+    shape.settings.drop_interval_ns = 20 * MS;
+    let mut mesh = Mesh::new(&shape, 96);
+    let mix = mesh.a_mix();
+    let unix_ms = mesh.unix_ms();
+    mesh.nodes[mix].follower.leave(unix_ms);
+    mesh.run(18 * SECOND - mesh.now_ns);
+    mesh.turn_epoch(1);
+    let sent = |mesh: &Mesh| mesh.counters(mix).loop_sent;
+    let before = sent(&mesh);
+    // R/2 after the turn.
+    mesh.run(32 * SECOND + 501 * MS - mesh.now_ns);
+    let turned = sent(&mesh);
+    assert!(turned > before + 300, "{before}, then {turned}");
+    mesh.run(4 * SECOND);
+    assert_eq!(sent(&mesh), turned);
+    for number in 0..mesh.nodes.len() {
+        let counters = mesh.counters(number);
+        assert_eq!(counters.rejected(Reason::Epoch), 0, "{counters:?}");
+        assert_eq!(counters.loop_lost, 0, "{counters:?}");
+    }
 }

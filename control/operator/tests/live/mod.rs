@@ -1,7 +1,9 @@
-//! A small network of real `mixnode` processes around an authority played here: one gateway, two layers of one mix.
+//! A small network of real `mixnode` processes around an authority played here: one gateway, two layers of one mix,
+//! unless said otherwise.
 
 #![allow(dead_code, reason = "each test target uses its part")]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -13,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use authority::Authority;
 use directory::store::Store;
-use directory::{Identity, Parameters};
+use directory::{Bootstrap, Identity, Parameters};
 use mixnode::process::status::NodeStatus;
 use mixnode::process::unix_ms;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
+use rustix::process::Signal;
 
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Roles of the nodes numbered from 1.
@@ -28,16 +31,16 @@ pub struct Network {
     folder: tempfile::TempDir,
     pub store: Store,
     authority: Authority,
+    roles: &'static [&'static str],
     /// Whom the nodes run as, if not as this process.
     user: Option<u32>,
     program: PathBuf,
+    /// Everything that nodes can say goes to `log-NUMBER` there.
+    pub is_logged: bool,
 }
 
 impl Network {
     pub fn new(epoch_ms: u64, user: Option<u32>) -> Network {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
-        let mut rng = ChaCha20Rng::seed_from_u64(unix_ms());
         let parameters = Parameters {
             genesis_unix_ms: unix_ms(),
             epoch_ms,
@@ -45,6 +48,18 @@ impl Network {
             client_rate_pps: 10,
             layers: 2,
         };
+        Network::of(&ROLES, parameters, user)
+    }
+
+    /// The same of any size: the nodes' roles, and what they agree on.
+    pub fn of(
+        roles: &'static [&'static str],
+        parameters: Parameters,
+        user: Option<u32>,
+    ) -> Network {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let mut rng = ChaCha20Rng::seed_from_u64(unix_ms());
         let authority = Authority::found(Identity::generate(&mut rng), parameters).unwrap();
         let store = Store::create(&root.join("directory")).unwrap();
         store.publish_authorities(authority.chain()).unwrap();
@@ -64,8 +79,10 @@ impl Network {
             folder,
             store,
             authority,
+            roles,
             user,
             program,
+            is_logged: false,
         }
     }
 
@@ -88,13 +105,20 @@ impl Network {
             "[node]\nrole = {:?}\noperator = \"operator {number}\"\nport = {port:?}\nlisten = [\"{listen}\"]\n\
              state_dir = {state:?}\ncapacity_pps = 100000\n[network]\ndirectory = {:?}\n\
              {cover}[sandbox]\nmode = \"require\"\n{more}",
-            ROLES[number - 1],
+            self.roles[number - 1],
             self.store.root(),
         );
         let config = self.root().join(format!("{number}.toml"));
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new(&self.program);
         command.args(["--status-lines", "--config"]).arg(&config);
+        if self.is_logged {
+            let log = self.root().join(format!("log-{number}"));
+            let log = File::options().append(true).create(true).open(log);
+            command.env("RUST_LOG", "trace").stderr(log.unwrap());
+        }
+        // Where a core would lie.
+        command.current_dir(self.root());
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
@@ -131,6 +155,15 @@ impl Network {
                 assert_eq!(node.child.try_wait().unwrap(), None, "a node ended");
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What users join with, once there is a document.
+    pub fn bootstrap(&self) -> Bootstrap {
+        let epoch = self.authority.parameters().epoch_at(unix_ms());
+        Bootstrap {
+            chain: self.authority.chain().clone(),
+            consensus: self.store.read_consensus(epoch).unwrap(),
         }
     }
 
@@ -188,10 +221,25 @@ impl Node {
 
     /// Asks the process to stop; its last status.
     pub fn stop(&mut self) -> NodeStatus {
-        let id = i32::try_from(self.child.id()).unwrap();
-        let id = rustix::process::Pid::from_raw(id).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.stop_while(|| ())
+    }
+
+    /// The same, while other things go on.
+    pub fn stop_while(&mut self, mut meanwhile: impl FnMut()) -> NodeStatus {
+        self.signal(Signal::TERM);
+        let until = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "the node does not stop");
+            meanwhile();
+            std::thread::sleep(Duration::from_millis(20));
+        }
         assert!(self.child.wait().unwrap().success());
         self.statuses.iter().last().unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        let id = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
     }
 }

@@ -61,14 +61,14 @@ impl Epochs {
     }
 
     /// The epoch that this node makes packets of: the one of now from its own moment on, the one before until then,
-    /// and as long as there is no document of this one.
+    /// and as long as there is no document of this one. From that moment on who has no part in the one of now makes none:
+    /// what it made of the one before would come after everybody else's, and be refused.
     fn choose(&self, parameters: &Parameters, unix_ms: u64) -> Option<u32> {
-        let own = |epoch: u32| {
+        let before = self.now.checked_sub(1).and_then(|epoch| {
             let (state, _) = self.accepted(slot_of(epoch))?;
             (state.epoch() == epoch).then_some(state)
-        };
-        let before = self.now.checked_sub(1).and_then(own);
-        let Some(now) = own(self.now) else {
+        });
+        let Some(now) = self.document_of(self.now) else {
             let last_ms = parameters.epoch_ends_ms(self.now);
             let arrives = unix_ms.saturating_add(parameters.travel_ms()) <= last_ms;
             return before.filter(|_| arrives).map(EpochState::epoch);
