@@ -119,6 +119,10 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
         }
         return Ok(program::print(&lines.join("\n"))?);
     }
+    // An authority's key lies in this memory, and a node's keys in memory that it holds.
+    if let Err(error) = program::limits::forbid_dumps() {
+        tracing::warn!(%error, "core dumps are not forbidden, so one may have keys in it: set LimitCORE=0");
+    }
     if let Some(authority) = &config.authority {
         let signals = Signals {
             stop: Arc::default(),

@@ -1,9 +1,13 @@
 //! Limits of the process.
 
 use std::fmt;
+use std::io;
 
 use rustix::mm::MlockAllFlags;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit, set_dumpable_behavior,
+    setrlimit,
+};
 
 /// The process may not open as many descriptors as it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,19 @@ pub fn lock_memory() -> Result<(), NotLocked> {
     }
     let pages = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     rustix::mm::mlockall(pages).map_err(|error| NotLocked::Refused(error.to_string()))
+}
+
+/// Forbids core dumps and tracers of the same user, and reads that back: for who has secrets in its memory, or memory with
+/// secrets in its hands.
+///
+/// # Errors
+/// The kernel's; it did not keep it.
+pub fn forbid_dumps() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    match dumpable_behavior()? {
+        DumpableBehavior::NotDumpable => Ok(()),
+        _ => Err(io::Error::other("the kernel did not keep PR_SET_DUMPABLE")),
+    }
 }
 
 /// Whether this machine may swap memory out at all.

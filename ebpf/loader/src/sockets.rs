@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use rustix::net::sockopt;
 use rustix::net::xdp::{XdpUmemReg, XdpUmemRegFlags};
 
@@ -117,8 +117,8 @@ pub fn listen_fds() -> Vec<(String, OwnedFd)> {
     descriptors
 }
 
-/// Memory that stays out of swap for as long as this lives, and can't be read through it: its one mapping here is locked
-/// and without access. The lock holds for the pages, whoever else maps them.
+/// Memory that stays out of swap for as long as this lives, and can't be read through it: its one mapping here is locked,
+/// without access, which a core dump does not ask for, and left out of those. The lock holds for the pages, whoever else maps them.
 #[derive(Debug)]
 pub(super) struct Resident {
     address: NonNull<libc::c_void>,
@@ -146,8 +146,9 @@ impl Resident {
             address: NonNull::new(address).ok_or(io::ErrorKind::OutOfMemory)?,
             bytes,
         };
-        // SAFETY: both calls name exactly this mapping, to which there is no reference.
+        // SAFETY: the calls name exactly this mapping, to which there is no reference.
         unsafe {
+            rustix::mm::madvise(address, bytes, Advice::LinuxDontDump)?;
             rustix::mm::mlock(address, bytes)?;
             rustix::mm::mprotect(address, bytes, MprotectFlags::empty())?;
         }

@@ -133,10 +133,12 @@ pub fn confine(mode: Mode, folder: &Path, published: &Path) -> Result<Confinemen
         privileges::forbid_new().map(|()| true),
     )?;
     done.no_capabilities = in_force(mode, "no-capabilities", privileges::drop_capabilities())?;
+    // Packets and keys are in this memory.
+    let no_dumps = program::limits::forbid_dumps();
     done.not_dumpable = in_force(
         mode,
         "not-dumpable",
-        privileges::forbid_dumps().map(|()| true),
+        no_dumps.map(|()| true).map_err(Into::into),
     )?;
     done.landlock = in_force(mode, "landlock", files::restrict(folder, published))?;
     if let Some(threads) = threads.filter(|threads| *threads > 1) {

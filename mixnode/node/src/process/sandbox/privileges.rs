@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// Capabilities the kernel may know one day: its numbers have 64 bits.
@@ -47,16 +47,6 @@ pub(super) fn forbid_new() -> Result<(), Box<dyn Error>> {
         Ok(())
     } else {
         Err("the kernel did not keep PR_SET_NO_NEW_PRIVS".into())
-    }
-}
-
-/// Forbids core dumps and tracers of the same user, and reads that back. Packets and keys are in this memory.
-pub(super) fn forbid_dumps() -> Result<(), Box<dyn Error>> {
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    if rustix::process::dumpable_behavior()? == DumpableBehavior::NotDumpable {
-        Ok(())
-    } else {
-        Err("the kernel did not keep PR_SET_DUMPABLE".into())
     }
 }
 
