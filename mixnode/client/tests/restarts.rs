@@ -332,7 +332,6 @@ fn all_meet_anew(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn a_sender_of_few_packets_meets_a_recipient_anew_that_was_killed() {
-    // At the second seed the sender once waited for four timeouts of 20 s before it asked anew.
     all_meet_anew(64..66);
 }
 
