@@ -119,7 +119,7 @@ function showTopology({ nodes, flows }) {
       node.pps === null ? "–" : pace(node.pps), whole(node.weight), node.identity.slice(0, 16),
     ]), "no document");
   const name = (layer) => (layer === 0 ? "gateways" : layer === 255 ? "carry nothing" : `layer ${layer}`);
-  table("flows-table", ["from", "to", ">datagrams"], flows.map(([from, to, pps]) => [name(from), name(to), pace(pps)]), "no mix says what it sends");
+  table("flows-table", ["from", "to", ">this node's datagrams"], flows.map(([from, to, pps]) => [name(from), name(to), pace(pps)]), "no mix says what it sends");
   const layers = [...new Set(nodes.map((node) => node.layer))].sort((a, b) => a - b);
   const columns = layers.map((layer) => {
     const of = nodes.filter((node) => node.layer === layer).sort((a, b) => b.own - a.own);
@@ -153,7 +153,7 @@ function showTopology({ nodes, flows }) {
     }));
     if (flow !== undefined) {
       const between = { class: "soft", x: (at(c, 0).x + at(c + 1, 0).x) / 2, y: isNarrow ? 36 : 16, "text-anchor": "middle" };
-      marks.push(draw("text", between, `${pace(flow)} →`));
+      marks.push(draw("text", between, `own ${pace(flow)} →`));
     }
   }
   columns.forEach((column, c) => {

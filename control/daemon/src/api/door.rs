@@ -125,6 +125,8 @@ impl Door {
             .spawn(move || {
                 runtime.block_on(async move {
                     let api = Arc::new(api);
+                    let noting = Arc::clone(&api);
+                    tokio::spawn(async move { noting.keep_noting().await });
                     if let Some(address) = address {
                         tokio::spawn(show(address, Arc::clone(&api)));
                     }

@@ -319,6 +319,19 @@ impl Api {
         }
     }
 
+    /// Notes once a second what has changed, so that who comes later finds it with its time. For as long as the runtime lives.
+    pub(super) async fn keep_noting(&self) {
+        loop {
+            let (followed, now_ms) = (self.board.read(), unix_ms());
+            let node = self.witness.status(Instant::now());
+            let status = self.status(&followed, now_ms).await;
+            let epochs = epochs(&followed, node.as_deref(), now_ms);
+            let (nodes, _) = self.seen(&followed, &status, now_ms);
+            self.past.note(&status, &epochs, &nodes);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
     /// The nodes of the document in force, and the traffic between their layers.
     fn seen(&self, followed: &Followed, status: &Status, now_ms: u64) -> (Vec<Seen>, Vec<Flow>) {
         let own = followed.own.as_ref().map(|own| own.identity);
