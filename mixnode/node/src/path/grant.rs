@@ -246,8 +246,8 @@ mod tests {
             assert_eq!(at_once(&mut bucket, start_ns), depth);
             assert!(!bucket.has_token(start_ns));
             assert!(bucket.has_token(start_ns + TOKEN.div_ceil(rate.into())));
-            let over_time: usize = (1..=100)
-                .map(|tenth| at_once(&mut bucket, start_ns + tenth * TOKEN / 10))
+            let over_time: usize = (1..=200)
+                .map(|twentieth| at_once(&mut bucket, start_ns + twentieth * TOKEN / 20))
                 .sum();
             assert_eq!(over_time, 10 * rate as usize);
         }

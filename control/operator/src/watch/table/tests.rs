@@ -161,7 +161,8 @@ fn a_status_says_why_a_node_is_not_ready_and_what_is_in_force() {
     }
     let mut bare = full_status();
     (bare.node, bare.document, bare.counters) = (None, None, None);
-    bare.rates = None;
+    (bare.rates, bare.anonymity) = (None, None);
+    bare.warnings.clear();
     let text = status(&bare, 80);
     assert!(text.contains("document  none"), "{text}");
     assert!(
