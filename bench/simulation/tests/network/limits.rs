@@ -122,7 +122,7 @@ fn clients_that_send_what_they_like_take_nothing_from_others() {
 #[test]
 fn attack_a_node_that_sends_without_end_is_held_to_its_part_and_others_get_through() {
     let mut shape = shape();
-    // Two gateways before the mix: each may send three quarters of what it can do, and save 256 up.
+    // Two gateways before the mix: each may send three quarters of what it can do, and save a fifth of a second's up.
     shape.settings.capacity_pps = 4_000;
     let mut mesh = Mesh::new(&shape, 32);
     let mut alice = attached(&mut mesh, 1, 0, 100);
@@ -141,7 +141,7 @@ fn attack_a_node_that_sends_without_end_is_held_to_its_part_and_others_get_throu
     let refused = mesh.counters(mesh.a_mix()).rejected(Reason::NeighbourRate);
     let arrived = mesh.counters(1).delivered;
     println!("{refused} of 10,000 refused, {arrived} of 100 others arrived");
-    assert!((6_720..6_830).contains(&refused), "{refused}");
+    assert!((6_370..6_490).contains(&refused), "{refused}");
     assert_eq!(arrived, 100);
 }
 

@@ -181,7 +181,7 @@ fn world(port: &'static str, socket: &std::path::Path) -> World {
     let listen = udp.local_addr().unwrap();
     drop(udp);
     let config = format!(
-        "[keys]\nvault = true\nloader = {socket:?}\n[worker]\nmax_pps = 100\npool_frames = 4096\n\
+        "[keys]\nvault = true\nloader = {socket:?}\n[worker]\nmax_pps = 20000\npool_frames = 4096\n\
          [cover]\nloop_interval_ms = 0\ndrop_interval_ms = 0\n"
     );
     World {

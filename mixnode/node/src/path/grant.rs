@@ -14,9 +14,10 @@ const DEPTH_MIN: u32 = 64;
 /// A node may send one part in this many of the node's capacity at least, and always so many packets a second.
 const NODE_PART: u32 = 4;
 const NODE_PPS_MIN: u32 = 1_000;
-/// Part of a second's packets that a node may save up, and the least of them: what its threads hold back while others run.
-const NODE_DEPTH_PART: u32 = 20;
-const NODE_DEPTH_MIN: u32 = 256;
+/// Part of a second's packets that a node may save up, and the least of them: what its threads, and this node's own, hold
+/// back while others run. Honest traffic must not be refused after a stall.
+const NODE_DEPTH_PART: u32 = 5;
+const NODE_DEPTH_MIN: u32 = 512;
 /// Rate of a client that is not attached, packets a second: nothing was granted to it.
 const UNGRANTED_PPS: u32 = 1;
 /// Frames of the wheel that a client may have beside twice what its rate and the mean delay make.
@@ -231,12 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_may_send_a_quarter_or_more_than_its_share_and_save_a_twentieth_of_a_second_up() {
+    fn a_node_may_send_a_quarter_or_more_than_its_share_and_save_a_fifth_of_a_second_up() {
         assert_eq!(node_pps(100_000, 10), 25_000);
         assert_eq!(node_pps(100_000, 333), 49_950);
         assert_eq!(node_pps(100, 1_000), NODE_PPS_MIN);
         assert_eq!(node_pps(u32::MAX, 1_000), u32::MAX);
-        for (rate, depth) in [(1_000, 256), (25_000, 1_250)] {
+        for (rate, depth) in [(1_000, 512), (25_000, 5_000)] {
             let mut bucket = Bucket::of_node(rate);
             let start_ns = 1_000 * TOKEN;
             let at_once = |bucket: &mut Bucket, now_ns| {
@@ -246,8 +247,8 @@ mod tests {
             assert_eq!(at_once(&mut bucket, start_ns), depth);
             assert!(!bucket.has_token(start_ns));
             assert!(bucket.has_token(start_ns + TOKEN.div_ceil(rate.into())));
-            let over_time: usize = (1..=200)
-                .map(|twentieth| at_once(&mut bucket, start_ns + twentieth * TOKEN / 20))
+            let over_time: usize = (1..=100)
+                .map(|tenth| at_once(&mut bucket, start_ns + tenth * TOKEN / 10))
                 .sum();
             assert_eq!(over_time, 10 * rate as usize);
         }
