@@ -199,7 +199,7 @@ fn forget_what_was_used(records: &Path) {
 }
 
 #[test]
-#[ignore = "long arithmetic: the gate's heavy step runs it"]
+#[ignore = "minutes of cryptography"]
 fn attack_a_gateway_that_delivers_all_again_to_5_of_200_clients_is_answered_0_times_across_restarts_and_a_turn()
  {
     let mut crowd = written(120);
@@ -216,7 +216,7 @@ fn attack_a_gateway_that_delivers_all_again_to_5_of_200_clients_is_answered_0_ti
 }
 
 #[test]
-#[ignore = "long arithmetic: the gate's heavy step runs it"]
+#[ignore = "minutes of cryptography"]
 fn recipients_who_forget_what_they_took_answer_again() {
     let mut crowd = written(120);
     for number in recipients() {

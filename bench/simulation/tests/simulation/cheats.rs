@@ -185,7 +185,7 @@ fn over_the_turn(mut world: World, span_ns: u64) -> Shown {
 }
 
 #[test]
-#[ignore = "long arithmetic: the gate's heavy step runs it"]
+#[ignore = "minutes of cryptography"]
 fn without_a_document_50_of_200_clients_send_nothing_of_the_old_epoch_until_others_have_none() {
     let mut world = crowd(13);
     world.leave_out(1);
