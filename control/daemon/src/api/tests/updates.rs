@@ -37,7 +37,9 @@ fn the_own_node_is_shown_as_it_fares_with_its_traffic_and_its_end_is_an_event() 
     let mut expected = vec![(layer - 1, layer, 1_200.0), (layer, next, 2_400.0)];
     expected.sort_by_key(|(from, ..)| *from);
     assert_eq!(updates.flows, expected);
-    assert!(updates.events.is_empty(), "how it is at first is no event");
+    // It may have been looked at before the node spoke: then that it is ready is one.
+    let bad = |event: &shapes::Event| event.level == shapes::Level::Error;
+    assert!(!updates.events.iter().any(bad), "{:?}", updates.events);
 
     served.witness.hear(Instant::now(), None);
     let updates: Updates = served.get("/api/v1/updates").unwrap();
