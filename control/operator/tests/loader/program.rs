@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use handover::chunk::HEADROOM_BYTES;
 use handover::protocol::{Mode, Peer, RefusalKind, Reply, Request};
@@ -270,7 +270,8 @@ fn an_interface_made_anew_under_its_old_name_is_attached_anew() {
 
 #[test]
 #[ignore = "needs root"]
-fn peers_have_rates_of_their_own_and_lists_replace_each_other() {
+fn lists_of_peers_replace_each_other_and_what_they_send_beyond_their_rates_passes_while_there_is_room()
+ {
     let world = World::new(1);
     world.attach().unwrap();
     let mut node = Node::ready(&world, false, 1);
@@ -303,18 +304,12 @@ fn peers_have_rates_of_their_own_and_lists_replace_each_other() {
         (received == 30).then_some(())
     });
     assert_eq!(tell(&node, vec![peer(2, 3)], false), 1);
-    let started = Instant::now();
+    // Three at once are its own; the others find room in what all nodes may send beyond theirs, until their keys are asked.
     for number in 0..10 {
         sender.send(number);
     }
-    eventually("all", || {
-        let seen = world.counted("steered") + world.counted("source_rate");
-        (seen == 40).then_some(())
-    });
-    // Three at once and one a second.
-    let admitted = world.counted("steered") - 30;
-    let most = 3 + started.elapsed().as_secs() + 1;
-    assert!((3..=most).contains(&admitted), "{admitted}");
+    eventually("all", || (world.counted("steered") == 40).then_some(()));
+    assert_eq!(world.counted("source_rate"), 0);
 }
 
 #[test]
