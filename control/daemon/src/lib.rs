@@ -15,6 +15,7 @@
 )]
 
 pub mod api;
+pub mod arguments;
 pub mod authority;
 mod board;
 mod clock;

@@ -2,13 +2,14 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use control::api;
+use control::arguments::Arguments;
 use control::authority::files;
 use control::authority::service::{self, Signals};
 use control::config::{self, CONFIG_PATH, Config};
@@ -18,44 +19,6 @@ use loader::{Keeping, Options, User};
 use program::complain;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing::level_filters::LevelFilter;
-
-/// Beside a node: puts the XDP program on interfaces, hands a node its AF_XDP sockets, and keeps its epoch keys and replay
-/// tables while it is away. With [authority] in its file: makes a network's documents together with the other
-/// authorities.
-///
-/// Beside a node it needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW, but for --no-xdp. Keys return from the
-/// service manager (FileDescriptorStoreMax=32 in its unit) or from the node. What it attached stays when it ends, and
-/// the next one takes it over: `mixctl xdp detach` takes it off. An authority needs no capability.
-#[derive(Parser)]
-#[command(name = "mixctld", version = directory::version(), max_term_width = 100)]
-struct Arguments {
-    /// The configuration file [default: /etc/fogmix/mixctld.toml, if it is there]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Check the configuration and end
-    #[arg(long)]
-    check_config: bool,
-    /// Where to listen, in place of [xdp] socket; /run/fogmix/mixctld.sock where that section is left out
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// Folder on a BPF file system for what outlives the daemon, in place of [xdp] pins
-    #[arg(long, value_name = "FOLDER")]
-    pins: Option<PathBuf>,
-    /// Who may be a node besides root and the daemon's own user: a name, a UID, or UID:GID; in place of node_user in [xdp]
-    /// and [keys]
-    #[arg(long, value_name = "USER")]
-    node_user: Option<String>,
-    /// Beside a node on another port: keep its keys and load no program, which needs no capability, as [keys] without
-    /// [xdp] has it too
-    #[arg(long)]
-    no_xdp: bool,
-    /// What all replay tables together may take, in place of [keys] tables_bytes_max; half the machine's memory unless
-    /// said otherwise
-    #[arg(long, value_name = "BYTES")]
-    tables_bytes_max: Option<u64>,
-    #[command(flatten)]
-    log: program::log::Arguments,
-}
 
 /// What the check of a daemon beside a node leaves open.
 const UNCHECKED: &str = "unchecked: what the kernel grants and whether another mixctld runs: a start alone shows that \

@@ -8,7 +8,9 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::lab::{self, Options};
-use crate::{authority, consensus, doctor, drain, duration, geometry, network, watch, xdp};
+use crate::{
+    authority, consensus, doctor, drain, duration, generate, geometry, network, watch, xdp,
+};
 use control::config::HTTP_SOCKET_PATH;
 use control::exit::{self, Failure};
 use program::complain;
@@ -16,7 +18,7 @@ use program::complain;
 /// Runs, watches and explains Fogmix networks.
 #[derive(Debug, Parser)]
 #[command(name = "mixctl", version = directory::version(), max_term_width = 100)]
-struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -104,6 +106,9 @@ enum Command {
     /// Steers packets past the kernel into nodes: asks mixctld, which must be running
     #[command(subcommand)]
     Xdp(xdp::Command),
+    /// Writes man pages and completions of all programs, for packages
+    #[command(subcommand, hide = true)]
+    Generate(generate::Command),
     /// One node of a lab, started by the lab itself
     #[command(hide = true)]
     LabNode {
@@ -240,6 +245,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Xdp(command) => {
             xdp::run(command)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Generate(command) => {
+            generate::run(&command)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::LabNode {

@@ -19,6 +19,7 @@ pub mod consensus;
 pub mod doctor;
 pub mod drain;
 pub mod duration;
+pub mod generate;
 pub mod geometry;
 pub mod lab;
 pub mod network;

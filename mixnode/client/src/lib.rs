@@ -33,7 +33,7 @@ pub use address::{Address, AddressError};
 pub use carrier::{Documents, GuardState, Reserves, Stats};
 pub use client::{Client, Config};
 pub use event::Event;
-pub use face::{Pace, control, run};
+pub use face::{Pace, arguments, control, run};
 pub use histogram::Latency;
 pub use identity::{IDENTITY_BYTES, Identity};
 pub use store::{DiskStorage, Finish, MemoryStorage, Once, Source, Standing, Storage, home};

@@ -1,32 +1,15 @@
 //! The mixnode process: command line, configuration, signals, exit codes.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use mixnode::process::config::Config;
-use mixnode::process::{self, NodeError, config, exit};
+use mixnode::process::{self, Arguments, NodeError, config, exit};
 use program::complain;
 use tracing::level_filters::LevelFilter;
-
-/// A mix node or gateway of a Fogmix network.
-#[derive(Parser)]
-#[command(name = "mixnode", version = directory::version(), max_term_width = 100)]
-struct Arguments {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/fogmix/mixnode.toml")]
-    config: PathBuf,
-    /// Check the configuration as a start would, print what it takes, and end.
-    #[arg(long)]
-    check_config: bool,
-    /// Print a status line (JSON) a second.
-    #[arg(long, hide = true)]
-    status_lines: bool,
-    #[command(flatten)]
-    log: program::log::Arguments,
-}
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

@@ -1,5 +1,6 @@
 //! The client on a real socket, clock and disk. The command `fog` itself is beside this, a program of its own.
 
+pub mod arguments;
 mod clock;
 pub mod control;
 mod departing;

@@ -1,5 +1,6 @@
 //! A whole node: what it opens, what it gives up, its threads, and the loop that follows the directory.
 
+mod arguments;
 pub mod config;
 mod describe;
 mod error;
@@ -18,6 +19,7 @@ pub mod status;
 mod threads;
 mod touch;
 
+pub use arguments::Arguments;
 pub use error::NodeError;
 pub use examine::examine;
 
