@@ -210,7 +210,7 @@ function showLoops({ loops }) {
     parts.push(draw("line", { class: "interval", x1: x(loss.low), x2: x(loss.high), y1: 34, y2: 34 }));
     parts.push(draw("circle", { class: "point", cx: x(loss.mid), cy: 34, r: 5 }, title(percent(loss.mid))));
   }
-  const says = loss ? `${percent(loss.mid)} lost in 15 min, surely ${percent(loss.low)} to ${percent(loss.high)}` : "nothing is known yet";
+  const says = loops?.is_measured === false ? "not measured now: no loops are sent, or this machine is too late" : loss ? `${percent(loss.mid)} lost in 15 min, surely ${percent(loss.low)} to ${percent(loss.high)}` : "nothing is known yet";
   parts.push(draw("text", { x: 0, y: 14 }, says));
   $("loops-plot").replaceChildren(draw("svg", { viewBox: `0 0 ${width} 70`, role: "img", "aria-label": says }, ...parts));
   table("loops-table", [">sent", ">returned", ">lost", ">median", ">99 %"], counted ? [[

@@ -102,7 +102,7 @@ pub struct Loops {
     pub sent: u64,
     /// Come back since the start.
     pub returned: u64,
-    /// Given up since the start.
+    /// Not home when they were due, nor later.
     pub lost: u64,
     /// Round trips in the last second, delays included.
     pub round_us: Quantiles,
@@ -114,6 +114,8 @@ pub struct Loops {
 pub struct Found {
     /// The epoch.
     pub epoch: u32,
+    /// Nothing is known of it now: no loops are sent, or the machine is too late to judge.
+    pub is_unmeasured: bool,
     /// Loops come home on no way: somebody may keep others' packets from this node.
     pub n1_suspected: bool,
     /// Nodes that lose packets, at any place of a way.
@@ -281,6 +283,7 @@ mod tests {
             },
             found: Found {
                 epoch: u32::MAX,
+                is_unmeasured: false,
                 n1_suspected: false,
                 bad: vec![u16::MAX; NODES_NAMED_MAX],
             },

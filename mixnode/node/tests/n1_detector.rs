@@ -25,14 +25,18 @@ enum Fault {
     Nothing,
     /// So large a share of what others send to this node is dropped.
     Arrivals(f64),
-    /// This node is dead.
-    Dead(u16),
+    /// These nodes are dead.
+    Dead([u16; 2]),
+    /// What goes from one of these to the other is lost.
+    Between([u16; 2]),
+    /// For half a minute everything takes so long more.
+    Slow(u64),
     /// What this node sends to that next hop is lost in this share.
     Link(u16, f64),
 }
 
 struct Play {
-    /// Nodes in each of the three other layers: node 10 × layer + number.
+    /// Nodes in each of the three other layers.
     width: u16,
     /// Share of loops lost anyway.
     loss: f64,
@@ -62,6 +66,11 @@ impl Seen {
         };
         self.changes.iter().filter_map(bad).collect()
     }
+}
+
+/// Layers are 1 to 3.
+fn node(layer: u16, number: u16) -> u16 {
+    60 * layer + number
 }
 
 fn key(hop: u16) -> [u8; 32] {
@@ -97,7 +106,7 @@ impl Play {
                 let id = number.to_be_bytes();
                 let hop = |layer: u16, rng: &mut ChaCha20Rng| PathHop {
                     public_key: [0; 32],
-                    node: 10 * layer + rng.random_range(0..self.width),
+                    node: node(layer, rng.random_range(0..self.width)),
                     delay_us: (exponential_ns(MEAN_DELAY_NS, rng) / 1_000) as u32,
                 };
                 let mut path: Vec<PathHop> = (1..=3).map(|layer| hop(layer, &mut rng)).collect();
@@ -109,6 +118,7 @@ impl Play {
                 loops.sent(id, 7, &path, now_ns);
                 let delays_us: u64 = path.iter().map(|hop| u64::from(hop.delay_us)).sum();
                 let home_ns = now_ns + delays_us * 1_000 + WIRES_NS;
+                let home_ns = home_ns + self.slow_ns(home_ns);
                 if !rng.random_bool(self.loss) && !self.is_lost(&path, home_ns, &mut rng) {
                     arrivals.push(std::cmp::Reverse((home_ns, id)));
                 }
@@ -126,12 +136,25 @@ impl Play {
         }
     }
 
+    fn slow_ns(&self, home_ns: u64) -> u64 {
+        match self.fault {
+            Fault::Slow(ns) if (WARM_NS..WARM_NS + 30 * SECOND).contains(&home_ns) => ns,
+            _ => 0,
+        }
+    }
+
     fn is_lost(&self, path: &[PathHop], home_ns: u64, rng: &mut ChaCha20Rng) -> bool {
         match self.fault {
-            Fault::Nothing => false,
+            Fault::Nothing | Fault::Slow(_) => false,
             // What is on its way when it begins is lost too.
             Fault::Arrivals(share) => home_ns >= WARM_NS && rng.random_bool(share),
-            Fault::Dead(node) => home_ns >= WARM_NS && path.iter().any(|hop| hop.node == node),
+            Fault::Dead(nodes) => {
+                home_ns >= WARM_NS && path.iter().any(|hop| nodes.contains(&hop.node))
+            }
+            Fault::Between(nodes) => {
+                let is_on = |node| path.iter().any(|hop| hop.node == node);
+                home_ns >= WARM_NS && nodes.into_iter().all(is_on)
+            }
             Fault::Link(next, share) => {
                 home_ns >= WARM_NS && path[0].node == next && rng.random_bool(share)
             }
@@ -145,8 +168,7 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
 
 #[test]
 fn a_total_drop_is_warned_of_within_thirty_intervals_in_every_run() {
-    // Where one in twenty is lost anyway it takes three overdue loops more, and a few runs take longer.
-    for (loss, in_time) in [(0.0, 50), (0.01, 50), (0.05, 47)] {
+    for loss in [0.0, 0.01, 0.05] {
         let mut after_s = Vec::new();
         for seed in 0..50u64 {
             let play = Play {
@@ -172,7 +194,7 @@ fn a_total_drop_is_warned_of_within_thirty_intervals_in_every_run() {
         let limit_s = 30.0 * INTERVAL_NS as f64 / SECOND as f64;
         let soon = after_s.iter().filter(|after_s| **after_s <= limit_s);
         let soon = soon.count();
-        assert!(soon >= in_time, "{loss}: {soon} of 50 within {limit_s} s");
+        assert_eq!(soon, 50, "{loss}: of 50 within {limit_s} s");
     }
 }
 
@@ -238,11 +260,11 @@ fn a_dead_node_of_another_layer_is_named_and_gives_no_warning() {
     for width in [2, 3, 5, 10] {
         let (mut after_s, mut others) = (Vec::new(), 0);
         for seed in 0..50u64 {
-            let dead = 10 * (1 + seed as u16 % 3) + seed as u16 % width;
+            let dead = node(1 + seed as u16 % 3, seed as u16 % width);
             let play = Play {
                 width,
                 loss: 0.01,
-                fault: Fault::Dead(dead),
+                fault: Fault::Dead([dead; 2]),
                 lasts_ns: 60 * SECOND,
                 seed,
             };
@@ -279,7 +301,7 @@ fn loss_on_one_link_is_found_there_and_nowhere_else() {
         let play = Play {
             width: 3,
             loss: 0.01,
-            fault: Fault::Link(11, share),
+            fault: Fault::Link(node(1, 1), share),
             lasts_ns: 900 * SECOND,
             seed,
         };
@@ -287,14 +309,14 @@ fn loss_on_one_link_is_found_there_and_nowhere_else() {
         assert_eq!(seen.suspected_s(), None);
         let mut accused = seen.accused();
         accused.dedup();
-        assert_eq!(accused, [11], "{share}: {:?}", seen.changes);
+        assert_eq!(accused, [node(1, 1)], "{share}: {:?}", seen.changes);
         // The counts say so too, and say how certain that is.
         let hops = seen.book.by_hop(seen.end_ns);
         assert_eq!(hops.len(), 3);
-        for hop in [10, 11, 12] {
+        for hop in [0, 1, 2].map(|number| node(1, number)) {
             let counted = &hops[&key(hop)];
             let lost = f64::from(counted.overdue) / f64::from(counted.sent);
-            if hop == 11 {
+            if hop == node(1, 1) {
                 assert!((lost - share).abs() < 0.1, "{hop}: {lost}");
             } else {
                 assert!(lost < 0.03, "{hop}: {lost}");
@@ -311,7 +333,7 @@ fn loss_on_one_link_is_found_there_and_nowhere_else() {
 }
 
 #[test]
-fn where_a_layer_has_one_node_nothing_is_told_apart_and_a_hop_is_named() {
+fn where_a_layer_has_one_node_nothing_is_told_apart_and_all_of_them_are_named_together() {
     let play = Play {
         width: 1,
         loss: 0.01,
@@ -321,21 +343,163 @@ fn where_a_layer_has_one_node_nothing_is_told_apart_and_a_hop_is_named() {
     };
     let seen = play.run();
     assert_eq!(seen.suspected_s(), None);
-    assert_eq!(seen.accused().len(), 1, "{:?}", seen.changes);
+    assert_eq!(seen.accused().len(), 3, "{:?}", seen.changes);
+    let at_s = seen.changes.iter().map(|(at_s, _)| *at_s);
+    assert!(at_s.clone().all(|one| at_s.clone().next() == Some(one)));
+}
+
+/// What holds at the end: who is bad, and whether n−1 is suspected.
+fn at_the_end(seen: &Seen) -> (Vec<u16>, bool) {
+    let (mut bad, mut is_suspected) = (Vec::new(), false);
+    for (_, change) in &seen.changes {
+        match change {
+            Change::Bad(hop) => bad.push(*hop),
+            Change::Sound(hop) => bad.retain(|one| one != hop),
+            Change::Suspected => is_suspected = true,
+            Change::Calm => is_suspected = false,
+        }
+    }
+    bad.sort_unstable();
+    (bad, is_suspected)
+}
+
+#[test]
+fn two_nodes_that_die_at_once_are_both_named_and_give_no_warning_that_stays() {
+    for (width, is_one_layer) in [(3, false), (3, true), (5, false), (10, true)] {
+        let (mut warned, mut others) = (0, 0);
+        for seed in 0..50u64 {
+            let (layer, number) = (seed as u16 % 3, seed as u16 % width);
+            let next = if is_one_layer { layer } else { (layer + 1) % 3 };
+            let mut dead = [
+                node(1 + layer, number),
+                node(1 + next, (number + 1) % width),
+            ];
+            dead.sort_unstable();
+            let play = Play {
+                width,
+                loss: 0.01,
+                fault: Fault::Dead(dead),
+                lasts_ns: 60 * SECOND,
+                seed,
+            };
+            let seen = play.run();
+            let told = format!("{width} a layer, run {seed}, {dead:?}: {:?}", seen.changes);
+            let (bad, is_suspected) = at_the_end(&seen);
+            assert!(!is_suspected, "{told}");
+            assert!(dead.iter().all(|one| bad.contains(one)), "{told}");
+            others += seen
+                .accused()
+                .iter()
+                .filter(|hop| !dead.contains(hop))
+                .count();
+            let warnings = seen
+                .changes
+                .iter()
+                .filter(|(_, change)| *change == Change::Suspected);
+            warned += warnings.count();
+        }
+        println!(
+            "{width} a layer, one layer {is_one_layer}: {warned} warnings, others accused {others} times"
+        );
+        // Where one of three is left, all that is lost misses it, and comes home past it only sometimes.
+        assert!(warned <= 2 && others <= 15, "{width}: {warned}, {others}");
+    }
+}
+
+#[test]
+fn in_wide_layers_those_that_are_dead_stay_named() {
+    for (width, seed) in [(25, 1), (25, 2), (40, 3), (60, 4)] {
+        let dead = [node(1, 3), node(2, 7)];
+        let play = Play {
+            width,
+            loss: 0.01,
+            fault: Fault::Dead(dead),
+            lasts_ns: 600 * SECOND,
+            seed,
+        };
+        let seen = play.run();
+        let mut accused = seen.accused();
+        accused.sort_unstable();
+        assert_eq!(accused, dead, "{width}: {:?}", seen.changes);
+        assert_eq!(seen.changes.len(), 2, "{width}: {:?}", seen.changes);
+    }
+}
+
+#[test]
+fn where_the_way_between_two_nodes_loses_everything_neither_is_named_alone() {
+    let (mut alone, mut runs) = (0, 0);
+    for width in [3, 5] {
+        for seed in 0..10 {
+            let ends = [node(1, 1), node(2, 1)];
+            let play = Play {
+                width,
+                loss: 0.01,
+                fault: Fault::Between(ends),
+                lasts_ns: 300 * SECOND,
+                seed,
+            };
+            let seen = play.run();
+            let named = at_the_end(&seen);
+            assert!(!named.1, "{width}, run {seed}: {:?}", seen.changes);
+            if named.0.len() == 1 {
+                println!("{width}, run {seed}: {:?}", seen.changes);
+            }
+            alone += usize::from(named.0.len() == 1);
+            runs += 1;
+        }
+    }
+    // By chance loops past one of them are lost too, or come home oftener than expected.
+    assert!(alone <= runs / 5, "{alone} of {runs}");
+}
+
+#[test]
+fn a_network_that_is_late_for_a_while_loses_nothing_and_gives_no_warning() {
+    for slow_ms in [700, 1_000, 2_000] {
+        for seed in 0..30 {
+            let play = Play {
+                width: 3,
+                loss: 0.01,
+                fault: Fault::Slow(slow_ms * 1_000_000),
+                lasts_ns: 60 * SECOND,
+                seed,
+            };
+            let mut seen = play.run();
+            // Where nothing comes home for two seconds that is what an attack looks like, and what comes later takes it back.
+            let (bad, is_suspected) = at_the_end(&seen);
+            assert_eq!(
+                (bad, is_suspected),
+                (vec![], false),
+                "{slow_ms} ms, run {seed}"
+            );
+            let last_s = seen.changes.last().map_or(0.0, |(at_s, _)| *at_s);
+            assert!(
+                seen.changes.is_empty() || slow_ms > 1_000 && last_s < 10.0,
+                "{slow_ms} ms, run {seed}: {:?}",
+                seen.changes
+            );
+            let hops = seen.book.by_hop(seen.end_ns);
+            let lost: u32 = hops.values().map(|hop| hop.overdue).sum();
+            assert!(lost < 40, "{slow_ms} ms, run {seed}: {lost} of 1300");
+        }
+    }
 }
 
 #[test]
 fn a_warning_ends_with_its_cause_and_a_turn_forgets_it() {
-    use mixnode::path::loops::Fate;
+    use mixnode::path::loops::{Fate, Outcome};
     let mut detector = Detector::new();
     let mut said = Vec::new();
     let mut feed = |detector: &mut Detector, epoch, at_s: f64, overdue: bool| {
         let hops = [10 + (at_s * 5.0) as u16 % 3, 20 + (at_s as u16) % 3, 30];
         let fate = Fate {
             decided_ns: (at_s * SECOND as f64) as u64,
+            id: at_s.to_be_bytes(),
             epoch,
             way: hops.into_iter().take(2).collect(),
-            excess_us: (!overdue).then_some(1_000),
+            outcome: match overdue {
+                true => Outcome::Overdue,
+                false => Outcome::Home { excess_us: 1_000 },
+            },
         };
         detector.decided(&fate, |change| said.push((at_s, change)));
     };

@@ -43,6 +43,7 @@ pub(super) fn loops(node: &NodeStatus, followed: &Followed, loss: Option<Interva
         loops: node.loops,
         loss,
         epoch,
+        is_measured: !found.is_unmeasured,
         n1_suspected: found.n1_suspected,
         bad: bad(node, followed),
         hops: node.hops.iter().map(hop).collect(),

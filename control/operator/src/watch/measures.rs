@@ -43,6 +43,10 @@ pub(super) fn loops(loops: &Loops, columns: usize) -> String {
         );
         facts.say("round", &took);
     }
+    if !loops.is_measured {
+        let silence = "not measured now: no loops are sent (a node without a place sends none), or this machine is too late to judge";
+        facts.say("found", silence);
+    }
     if loops.n1_suspected {
         let warning = "n-1 suspected: loops come home on no way; somebody may keep others' packets from this node";
         facts.say("warning", warning);
@@ -190,6 +194,7 @@ mod tests {
                 high: 0.4042,
             }),
             epoch: 7,
+            is_measured: true,
             n1_suspected: true,
             bad: vec![BadHop {
                 index: 2047,
@@ -311,6 +316,9 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words}: {text}");
         }
+        assert!(!text.contains("not measured"));
+        of_loops.is_measured = false;
+        assert!(loops(&of_loops, 120).contains("not measured now"));
         of_loops.loss = None;
         assert!(loops(&of_loops, 120).contains("not known yet"));
         of_loops.loops.interval_ms = 0;

@@ -1,27 +1,33 @@
-//! Finds a hop that loses packets, and an attack that keeps all others' packets from this node (n−1), by the loops that
+//! Finds hops that lose packets, and an attack that keeps all others' packets from this node (n−1), by the loops that
 //! are overdue. It says so and does nothing else: what an alarm would stop, an attacker could stop.
 //!
 //! One cumulative sum (CUSUM, Page 1954) for all loops, and one for each hop over the loops through it:
 //! `S ← max(0, S + ln(p1/p0))` for a loop that is overdue, `S ← max(0, S + ln((1−p1)/(1−p0)))` for one that came home;
-//! p0 follows the loss there is, p1 is the loss to be found. Before a sum over all loops counts as n−1, the one hop that
-//! explains most of it is left out: else a single dead node of another layer would look like an attack to every node.
+//! p0 follows the loss there is, p1 is the loss to be found. A sum says that something is wrong and since when, and
+//! [`explain`] what: else a dead node of another layer would look like an attack to every node. A loop that comes home
+//! after it was due is taken back out of the sums.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::path::loops::Fate;
+use sphinx::Id;
 
-/// An alarm is a sum above this: five overdue loops in a row at least, where hardly any are lost.
-pub const THRESHOLD: f64 = 12.0;
-/// A sum goes no higher, so that an alarm ends soon after its cause.
-const CEILING: f64 = 2.0 * THRESHOLD;
-/// The loss to be found.
-const P1: f64 = 0.35;
-/// The loss taken for granted: so many times what others have, within bounds.
-const P0_FACTOR: f64 = 1.5;
-const P0_MIN: f64 = 0.02;
-const P0_MAX: f64 = 0.10;
-/// Loops that a sum is computed over again with a hop left out.
+use super::explain::{Explanation, Loop, explain};
+use super::sums::{CEILING, Counts, Sum, THRESHOLD};
+use crate::path::loops::{Fate, Outcome, Way};
+
+/// Loops remembered, and where layers are wide so many for each hop of the widest: what is held against a hop is computed
+/// again from them.
 const LAST: usize = 128;
+const LAST_A_HOP: usize = 16;
+const LAST_MAX: usize = 8_192;
+/// Loops since the sum was zero without which n−1 is not suspected, and how often in a row it has to fit best: nodes that die
+/// together look like it by chance at first.
+const ATTACK_LOOPS: usize = 12;
+const ATTACK_ROW: u32 = 2;
+/// So much better than n−1 hops have to fit before they are named, in nats.
+const LEAD: f64 = 8.0;
+/// Loops through a hop that is bad for longer say nothing of n−1 any more. Until then it may turn out to be that.
+const ESTABLISHED_NS: u64 = 30_000_000_000;
 /// After an epoch's turn sums stay at zero for so long: sessions are renewed then.
 pub const SETTLES_NS: u64 = 10_000_000_000;
 /// Hops that are bad at once; of further ones nothing is said.
@@ -35,9 +41,10 @@ const COUNTS_NS: u64 = 15 * MINUTE_NS;
 /// A change of what is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Loops through this node of the epoch's consensus are overdue, others are not.
+    /// Loops through this node of the epoch's consensus are overdue, others are not. Where it can't be told from others,
+    /// these are named in the same moment.
     Bad(u16),
-    /// They come home again.
+    /// They come home again, or it was not this one.
     Sound(u16),
     /// Loops are overdue whichever way they take.
     Suspected,
@@ -45,39 +52,33 @@ pub enum Change {
     Calm,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    decided: f64,
-    overdue: f64,
-}
-
-impl Counts {
-    fn count(&mut self, overdue: bool) {
-        self.decided += 1.0;
-        self.overdue += f64::from(u8::from(overdue));
-    }
-
-    fn less(self, other: Counts) -> Counts {
-        Counts {
-            decided: (self.decided - other.decided).max(0.0),
-            overdue: (self.overdue - other.overdue).max(0.0),
-        }
-    }
-
-    /// The loss taken for granted where this is what was seen.
-    fn p0(self) -> f64 {
-        let loss = self.overdue / self.decided.max(1.0);
-        (P0_FACTOR * loss).clamp(P0_MIN, P0_MAX)
-    }
+/// A hop that was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Named {
+    at_ns: u64,
+    /// By which loop: the same for hops that can't be told apart.
+    by: u64,
+    is_established: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Hop {
-    sum: f64,
-    /// Loops through it since the sum was zero.
-    run: usize,
+    /// Where it is on a way.
+    place: usize,
+    sum: Sum,
     counts: Counts,
-    is_bad: bool,
+    bad: Option<Named>,
+}
+
+#[derive(Debug)]
+struct Past {
+    number: u64,
+    id: Id,
+    decided_ns: u64,
+    way: Way,
+    overdue: bool,
+    /// No bad hop was on the way: it is in the counts.
+    is_counted: bool,
 }
 
 /// The sums, and what they were computed from.
@@ -86,14 +87,19 @@ pub struct Detector {
     epoch: Option<u32>,
     /// Sums stay at zero until then.
     settled_ns: u64,
-    all: f64,
+    /// Over all loops but those through established bad hops.
+    all: Sum,
     /// By index in the epoch's consensus.
     hops: BTreeMap<u16, Hop>,
     counts: Counts,
     halved_ns: u64,
-    last: VecDeque<Fate>,
+    last: VecDeque<Past>,
+    /// Of the next loop.
+    number: u64,
     minutes: VecDeque<(u64, Counts)>,
     is_suspected: bool,
+    /// How often in a row n−1 fitted best.
+    row: u32,
 }
 
 impl Detector {
@@ -114,7 +120,7 @@ impl Detector {
 
     /// Hops that are bad, ascending.
     pub fn bad(&self) -> impl Iterator<Item = u16> + '_ {
-        let bad = self.hops.iter().filter(|(_, hop)| hop.is_bad);
+        let bad = self.hops.iter().filter(|(_, hop)| hop.bad.is_some());
         bad.map(|(number, _)| *number)
     }
 
@@ -124,60 +130,171 @@ impl Detector {
         match self.epoch {
             Some(epoch) if fate.epoch < epoch => return,
             Some(epoch) if fate.epoch == epoch => {}
-            _ => self.turn(fate.epoch, now_ns, &mut tell),
+            _ => {
+                self.rest(&mut tell);
+                self.epoch = Some(fate.epoch);
+                self.settled_ns = now_ns + SETTLES_NS;
+                self.halved_ns = now_ns;
+            }
         }
-        let overdue = fate.is_overdue();
         let p0 = self.own_p0(now_ns);
-        let others_bad = fate.way.iter().filter(|hop| self.is_bad(**hop)).count();
-        if others_bad == 0 {
+        let overdue = match fate.outcome {
+            Outcome::Home { .. } => false,
+            Outcome::Overdue => true,
+            Outcome::Late { .. } => {
+                self.take_back(&fate.id, p0);
+                return self.ends(p0, &fate.way, &mut tell);
+            }
+        };
+        self.establish(now_ns, p0);
+        let is_counted = fate.way.iter().all(|hop| self.named(*hop).is_none());
+        if is_counted {
             // What a bad hop loses is no loss of this node's.
             self.count_minute(now_ns, overdue);
         }
         if now_ns < self.settled_ns {
             return;
         }
-        if self.last.len() == LAST {
-            self.last.pop_front();
+        self.remember(fate, overdue, is_counted);
+        self.count_hops(fate, overdue, is_counted);
+        if !self.is_past_established(&fate.way) {
+            self.all.step(self.number, overdue, p0);
         }
-        self.last.push_back(fate.clone());
-        self.all = step(self.all, overdue, p0);
-        self.count_hops(fate, overdue);
-        if self.is_suspected {
-            if self.all == 0.0 {
-                self.is_suspected = false;
-                tell(Change::Calm);
-            }
-            return;
-        }
-        self.judge(fate, p0, &mut tell);
-        for number in &fate.way {
-            if let Some(hop) = self.hops.get_mut(number)
-                && hop.is_bad
-                && hop.sum == 0.0
-            {
-                hop.is_bad = false;
-                tell(Change::Sound(*number));
-            }
+        self.ends(p0, &fate.way, &mut tell);
+        if !self.is_suspected {
+            self.judge(fate, p0, &mut tell);
         }
     }
 
-    fn turn(&mut self, epoch: u32, now_ns: u64, tell: &mut impl FnMut(Change)) {
-        // What was found stands for another document's hops; an attack that goes on is found again.
+    /// Forgets what was found and the loops it was found by: they stand for another document's hops, or for a time that is
+    /// over. What goes on is found again.
+    pub fn rest(&mut self, mut tell: impl FnMut(Change)) {
         if core::mem::take(&mut self.is_suspected) {
             tell(Change::Calm);
         }
         self.bad().for_each(|number| tell(Change::Sound(number)));
-        self.epoch = Some(epoch);
-        self.settled_ns = now_ns + SETTLES_NS;
-        self.halved_ns = now_ns;
-        self.all = 0.0;
+        self.all.clear(self.number + 1);
         self.counts = Counts::default();
         self.hops.clear();
         self.last.clear();
+        self.row = 0;
     }
 
-    fn is_bad(&self, number: u16) -> bool {
-        self.hops.get(&number).is_some_and(|hop| hop.is_bad)
+    fn named(&self, number: u16) -> Option<Named> {
+        self.hops.get(&number)?.bad
+    }
+
+    fn is_past_established(&self, way: &[u16]) -> bool {
+        let mut named = way.iter().filter_map(|hop| self.named(*hop));
+        named.any(|named| named.is_established)
+    }
+
+    /// Loops through hops that are bad for long are left out of the sum over all.
+    fn establish(&mut self, now_ns: u64, p0: f64) {
+        let mut is_new = false;
+        for named in self.hops.values_mut().filter_map(|hop| hop.bad.as_mut()) {
+            let is_old = now_ns.saturating_sub(named.at_ns) > ESTABLISHED_NS;
+            is_new |= is_old && !named.is_established;
+            named.is_established |= is_old;
+        }
+        if is_new {
+            self.sum_all(p0);
+        }
+    }
+
+    fn sum_all(&mut self, p0: f64) {
+        let mut sum = Sum {
+            value: 0.0,
+            ..self.all
+        };
+        for past in &self.last {
+            if past.number >= self.all.since && !self.is_past_established(&past.way) {
+                sum.step(past.number, past.overdue, p0);
+            }
+        }
+        self.all = sum;
+    }
+
+    fn remember(&mut self, fate: &Fate, overdue: bool, is_counted: bool) {
+        let mut wide = [0; sphinx::HOPS_MAX];
+        for (place, number) in fate.way.iter().enumerate() {
+            self.hops.entry(*number).or_default().place = place;
+        }
+        for hop in self.hops.values() {
+            if let Some(hops) = wide.get_mut(hop.place) {
+                *hops += LAST_A_HOP;
+            }
+        }
+        let most = wide.into_iter().max().unwrap_or(0).clamp(LAST, LAST_MAX);
+        while self.last.len() >= most {
+            self.last.pop_front();
+        }
+        self.number += 1;
+        self.last.push_back(Past {
+            number: self.number,
+            id: fate.id,
+            decided_ns: fate.decided_ns,
+            way: fate.way.clone(),
+            overdue,
+            is_counted,
+        });
+    }
+
+    /// A loop that was overdue came home: sums and counts are as if it had been in time.
+    fn take_back(&mut self, id: &Id, p0: f64) {
+        let mut past = self.last.iter_mut().rev();
+        let Some(past) = past.find(|past| past.id == *id && past.overdue) else {
+            return;
+        };
+        past.overdue = false;
+        let way = past.way.clone();
+        if past.is_counted {
+            let minute = past.decided_ns / MINUTE_NS;
+            let mut minutes = self.minutes.iter_mut();
+            if let Some((_, counts)) = minutes.find(|(then, _)| *then == minute) {
+                counts.take_back();
+            }
+            self.counts.take_back();
+        }
+        let is_counted = past.is_counted;
+        for number in &way {
+            let (since, others) = match self.hops.get_mut(number) {
+                Some(hop) => {
+                    if is_counted {
+                        hop.counts.take_back();
+                    }
+                    (hop.sum.since, self.counts.less(hop.counts))
+                }
+                None => continue,
+            };
+            let sum = self.sum_of(*number, since, others.p0());
+            if let Some(hop) = self.hops.get_mut(number) {
+                hop.sum = sum;
+            }
+        }
+        self.sum_all(p0);
+    }
+
+    /// A hop's sum over the last loops, those left out that others are to blame for.
+    fn sum_of(&self, number: u16, since: u64, p0: f64) -> Sum {
+        let mut sum = Sum { value: 0.0, since };
+        let past = self.last.iter().filter(|past| past.number >= since);
+        for past in past.filter(|past| past.way.contains(&number)) {
+            if !past.overdue || !self.is_blamed_besides(number, &past.way) {
+                sum.step(past.number, past.overdue, p0);
+            }
+        }
+        sum
+    }
+
+    /// Whether a bad hop is on a way, another than this one and those it can't be told from.
+    fn is_blamed_besides(&self, number: u16, way: &[u16]) -> bool {
+        let own = self.named(number).map(|named| named.by);
+        let mut others = way.iter().filter(|other| **other != number);
+        others.any(|other| {
+            let named = self.named(*other).map(|named| named.by);
+            named.is_some() && named != own
+        })
     }
 
     fn count_minute(&mut self, now_ns: u64, overdue: bool) {
@@ -211,7 +328,7 @@ impl Detector {
 
     /// The sums of the hops on a way. A bad one takes the blame for all of it: what others on the way are like can't be
     /// seen there.
-    fn count_hops(&mut self, fate: &Fate, overdue: bool) {
+    fn count_hops(&mut self, fate: &Fate, overdue: bool, is_counted: bool) {
         if fate.decided_ns >= self.halved_ns + COUNTS_NS {
             self.halved_ns = fate.decided_ns;
             let hops = self.hops.values_mut().map(|hop| &mut hop.counts);
@@ -220,139 +337,145 @@ impl Detector {
                 counts.overdue /= 2.0;
             }
         }
-        let bad = fate.way.iter().filter(|hop| self.is_bad(**hop)).count();
         for number in &fate.way {
-            let others = match self.hops.get(number) {
-                Some(hop) => self.counts.less(hop.counts),
-                None => self.counts,
+            let is_blamed_besides = self.is_blamed_besides(*number, &fate.way);
+            let Some(hop) = self.hops.get_mut(number) else {
+                continue;
             };
-            let hop = self.hops.entry(*number).or_default();
-            let others_bad = bad - usize::from(hop.is_bad);
-            if others_bad == 0 || !overdue {
-                hop.sum = step(hop.sum, overdue, others.p0());
-                hop.run = if hop.sum > 0.0 { hop.run + 1 } else { 0 };
+            let others = self.counts.less(hop.counts);
+            if !is_blamed_besides || !overdue {
+                hop.sum.step(self.number, overdue, others.p0());
             }
-            if bad == 0 {
+            if is_counted {
                 hop.counts.count(overdue);
             }
         }
-        if bad == 0 {
+        if is_counted {
             self.counts.count(overdue);
         }
     }
 
-    /// What the sums say after this loop.
-    fn judge(&mut self, fate: &Fate, p0: f64, tell: &mut impl FnMut(Change)) {
-        if self.all > THRESHOLD {
-            let worst = self.worst();
-            if self.sum_without(p0, |way| worst.is_some_and(|hop| way.contains(&hop))) > THRESHOLD {
-                self.is_suspected = true;
-                // Every way is blocked: what was said of single hops explains nothing.
-                for (number, hop) in &mut self.hops {
-                    (hop.sum, hop.run) = (0.0, 0);
-                    if core::mem::take(&mut hop.is_bad) {
-                        tell(Change::Sound(*number));
-                    }
-                }
-                tell(Change::Suspected);
-                return;
-            }
+    /// What is not found any more after this loop.
+    fn ends(&mut self, p0: f64, way: &[u16], tell: &mut impl FnMut(Change)) {
+        let is_over = |all: &Sum| all.value == 0.0;
+        if self.is_suspected
+            && (is_over(&self.all) || self.explanation(self.all.since, p0).lead > 1.0)
+        {
+            self.is_suspected = false;
+            tell(Change::Calm);
         }
-        let mut accused: Vec<(usize, f64, u16)> = Vec::new();
-        for number in &fate.way {
-            let hop = self.hops.get(number).copied().unwrap_or_default();
-            if hop.sum > THRESHOLD && !hop.is_bad {
-                let overdue = self.overdue_of(*number, hop.run);
-                // Where another hop was on most of these ways too, further loops tell the two apart, unless all go
-                // through both.
-                if hop.sum < CEILING && self.has_companion(*number, &overdue) {
-                    continue;
-                }
-                accused.push((overdue.len(), hop.sum, *number));
+        for number in way {
+            if let Some(hop) = self.hops.get_mut(number)
+                && hop.bad.is_some()
+                && hop.sum.value == 0.0
+            {
+                hop.bad = None;
+                tell(Change::Sound(*number));
             }
-        }
-        accused.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)));
-        for (_, _, number) in accused {
-            let rest = self.sum_without(p0, |way| {
-                way.contains(&number) || way.iter().any(|hop| self.is_bad(*hop))
-            });
-            // Where its loops are no worse than the others it is not the hop.
-            if rest > THRESHOLD || self.bad().count() >= BAD_MAX {
-                continue;
-            }
-            self.name(number, p0, tell);
-            return;
         }
     }
 
-    /// A hop is bad. What it lost was blamed on whoever was on the same ways.
-    fn name(&mut self, number: u16, p0: f64, tell: &mut impl FnMut(Change)) {
-        tell(Change::Bad(number));
-        let earlier: Vec<u16> = self.bad().collect();
-        for (other, hop) in &mut self.hops {
-            if *other == number {
-                hop.is_bad = true;
-            } else if !hop.is_bad {
-                (hop.sum, hop.run) = (0.0, 0);
+    /// What explains the loops from number `since` on, but for those through established bad hops.
+    fn explanation(&self, since: u64, p0: f64) -> Explanation {
+        let past = self.last.iter().filter(|past| past.number >= since);
+        let loops = past.filter(|past| !self.is_past_established(&past.way));
+        let loops: Vec<Loop<'_>> = loops
+            .map(|past| Loop {
+                way: &past.way,
+                overdue: past.overdue,
+            })
+            .collect();
+        explain(&loops, p0, |blamed| {
+            let of = |number: &u16| self.hops.get(number).map(|hop| hop.place);
+            blamed.iter().all(|one| {
+                let place = of(one);
+                let mut hops = self.hops.iter();
+                hops.any(|(number, hop)| Some(hop.place) == place && !blamed.contains(number))
+            })
+        })
+    }
+
+    /// What the sums say after this loop.
+    fn judge(&mut self, fate: &Fate, p0: f64, tell: &mut impl FnMut(Change)) {
+        if self.all.value > THRESHOLD {
+            let found = self.explanation(self.all.since, p0);
+            let is_attack = found.lead < 0.0 && found.loops >= ATTACK_LOOPS;
+            self.row = if is_attack { self.row + 1 } else { 0 };
+            if self.row >= ATTACK_ROW {
+                return self.suspect(tell);
             }
         }
+        let accused = |number: &&u16| {
+            let hop = self.hops.get(number);
+            hop.is_some_and(|hop| hop.bad.is_none() && hop.sum.value > THRESHOLD)
+        };
+        let accused: Vec<u16> = fate.way.iter().filter(accused).copied().collect();
+        let sums = accused.iter().filter_map(|number| self.hops.get(number));
+        let Some(since) = sums.map(|hop| hop.sum.since).min() else {
+            return;
+        };
+        let found = self.explanation(since, p0);
+        for (number, rivals) in &found.blamed {
+            let sum = self.hops.get(number).map_or(0.0, |hop| hop.sum.value);
+            let is_clear = rivals.is_empty() && found.home_besides > 0 && found.lead > LEAD;
+            // Further loops tell hops apart, unless all go through the same ones.
+            let is_full = sum >= CEILING && found.lead > 0.0;
+            if accused.contains(number) && (is_clear || is_full) {
+                return self.name(*number, rivals, fate.decided_ns, p0, tell);
+            }
+        }
+    }
+
+    fn suspect(&mut self, tell: &mut impl FnMut(Change)) {
+        self.is_suspected = true;
+        self.row = 0;
+        let next = self.number + 1;
+        // Every way is blocked: what was said of single hops explains nothing.
+        for (number, hop) in &mut self.hops {
+            hop.sum.clear(next);
+            if hop.bad.take().is_some() {
+                tell(Change::Sound(*number));
+            }
+        }
+        tell(Change::Suspected);
+    }
+
+    /// A hop is bad, or one that it can't be told from. What they lost was blamed on whoever was on the same ways.
+    fn name(
+        &mut self,
+        number: u16,
+        rivals: &[u16],
+        now_ns: u64,
+        p0: f64,
+        tell: &mut impl FnMut(Change),
+    ) {
+        let earlier: Vec<u16> = self.bad().collect();
+        let named = Named {
+            at_ns: now_ns,
+            by: self.number,
+            is_established: false,
+        };
+        let next = self.number + 1;
+        let room = BAD_MAX.saturating_sub(earlier.len());
+        for new in [&[number], rivals].concat().into_iter().take(room) {
+            if let Some(hop) = self.hops.get_mut(&new)
+                && hop.bad.is_none()
+            {
+                hop.bad = Some(named);
+                tell(Change::Bad(new));
+            }
+        }
+        for hop in self.hops.values_mut().filter(|hop| hop.bad.is_none()) {
+            hop.sum.clear(next);
+        }
         for other in earlier {
-            let own = |way: &[u16]| !way.contains(&other) || way.contains(&number);
-            if self.sum_without(p0, own) <= THRESHOLD
+            if self.sum_of(other, 0, p0).value <= THRESHOLD
                 && let Some(hop) = self.hops.get_mut(&other)
             {
-                (hop.sum, hop.run, hop.is_bad) = (0.0, 0, false);
+                hop.sum.clear(next);
+                hop.bad = None;
                 tell(Change::Sound(other));
             }
         }
     }
-
-    /// The overdue loops among the last `run` through a hop.
-    fn overdue_of(&self, number: u16, run: usize) -> Vec<&Fate> {
-        let through = self.last.iter().rev();
-        let through = through.filter(|fate| fate.way.contains(&number)).take(run);
-        through.filter(|fate| fate.is_overdue()).collect()
-    }
-
-    /// Whether another hop was on three in four of these ways.
-    fn has_companion(&self, number: u16, overdue: &[&Fate]) -> bool {
-        let on = |other: u16| {
-            overdue
-                .iter()
-                .filter(|fate| fate.way.contains(&other))
-                .count()
-        };
-        let mut others = overdue.iter().flat_map(|fate| &fate.way);
-        others.any(|other| *other != number && 4 * on(*other) >= 3 * overdue.len())
-    }
-
-    /// The hop, at any place, on most of the overdue loops among the last; of two the one on fewer that came home.
-    fn worst(&self) -> Option<u16> {
-        let mut by_hop: BTreeMap<u16, (usize, isize)> = BTreeMap::new();
-        for fate in &self.last {
-            for hop in &fate.way {
-                let counted = by_hop.entry(*hop).or_default();
-                match fate.is_overdue() {
-                    true => counted.0 += 1,
-                    false => counted.1 -= 1,
-                }
-            }
-        }
-        let worst = by_hop.into_iter().max_by_key(|(_, counted)| *counted);
-        worst.map(|(hop, _)| hop)
-    }
-
-    /// The sum over the last loops, some left out.
-    fn sum_without(&self, p0: f64, left_out: impl Fn(&[u16]) -> bool) -> f64 {
-        let rest = self.last.iter().filter(|fate| !left_out(&fate.way));
-        rest.fold(0.0, |sum, fate| step(sum, fate.is_overdue(), p0))
-    }
-}
-
-fn step(sum: f64, overdue: bool, p0: f64) -> f64 {
-    let weight = match overdue {
-        true => (P1 / p0).ln(),
-        false => ((1.0 - P1) / (1.0 - p0)).ln(),
-    };
-    (sum + weight).clamp(0.0, CEILING)
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use handover::status::{Bounded, HopLoops};
 
-use crate::path::loops::Fate;
+use sphinx::Id;
+
+use crate::path::loops::{Fate, Outcome};
 
 /// How far back it goes, and how many loops at most: 18 a second.
 const WINDOW_NS: u64 = 900_000_000_000;
@@ -18,6 +20,7 @@ pub type NodeKey = [u8; 32];
 
 struct Entry {
     decided_ns: u64,
+    id: Id,
     hop: NodeKey,
     excess_us: Option<u32>,
 }
@@ -31,13 +34,25 @@ pub struct Book {
 impl Book {
     /// Takes note of a loop whose first hop was `hop`.
     pub fn decided(&mut self, fate: &Fate, hop: NodeKey) {
+        let excess_us = match fate.outcome {
+            Outcome::Home { excess_us } => Some(excess_us),
+            Outcome::Overdue => None,
+            Outcome::Late { excess_us } => {
+                let mut entries = self.entries.iter_mut().rev();
+                if let Some(entry) = entries.find(|entry| entry.id == fate.id) {
+                    entry.excess_us = Some(excess_us);
+                }
+                return;
+            }
+        };
         if self.entries.len() == ENTRIES_MAX {
             self.entries.pop_front();
         }
         self.entries.push_back(Entry {
             decided_ns: fate.decided_ns,
+            id: fate.id,
             hop,
-            excess_us: fate.excess_us,
+            excess_us,
         });
     }
 
@@ -92,12 +107,32 @@ mod tests {
     use crate::path::loops::Way;
 
     fn fate(decided_ns: u64, excess_us: Option<u32>) -> Fate {
+        let outcome = match excess_us {
+            Some(excess_us) => Outcome::Home { excess_us },
+            None => Outcome::Overdue,
+        };
         Fate {
             decided_ns,
+            id: decided_ns.to_be_bytes(),
             epoch: 1,
             way: Way::new(),
-            excess_us,
+            outcome,
         }
+    }
+
+    #[test]
+    fn a_loop_that_was_overdue_and_came_home_counts_as_come_home() {
+        let mut book = Book::default();
+        book.decided(&fate(1, None), [1; 32]);
+        book.decided(&fate(2, None), [1; 32]);
+        let late = Fate {
+            outcome: Outcome::Late { excess_us: 700_000 },
+            ..fate(1, None)
+        };
+        book.decided(&late, [1; 32]);
+        let hop = book.by_hop(2)[&[1; 32]];
+        assert_eq!((hop.sent, hop.returned, hop.overdue), (2, 1, 1));
+        assert_eq!(hop.p50_us.unwrap().mid, 700_000);
     }
 
     #[test]

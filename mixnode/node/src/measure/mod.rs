@@ -4,9 +4,12 @@
 //! packets a departing one could have been.
 
 mod detector;
+mod explain;
 mod hops;
 mod pool;
+mod sums;
 
-pub use detector::{Change, Detector, SETTLES_NS, THRESHOLD};
+pub use detector::{Change, Detector, SETTLES_NS};
 pub use hops::{Book, NodeKey};
 pub use pool::{Bits, Change as PoolChange, LONG_S, Pool};
+pub use sums::THRESHOLD;

@@ -13,6 +13,11 @@ const MARGIN_MIN_NS: u64 = 500_000_000;
 const MARGIN_MAX_NS: u64 = 3_000_000_000;
 /// Between these it has so many times what 99 in 100 took lately.
 const MARGIN_FACTOR: u64 = 2;
+/// So long after its delays a loop that is overdue may come home all the same, before it is forgotten.
+const LATE_MAX_NS: u64 = 10_000_000_000;
+/// A worker turns ten times a second at least. Where it stood still for so long, what is not home when it is due may lie
+/// before its door: of that nothing is said.
+const STALL_NS: u64 = 300_000_000;
 
 /// The nodes that a loop goes through, by index in its epoch's consensus, first hop first. The node itself, at whose
 /// door it ends, is left out.
@@ -23,19 +28,31 @@ pub type Way = ArrayVec<u16, HOPS_MAX>;
 pub struct Fate {
     /// When that was known, on the monotonic clock.
     pub decided_ns: u64,
+    /// Which one.
+    pub id: Id,
     /// The epoch of its packet.
     pub epoch: u32,
     /// Where it went.
     pub way: Way,
-    /// What it took beside its delays, microseconds; none if it is overdue.
-    pub excess_us: Option<u32>,
+    /// What is known of it.
+    pub outcome: Outcome,
 }
 
-impl Fate {
-    /// Whether it was not home when it was due.
-    pub fn is_overdue(&self) -> bool {
-        self.excess_us.is_none()
-    }
+/// Whether a loop came home. What it took beside its delays is in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// In time.
+    Home {
+        /// Microseconds.
+        excess_us: u32,
+    },
+    /// Not when it was due.
+    Overdue,
+    /// One that was told to be overdue came home: nothing was lost.
+    Late {
+        /// Microseconds.
+        excess_us: u32,
+    },
 }
 
 /// Fates in the order they were known.
@@ -62,6 +79,8 @@ struct Outstanding {
     epoch: u32,
     way: Way,
     is_overdue: bool,
+    /// The worker stood still while this one was on its way.
+    is_excused: bool,
 }
 
 /// The loops that a worker waits for.
@@ -70,6 +89,7 @@ pub struct Loops {
     counts: LoopCounts,
     excess: Excess,
     fates: Fates,
+    turned_ns: u64,
 }
 
 impl Loops {
@@ -80,7 +100,19 @@ impl Loops {
             counts: LoopCounts::default(),
             excess: Excess::new(now_ns),
             fates: ArrayVec::new(),
+            turned_ns: now_ns,
         }
+    }
+
+    /// To be called when the worker turns, before it takes what arrived: who was late does not judge others.
+    pub fn turned(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.turned_ns) >= STALL_NS {
+            let on_the_way = self.outstanding.iter_mut();
+            on_the_way
+                .filter(|one| !one.is_overdue)
+                .for_each(|one| one.is_excused = true);
+        }
+        self.turned_ns = now_ns;
     }
 
     /// Whether another loop can be remembered. One that is overdue gives way.
@@ -106,6 +138,7 @@ impl Loops {
             epoch,
             way: others.iter().take(HOPS_MAX).map(|hop| hop.node).collect(),
             is_overdue: false,
+            is_excused: false,
         };
         if self.outstanding.try_push(one).is_ok() {
             self.counts.sent += 1;
@@ -127,16 +160,17 @@ impl Loops {
         let excess_us = round_ns.saturating_sub(one.delays_ns) / 1_000;
         // Late ones too: else a way that became slow would never be seen as one.
         self.excess.record(excess_us, now_ns);
+        let excess_us = u32::try_from(excess_us).unwrap_or(u32::MAX);
         if one.is_overdue || now_ns > one.due_ns {
             self.counts.late += 1;
             if !one.is_overdue {
                 self.counts.lost += 1;
-                tell(&mut self.fates, now_ns, &one, None);
+                tell(&mut self.fates, now_ns, &one, Outcome::Overdue);
             }
+            tell(&mut self.fates, now_ns, &one, Outcome::Late { excess_us });
         } else {
             self.counts.returned += 1;
-            let excess_us = u32::try_from(excess_us).unwrap_or(u32::MAX);
-            tell(&mut self.fates, now_ns, &one, Some(excess_us));
+            tell(&mut self.fates, now_ns, &one, Outcome::Home { excess_us });
         }
         Some(round_ns)
     }
@@ -148,9 +182,9 @@ impl Loops {
             if !one.is_overdue && now_ns > one.due_ns {
                 one.is_overdue = true;
                 counts.lost += 1;
-                tell(fates, now_ns, one, None);
+                tell(fates, now_ns, one, Outcome::Overdue);
             }
-            !one.is_overdue || now_ns <= one.sent_ns + one.delays_ns + MARGIN_MAX_NS
+            !one.is_overdue || now_ns <= one.sent_ns + one.delays_ns + LATE_MAX_NS
         });
     }
 
@@ -165,12 +199,16 @@ impl Loops {
     }
 }
 
-fn tell(fates: &mut Fates, decided_ns: u64, one: &Outstanding, excess_us: Option<u32>) {
+fn tell(fates: &mut Fates, decided_ns: u64, one: &Outstanding, outcome: Outcome) {
+    if one.is_excused {
+        return;
+    }
     let _ = fates.try_push(Fate {
         decided_ns,
+        id: one.id,
         epoch: one.epoch,
         way: one.way.clone(),
-        excess_us,
+        outcome,
     });
 }
 
@@ -270,15 +308,17 @@ mod tests {
             [
                 Fate {
                     decided_ns: 610 * MS,
+                    id: [1; 8],
                     epoch: 5,
                     way: way.clone(),
-                    excess_us: Some(10_000)
+                    outcome: Outcome::Home { excess_us: 10_000 }
                 },
                 Fate {
                     decided_ns: 561 * MS,
+                    id: [2; 8],
                     epoch: 5,
                     way,
-                    excess_us: None
+                    outcome: Outcome::Overdue
                 },
             ]
         );
@@ -293,9 +333,9 @@ mod tests {
         // One comes between two looks, one after, one when nobody waits for it any more.
         assert_eq!(loops.returned(&[1; 8], 501 * MS), Some(501 * MS));
         loops.look(600 * MS);
-        assert!(loops.returned(&[2; 8], 2_900 * MS).is_some());
-        loops.look(3_001 * MS);
-        assert_eq!(loops.returned(&[3; 8], 3_002 * MS), None);
+        assert!(loops.returned(&[2; 8], 9_900 * MS).is_some());
+        loops.look(10_001 * MS);
+        assert_eq!(loops.returned(&[3; 8], 10_002 * MS), None);
         let counts = LoopCounts {
             sent: 3,
             returned: 0,
@@ -303,8 +343,44 @@ mod tests {
             late: 2,
         };
         assert_eq!(loops.counts(), counts);
-        assert_eq!(loops.fates_mut().len(), 3);
-        assert!(loops.fates_mut().iter().all(Fate::is_overdue));
+        let told: Vec<(u8, bool)> = loops
+            .fates_mut()
+            .iter()
+            .map(|fate| (fate.id[0], fate.outcome == Outcome::Overdue))
+            .collect();
+        let late = false;
+        assert_eq!(
+            told,
+            [(1, true), (1, late), (3, true), (2, true), (2, late)]
+        );
+    }
+
+    #[test]
+    fn a_worker_that_stood_still_says_nothing_of_the_loops_that_were_on_their_way() {
+        let mut loops = Loops::new(0);
+        loops.sent([1; 8], 5, &path([0; 4]), 0);
+        loops.sent([2; 8], 5, &path([100, 100, 0, 0]), 0);
+        for turn in 1..=2 {
+            loops.turned(turn * 100 * MS);
+        }
+        // Whatever came meanwhile is taken after this.
+        loops.turned(900 * MS);
+        assert!(loops.returned(&[1; 8], 900 * MS).is_some());
+        loops.sent([3; 8], 5, &path([0; 4]), 900 * MS);
+        loops.look(900 * MS);
+        for turn in 10..=30 {
+            loops.turned(turn * 100 * MS);
+        }
+        loops.look(3_000 * MS);
+        let counts = LoopCounts {
+            sent: 3,
+            returned: 0,
+            lost: 3,
+            late: 1,
+        };
+        assert_eq!(loops.counts(), counts, "they are counted all the same");
+        let told: Vec<u8> = loops.fates_mut().iter().map(|fate| fate.id[0]).collect();
+        assert_eq!(told, [3]);
     }
 
     #[test]

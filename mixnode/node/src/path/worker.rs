@@ -145,6 +145,7 @@ impl<P: Port> Worker<P> {
     ) -> Option<u64> {
         self.core.now_ns = self.core.now_ns.max(now_ns);
         self.core.unix_ms = unix_ms;
+        self.core.loops.turned(self.core.now_ns);
         self.core.epochs.advance(unix_ms);
         self.core.ledger.reclaim(&mut self.port);
         // What the port did not take last time goes first: until it has, nothing is released.

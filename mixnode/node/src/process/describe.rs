@@ -105,7 +105,8 @@ fn counted(
             interval_ms,
             sent: sum.loop_sent,
             returned: sum.loop_returned,
-            lost: sum.loop_lost,
+            // What came home late was not lost.
+            lost: sum.loop_lost.saturating_sub(sum.loop_late),
             round_us: quantiles(&recent.loop_us),
         },
         lateness_us: quantiles(&recent.lateness_us),

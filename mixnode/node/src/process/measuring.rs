@@ -2,6 +2,7 @@
 //! hop that loses packets. It does nothing else about it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use handover::status::{Anonymity, Found, HOPS_MAX, HopLoops, NODES_NAMED_MAX};
 
@@ -20,14 +21,16 @@ pub(super) fn look(sources: &Sources, reached: &Reached, mailboxes: &[Mailbox], 
     let fates = sources.collector.fates();
     let now_ns = port::monotonic_ns();
     let renew = |key| {
-        let full = mailboxes
-            .iter()
-            .filter(|mailbox| !mailbox.post(Mail::Restarted { key }));
-        // A full one's worker keeps its session, and the next alarm asks again.
-        full.count();
+        let mailboxes = mailboxes.iter();
+        // A full one's worker keeps its session.
+        let asked = mailboxes.filter(|mailbox| mailbox.post(Mail::Restarted { key }));
+        asked.count() > 0
     };
+    let standing = sources.standing();
+    let patience = standing.loop_time + standing.loop_interval * INTERVALS;
     let mut measured = sources.measured();
     measured.decided(&fates, now_ns, reached, renew);
+    measured.listen(now_ns, patience.max(PATIENCE_MIN));
     if too {
         let mut sums = Sums::default();
         let counters = sources.collector.counters();
@@ -40,6 +43,10 @@ pub(super) fn look(sources: &Sources, reached: &Reached, mailboxes: &[Mailbox], 
 
 /// A next hop that loses packets has so long for a new session; then the report says that it can't be reached.
 const CHECK_NS: u64 = 10_000_000_000;
+/// Where no loop's fate was known for the longest time that one takes and so many mean intervals, none are sent, and so long at
+/// least.
+const INTERVALS: u32 = 20;
+const PATIENCE_MIN: Duration = Duration::from_secs(10);
 
 /// Whom a document's numbers mean.
 struct Document {
@@ -50,10 +57,11 @@ struct Document {
     next: Vec<u16>,
 }
 
-/// A next hop that was asked for a new session.
+/// A next hop that is asked for a new session.
 struct Check {
     key: NodeKey,
-    until_ns: u64,
+    /// None while no worker has had room to be told to ask it.
+    until_ns: Option<u64>,
     /// Sessions that it had agreed to before.
     sessions: u64,
 }
@@ -65,6 +73,8 @@ pub struct Measured {
     pool: Pool,
     documents: VecDeque<Document>,
     checks: Vec<Check>,
+    /// When a loop's fate was last known; none where nothing is measured.
+    decided_ns: Option<u64>,
 }
 
 impl Measured {
@@ -76,6 +86,7 @@ impl Measured {
             pool: Pool::new(floor_bits),
             documents: VecDeque::new(),
             checks: Vec::new(),
+            decided_ns: None,
         }
     }
 
@@ -111,8 +122,11 @@ impl Measured {
         fates: &[Fate],
         now_ns: u64,
         reached: &Reached,
-        mut renew: impl FnMut(NodeKey),
+        mut renew: impl FnMut(NodeKey) -> bool,
     ) {
+        if !fates.is_empty() {
+            self.decided_ns = Some(now_ns);
+        }
         let mut changes = Vec::new();
         for fate in fates {
             let first = fate.way.first().copied();
@@ -133,9 +147,10 @@ impl Measured {
                     tracing::warn!(
                         hop,
                         epoch,
-                        "loop packets through this node do not come home, others do: mixctl loops says whose it is"
+                        "loop packets through this node do not come home, others do: mixctl loops says whose it is. Of \
+                         several named in one moment it may be any, or the way between them"
                     );
-                    self.check(epoch, hop, now_ns, reached, &mut renew);
+                    self.check(epoch, hop, reached);
                 }
                 Change::Sound(hop) => tracing::info!(
                     hop,
@@ -144,8 +159,15 @@ impl Measured {
                 ),
             }
         }
-        self.checks.retain(|check| {
-            if now_ns < check.until_ns {
+        let bad: Vec<NodeKey> = self.bad_keys(epoch);
+        self.checks.retain_mut(|check| {
+            let Some(until_ns) = check.until_ns else {
+                if renew(check.key) {
+                    check.until_ns = Some(now_ns + CHECK_NS);
+                }
+                return check.until_ns.is_some() || bad.contains(&check.key);
+            };
+            if now_ns < until_ns {
                 return true;
             }
             if reached.sessions(&check.key) == check.sessions {
@@ -158,14 +180,26 @@ impl Measured {
         });
     }
 
-    fn check(
-        &mut self,
-        epoch: u32,
-        hop: u16,
-        now_ns: u64,
-        reached: &Reached,
-        renew: &mut impl FnMut(NodeKey),
-    ) {
+    fn bad_keys(&self, epoch: u32) -> Vec<NodeKey> {
+        let bad = self.detector.bad();
+        bad.filter_map(|hop| self.key(epoch, hop)).collect()
+    }
+
+    /// Finds that nothing is measured where no loop's fate was known for so long: then nothing is held against anybody either.
+    pub fn listen(&mut self, now_ns: u64, patience: Duration) {
+        let since = |then| Duration::from_nanos(now_ns.saturating_sub(then));
+        if self.decided_ns.is_some_and(|then| since(then) > patience) {
+            self.decided_ns = None;
+            self.detector.rest(|_| ());
+            self.checks.clear();
+            tracing::info!(
+                "this node's loop packets say nothing now, none was sent or the machine was too late to judge: loss and n-1 are \
+                 not measured, and what was found before is not held any more"
+            );
+        }
+    }
+
+    fn check(&mut self, epoch: u32, hop: u16, reached: &Reached) {
         let is_next = self
             .document(epoch)
             .is_some_and(|document| document.next.contains(&hop));
@@ -173,10 +207,9 @@ impl Measured {
             return;
         };
         if self.checks.iter().all(|check| check.key != key) {
-            renew(key);
             self.checks.push(Check {
                 key,
-                until_ns: now_ns + CHECK_NS,
+                until_ns: None,
                 sessions: reached.sessions(&key),
             });
         }
@@ -202,6 +235,7 @@ impl Measured {
     pub fn found(&self) -> Found {
         Found {
             epoch: self.detector.epoch().unwrap_or(0),
+            is_unmeasured: self.decided_ns.is_none(),
             n1_suspected: self.detector.is_suspected(),
             bad: self.detector.bad().take(NODES_NAMED_MAX).collect(),
         }
@@ -249,6 +283,7 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::loops::Outcome;
     use std::net::SocketAddr;
 
     const SECOND: u64 = 1_000_000_000;
@@ -257,13 +292,18 @@ mod tests {
         Fate {
             decided_ns: at_s * SECOND,
             epoch: 3,
+            id: [0; 8],
             way: [hop].into_iter().collect(),
-            excess_us: (!overdue).then_some(1_000),
+            outcome: match overdue {
+                true => Outcome::Overdue,
+                false => Outcome::Home { excess_us: 1_000 },
+            },
         }
     }
 
-    /// Hop 1 of three is dead from second 20 on; `answers` when it is asked for a new session.
-    fn played(answers: bool) -> (Measured, Reached, Vec<NodeKey>) {
+    /// Hop 1 of three is dead from second 20 on; `answers` when it is asked for a new session, which is from second `asks_s`
+    /// on.
+    fn played(answers: bool, asks_s: u64) -> (Measured, Reached, Vec<NodeKey>) {
         let mut measured = Measured::new(4.0);
         measured.documents.push_back(Document {
             epoch: 3,
@@ -278,7 +318,12 @@ mod tests {
                 .map(|hop| fate(at_s, hop, hop == 1 && at_s >= 20))
                 .collect();
             let before = renewed.len();
-            measured.decided(&fates, at_s * SECOND, &reached, |key| renewed.push(key));
+            measured.decided(&fates, at_s * SECOND, &reached, |key| {
+                if at_s >= asks_s {
+                    renewed.push(key);
+                }
+                at_s >= asks_s
+            });
             if answers && renewed.len() > before {
                 reached.note(&[1; 32], place, true);
             }
@@ -289,7 +334,7 @@ mod tests {
     #[test]
     fn a_bad_next_hop_is_asked_for_a_session_once_and_reported_if_it_gives_none() {
         for answers in [true, false] {
-            let (mut measured, reached, renewed) = played(answers);
+            let (mut measured, reached, renewed) = played(answers, 0);
             assert_eq!(renewed, [[1; 32]]);
             assert_eq!(reached.take().get(&[1; 32]), Some(&answers));
             let found = measured.found();
@@ -299,6 +344,32 @@ mod tests {
             assert_eq!(overdue, [0, 40, 0]);
             assert_eq!(hops[1].index, 1);
         }
+    }
+
+    #[test]
+    fn a_hop_that_no_worker_had_room_to_ask_is_asked_later_and_not_reported() {
+        let (_, reached, renewed) = played(false, 55);
+        assert_eq!(renewed, [[1; 32]], "once there is room");
+        assert_eq!(reached.take().get(&[1; 32]), Some(&true), "nobody asked it");
+        let (_, reached, renewed) = played(false, 99);
+        assert!(renewed.is_empty());
+        assert_eq!(reached.take().get(&[1; 32]), Some(&true));
+    }
+
+    #[test]
+    fn a_node_that_sends_no_loops_holds_nothing_against_anybody_and_says_that_it_does_not_measure()
+    {
+        let (mut measured, reached, _) = played(true, 0);
+        let patience = Duration::from_secs(10);
+        measured.listen(69 * SECOND, patience);
+        let found = measured.found();
+        assert_eq!((found.is_unmeasured, found.bad), (false, vec![1]));
+        measured.listen(70 * SECOND, patience);
+        let found = measured.found();
+        assert_eq!((found.is_unmeasured, found.bad), (true, vec![]));
+        measured.decided(&[fate(80, 0, false)], 80 * SECOND, &reached, |_| true);
+        measured.listen(80 * SECOND, patience);
+        assert!(!measured.found().is_unmeasured);
     }
 
     #[test]

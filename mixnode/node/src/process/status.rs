@@ -216,7 +216,8 @@ impl NodeStatus {
         self.loop_sent = counters.loop_sent;
         self.loop_returned = counters.loop_returned;
         let known = counters.loop_returned + counters.loop_lost;
-        self.loop_loss = (known > 0).then(|| counters.loop_lost as f64 / known as f64);
+        let lost = counters.loop_lost.saturating_sub(counters.loop_late);
+        self.loop_loss = (known > 0).then(|| lost as f64 / known as f64);
         self.loop_p50_us = recent.loop_us.value_at_quantile(0.5);
         self.lateness_p50_us = recent.lateness_us.value_at_quantile(0.5);
         self.lateness_p99_us = recent.lateness_us.value_at_quantile(0.99);

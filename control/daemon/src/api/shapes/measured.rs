@@ -14,6 +14,9 @@ pub struct Loops {
     pub loss: Option<Interval>,
     /// The epoch whose document gives nodes the numbers they have below.
     pub epoch: u32,
+    /// Something is known of them now. If not, none are sent, or the machine is too late to judge; then nothing is held
+    /// against anybody.
+    pub is_measured: bool,
     /// They come home on no way: somebody may keep others' packets from this node.
     pub n1_suspected: bool,
     /// Nodes through which they do not come home while others do, at any place of a way.

@@ -214,6 +214,11 @@ fn loops(into: &mut Exposition, counters: &Counters, found: &Found) {
         "Of the lost ones, such as came back later. Growing: the way around the network is slow, or a node on it is.",
     );
     into.gauge(
+        "mixnode_loops_measured",
+        u8::from(!found.is_unmeasured),
+        "1 while something is known of loop packets. 0: none are sent, for the node has no place, or this machine is too late to judge; then nothing is held against anybody.",
+    );
+    into.gauge(
         "mixnode_n1_suspected",
         u8::from(found.n1_suspected),
         "1 while loop packets come home on no way. Somebody may keep others' packets from this node to know the few that pass, or its own network fails: ask the provider.",
