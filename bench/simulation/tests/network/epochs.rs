@@ -76,6 +76,19 @@ fn old_packets_that_a_gateway_keeps_back_get_through_0_times_once_nobody_else_se
 
 #[test]
 fn without_the_next_document_a_key_lives_to_the_end_of_the_next_epoch_and_is_used_almost_as_long() {
+    key_of_an_epoch_that_none_follows(|_| ());
+}
+
+#[test]
+fn the_document_after_the_next_one_ends_no_key_before_its_time() {
+    key_of_an_epoch_that_none_follows(|mesh| {
+        run_to(mesh, 48 * SECOND);
+        mesh.turn_epoch(2);
+    });
+}
+
+/// What lives of epoch 0, of which there is no document of epoch 1, when something `happens` in the middle of that.
+fn key_of_an_epoch_that_none_follows(happens: impl Fn(&mut Mesh)) {
     let mut shape = thirty_two_seconds();
     shape.settings.loop_interval_ns = 20 * MS;
     let mut mesh = Mesh::new(&shape, 41);
@@ -83,6 +96,7 @@ fn without_the_next_document_a_key_lives_to_the_end_of_the_next_epoch_and_is_use
     let packets: Vec<_> = (0..2)
         .map(|_| mesh.packet_for([9; 16], (0, 1), 1_000, &[1; 896]))
         .collect();
+    happens(&mut mesh);
     run_to(&mut mesh, 63 * SECOND + 300 * MS);
     let sent = mesh.counters(0).loop_sent;
     assert!(sent > 2_500, "{sent}");

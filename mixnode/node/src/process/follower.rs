@@ -43,7 +43,7 @@ const UPLOAD_ROUNDS: u64 = 12;
 struct Life {
     epoch: u32,
     state: Weak<EpochState>,
-    /// From here on it is refused if there is a newer document.
+    /// From here on it is refused if there is the next epoch's document.
     refused_ns: u64,
     /// From here on in any case.
     ends_ns: u64,
@@ -367,14 +367,17 @@ impl Follower {
         Ok(state)
     }
 
-    /// Ends the epochs whose time has come and erases their keys: with the document of a newer epoch when no packet of
-    /// the old one is on its way any more, without it at the end of the epoch after. To be called all the time.
+    /// Ends the epochs whose time has come and erases their keys: with the document of the next epoch when no packet of
+    /// the old one is on its way any more, without it at the end of that epoch. To be called all the time.
     pub fn end_epochs(&mut self, boot_ns: u64) {
         self.keys.expire(boot_ns);
-        let (newest, keys) = (self.newest(), &mut self.keys);
+        let (documents, keys) = (&self.documents, &mut self.keys);
         self.lives.retain(|life| {
-            let newer = newest.is_some_and(|newest| newest > life.epoch);
-            let over = boot_ns >= life.ends_ns || (newer && boot_ns >= life.refused_ns);
+            // Of the very next one: where that was left out everybody goes on with this one to its end, and by then the
+            // document after it is there.
+            let mut epochs = documents.iter().map(Consensus::epoch);
+            let is_followed = epochs.any(|epoch| life.epoch.checked_add(1) == Some(epoch));
+            let over = boot_ns >= life.ends_ns || (is_followed && boot_ns >= life.refused_ns);
             if over {
                 keys.erase(life.epoch);
                 if let Some(state) = life.state.upgrade() {
