@@ -23,6 +23,8 @@ pub enum Fault {
     Revive(usize),
     /// The wires get better or worse.
     Weather(Conditions),
+    /// From now on a gateway takes up what is signed and says to its clients that it has none of it.
+    Withhold(usize),
 }
 
 /// The faults of a run, in order. `spared` are nodes that never crash, since a client of a gateway that lost its epoch

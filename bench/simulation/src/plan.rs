@@ -58,7 +58,8 @@ impl Plan {
 
     /// Sizes of a node.
     pub fn settings(&self) -> Settings {
-        let clients = self.users().div_ceil(self.gateways) + 16;
+        // In an epoch without a document everybody asks two further gateways, and has a place at each for a minute.
+        let clients = 3 * self.users().div_ceil(self.gateways) + 16;
         Settings {
             number: 0,
             workers: 1,

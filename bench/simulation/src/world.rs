@@ -1,7 +1,7 @@
 //! The world: nodes, users, one authority, wires and accidents, under one clock and one seed.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 
@@ -59,6 +59,8 @@ pub struct World {
     due: Vec<u64>,
     /// Counters of nodes that died.
     buried: Counters,
+    /// Gateways that keep documents to themselves.
+    withhold: BTreeSet<usize>,
 }
 
 impl World {
@@ -115,6 +117,7 @@ impl World {
             agenda: BinaryHeap::new(),
             due: vec![u64::MAX; plan.nodes() + plan.users()],
             buried: Counters::default(),
+            withhold: BTreeSet::new(),
             rng,
             network,
         };
@@ -311,7 +314,12 @@ impl World {
         let consensus = self.verify(document)?;
         let (now_ns, unix_ms) = (self.now_ns, self.unix_ms());
         if let Some(node) = &mut self.nodes[number] {
-            let (encoded, clocks) = (document.encode(), node.clocks(now_ns, unix_ms));
+            // An empty document is what there is none of.
+            let encoded = match self.withhold.contains(&number) {
+                true => Vec::new(),
+                false => document.encode(),
+            };
+            let clocks = node.clocks(now_ns, unix_ms);
             let state = node
                 .follower
                 .take_up(consensus, encoded, clocks, &mut node.rng)?;
@@ -349,6 +357,9 @@ impl World {
                 for epoch in known {
                     self.take_up(number, epoch)?;
                 }
+            }
+            Fault::Withhold(number) => {
+                self.withhold.insert(number);
             }
             Fault::Kill(user) => self.users[user].client = None,
             Fault::Revive(user) => self.start_user(user)?,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use mixnode::path::reason::Reason;
 use port::sim::Conditions;
-use simulation::{Host, Plan, SECOND, World};
+use simulation::{Fault, Host, Plan, SECOND, World};
 
 const CLIENTS: usize = 200;
 const MS: u64 = 1_000_000;
@@ -186,12 +186,25 @@ fn over_the_turn(mut world: World, span_ns: u64) -> Shown {
 
 #[test]
 #[ignore = "minutes of cryptography"]
-fn without_a_document_50_of_200_clients_send_nothing_of_the_old_epoch_until_others_have_none() {
+fn attack_a_gateway_that_withholds_a_document_from_50_of_200_clients_gets_0_old_packets() {
+    let mut world = crowd(12);
+    world.plan_fault(0, Fault::Withhold(0));
+    let shown = over_the_turn(world, 76 * SECOND);
+    assert_eq!((shown.before, shown.after, shown.refused), (0, 0, 0));
+    assert_eq!((shown.fetched, shown.denied), (shown.clients, 0));
+    assert_eq!(shown.others, 0, "reserves alone are asked");
+}
+
+#[test]
+#[ignore = "minutes of cryptography"]
+fn without_a_document_50_of_200_clients_send_nothing_of_the_old_epoch_until_two_reserves_have_none()
+{
     let mut world = crowd(13);
     world.leave_out(1);
-    let shown = over_the_turn(world, 38 * SECOND);
+    let shown = over_the_turn(world, 76 * SECOND);
     assert_eq!(shown.before, 0);
     assert_eq!((shown.fetched, shown.denied), (0, shown.clients));
-    assert_eq!(shown.reserves, 2 * shown.clients, "they were asked");
+    assert_eq!((shown.reserves, shown.others), (2 * shown.clients, 0));
     assert!(shown.after > 500, "then they go on");
+    assert_eq!(shown.refused, 0, "and all of it is taken");
 }

@@ -18,10 +18,23 @@ pub(super) struct Fetch {
     at: Option<(u32, u64)>,
     /// Before this time the gateway is not asked again: it had nothing.
     pause_ns: u64,
-    /// What is asked for is the next epoch's: it may not be made yet.
-    ahead: bool,
-    /// The epoch whose document it last said it has not, while that was due.
+    /// What is asked for.
+    wanted: Wanted,
+    /// The epoch of which the gateway has said that there is no document, while that was due. It stands whatever comes of
+    /// others.
     absent: Option<u32>,
+    /// The one before is next.
+    is_befores_turn: bool,
+}
+
+/// Whose document is asked for, of the epochs around now.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Wanted {
+    /// The next one's: it may not be made yet.
+    Next,
+    #[default]
+    This,
+    Before,
 }
 
 impl Carrier {
@@ -33,18 +46,18 @@ impl Carrier {
             return None;
         }
         let now = self.documents.epoch_at(unix_ms);
-        let wanted = if self.documents.of(now).is_none() {
+        let (of, wanted) = if self.documents.of(now).is_none() {
             let before = now
                 .checked_sub(1)
-                .filter(|_| self.fetch.absent == Some(now))
+                .filter(|_| self.fetch.absent == Some(now) && self.fetch.is_befores_turn)
                 .filter(|before| self.documents.of(*before).is_none());
-            before.unwrap_or(now)
+            before.map_or((Wanted::This, now), |before| (Wanted::Before, before))
         } else {
             let next = now.checked_add(1)?;
             let due = self.documents.of(next).is_none() && unix_ms >= self.next_at_ms(now);
-            due.then_some(next)?
+            (Wanted::Next, due.then_some(next)?)
         };
-        self.fetch.ahead = wanted > now;
+        self.fetch.wanted = of;
         let download = match &mut self.fetch.download {
             Some(download) if download.epoch() == wanted => download,
             other => other.insert(Download::new(wanted)),
@@ -82,18 +95,27 @@ impl Carrier {
             // Not there yet, or not there any more.
             Taken::Absent => {
                 self.fetch.download = None;
-                if !self.fetch.ahead {
+                self.fetch.is_befores_turn = self.fetch.wanted == Wanted::This;
+                if self.fetch.wanted == Wanted::This {
                     self.fetch.absent = Some(epoch);
                 }
                 self.fetch.pause_ns = now_ns + FETCH_PAUSE_NS;
             }
             Taken::Whole(fetched) => {
-                self.fetch = Fetch::default();
+                self.fetch_anew();
                 self.keep(*fetched);
             }
             // A gateway that sends a forged document, or one of another epoch, is asked again; nothing else can be done
             // about it.
-            Taken::Forged => self.fetch = Fetch::default(),
+            Taken::Forged => self.fetch_anew(),
         }
+    }
+
+    /// Whatever is due next is asked for from its first part on.
+    fn fetch_anew(&mut self) {
+        self.fetch = Fetch {
+            absent: self.fetch.absent,
+            ..Fetch::default()
+        };
     }
 }

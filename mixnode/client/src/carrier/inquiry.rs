@@ -4,31 +4,39 @@
 //! So nobody goes on with the old document on one gateway's word: further gateways, each of another operator, are asked
 //! one after the other, each at a random moment: the client's reserves first, so that who withholds a document gets no
 //! other gateways asked than those that were drawn long ago. Two that have none are believed, or where there are fewer
-//! all that answer; one that does not answer is passed over, so that a dead gateway stops nobody. Every question takes an
-//! ordinary slot; until there is an answer the others carry link cover alone. An own gateway that
-//! has not served for minutes is no answer either: it may have left the network, as the document would tell.
+//! all that answer; one that is full or silent is passed over. Where all are, they are asked again, for silence is no word:
+//! whoever withholds a document could keep the others busy. Every question takes an ordinary slot; until there is an
+//! answer the others carry link cover alone. An own gateway that has not served for minutes is no answer either: it may
+//! have left the network, as the document would tell.
+//!
+//! Who is asked again knows the client as the one that asked before, and goes on where it was: a new key each time would
+//! take place after place, from all others who ask.
 
 use std::net::SocketAddr;
 
-use link::control::Control;
+use directory::RECORD_BYTES_MAX;
+use link::control::{CHUNK_BYTES, Control};
 use link::{ClientKeys, DATAGRAM_BYTES};
 
 use super::attachment::{Attachment, Frame, Inbound};
 use super::download::{Download, Taken};
-use super::visit::{Visit, patience_ns};
+use super::visit::{ASK_EVERY, Visit, patience_ns};
 use super::{Carrier, unit};
 
 /// Gateways that must say that there is no document.
-const DENIALS: u32 = 2;
+const DENIALS: usize = 2;
 /// Rate of the stream that is asked of a further gateway, packets a second.
 const STREAM_PPS: u32 = 10;
 
 /// Questions about one epoch's document.
 pub(super) struct Inquiry {
     epoch: u32,
-    /// Operators whose gateways were asked, the own one's among them.
-    asked: Vec<String>,
-    denials: u32,
+    /// Operator of the own gateway, which is not asked.
+    own: Option<String>,
+    /// Who was asked, each of another operator, in order.
+    asked: Vec<Asked>,
+    /// The next of them in this round; beyond them it is a newcomer.
+    next: usize,
     /// A gateway began to hand the document over.
     promised: bool,
     /// When to ask the next, Unix ms.
@@ -36,20 +44,42 @@ pub(super) struct Inquiry {
     asking: Option<Asking>,
 }
 
+/// A gateway that was asked, and what it is known by if it is asked again.
+struct Asked {
+    gateway: [u8; 32],
+    operator: String,
+    /// Of its own: two gateways see two strangers.
+    keys: ClientKeys,
+    /// What it has handed over.
+    download: Download,
+    /// It has said, in this round, that it has none.
+    has_denied: bool,
+}
+
+/// The gateway that is being asked.
+struct Asking {
+    number: usize,
+    visit: Visit,
+    until_ns: u64,
+    /// However much it hands over.
+    ends_ns: u64,
+}
+
 impl Inquiry {
     /// The call at the gateway that is being asked.
     pub(super) fn visit(&mut self) -> Option<&mut Visit> {
         self.asking.as_mut().map(|asking| &mut asking.visit)
     }
-}
 
-struct Asking {
-    visit: Visit,
-    until_ns: u64,
-    /// However much it hands over.
-    ends_ns: u64,
-    has_denied: bool,
-    download: Download,
+    /// Operators that are not asked any more.
+    fn operators(&self) -> Vec<String> {
+        let asked = self.asked.iter().map(|asked| &asked.operator);
+        self.own.iter().chain(asked).cloned().collect()
+    }
+
+    fn denials(&self) -> usize {
+        self.asked.iter().filter(|asked| asked.has_denied).count()
+    }
 }
 
 impl Carrier {
@@ -75,8 +105,9 @@ impl Carrier {
             let own = self.documents.find(&self.place.gateway, unix_ms);
             self.inquiry = Some(Inquiry {
                 epoch,
-                asked: own.map(|node| node.operator.clone()).into_iter().collect(),
-                denials: 0,
+                own: own.map(|node| node.operator.clone()),
+                asked: Vec::new(),
+                next: 0,
                 promised: false,
                 next_ms: self.inquiry_at_ms(unix_ms),
                 asking: None,
@@ -95,50 +126,90 @@ impl Carrier {
             }
             self.ask_another(epoch, now_ns, unix_ms)?;
         }
-        let asking = self.inquiry.as_mut()?.asking.as_mut()?;
+        let inquiry = self.inquiry.as_mut()?;
+        let asking = inquiry.asking.as_mut()?;
         let node = self.documents.find(&asking.visit.gateway, unix_ms)?;
-        let download = &mut asking.download;
+        let download = &mut inquiry.asked.get_mut(asking.number)?.download;
         let question = || Some(Frame::control(&download.question()));
         asking.visit.next(node, now_ns, &mut self.rng, question)
     }
 
-    /// Turns to a gateway of an operator that was not asked, the guard and its reserves first; without one, what was
-    /// said so far counts.
+    /// Turns to the next gateway of this round, one that was not asked yet if there is one.
     fn ask_another(&mut self, epoch: u32, now_ns: u64, unix_ms: u64) -> Option<()> {
+        let inquiry = self.inquiry.as_ref()?;
+        if inquiry.next >= inquiry.asked.len() {
+            let operators = inquiry.operators();
+            let Some((gateway, operator)) = self.stranger(&operators, unix_ms) else {
+                self.end_round(epoch, unix_ms);
+                return None;
+            };
+            let asked = Asked {
+                gateway,
+                operator,
+                keys: ClientKeys::generate(&mut self.rng),
+                download: Download::new(epoch),
+                has_denied: false,
+            };
+            self.inquiry.as_mut()?.asked.push(asked);
+        }
+        let until_ns = now_ns.saturating_add(patience_ns(self.rate_pps));
+        let ends_ns = until_ns.saturating_add(self.handing_ns(unix_ms));
         let inquiry = self.inquiry.as_mut()?;
-        let asked = &mut inquiry.asked;
+        let number = inquiry.next;
+        inquiry.next += 1;
+        let asked = inquiry.asked.get(number)?;
+        let attachment = Attachment::new(asked.keys.clone(), self.rate_pps, STREAM_PPS);
+        inquiry.asking = Some(Asking {
+            number,
+            visit: Visit::new(asked.gateway, attachment),
+            until_ns,
+            ends_ns,
+        });
+        Some(())
+    }
+
+    /// A gateway of none of these operators, the guard and its reserves first, and its operator.
+    fn stranger(&mut self, operators: &[String], unix_ms: u64) -> Option<([u8; 32], String)> {
         let known = self.guard.gateways().find_map(|gateway| {
             let node = self.documents.find(gateway, unix_ms)?;
-            (!asked.contains(&node.operator)).then_some(node)
+            (!operators.contains(&node.operator)).then_some(node)
         });
         let node = known.or_else(|| {
             let consensus = self.documents.nearest(unix_ms)?;
-            let index = directory::pick_gateway_besides(consensus, &mut self.rng, asked)?;
+            let index = directory::pick_gateway_besides(consensus, &mut self.rng, operators)?;
             consensus.node(index)
-        });
-        let Some(node) = node else {
-            if !inquiry.promised {
-                self.documents.set_missing(epoch);
-            }
-            // Else everybody is asked again: there is one.
-            self.inquiry = None;
-            return None;
+        })?;
+        Some((node.identity, node.operator.clone()))
+    }
+
+    /// Everybody was asked. What was said counts if somebody said something, and if there is nobody to say it; else all
+    /// are asked again: there is a document, or nobody knows.
+    fn end_round(&mut self, epoch: u32, unix_ms: u64) {
+        let next_ms = self.inquiry_at_ms(unix_ms);
+        let Some(inquiry) = &mut self.inquiry else {
+            return;
         };
-        asked.push(node.operator.clone());
-        // A key of its own: the two gateways see two strangers.
-        let keys = ClientKeys::generate(&mut self.rng);
-        let span_ns = (self.documents.parameters().epoch_ms).saturating_mul(125_000);
-        inquiry.asking = Some(Asking {
-            visit: Visit::new(
-                node.identity,
-                Attachment::new(keys, self.rate_pps, STREAM_PPS),
-            ),
-            until_ns: now_ns.saturating_add(patience_ns(self.rate_pps)),
-            ends_ns: now_ns.saturating_add(span_ns),
-            has_denied: false,
-            download: Download::new(epoch),
-        });
-        Some(())
+        let is_said = inquiry.denials() > 0 || inquiry.asked.is_empty();
+        if is_said && !inquiry.promised {
+            self.documents.set_missing(epoch);
+            self.inquiry = None;
+            return;
+        }
+        (inquiry.next, inquiry.next_ms) = (0, next_ms);
+        for asked in &mut inquiry.asked {
+            asked.has_denied = false;
+        }
+    }
+
+    /// How long a gateway may take to hand a document over: an eighth of the epoch, or twice what the parts of one of as
+    /// many nodes as the last take in the slots of this client.
+    fn handing_ns(&self, unix_ms: u64) -> u64 {
+        let eighth_ns = self.documents.parameters().epoch_ms.saturating_mul(125_000);
+        let nearest = self.documents.nearest(unix_ms);
+        let nodes = nearest.map_or(0, |consensus| consensus.nodes().len());
+        let parts = 1 + (nodes * RECORD_BYTES_MAX).div_ceil(CHUNK_BYTES);
+        let slots = 2.0 * f64::from(ASK_EVERY) * parts as f64;
+        eighth_ns.max((slots * 1e9 / self.rate_pps) as u64)
     }
 
     /// A random moment of what is left of the epoch's first eighth; after it, of a sixty-fourth from now on.
@@ -173,21 +244,23 @@ impl Carrier {
             Some(Inbound::Control(chunk @ Control::Chunk { .. })) => chunk,
             Some(_) | None => return,
         };
-        if asking.has_denied {
+        let Some(asked) = inquiry.asked.get_mut(asking.number) else {
+            return;
+        };
+        if asked.has_denied {
             return;
         }
         let patient_ns = now_ns.saturating_add(patience_ns(self.rate_pps));
-        match asking
+        let epoch = inquiry.epoch;
+        match asked
             .download
             .take(chunk, &self.documents, &self.authorities)
         {
             Taken::Absent => {
-                let epoch = inquiry.epoch;
-                inquiry.denials += 1;
                 // One gateway has one voice: what else it says is not heard. The next slot draws the next one's moment.
                 asking.until_ns = 0;
-                asking.has_denied = true;
-                if inquiry.denials >= DENIALS {
+                asked.has_denied = true;
+                if inquiry.denials() >= DENIALS {
                     self.documents.set_missing(epoch);
                     self.inquiry = None;
                 }
@@ -203,7 +276,10 @@ impl Carrier {
                 self.keep(*fetched);
             }
             // A forged document is no answer.
-            Taken::Forged => asking.until_ns = 0,
+            Taken::Forged => {
+                asked.download = Download::new(epoch);
+                asking.until_ns = 0;
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::attachment::{Attachment, Frame, Inbound};
 use super::departures::seal;
 
 /// One slot in this many carries a question.
-const ASK_EVERY: u32 = 4;
+pub(super) const ASK_EVERY: u32 = 4;
 /// A gateway is given so long to answer, and so many slots if those take longer.
 const PATIENCE_NS: u64 = 10_000_000_000;
 const PATIENCE_SLOTS: f64 = 60.0;

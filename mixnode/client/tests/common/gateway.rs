@@ -174,6 +174,7 @@ impl Network {
                 chunk,
             } => Control::chunk_of(AUTHORITIES, &self.handed_chain, chunk),
             Control::Fetch { epoch, chunk } => {
+                *self.fetched.entry(*identity).or_default() += 1;
                 // As a node's: the epoch before, this one, and from the middle of it on the next.
                 let middle =
                     self.authority.parameters().epoch_starts_ms(now) + self.conditions.epoch_ms / 2;
@@ -213,6 +214,12 @@ impl Network {
             datagram: &mut datagram,
         }]);
         self.down_the_link(seat, datagram);
+    }
+
+    /// Mailboxes that were ever attached to a gateway.
+    #[allow(dead_code)] // Not every test file that shares this module needs it.
+    pub fn mailboxes(&self, gateway: usize) -> usize {
+        self.gateways[&self.gateway(gateway)].attached.len()
     }
 
     /// A gateway says something to a client that is attached to it.

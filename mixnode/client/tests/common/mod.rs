@@ -110,6 +110,8 @@ pub struct Network {
     /// Attach frames and Sphinx packets that came from clients, by gateway.
     pub attaches: BTreeMap<[u8; 32], u64>,
     pub packets: BTreeMap<[u8; 32], u64>,
+    /// Parts of documents that clients asked for, by gateway.
+    pub fetched: BTreeMap<[u8; 32], u64>,
     /// The epoch that the authorities made no document for.
     pub missing: Option<u32>,
     /// A gateway that says it has no document of an epoch from this one on.
@@ -164,6 +166,7 @@ impl Network {
             gone: Vec::new(),
             attaches: BTreeMap::new(),
             packets: BTreeMap::new(),
+            fetched: BTreeMap::new(),
             missing: None,
             withholds: Vec::new(),
             old_packets: BTreeMap::new(),
