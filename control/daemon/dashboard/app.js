@@ -61,11 +61,11 @@ const STATES = {
   ready: "ready", waiting: "not ready", draining: "draining", down: "down", stale: "no document", unknown: "unknown",
 };
 
-function showHead({ status, epochs }) {
+function showHead({ status, epochs, nodes }) {
   const { node, state } = status;
   $("who").textContent = node
     ? `${node.role} of ${node.operator}` + (node.layer ? `, layer ${node.layer}` : node.layer === 0 ? "" : ", carries nothing")
-    : "no node has described itself";
+    : nodes.some((one) => one.state !== "unknown") ? `a laboratory of ${nodes.length} nodes` : "no node has described itself";
   $("state").dataset.state = state;
   if ($("state-text").textContent !== STATES[state]) $("state-text").textContent = STATES[state];
   document.title = `${STATES[state]} · Fogmix`;
@@ -119,7 +119,8 @@ function showTopology({ nodes, flows }) {
       node.pps === null ? "–" : pace(node.pps), whole(node.weight), node.identity.slice(0, 16),
     ]), "no document");
   const name = (layer) => (layer === 0 ? "gateways" : layer === 255 ? "carry nothing" : `layer ${layer}`);
-  table("flows-table", ["from", "to", ">this node's datagrams"], flows.map(([from, to, pps]) => [name(from), name(to), pace(pps)]), "no mix says what it sends");
+  const isOfOne = nodes.some((node) => node.own);
+  table("flows-table", ["from", "to", isOfOne ? ">this node's datagrams" : ">datagrams"], flows.map(([from, to, pps]) => [name(from), name(to), pace(pps)]), "no mix says what it sends");
   const layers = [...new Set(nodes.map((node) => node.layer))].sort((a, b) => a - b);
   const columns = layers.map((layer) => {
     const of = nodes.filter((node) => node.layer === layer).sort((a, b) => b.own - a.own);
@@ -153,7 +154,7 @@ function showTopology({ nodes, flows }) {
     }));
     if (flow !== undefined) {
       const between = { class: "soft", x: (at(c, 0).x + at(c + 1, 0).x) / 2, y: isNarrow ? 36 : 16, "text-anchor": "middle" };
-      marks.push(draw("text", between, `own ${pace(flow)} →`));
+      marks.push(draw("text", between, `${isOfOne ? "own " : ""}${pace(flow)} →`));
     }
   }
   columns.forEach((column, c) => {
@@ -237,7 +238,7 @@ function showRest({ status, workers, drops, epochs }) {
   table("epochs-table", [">epoch", "document", "this node", ">nodes"], epochs.epochs.map((held) => [
     held.epoch,
     held.epoch === epochs.in_force ? "in force" : held.epoch > epochs.now ? "next" : "over",
-    held.layer === null ? (held.listed ? "waiting" : "not listed") : held.layer === 0 ? "gateway" : `layer ${held.layer}`,
+    !status.node ? "–" : held.layer === null ? (held.listed ? "waiting" : "not listed") : held.layer === 0 ? "gateway" : `layer ${held.layer}`,
     whole(held.nodes),
   ]), "none");
   const node = status.node;

@@ -121,6 +121,7 @@ pub fn run(
                 past: Log::default(),
                 board: follower.board(),
                 witness,
+                inhabitants: Vec::new(),
                 loader: xdp,
                 node: http.node_metrics,
             })?;

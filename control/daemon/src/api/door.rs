@@ -104,6 +104,12 @@ impl Door {
         Some(format!("http://{}/#{token}", listen.ok()?))
     }
 
+    /// Whether the page's address could be had.
+    pub(crate) fn is_bound(&self) -> bool {
+        let address = self.address.as_ref();
+        address.is_some_and(|address| address.listener.is_some())
+    }
+
     /// Answers on a thread of its own, for as long as the process lives.
     ///
     /// # Errors

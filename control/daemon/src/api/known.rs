@@ -63,6 +63,7 @@ pub(super) fn status(
     said: Option<&NodeStatus>,
     now_ms: u64,
     page: Page,
+    is_of_one: bool,
 ) -> Status {
     let now = followed.parameters.epoch_at(now_ms);
     let held = followed.in_force(now);
@@ -88,11 +89,11 @@ pub(super) fn status(
     let mut not_ready = page.not_ready;
     if held.is_none() {
         not_ready.push(no_document(followed));
-    } else if node.is_none() {
+    } else if node.is_none() && is_of_one {
         not_ready.push(
             "the node has not described itself: is its [network] directory mixctld's [directory] folder?".to_owned(),
         );
-    } else if !listed {
+    } else if !listed && is_of_one {
         not_ready.push(
             "the document in force does not list this node: the authorities' operators admit it with `mixctl authority \
              nodes add`, and it joins an epoch or two later"

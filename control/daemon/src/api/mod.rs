@@ -11,6 +11,7 @@ mod door;
 mod exposition;
 mod gate;
 mod known;
+mod laboratory;
 mod measured;
 mod page;
 mod past;
@@ -41,10 +42,12 @@ pub use door::check;
 use handover::meaning::{self, Source};
 use handover::protocol::{self, Reply as Said};
 use known::{epochs, no_document, seen, status, workers};
+use laboratory::Inhabitant;
+pub use laboratory::Laboratory;
 pub(crate) use past::Log;
 use shapes::{
-    Dashboard, Document, Drops, Flow, Interface, Loops, Nodes, Problem, Seen, State, Status,
-    Updates, Workers, Xdp,
+    Dashboard, Document, Drops, Epochs, Event, Flow, Interface, Loops, Nodes, Problem, Seen, State,
+    Status, Updates, Workers, Xdp,
 };
 pub(crate) use witness::Witness;
 
@@ -159,6 +162,8 @@ pub(crate) struct Api {
     pub(crate) board: Board,
     /// What the node says to the loader.
     pub(crate) witness: Witness,
+    /// The nodes of a laboratory; none beside a node.
+    pub(crate) inhabitants: Vec<Inhabitant>,
     /// Where the loader listens, if there is one.
     pub(crate) loader: Option<PathBuf>,
     /// Where the node's metrics page is.
@@ -257,6 +262,11 @@ impl Api {
         }
     }
 
+    /// Beside a node, not in a laboratory.
+    fn is_of_one(&self) -> bool {
+        self.inhabitants.is_empty()
+    }
+
     /// How the node fares: by what it says itself, or by its metrics page.
     async fn status(&self, followed: &Followed, now_ms: u64) -> Status {
         let now = Instant::now();
@@ -272,10 +282,12 @@ impl Api {
         };
         let node = self.witness.status(now);
         let rates = node.as_ref().and_then(|_| self.witness.rates());
-        Status {
-            rates,
-            ..status(followed, node.as_deref(), now_ms, page)
+        let mut status = status(followed, node.as_deref(), now_ms, page, self.is_of_one());
+        status.rates = rates;
+        if !self.is_of_one() {
+            status.warnings = laboratory::warnings(&self.inhabitants, followed, now);
         }
+        status
     }
 
     /// 200 if the node would forward a packet now; else what is missing, a line each.
@@ -308,7 +320,7 @@ impl Api {
         let (nodes, flows) = self.seen(followed, &status, now_ms);
         Updates {
             unix_ms: now_ms,
-            events: self.past.note(&status, &epochs, &nodes),
+            events: self.note(&status, &epochs, &nodes),
             status,
             epochs,
             flows,
@@ -327,17 +339,27 @@ impl Api {
             let status = self.status(&followed, now_ms).await;
             let epochs = epochs(&followed, node.as_deref(), now_ms);
             let (nodes, _) = self.seen(&followed, &status, now_ms);
-            self.past.note(&status, &epochs, &nodes);
+            self.note(&status, &epochs, &nodes);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+
+    fn note(&self, status: &Status, epochs: &Epochs, nodes: &[Seen]) -> Vec<Event> {
+        let who = match self.is_of_one() {
+            true => "the node",
+            false => "the laboratory",
+        };
+        self.past.note(who, status, epochs, nodes)
     }
 
     /// The nodes of the document in force, and the traffic between their layers.
     fn seen(&self, followed: &Followed, status: &Status, now_ms: u64) -> (Vec<Seen>, Vec<Flow>) {
         let own = followed.own.as_ref().map(|own| own.identity);
+        let (all, now) = (&self.inhabitants, Instant::now());
         let epoch = followed.parameters.epoch_at(now_ms);
-        seen(followed, epoch, |node| {
-            (own == Some(node.identity)).then_some((status.state, status.rates))
+        seen(followed, epoch, |node| match own == Some(node.identity) {
+            true => Some((status.state, status.rates)),
+            false => laboratory::fares(all, &node.operator, now),
         })
     }
 

@@ -13,10 +13,16 @@ const EVENTS: usize = 50;
 pub(crate) struct Log(Mutex<Past>);
 
 impl Log {
-    /// What happened, the newest last, and what is news in this.
-    pub(super) fn note(&self, status: &Status, epochs: &Epochs, nodes: &[Seen]) -> Vec<Event> {
+    /// What happened, the newest last, and what is news in this. `who` is what the status is of.
+    pub(super) fn note(
+        &self,
+        who: &str,
+        status: &Status,
+        epochs: &Epochs,
+        nodes: &[Seen],
+    ) -> Vec<Event> {
         let mut past = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        past.note(status, epochs);
+        past.note(who, status, epochs);
         past.note_nodes(status.unix_ms, nodes);
         past.events.iter().cloned().collect()
     }
@@ -59,7 +65,7 @@ impl Past {
         }
     }
 
-    fn note(&mut self, status: &Status, epochs: &Epochs) {
+    fn note(&mut self, who: &str, status: &Status, epochs: &Epochs) {
         let now = (status.state, epochs.now, epochs.in_force);
         let Some((state, epoch, in_force)) = self.last.replace(now) else {
             return;
@@ -80,7 +86,7 @@ impl Past {
         if state != status.state {
             let why = status.not_ready.first();
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            let text = format!("the node is {}{why}", status.state.words());
+            let text = format!("{who} is {}{why}", status.state.words());
             happened(level(status.state), text);
         }
     }
@@ -113,9 +119,9 @@ mod tests {
             in_force,
             epochs: Vec::new(),
         };
-        let first = past.note(&status(State::Ready), &epochs(1, Some(1)), &[]);
+        let first = past.note("the node", &status(State::Ready), &epochs(1, Some(1)), &[]);
         assert!(first.is_empty(), "how it is at first is no event");
-        let second = past.note(&status(State::Down), &epochs(2, None), &[]);
+        let second = past.note("the node", &status(State::Down), &epochs(2, None), &[]);
         let said: Vec<(Level, &str)> = second
             .iter()
             .map(|event| (event.level, event.text.as_str()))
@@ -130,9 +136,9 @@ mod tests {
         );
         assert_eq!(second[0].unix_ms, 7);
         for epoch in 3..200 {
-            past.note(&status(State::Down), &epochs(epoch, None), &[]);
+            past.note("the node", &status(State::Down), &epochs(epoch, None), &[]);
         }
-        let last = past.note(&status(State::Down), &epochs(199, None), &[]);
+        let last = past.note("the node", &status(State::Down), &epochs(199, None), &[]);
         assert_eq!(
             (last.len(), last[49].text.as_str()),
             (EVENTS, "epoch 199 begins")

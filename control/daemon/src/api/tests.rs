@@ -10,7 +10,7 @@ use directory::{Chain, Consensus, Head, NODES_MAX, Record, Role};
 use handover::status::NodeStatus;
 use serde::de::DeserializeOwned;
 
-use super::shapes::{Epochs, State};
+use super::shapes::State;
 use super::*;
 use crate::board::Own;
 use crate::config::HttpConfig;
@@ -77,6 +77,7 @@ impl Served {
         door.serve(Api {
             board,
             witness: witness.clone(),
+            inhabitants: Vec::new(),
             loader: None,
             node,
             dashboard,

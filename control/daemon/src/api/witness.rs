@@ -12,8 +12,9 @@ use super::shapes::{Drop, Interval, Rates, State};
 
 /// A node that says nothing for so long is down: it speaks once a second.
 const SILENCE: Duration = Duration::from_secs(3);
-/// How much is remembered, a sample a second.
+/// How much is remembered, a sample a second; and of one of many nodes, of which rates alone are asked.
 const SAMPLES: usize = 3_600;
+const SAMPLES_BRIEF: usize = 10;
 /// What rates of traffic are taken over, and the loss of loops.
 const RATES: Duration = Duration::from_secs(5);
 const LOSS: Duration = Duration::from_secs(900);
@@ -31,20 +32,41 @@ struct Sample {
     drops: [u64; NODE.len() + KERNEL.len()],
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Heard {
     /// The newest, and when it came. None before the first, and after the connection's end.
     now: Option<(Instant, Arc<NodeStatus>)>,
-    /// Whether there was a node.
-    was_there: bool,
+    /// What a node said last, if there was one, its end notwithstanding.
+    last: Option<Arc<NodeStatus>>,
     samples: VecDeque<Sample>,
+    samples_max: usize,
 }
 
 /// Where the loader puts it, and the API reads it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Witness(Arc<Mutex<Heard>>);
 
+impl Default for Witness {
+    fn default() -> Witness {
+        Witness::remembering(SAMPLES)
+    }
+}
+
 impl Witness {
+    /// Of one of many nodes: it remembers no more than rates take.
+    pub(super) fn brief() -> Witness {
+        Witness::remembering(SAMPLES_BRIEF)
+    }
+
+    fn remembering(samples_max: usize) -> Witness {
+        Witness(Arc::new(Mutex::new(Heard {
+            now: None,
+            last: None,
+            samples: VecDeque::new(),
+            samples_max,
+        })))
+    }
+
     /// The node said this, or its connection has ended.
     pub(crate) fn hear(&self, now: Instant, status: Option<NodeStatus>) {
         let mut heard = self.heard();
@@ -58,12 +80,13 @@ impl Witness {
         if before.is_some_and(|before| before != status.started_unix_ms) {
             heard.samples.clear();
         }
-        if heard.samples.len() == SAMPLES {
+        if heard.samples.len() == heard.samples_max {
             heard.samples.pop_front();
         }
         heard.samples.push_back(Sample::of(now, &status));
-        heard.now = Some((now, Arc::new(status)));
-        heard.was_there = true;
+        let status = Arc::new(status);
+        heard.last = Some(Arc::clone(&status));
+        heard.now = Some((now, status));
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
@@ -77,11 +100,16 @@ impl Witness {
         (now.saturating_duration_since(*at) <= SILENCE).then(|| Arc::clone(status))
     }
 
+    /// What the node said last, however long ago.
+    pub(super) fn last(&self) -> Option<Arc<NodeStatus>> {
+        self.heard().last.clone()
+    }
+
     /// How the node fares, if there is or was one that says so.
     pub(super) fn page(&self, now: Instant) -> Option<Page> {
         let Some(status) = self.status(now) else {
             let heard = self.heard();
-            let why = match (&heard.now, heard.was_there) {
+            let why = match (&heard.now, heard.last.is_some()) {
                 (Some(_), _) => "the node says nothing any more: restart it, and report it",
                 (None, true) => {
                     "the node's process has ended: start it (systemctl start mixnode); its log says why"

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use directory::Role;
+use handover::status::NodeStatus;
 use rustix::thread::CapabilitySet;
 
 use super::status::Status;
@@ -44,7 +45,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts node `number` from its config file; its log goes beside that. In a namespace it runs as [`USER`].
+    /// Starts node `number` from its config file; its log goes beside that. In a namespace it runs as [`USER`]. `ear`
+    /// hears what it says of itself, and its end.
     ///
     /// # Errors
     /// The process can't be started.
@@ -53,6 +55,7 @@ impl Node {
         role: Role,
         config: &Path,
         namespace: Option<&Path>,
+        ear: Option<impl Fn(Option<NodeStatus>) + Send + 'static>,
     ) -> io::Result<Self> {
         let log = config.with_file_name("log");
         let mut command = again("lab-node")?;
@@ -69,9 +72,15 @@ impl Node {
             let status = Arc::clone(&status);
             thread::spawn(move || {
                 for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                    if let Some(read) = Status::from_line(&line) {
+                    if let Some(mut read) = Status::from_line(&line) {
+                        if let (Some(ear), Some(told)) = (&ear, read.told.take()) {
+                            ear(Some(*told));
+                        }
                         *status.lock().unwrap_or_else(PoisonError::into_inner) = read;
                     }
+                }
+                if let Some(ear) = ear {
+                    ear(None);
                 }
             });
         }

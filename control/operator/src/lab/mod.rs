@@ -91,11 +91,24 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     if options.xdp {
         hosts::give_files(&root, options)?;
     }
+    if let Some(listen) = options.http {
+        folder.claim("http.sock")?;
+        folder.claim("http.token")?;
+        let url = network.show_at(listen, options)?;
+        screen.say(&format!("  dashboard: {url}"));
+    }
     let mut nodes = Vec::new();
     for (number, role) in options.nodes() {
         let namespace = hosts.as_ref().and_then(|hosts| hosts.of_node(number));
         let config = network.config_path(number);
-        nodes.push(Node::start(number, role, &config, namespace.as_deref())?);
+        let ear = network.ear(number);
+        nodes.push(Node::start(
+            number,
+            role,
+            &config,
+            namespace.as_deref(),
+            ear,
+        )?);
     }
     let began = Instant::now();
     let result = network.open(&mut nodes, &stop).and_then(|()| {
@@ -310,7 +323,8 @@ impl Lab<'_> {
             if self.options.restart && since.elapsed() >= RESTART_PAUSE {
                 let namespace = self.hosts.as_ref().and_then(|hosts| hosts.of_node(number));
                 let config = self.network.config_path(number);
-                *node = Node::start(number, role, &config, namespace.as_deref())?;
+                let ear = self.network.ear(number);
+                *node = Node::start(number, role, &config, namespace.as_deref(), ear)?;
                 self.gone.retain(|(gone, _)| *gone != number);
             }
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use authority::Authority;
 use directory::store::{Store, hex};
 use directory::{Bootstrap, Chain, Consensus, Held, Identity, Role, WAITING};
+use handover::status::NodeStatus;
 use port::{Exclusive, PortKind, Resolved};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -18,11 +19,14 @@ use super::authorities::Authorities;
 use super::child::Node;
 use super::folder::Folder;
 use super::options::Options;
+use control::api::Laboratory;
 use control::exit::{self, Failure};
 use program::signals::Stop;
 
 /// How long nodes may take to appear on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How often a dashboard's sums are made anew.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The right to run a lab on one UDP port. An abstract unix socket: gone with the process.
 #[derive(Debug)]
@@ -99,6 +103,20 @@ pub struct Network {
     store: Store,
     makers: Makers,
     current: Option<Consensus>,
+    page: Option<Page>,
+}
+
+/// Its dashboard.
+struct Page {
+    laboratory: Laboratory,
+    /// When what the nodes say is added up again.
+    next: Instant,
+}
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Page").finish_non_exhaustive()
+    }
 }
 
 /// Milliseconds since the Unix epoch.
@@ -157,7 +175,32 @@ impl Network {
             store,
             makers,
             current: None,
+            page: None,
         })
+    }
+
+    /// Shows its nodes at `listen`, and says where exactly.
+    ///
+    /// # Errors
+    /// Another process listens there; the file system's.
+    pub fn show_at(
+        &mut self,
+        listen: std::net::SocketAddr,
+        options: &Options,
+    ) -> Result<String, Failure> {
+        let operators = options.nodes().map(|(number, _)| operator_of(number));
+        let laboratory = Laboratory::open(listen, &self.root, self.chain(), operators)
+            .map_err(|failure| Failure::new(failure.code, format!("--http: {failure}")))?;
+        let url = laboratory.url().to_owned();
+        let next = Instant::now();
+        self.page = Some(Page { laboratory, next });
+        Ok(url)
+    }
+
+    /// Where node `number`'s words go, if there is a dashboard.
+    pub fn ear(&self, number: u16) -> Option<impl Fn(Option<NodeStatus>) + Send + use<>> {
+        let page = self.page.as_ref()?;
+        Some(page.laboratory.ear(&operator_of(number)))
     }
 
     /// Where node `number`'s config file is.
@@ -268,6 +311,14 @@ impl Network {
 
     /// Takes over the document of `epoch`, if it is news, and rewrites the bootstrap file with it.
     fn refresh(&mut self, epoch: u32) -> Result<(), Failure> {
+        if let Some(page) = self
+            .page
+            .as_mut()
+            .filter(|page| Instant::now() >= page.next)
+        {
+            page.next = Instant::now() + SECOND;
+            page.laboratory.turn();
+        }
         let held = self.current.as_ref().map(Consensus::epoch);
         if held >= Some(epoch) {
             return Ok(());
@@ -280,8 +331,12 @@ impl Network {
         let held = consensus
             .verify(self.chain(), &Held::default())
             .map_err(|error| software(&error))?;
+        let chain = self.chain().clone();
+        if let Some(page) = &mut self.page {
+            page.laboratory.show(&consensus, &held, &chain);
+        }
         let bootstrap = Bootstrap {
-            chain: self.chain().clone(),
+            chain,
             consensus: Some(consensus),
         };
         bootstrap.write(&self.bootstrap_path())?;
@@ -325,7 +380,7 @@ fn config(root: &Path, options: &Options, number: u16, role: Role) -> Result<Str
         "node",
         vec![
             ("role", role.to_string().into()),
-            ("operator", format!("lab-{number}").into()),
+            ("operator", operator_of(number).into()),
             ("listen", vec![options.address(number).to_string()].into()),
             ("port", port.into()),
             ("state_dir", state.into()),
@@ -349,6 +404,11 @@ fn config(root: &Path, options: &Options, number: u16, role: Role) -> Result<Str
         section("fault", vec![("loss", options.loss.into())]);
     }
     toml::to_string(&document).map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))
+}
+
+/// Who runs a lab's node: each its own operator.
+fn operator_of(number: u16) -> String {
+    format!("lab-{number}")
 }
 
 /// The number a lab gave to the node of this identity: its operator's name says it.

@@ -12,6 +12,8 @@ use crate::duration;
 
 /// Where a lab's nodes listen unless told otherwise: UDP port of 127.1.N.1.
 pub const UDP_PORT: u16 = 9_000;
+/// Where a lab's dashboard is unless told otherwise.
+const HTTP: &str = "127.0.0.1:9102";
 /// Gateways of a lab: the sender's and the receiver's.
 pub const GATEWAYS: u16 = 2;
 
@@ -64,6 +66,9 @@ pub struct Options {
     /// touched
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Shows all nodes in a browser: prints where; the dashboard's address can be named
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = HTTP, value_parser = http)]
+    pub http: Option<SocketAddr>,
     /// Prints the summary as one JSON line at the end
     #[arg(long)]
     pub json: bool,
@@ -135,6 +140,17 @@ fn probability(text: &str) -> Result<f64, String> {
         Ok(value) if (0.0..=0.5).contains(&value) => Ok(value),
         _ => Err("a probability from 0 to 0.5".into()),
     }
+}
+
+/// What is said there is not encrypted.
+fn http(text: &str) -> Result<SocketAddr, String> {
+    let refused = || format!("an address of this host, such as {HTTP}");
+    let address: SocketAddr = text.parse().map_err(|_| refused())?;
+    address
+        .ip()
+        .is_loopback()
+        .then_some(address)
+        .ok_or_else(refused)
 }
 
 fn mean_delay(text: &str) -> Result<Duration, String> {

@@ -1,5 +1,6 @@
 //! What a node's status lines tell the lab.
 
+use handover::status::NodeStatus;
 use serde::Deserialize;
 
 /// The last status line of a node, as far as the lab shows it.
@@ -18,6 +19,8 @@ pub struct Status {
     pub held: u64,
     /// Share of loop packets that did not come back; none before the first was due.
     pub loop_loss: Option<f64>,
+    /// What `mixctld` would be told, for the dashboard.
+    pub told: Option<Box<NodeStatus>>,
 }
 
 impl Status {

@@ -258,7 +258,7 @@ impl Node {
             Duration::ZERO
         });
         if config.status_lines {
-            threads.status(&config, &follower);
+            threads.status(&config, &follower, threads.describe());
         }
         outcome
     }
@@ -312,10 +312,11 @@ fn control(
         if is_second {
             threads.watch(config, follower, false);
             threads.notice(&mut notices);
-            threads.leave(follower);
+            let described = threads.describe();
+            threads.leave(follower, &described);
             pulse.status(threads.summary(follower));
             if config.status_lines {
-                threads.status(config, follower);
+                threads.status(config, follower, described);
             }
         }
         round = round.wrapping_add(1);

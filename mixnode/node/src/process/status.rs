@@ -59,6 +59,8 @@ pub struct NodeStatus {
     pub clients: u64,
     /// Sessions open.
     pub sessions: u64,
+    /// What mixctld is told, or would be.
+    pub told: Option<Box<handover::status::NodeStatus>>,
 }
 
 /// What a node says of its fast path.

@@ -33,6 +33,7 @@ use crate::process::follower::Follower;
 use crate::process::metrics::{Facts, Listener, Sources, Standing};
 use crate::process::sandbox::{self, Calls, Confinement};
 use crate::process::status::{Collector, NodeStatus, XdpStatus};
+use handover::status::NodeStatus as Described;
 use port::{EventFd, Exclusive, Resolved, SocketOptions, socket};
 
 /// How long the workers may take to map their memory and set up their ports.
@@ -374,9 +375,15 @@ impl Threads {
         notices.look(Instant::now(), &self.sources.standing(), rejected, peers);
     }
 
+    /// What the node says of itself, of the time since this was called last.
+    pub fn describe(&self) -> Described {
+        let joined = self.known.iter().map(|known| (known.epoch, known.layer));
+        describe(&self.sources, self.sources.missing(), joined)
+    }
+
     /// Does what an operator wants by way of mixctld, which is told how the node is: nothing, or to leave the network. To
     /// be called about once a second.
-    pub fn leave(&mut self, follower: &mut Follower) {
+    pub fn leave(&mut self, follower: &mut Follower, described: &Described) {
         let Some(loader) = &self.loader else {
             return;
         };
@@ -397,8 +404,7 @@ impl Threads {
                 self.said_until = Some(epoch);
             }
         }
-        let missing = self.sources.missing();
-        let is_ready = missing.is_empty();
+        let is_ready = described.not_ready.is_empty();
         loader
             .node()
             .set_state(match (follower.is_leaving(), is_ready) {
@@ -407,10 +413,7 @@ impl Threads {
                 (false, true) => NodeState::Ready,
                 (false, false) => NodeState::Waiting,
             });
-        let joined = self.known.iter().map(|known| (known.epoch, known.layer));
-        loader
-            .node()
-            .set_status(describe(&self.sources, missing, joined));
+        loader.node().set_status(described.clone());
     }
 
     /// How often each worker has turned.
@@ -440,7 +443,7 @@ impl Threads {
     }
 
     /// Prints one status line.
-    pub fn status(&self, config: &Config, follower: &Follower) {
+    pub fn status(&self, config: &Config, follower: &Follower, described: Described) {
         let epoch = follower.epoch_at(unix_ms());
         let known = self.known.iter().find(|known| known.epoch == epoch);
         let facts = self.facts();
@@ -452,6 +455,7 @@ impl Threads {
             role: config.node.role.to_string(),
             epoch,
             layer: known.and_then(|known| known.layer),
+            told: Some(Box::new(described)),
             ..NodeStatus::default()
         };
         let status = self
