@@ -384,6 +384,32 @@ fn a_gateway_that_is_asked_again_for_a_document_knows_the_client_and_goes_on_whe
 }
 
 #[test]
+fn attack_a_gateway_that_begins_to_hand_a_document_over_and_stops_holds_nobody_up_for_the_epoch() {
+    let (mut network, seat) = slow_at_the_turn(93, |network| {
+        network.withholds.push((network.gateway(2), 4));
+        network
+            .full
+            .extend([3, 4].map(|number| network.gateway(number)));
+    });
+    let first = network.gateway(1);
+    let attached = network.run(17 * MINUTE, |network| network.attaches.contains_key(&first));
+    assert!(attached, "the first reserve is asked");
+    network.run(network.now_ns + 14 * SECOND, |_| false);
+    assert!(network.fetched[&first] >= 3, "it has begun");
+    network.silent.extend([first]);
+    let before = packets(&network);
+    network.run(network.now_ns + 20 * SECOND, |_| false);
+    assert_eq!(packets(&network), before, "what was begun may still come");
+    network.run(18 * MINUTE + 45 * SECOND, |_| false);
+    assert!(!has_the_document(&network, seat));
+    let (all, _) = packets(&network);
+    assert!(
+        all > before.0 + 10,
+        "one has said that there is none, and nothing came"
+    );
+}
+
+#[test]
 fn attack_a_gateway_that_withholds_the_document_before_too_does_not_keep_others_from_being_asked() {
     let mut network = network(92, 60_000);
     network.withholds.push((network.gateway(0), 3));

@@ -37,8 +37,6 @@ pub(super) struct Inquiry {
     asked: Vec<Asked>,
     /// The next of them in this round; beyond them it is a newcomer.
     next: usize,
-    /// A gateway began to hand the document over.
-    promised: bool,
     /// When to ask the next, Unix ms.
     next_ms: u64,
     asking: Option<Asking>,
@@ -54,6 +52,9 @@ struct Asked {
     download: Download,
     /// It has said, in this round, that it has none.
     has_denied: bool,
+    /// It began to hand the document over, so there is one; until when it may take over it. Set once: who begins again
+    /// promises nothing anew.
+    promised_until_ns: Option<u64>,
 }
 
 /// The gateway that is being asked.
@@ -79,6 +80,15 @@ impl Inquiry {
 
     fn denials(&self) -> usize {
         self.asked.iter().filter(|asked| asked.has_denied).count()
+    }
+
+    /// Whether somebody is handing the document over, as far as can be believed before it is whole.
+    fn is_promised(&self, now_ns: u64) -> bool {
+        let mut until_ns = self
+            .asked
+            .iter()
+            .filter_map(|asked| asked.promised_until_ns);
+        until_ns.any(|until_ns| now_ns < until_ns)
     }
 }
 
@@ -108,7 +118,6 @@ impl Carrier {
                 own: own.map(|node| node.operator.clone()),
                 asked: Vec::new(),
                 next: 0,
-                promised: false,
                 next_ms: self.inquiry_at_ms(unix_ms),
                 asking: None,
             });
@@ -140,7 +149,7 @@ impl Carrier {
         if inquiry.next >= inquiry.asked.len() {
             let operators = inquiry.operators();
             let Some((gateway, operator)) = self.stranger(&operators, unix_ms) else {
-                self.end_round(epoch, unix_ms);
+                self.end_round(epoch, now_ns, unix_ms);
                 return None;
             };
             let asked = Asked {
@@ -149,6 +158,7 @@ impl Carrier {
                 keys: ClientKeys::generate(&mut self.rng),
                 download: Download::new(epoch),
                 has_denied: false,
+                promised_until_ns: None,
             };
             self.inquiry.as_mut()?.asked.push(asked);
         }
@@ -184,13 +194,13 @@ impl Carrier {
 
     /// Everybody was asked. What was said counts if somebody said something, and if there is nobody to say it; else all
     /// are asked again: there is a document, or nobody knows.
-    fn end_round(&mut self, epoch: u32, unix_ms: u64) {
+    fn end_round(&mut self, epoch: u32, now_ns: u64, unix_ms: u64) {
         let next_ms = self.inquiry_at_ms(unix_ms);
         let Some(inquiry) = &mut self.inquiry else {
             return;
         };
         let is_said = inquiry.denials() > 0 || inquiry.asked.is_empty();
-        if is_said && !inquiry.promised {
+        if is_said && !inquiry.is_promised(now_ns) {
             self.documents.set_missing(epoch);
             self.inquiry = None;
             return;
@@ -202,14 +212,19 @@ impl Carrier {
     }
 
     /// How long a gateway may take to hand a document over: an eighth of the epoch, or twice what the parts of one of as
-    /// many nodes as the last take in the slots of this client.
+    /// many nodes as the last take in the slots of this client, but no longer than half of the epoch: one that never
+    /// ends must not keep the client from asking others.
     fn handing_ns(&self, unix_ms: u64) -> u64 {
-        let eighth_ns = self.documents.parameters().epoch_ms.saturating_mul(125_000);
+        let epoch_ns = self
+            .documents
+            .parameters()
+            .epoch_ms
+            .saturating_mul(1_000_000);
         let nearest = self.documents.nearest(unix_ms);
         let nodes = nearest.map_or(0, |consensus| consensus.nodes().len());
         let parts = 1 + (nodes * RECORD_BYTES_MAX).div_ceil(CHUNK_BYTES);
         let slots = 2.0 * f64::from(ASK_EVERY) * parts as f64;
-        eighth_ns.max((slots * 1e9 / self.rate_pps) as u64)
+        ((slots * 1e9 / self.rate_pps) as u64).clamp(epoch_ns / 8, epoch_ns / 2)
     }
 
     /// A random moment of what is left of the epoch's first eighth; after it, of a sixty-fourth from now on.
@@ -266,9 +281,8 @@ impl Carrier {
                 }
             }
             Taken::Unasked => {}
-            // A document that is being handed over exists, however long that takes.
             Taken::More => {
-                inquiry.promised = true;
+                asked.promised_until_ns.get_or_insert(asking.ends_ns);
                 asking.until_ns = asking.until_ns.max(patient_ns).min(asking.ends_ns);
             }
             Taken::Whole(fetched) => {
@@ -278,6 +292,7 @@ impl Carrier {
             // A forged document is no answer.
             Taken::Forged => {
                 asked.download = Download::new(epoch);
+                asked.promised_until_ns = Some(0);
                 asking.until_ns = 0;
             }
         }
