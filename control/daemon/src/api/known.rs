@@ -91,7 +91,9 @@ pub(super) fn status(
         not_ready.push(no_document(followed));
     } else if node.is_none() && is_of_one {
         not_ready.push(
-            "the node has not described itself: is its [network] directory mixctld's [directory] folder?".to_owned(),
+            "the node has not described itself (is its [network] directory mixctld's [directory] folder?), or several nodes \
+             have: remove the descriptors of others from that folder's descriptors/"
+                .to_owned(),
         );
     } else if !listed && is_of_one {
         not_ready.push(

@@ -1,5 +1,6 @@
 //! What a visitor sees: the live table on a terminal, plain lines elsewhere.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -47,10 +48,17 @@ const PLAIN: &str = "\x1b[0m";
 impl Screen {
     /// Standard output.
     pub fn new() -> Self {
-        let wants_no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self::of(
+            io::stdout().is_terminal(),
+            std::env::var_os("NO_COLOR").as_deref(),
+        )
+    }
+
+    /// `no_color` is that variable's value: any but an empty one means that no colours are wanted (no-color.org).
+    fn of(terminal: bool, no_color: Option<&OsStr>) -> Self {
         Self {
-            terminal: io::stdout().is_terminal(),
-            colours: !wants_no_colour,
+            terminal,
+            colours: no_color.is_none_or(OsStr::is_empty),
             drawn_lines: 0,
         }
     }
@@ -240,6 +248,17 @@ mod tests {
         assert_eq!(clip("abcdef", 4), "abcd");
         assert_eq!(clip("\x1b[1mabcdef\x1b[0m", 4), "\x1b[1mabcd\x1b[0m");
         assert_eq!(clip("\x1b[1mab\x1b[0m", 4), "\x1b[1mab\x1b[0m");
+    }
+
+    #[test]
+    fn no_color_and_a_pipe_take_the_colours_away() {
+        let said = |terminal, no_color: Option<&str>| {
+            Screen::of(terminal, no_color.map(OsStr::new)).bad("down")
+        };
+        assert_eq!(said(true, None), "\x1b[31mdown\x1b[0m");
+        assert_eq!(said(true, Some("")), said(true, None));
+        assert_eq!(said(true, Some("1")), "down");
+        assert_eq!(said(false, None), "down");
     }
 
     #[test]

@@ -190,8 +190,15 @@ impl Measured {
         let since = |then| Duration::from_nanos(now_ns.saturating_sub(then));
         if self.decided_ns.is_some_and(|then| since(then) > patience) {
             self.decided_ns = None;
-            self.detector.rest(|_| ());
+            let mut was_suspected = false;
+            self.detector
+                .rest(|change| was_suspected |= change == Change::Calm);
             self.checks.clear();
+            if was_suspected {
+                tracing::warn!(
+                    "n-1 was suspected and nothing is measured any more: whether it is over is not known"
+                );
+            }
             tracing::info!(
                 "this node's loop packets say nothing now, none was sent or the machine was too late to judge: loss and n-1 are \
                  not measured, and what was found before is not held any more"
