@@ -493,9 +493,7 @@ impl Threads {
         if let Some(loader) = self.loader.take() {
             loader.end();
         }
-        if let Some(keeper) = self.keeper.take() {
-            let _ = keeper.join();
-        }
+        let _ = self.keeper.take().map(JoinHandle::join);
         tracing::info!("stopped");
     }
 }
