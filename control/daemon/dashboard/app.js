@@ -1,8 +1,11 @@
-// The dashboard: asks once a second, and draws. No library, no build step. Every text goes in as text, never as markup.
+// The dashboard: is told once a second, and draws. No library, no build step. Every text goes in as text, never as markup.
 
 const TOKEN = "fogmix-token";
 const SECOND = 1000;
 const PATIENCE = 2500;
+// After this a socket that closed is tried again.
+const AGAIN = 5 * SECOND;
+const PROTOCOL = "fogmix.v1";
 const HISTORY = 120;
 const COLUMN_NODES = 24;
 const SVG = "http://www.w3.org/2000/svg";
@@ -10,6 +13,9 @@ const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 const history_ = [];
 let token = takeToken();
+let socket = null;
+let told = 0;
+let closed = -AGAIN;
 
 // The token comes in the fragment, which no server sees, and leaves the address at once.
 function takeToken() {
@@ -256,6 +262,7 @@ function showEvents({ events }) {
 }
 
 function show(now) {
+  told = Date.now();
   document.body.classList.remove("closed");
   $("ask").hidden = true;
   if (now.status.rates) {
@@ -290,6 +297,21 @@ function lost(why) {
   $("state-text").textContent = "unknown";
 }
 
+// Told from now on, as long as it is open; then it is asked again.
+function listen() {
+  const url = new URL("/ws/updates", location.href);
+  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  socket = new WebSocket(url, [PROTOCOL, `token.${token}`]);
+  socket.onmessage = ({ data }) => {
+    show(JSON.parse(data));
+    connected("yes", "live");
+  };
+  socket.onclose = () => {
+    socket = null;
+    closed = Date.now();
+  };
+}
+
 async function ask() {
   const answer = await fetch("/api/v1/updates", {
     headers: { Authorization: `Bearer ${token}` }, cache: "no-store", signal: AbortSignal.timeout(PATIENCE),
@@ -301,15 +323,18 @@ async function ask() {
   }
   if (!answer.ok) throw new Error(`mixctld answers ${answer.status}`);
   show(await answer.json());
-  connected("yes", "live");
+  connected("asks", "asking once a second");
 }
 
 async function turn() {
   if (!token) return askForToken("");
-  try {
-    await ask();
-  } catch (error) {
-    lost(error instanceof TypeError || error.name === "TimeoutError" ? "mixctld does not answer" : error.message);
+  if (Date.now() - told > PATIENCE || socket === null) {
+    try {
+      await ask();
+      if (token && socket === null && Date.now() - closed >= AGAIN) listen();
+    } catch (error) {
+      lost(error instanceof TypeError || error.name === "TimeoutError" ? "mixctld does not answer" : error.message);
+    }
   }
   if (token) setTimeout(turn, SECOND);
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use loader::{Keeping, Loader, Options, Store};
 use program::manager::Manager;
 
-use crate::api::{Api, Door, Log, Witness};
+use crate::api::{Api, Door, Log, Pulse, Witness};
 use crate::config::{DirectoryConfig, HttpConfig};
 use crate::exit::{self, Failure};
 use crate::follower::Follower;
@@ -119,6 +119,7 @@ pub fn run(
             open.serve(Api {
                 dashboard,
                 past: Log::default(),
+                pulse: Pulse::default(),
                 board: follower.board(),
                 witness,
                 inhabitants: Vec::new(),

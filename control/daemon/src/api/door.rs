@@ -9,14 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use hyper::StatusCode;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
 use tokio::net::unix::UCred;
 use tokio::sync::Semaphore;
 
 use super::gate::Gate;
+use super::socket::SOCKET;
 use super::token::Token;
-use super::{Api, Asked, Reply};
+use super::{Api, Asked, Reply, pulse, socket};
 use crate::config::{self, HttpConfig};
 use crate::exit::{self, Failure};
 use crate::http::converse;
@@ -131,8 +135,7 @@ impl Door {
             .spawn(move || {
                 runtime.block_on(async move {
                     let api = Arc::new(api);
-                    let noting = Arc::clone(&api);
-                    tokio::spawn(async move { noting.keep_noting().await });
+                    tokio::spawn(pulse::beat(Arc::clone(&api)));
                     if let Some(address) = address {
                         tokio::spawn(show(address, Arc::clone(&api)));
                     }
@@ -239,13 +242,9 @@ async fn admit(listener: tokio::net::UnixListener, guests: Guests, api: Arc<Api>
             Ok(seat) => {
                 let api = Arc::clone(&api);
                 tokio::spawn(async move {
-                    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+                    let service = service_fn(|request: Request<Incoming>| {
                         let api = Arc::clone(&api);
-                        async move {
-                            let asked = Asked::of(&request);
-                            drop(request);
-                            Ok(api.answer(&asked).await.into_response())
-                        }
+                        async move { Ok(answer(&api, request).await) }
                     });
                     converse(stream, WHOLE, service).await;
                     drop::<Seat>(seat);
@@ -268,6 +267,18 @@ async fn admit(listener: tokio::net::UnixListener, guests: Guests, api: Arc<Api>
     }
 }
 
+/// Answers a request, or makes a WebSocket of it.
+async fn answer(api: &Api, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let asked = Asked::of(&request);
+    match asked.uri.path() {
+        SOCKET => socket::open(api, &asked, request),
+        _ => {
+            drop(request);
+            api.answer(&asked).await.into_response()
+        }
+    }
+}
+
 /// Answers who passes the gate, request by request.
 async fn admit_shown(listener: tokio::net::TcpListener, gate: Arc<Gate>, api: Arc<Api>) {
     let seats = Arc::new(Semaphore::new(TCP_MAX));
@@ -281,17 +292,14 @@ async fn admit_shown(listener: tokio::net::TcpListener, gate: Arc<Gate>, api: Ar
         };
         let (gate, api) = (Arc::clone(&gate), Arc::clone(&api));
         tokio::spawn(async move {
-            let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+            let service = service_fn(|request: Request<Incoming>| {
                 let (gate, api) = (Arc::clone(&gate), Arc::clone(&api));
                 async move {
-                    let asked = Asked::of(&request);
-                    let admitted = gate.admit(asked.uri.path(), request.headers(), Instant::now());
-                    drop(request);
-                    let reply = match admitted {
-                        Ok(()) => api.answer(&asked).await,
-                        Err(reply) => reply,
-                    };
-                    Ok(reply.into_response())
+                    let (path, headers) = (request.uri().path(), request.headers());
+                    Ok(match gate.admit(path, headers, Instant::now()) {
+                        Ok(()) => answer(&api, request).await,
+                        Err(reply) => reply.into_response(),
+                    })
                 }
             });
             converse(stream, WHOLE, service).await;

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use hyper::header::{AUTHORIZATION, HOST, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{HeaderMap, StatusCode};
 
 use super::Reply;
+use super::socket::{SOCKET, TOKEN};
 use super::token::{Shown, Token};
 
 /// What anyone on this host may see who reaches the address: the page, which shows nothing without a token, and what probes
@@ -58,12 +59,19 @@ impl Gate {
         if is_open {
             return Ok(());
         }
-        let shown = one(headers, &AUTHORIZATION).and_then(|said| said.strip_prefix("Bearer "));
+        let shown = match path {
+            // A browser sets no other header of a WebSocket.
+            SOCKET => one(headers, &SEC_WEBSOCKET_PROTOCOL).and_then(|said| {
+                let mut said = said.split(',').map(str::trim);
+                said.find_map(|protocol| protocol.strip_prefix(TOKEN))
+            }),
+            _ => one(headers, &AUTHORIZATION).and_then(|said| said.strip_prefix("Bearer ")),
+        };
         match self.token.check(shown, now) {
             Shown::Right => Ok(()),
             Shown::Wrong => Err(Reply::problem(
                 StatusCode::UNAUTHORIZED,
-                "show the token as `Authorization: Bearer`: mixctl dashboard prints it",
+                "show the token as `Authorization: Bearer`, at /ws/updates as a subprotocol `token.…`: mixctl dashboard prints it",
             )),
             Shown::TooOften => Err(Reply::problem(
                 StatusCode::TOO_MANY_REQUESTS,

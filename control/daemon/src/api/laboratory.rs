@@ -12,7 +12,7 @@ use handover::status::{HopLoops, NodeStatus, Quantiles, SENTENCES_MAX};
 use super::known::Fares;
 use super::page::Page;
 use super::shapes::State;
-use super::{Api, Door, Log, Witness, measured};
+use super::{Api, Door, Log, Pulse, Witness, measured};
 use crate::board::{Board, Document, Followed};
 use crate::config::HttpConfig;
 use crate::exit::{self, Failure};
@@ -68,6 +68,7 @@ impl Laboratory {
             node: None,
             dashboard: Some(url.clone()),
             past: Log::default(),
+            pulse: Pulse::default(),
         })?;
         Ok(Laboratory {
             all,

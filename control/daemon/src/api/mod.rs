@@ -2,7 +2,7 @@
 //! user decides, and over TCP, where a token does ([`gate`]).
 //!
 //! hyper answers it as it answers an authority's public routes ([`crate::http`]): every answer is to a GET without a body, and
-//! axum would bring a router for them, and 35 crates into a process with capabilities.
+//! axum would bring a router for them, and 23 crates into a process with capabilities. WebSockets are tungstenite's.
 //! Everything is read from what the follower put on its [`Board`], from what the node said to the loader last ([`Witness`])
 //! and from its metrics page, so that a reader here, however slow, keeps nobody waiting elsewhere.
 
@@ -15,7 +15,9 @@ mod laboratory;
 mod measured;
 mod page;
 mod past;
+mod pulse;
 pub mod shapes;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -45,6 +47,7 @@ use known::{epochs, no_document, seen, status, workers};
 use laboratory::Inhabitant;
 pub use laboratory::Laboratory;
 pub(crate) use past::Log;
+pub(crate) use pulse::Pulse;
 use shapes::{
     Dashboard, Document, Drops, Epochs, Event, Flow, Interface, Loops, Nodes, Problem, Seen, State,
     Status, Updates, Workers, Xdp,
@@ -172,6 +175,8 @@ pub(crate) struct Api {
     pub(crate) dashboard: Option<String>,
     /// What happened.
     pub(crate) past: Log,
+    /// Who looks at the page.
+    pub(crate) pulse: Pulse,
 }
 
 impl Api {
@@ -239,7 +244,7 @@ impl Api {
             _ => Reply::problem(
                 StatusCode::NOT_FOUND,
                 "there are status, nodes, consensus, epochs, workers, drops, loops, xdp, updates and dashboard below \
-                 /api/v1/, and /, /metrics, /metrics/node, /healthz and /readyz",
+                 /api/v1/, and /, /ws/updates, /metrics, /metrics/node, /healthz and /readyz",
             ),
         }
     }
@@ -319,6 +324,7 @@ impl Api {
         let epochs = epochs(followed, node.as_deref(), now_ms);
         let (nodes, flows) = self.seen(followed, &status, now_ms);
         Updates {
+            seq: self.pulse.next(),
             unix_ms: now_ms,
             events: self.note(&status, &epochs, &nodes),
             status,
@@ -331,17 +337,14 @@ impl Api {
         }
     }
 
-    /// Notes once a second what has changed, so that who comes later finds it with its time. For as long as the runtime lives.
-    pub(super) async fn keep_noting(&self) {
-        loop {
-            let (followed, now_ms) = (self.board.read(), unix_ms());
-            let node = self.witness.status(Instant::now());
-            let status = self.status(&followed, now_ms).await;
-            let epochs = epochs(&followed, node.as_deref(), now_ms);
-            let (nodes, _) = self.seen(&followed, &status, now_ms);
-            self.note(&status, &epochs, &nodes);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+    /// Notes what has changed, so that who comes later finds it with its time.
+    async fn look(&self) {
+        let (followed, now_ms) = (self.board.read(), unix_ms());
+        let node = self.witness.status(Instant::now());
+        let status = self.status(&followed, now_ms).await;
+        let epochs = epochs(&followed, node.as_deref(), now_ms);
+        let (nodes, _) = self.seen(&followed, &status, now_ms);
+        self.note(&status, &epochs, &nodes);
     }
 
     fn note(&self, status: &Status, epochs: &Epochs, nodes: &[Seen]) -> Vec<Event> {

@@ -326,9 +326,11 @@ pub struct OwnNode {
     pub started_unix_ms: Option<u64>,
 }
 
-/// `GET /api/v1/updates`: all that the dashboard shows, of one moment.
+/// `GET /api/v1/updates` and `/ws/updates`: all that the dashboard shows, of one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Updates {
+    /// Grows from one to the next.
+    pub seq: u64,
     /// Now.
     pub unix_ms: u64,
     /// How the node fares.

@@ -19,8 +19,12 @@ use crate::exit;
 use crate::network::{self, Member, authority, document, nodes};
 
 mod browser;
+mod chrome;
+mod socket;
+mod storm;
 mod tcp;
 mod updates;
+mod web_socket;
 
 fn chain() -> Chain {
     authority().chain().clone()
@@ -82,6 +86,7 @@ impl Served {
             node,
             dashboard,
             past: Log::default(),
+            pulse: Pulse::default(),
         })
         .unwrap();
         Served {

@@ -152,10 +152,11 @@ pub async fn serve<A: Answers>(listener: TcpListener, rooms: Rooms, answers: Arc
     }
 }
 
-/// Has `service` answer the one request of a connection, which ends after `within`, whatever it is at.
+/// Has `service` answer the one request of a connection, which ends after `within`, whatever it is at. What is upgraded
+/// is a connection no more.
 pub(crate) async fn converse<C, S>(stream: C, within: Duration, service: S)
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
 {
     let connection = http1::Builder::new()
@@ -163,7 +164,8 @@ where
         .header_read_timeout(HEADER)
         .max_buf_size(HEADER_BYTES)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     // How it ends is the other side's business.
     let _ = timeout(within, connection).await;
 }

@@ -1,0 +1,155 @@
+//! `/ws/updates`: what the page shows, a text a second over a WebSocket.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::upgrade::Upgraded;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::{Api, Asked, BODY_BYTES_MAX, Reply};
+
+/// Where it is.
+pub(super) const SOCKET: &str = "/ws/updates";
+/// What is spoken, as a subprotocol; the token comes as another, for a browser sets no other header of a WebSocket.
+pub(super) const PROTOCOL: &str = "fogmix.v1";
+pub(super) const TOKEN: &str = "token.";
+/// What a client may send, none of which is read: a frame, and how many between two of the server's pings.
+const FRAME_BYTES_MAX: usize = 1_024;
+const FRAMES_MAX: u32 = 64;
+/// The largest text: 2,048 nodes in words.
+const TEXT_BYTES_MAX: usize = 4 << 20;
+/// Between two pings. Whoever answers none for so long, or takes so long for a text, has stopped reading.
+const PING: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(15);
+const SEND: Duration = Duration::from_secs(10);
+
+/// Answers a request for a socket: with one, or with why there is none.
+pub(super) fn open(api: &Api, asked: &Asked, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    opened(api, asked, request).unwrap_or_else(Reply::into_response)
+}
+
+fn opened(
+    api: &Api,
+    asked: &Asked,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Reply> {
+    if asked.body_bytes.is_none_or(|bytes| bytes > BODY_BYTES_MAX) {
+        let why = "nothing here takes more than 16 KiB";
+        return Err(Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, why));
+    }
+    if asked.method != Method::GET {
+        let why = "nothing here takes anything but GET";
+        return Err(Reply::problem(StatusCode::METHOD_NOT_ALLOWED, why));
+    }
+    let key = key(request.headers()).ok_or_else(|| {
+        let why = "this is for WebSockets: GET /api/v1/updates has the same once";
+        Reply::problem(StatusCode::BAD_REQUEST, why)
+    })?;
+    let (seat, news) = api.pulse.join().ok_or_else(|| {
+        let why = "eight look already: close a page, or ask GET /api/v1/updates";
+        Reply::problem(StatusCode::SERVICE_UNAVAILABLE, why)
+    })?;
+    let offers = offers(request.headers(), PROTOCOL);
+    let upgrade = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        // Whoever hangs up before has given the seat back.
+        let Ok(upgraded) = upgrade.await else {
+            return;
+        };
+        let config = WebSocketConfig::default()
+            .max_frame_size(Some(FRAME_BYTES_MAX))
+            .max_message_size(Some(FRAME_BYTES_MAX))
+            .read_buffer_size(4 * FRAME_BYTES_MAX)
+            .write_buffer_size(0)
+            .max_write_buffer_size(TEXT_BYTES_MAX);
+        let io = TokioIo::new(upgraded);
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        tell(socket, news, seat).await;
+    });
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    if offers {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    }
+    Ok(response)
+}
+
+/// The answer to the key of who asks for a WebSocket as RFC 6455 (section 4.2.1) wants it.
+fn key(headers: &HeaderMap) -> Option<HeaderValue> {
+    let is = |name, value: &str| {
+        let mut said = headers
+            .get_all(name)
+            .iter()
+            .filter_map(|one| one.to_str().ok());
+        said.any(|said| {
+            let mut words = said.split(',').map(str::trim);
+            words.any(|word| word.eq_ignore_ascii_case(value))
+        })
+    };
+    let wants =
+        is(CONNECTION, "upgrade") && is(UPGRADE, "websocket") && is(SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| wants)?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}
+
+/// Whether a subprotocol is among those that are offered.
+fn offers(headers: &HeaderMap, protocol: &str) -> bool {
+    let said = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let said = said.filter_map(|said| said.to_str().ok());
+    said.flat_map(|said| said.split(','))
+        .any(|offered| offered.trim() == protocol)
+}
+
+/// Sends the newest text as often as there is another, until the client goes, sends too much or reads no more. A text that
+/// is replaced before its turn is never sent: nothing queues here.
+async fn tell(
+    mut socket: WebSocketStream<TokioIo<Upgraded>>,
+    mut news: watch::Receiver<Utf8Bytes>,
+    _seat: OwnedSemaphorePermit,
+) {
+    let mut pings = interval(PING);
+    let mut heard = Instant::now();
+    let mut frames = 0;
+    loop {
+        let message = tokio::select! {
+            () = sleep_until(heard + SILENCE) => return,
+            frame = socket.next() => match frame {
+                Some(Ok(frame)) if !matches!(frame, Message::Close(_)) && frames < FRAMES_MAX => {
+                    frames += 1;
+                    heard = Instant::now();
+                    continue;
+                }
+                _ => return,
+            },
+            _ = pings.tick() => {
+                frames = 0;
+                Message::Ping(Bytes::new())
+            }
+            changed = news.changed() => match changed {
+                Ok(()) => Message::Text(news.borrow_and_update().clone()),
+                Err(_) => return,
+            },
+        };
+        if !matches!(timeout(SEND, socket.send(message)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
