@@ -1,6 +1,7 @@
 //! A network of many hosts from empty folders, by the commands of the README: three authorities, three mixes, two
-//! gateways, each its own operator in its own /24; a file goes through it, and an authority goes and comes back. Real
-//! processes, no root; how long it takes decides nothing.
+//! gateways, each its own operator in its own /24; a file goes through it, and an authority goes and comes back. What a
+//! node measures, answers and logs meanwhile names no client, no mailbox and no way. Real processes, no root; how long it
+//! takes decides nothing.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -49,6 +50,19 @@ fn start_with(program: &Path, config: &Path, more: &[&str]) -> Running {
         .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .spawn();
+    Running(child.unwrap())
+}
+
+/// The same, with what it logs in a file, in colour of no kind.
+fn logged(program: &Path, config: &Path, more: &[&str], log: &Path) -> Running {
+    let child = Command::new(program)
+        .arg("--config")
+        .arg(config)
+        .args(more)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(log).unwrap())
         .spawn();
     Running(child.unwrap())
 }
@@ -258,21 +272,66 @@ impl Hosts {
                 "workers",
                 "drops",
                 "loops",
+                "updates",
                 "none",
             ];
             let routes = routes.map(|route| (number, format!("/api/v1/{route}")));
-            routes
-                .into_iter()
-                .chain([(number, "/metrics/node".to_owned())])
+            let pages = ["/metrics", "/metrics/node"].map(|page| (number, page.to_owned()));
+            routes.into_iter().chain(pages)
         }) {
             let said = plain(&own(number), &route);
             assert!(said.len() > 100, "{route}: {said}");
-            let mut leaked = secrets
-                .iter()
-                .filter(|secret| said.contains(secret.as_str()));
-            assert_eq!(leaked.next(), None, "{route}: {said}");
+            assert_eq!(leaked(&said, &secrets), None, "{route}: {said}");
+        }
+        // Nor in the logs, but for folders of the host, which are its own business; and labels of the nodes' own pages are
+        // words: no address, no key, no number of a node.
+        let secrets: Vec<String> = secrets
+            .into_iter()
+            .filter(|secret| *secret != text(self.folder.path()))
+            .collect();
+        for number in 0..ROLES.len() {
+            for log in ["mixnode.log", "mixctld.log"] {
+                let log = self.path(&format!("node-{number}/{log}"));
+                let said = std::fs::read_to_string(&log).unwrap();
+                assert!(
+                    log.ends_with("mixctld.log") || said.contains("started"),
+                    "{said}"
+                );
+                assert_eq!(leaked(&said, &secrets), None, "{said}");
+                // Who names two nodes in a line says something of a way.
+                let names = |line: &str| {
+                    let is_named = |node: &usize| line.contains(&format!("127.20.{node}.1:"));
+                    (0..ROLES.len()).filter(is_named).count()
+                };
+                assert!(said.lines().all(|line| names(line) < 2), "{said}");
+            }
+            for label in labels(&plain(&own(number), "/metrics/node")) {
+                let is_number = label.parse::<f64>().is_ok() && label != "+Inf";
+                let is_key =
+                    label.len() >= 16 && label.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let is_address = label.parse::<std::net::SocketAddr>().is_ok()
+                    || label.parse::<std::net::IpAddr>().is_ok();
+                assert!(!is_number && !is_key && !is_address, "{label}");
+            }
         }
     }
+}
+
+/// The first of the secrets that is in a text.
+fn leaked<'a>(said: &str, secrets: &'a [String]) -> Option<&'a String> {
+    secrets.iter().find(|secret| said.contains(secret.as_str()))
+}
+
+/// Values of all labels of an exposition, but for bounds of histograms.
+fn labels(page: &str) -> Vec<String> {
+    let samples = page.lines().filter(|line| line.starts_with("mixnode_"));
+    let labels = samples.filter_map(|line| line.split_once('{')?.1.rsplit_once('}'));
+    let named = labels.flat_map(|(labels, _)| labels.split(','));
+    let values = named.filter(|label| !label.starts_with("le="));
+    let values = values.filter_map(|label| Some(label.split_once('=')?.1.trim_matches('"')));
+    let values: Vec<String> = values.map(str::to_owned).collect();
+    assert!(values.len() > 20, "{page}");
+    values
 }
 
 /// What is answered at a socket, head included.
@@ -312,13 +371,14 @@ fn hosts_become_a_network_that_carries_a_file_and_bears_the_loss_of_an_authority
     for number in 0..ROLES.len() {
         let of = |name: &str| hosts.path(&format!("node-{number}/{name}"));
         let (follower, node, folder) = (of("mixctld.toml"), of("mixnode.toml"), of("directory"));
-        hosts
-            .running
-            .push(start_with(&mixctld, &follower, &["--no-xdp"]));
+        let (daemon_log, node_log) = (of("mixctld.log"), of("mixnode.log"));
+        let daemon = logged(&mixctld, &follower, &["--no-xdp"], &daemon_log);
+        hosts.running.push(daemon);
         // The follower makes the folder that both share.
         let store = || Store::open(&folder).ok()?.read_authorities().ok()?;
         wait_until("the follower's folder", || store().is_some());
-        hosts.running.push(start(&mixnode, &node));
+        let node = logged(&mixnode, &node, &[], &node_log);
+        hosts.running.push(node);
     }
     // A document that has all nodes in it, whoever is asked.
     let mut dealt = Value::Null;
