@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use sphinx::lanes::Lanes;
 
 use crate::anonymity;
 use crate::flood;
@@ -83,6 +84,7 @@ pub(crate) struct Session {
     clock: Instant,
     before: Moment,
     threads_pinned: usize,
+    lanes: Lanes,
     quick: bool,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) warnings: Vec<String>,
@@ -96,11 +98,17 @@ impl Session {
             clock: Instant::now(),
             before: Moment::now(),
             threads_pinned,
+            lanes: Lanes::from_env_or_detect(),
             quick,
             skipped: Vec::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
         }
+    }
+
+    /// Where the command was given a backend of the wide arithmetic.
+    pub(crate) fn with_lanes(self, lanes: Lanes) -> Session {
+        Session { lanes, ..self }
     }
 
     /// Whether this is for a smoke test.
@@ -110,7 +118,12 @@ impl Session {
 
     /// What came of it.
     pub(crate) fn end(self, results: Results, ratios: BTreeMap<String, Ratio>) -> Envelope {
-        let machine = Machine::between(&self.before, &Moment::now(), self.threads_pinned);
+        let machine = Machine::between(
+            &self.before,
+            &Moment::now(),
+            self.threads_pinned,
+            self.lanes,
+        );
         let mut warnings = self.warnings;
         warnings.extend(machine.doubts());
         let since = self.started.duration_since(UNIX_EPOCH);

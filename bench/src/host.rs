@@ -52,7 +52,12 @@ impl Moment {
 
 impl Machine {
     /// This one, between two moments.
-    pub(crate) fn between(before: &Moment, after: &Moment, threads_pinned: usize) -> Machine {
+    pub(crate) fn between(
+        before: &Moment,
+        after: &Moment,
+        threads_pinned: usize,
+        lanes: Lanes,
+    ) -> Machine {
         let info = read("/proc/cpuinfo");
         let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
         Machine {
@@ -68,7 +73,7 @@ impl Machine {
             is_virtual: field(&info, "flags")
                 .is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor")),
             governor: Some(governor.trim().to_owned()).filter(|name| !name.is_empty()),
-            lanes: Lanes::from_env_or_detect().name().to_owned(),
+            lanes: lanes.name().to_owned(),
             nic: None,
             load_before: before.load,
             load_after: after.load,
@@ -186,9 +191,19 @@ mod tests {
             load: Some(load),
             ticks: Some((stolen, all)),
         };
-        let quiet = Machine::between(&moment(0.1, 0, 0), &moment(1.0, 1, 1_000), 1);
+        let quiet = Machine::between(
+            &moment(0.1, 0, 0),
+            &moment(1.0, 1, 1_000),
+            1,
+            Lanes::Portable,
+        );
         assert_eq!(quiet.doubts(), Vec::<String>::new());
-        let busy = Machine::between(&moment(3.0, 0, 0), &moment(1.0, 20, 1_000), 1);
+        let busy = Machine::between(
+            &moment(3.0, 0, 0),
+            &moment(1.0, 20, 1_000),
+            1,
+            Lanes::Portable,
+        );
         assert_eq!(busy.doubts().len(), 2);
     }
 }

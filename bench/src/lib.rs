@@ -8,6 +8,7 @@ mod clock;
 pub mod crypto;
 pub mod envelope;
 pub mod flood;
+mod hdr;
 mod host;
 pub mod lockstep;
 pub mod lost;

@@ -26,7 +26,7 @@ use crate::lockstep;
 use crate::scene::place::{Place, SENDERS};
 use crate::scene::running::{Ended, Ground, Scene};
 use crate::scene::world::World;
-use crate::scene::{FRAMES, PortName};
+use crate::scene::{FRAMES, PortName, Shape};
 use junk::{Junk, Kind};
 pub(crate) use report::Report;
 use report::Row;
@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> io::Result<Envelope> {
     }
     let name = port.name();
     // On the same core as the worker later.
-    let cost_ns = on_core(0, || lockstep::node_cost_ns(port))?;
+    let cost_ns = on_core(0, || lockstep::node_cost_ns(port, Shape::default()))?;
     let capacity_pps = (1e9 / cost_ns) as u32;
     let honest_pps = arguments.rate.unwrap_or(capacity_pps / 2).max(1);
     on_core(1, || Ok(())).map_err(|_| io::Error::other("a flood takes two cores"))?;
@@ -188,7 +188,10 @@ impl Flood {
         let ground = Ground {
             port: self.port,
             core: 0,
-            next_hops: SENDERS,
+            shape: Shape {
+                next_hops: SENDERS,
+                ..Shape::default()
+            },
             listening: SENDERS,
             frames: FRAMES,
             capacity_pps: self.capacity_pps,

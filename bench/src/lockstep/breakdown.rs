@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
-use sphinx::lanes::Lanes;
 
 use super::marks::{NAMES, PARTS};
 use super::{BATCH, node};
 use crate::cases::Samples;
 use crate::rows::{micros, thousands};
+use crate::scene::Shape;
 use crate::stats::{Spread, median};
 
 /// How far the sum of the parts may be from the whole; short rounds are allowed more.
@@ -21,6 +21,8 @@ const OFF_MAX_QUICK: f64 = 0.30;
 pub(crate) struct Lockstep {
     /// Where the packets went.
     pub(crate) network: String,
+    /// How many the packets went on to, in random order.
+    pub(crate) next_hops: usize,
     /// Measurements that count.
     pub(crate) rounds: usize,
     pub(crate) ports: Vec<PortRow>,
@@ -72,10 +74,11 @@ pub(crate) struct Breakdown {
 }
 
 impl Lockstep {
-    pub(super) fn new(network: &str, rounds: usize, samples: &[Samples]) -> Lockstep {
-        let row = |port: &&str| PortRow::new(port, rounds, samples);
+    pub(super) fn new(network: &str, shape: Shape, rounds: usize, samples: &[Samples]) -> Lockstep {
+        let row = |port: &&str| PortRow::new(port, shape, rounds, samples);
         Lockstep {
             network: network.to_owned(),
+            next_hops: shape.next_hops,
             rounds,
             ports: ["xsk", "plain", "uring"].iter().filter_map(row).collect(),
         }
@@ -102,8 +105,8 @@ impl Lockstep {
     /// For people.
     pub(crate) fn table(&self) -> String {
         let mut out = format!(
-            "network  {}\nrounds   {}, one pinned core, thread CPU time, cases interleaved\n\n",
-            self.network, self.rounds
+            "network  {}, {} next hops\nrounds   {}, one pinned core, thread CPU time, cases interleaved\n\n",
+            self.network, self.next_hops, self.rounds
         );
         let _ = writeln!(
             out,
@@ -168,7 +171,7 @@ impl Lockstep {
 
 impl PortRow {
     /// None if the port was not measured.
-    fn new(port: &str, rounds: usize, samples: &[Samples]) -> Option<PortRow> {
+    fn new(port: &str, shape: Shape, rounds: usize, samples: &[Samples]) -> Option<PortRow> {
         let of = |name: &str| samples.iter().find(|one| one.name == name);
         let whole = of(port)?;
         let spread = Spread::of(&whole.ns);
@@ -180,7 +183,7 @@ impl PortRow {
         let parts: Option<Vec<&[f64]>> = parts.collect();
         Some(PortRow {
             port: port.to_owned(),
-            lanes: Lanes::from_env_or_detect().name().to_owned(),
+            lanes: shape.lanes.name().to_owned(),
             packets: rounds * BATCH,
             lost: 0,
             cpu_per_packet: spread,
@@ -246,7 +249,7 @@ mod tests {
             let ns = if number < PARTS { parts_ns } else { 100.0 };
             samples.push(one(&format!("xsk in parts: {name}"), ns));
         }
-        Lockstep::new("a network", 5, &samples)
+        Lockstep::new("a network", Shape::default(), 5, &samples)
     }
 
     #[test]

@@ -16,14 +16,15 @@ use std::sync::Arc;
 
 use port::pool::FramePool;
 use port::{EventFd, PlainPort, Port, PortParts, UringPort, uring_available};
+use sphinx::lanes::Lanes;
 
 use crate::cases::{Case, measure};
 use crate::clock;
 use crate::envelope::{Envelope, Results, Session, Skipped};
 use crate::rows::Rows;
-use crate::scene::place::{NEXT_HOPS, Place};
+use crate::scene::place::Place;
 use crate::scene::veth::Cable;
-use crate::scene::{FRAMES, PortName};
+use crate::scene::{FRAMES, PortName, Shape};
 use crate::stats;
 
 /// Packets of one round: what a busy worker takes at a time.
@@ -54,24 +55,25 @@ const ROUNDS_QUICK: usize = 100;
 /// # Errors
 /// The thread can't be pinned, sockets can't be had, or datagrams got lost on the way.
 pub fn run(arguments: &Arguments) -> io::Result<Envelope> {
-    measure_all(What::Ports, arguments.quick)
+    measure_all(What::Ports, Shape::default(), arguments.quick)
 }
 
-pub(crate) fn measure_all(what: What, quick: bool) -> io::Result<Envelope> {
+pub(crate) fn measure_all(what: What, shape: Shape, quick: bool) -> io::Result<Envelope> {
     clock::pin_to_this_core()?;
     let rounds = if quick { ROUNDS_QUICK } else { ROUNDS };
-    let mut session = Session::begin(quick, 1);
+    let mut session = Session::begin(quick, 1).with_lanes(shape.lanes);
     let network = network(&mut session.skipped);
-    measured(what, network, rounds, session)
+    measured(what, shape, network, rounds, session)
 }
 
 fn measured(
     what: What,
+    shape: Shape,
     network: Network,
     rounds: usize,
     mut session: Session,
 ) -> io::Result<Envelope> {
-    let mut cases = cases(what, network, &mut session.skipped)?;
+    let mut cases = cases(what, shape, network, &mut session.skipped)?;
     let (mut samples, warning) = measure(&mut cases, rounds)?;
     session.warnings.extend(warning);
     if what == What::Ports {
@@ -80,7 +82,7 @@ fn measured(
     let ratios = report::ratios(what, &samples);
     let results = match what {
         What::Node => {
-            let report = breakdown::Lockstep::new(network.name(), rounds, &samples);
+            let report = breakdown::Lockstep::new(network.name(), shape, rounds, &samples);
             session.failures.extend(report.failures(session.quick()));
             Results::Node(report.into())
         }
@@ -97,14 +99,15 @@ pub(crate) fn node_cases(
     let network = network(skipped);
     let ports = ports(network, skipped);
     let ports = ports.into_iter().filter(|port| wanted.contains(port));
-    let cases = ports.map(|port| on_port(What::Node, port, Table::Touched, network));
+    let shape = Shape::default();
+    let cases = ports.map(|port| on_port(What::Node, shape, port, Table::Touched, network));
     Ok((cases.collect::<io::Result<_>>()?, network.name()))
 }
 
 /// CPU nanoseconds a packet that the whole node costs on this port.
-pub(crate) fn node_cost_ns(port: PortName) -> io::Result<f64> {
+pub(crate) fn node_cost_ns(port: PortName, shape: Shape) -> io::Result<f64> {
     let network = network(&mut Vec::new());
-    let mut cases = [on_port(What::Node, port, Table::Touched, network)?];
+    let mut cases = [on_port(What::Node, shape, port, Table::Touched, network)?];
     let (samples, _) = measure(&mut cases, ROUNDS_QUICK)?;
     samples
         .first()
@@ -147,7 +150,12 @@ fn network(skipped: &mut Vec<Skipped>) -> Network {
 }
 
 /// Everything that is there, and the reason for everything that is not.
-fn cases(what: What, network: Network, skipped: &mut Vec<Skipped>) -> io::Result<Vec<Case>> {
+fn cases(
+    what: What,
+    shape: Shape,
+    network: Network,
+    skipped: &mut Vec<Skipped>,
+) -> io::Result<Vec<Case>> {
     let mut cases = Vec::new();
     let ports = ports(network, skipped);
     let tables: &[Table] = match what {
@@ -156,11 +164,11 @@ fn cases(what: What, network: Network, skipped: &mut Vec<Skipped>) -> io::Result
     };
     for &table in tables {
         for &port in &ports {
-            cases.push(on_port(what, port, table, network)?);
+            cases.push(on_port(what, shape, port, table, network)?);
         }
     }
     if what == What::Ports {
-        let (place, pool, event) = network.open()?;
+        let (place, pool, event) = network.open(shape.next_hops)?;
         let port = PlainPort::new(parts(&place, &event)?, &pool)?;
         cases.push(ports::case(
             "plain among empty ones",
@@ -170,7 +178,7 @@ fn cases(what: What, network: Network, skipped: &mut Vec<Skipped>) -> io::Result
             port,
         )?);
         if ports.contains(&PortName::Uring) {
-            let (place, pool, event) = network.open()?;
+            let (place, pool, event) = network.open(shape.next_hops)?;
             let port = UringPort::new(parts(&place, &event)?, &pool)?;
             cases.push(ports::case(
                 "uring among empty ones",
@@ -180,35 +188,41 @@ fn cases(what: What, network: Network, skipped: &mut Vec<Skipped>) -> io::Result
                 port,
             )?);
         }
-        let (place, ..) = network.open()?;
+        let (place, ..) = network.open(shape.next_hops)?;
         cases.push(ports::segmented("plain", place)?);
     }
     Ok(cases)
 }
 
 /// One port, or the node on it.
-fn on_port(what: What, port: PortName, table: Table, network: Network) -> io::Result<Case> {
+fn on_port(
+    what: What,
+    shape: Shape,
+    port: PortName,
+    table: Table,
+    network: Network,
+) -> io::Result<Case> {
     let name = port.name();
     match port {
         PortName::Plain => {
-            let (place, pool, event) = network.open()?;
+            let (place, pool, event) = network.open(shape.next_hops)?;
             let port = PlainPort::new(parts(&place, &event)?, &pool)?;
-            case(what, name, table, place, pool, event, port)
+            case(what, name, (table, shape.lanes), place, pool, event, port)
         }
         PortName::Uring => {
-            let (place, pool, event) = network.open()?;
+            let (place, pool, event) = network.open(shape.next_hops)?;
             let port = UringPort::new(parts(&place, &event)?, &pool)?;
-            case(what, name, table, place, pool, event, port)
+            case(what, name, (table, shape.lanes), place, pool, event, port)
         }
         PortName::Xsk => {
             let mut cable = Cable::lay(0)?;
-            let mut place = cable.place(NEXT_HOPS)?;
+            let mut place = cable.place(shape.next_hops)?;
             let event = Arc::new(EventFd::new()?);
             let opened = cable.open_xsk(&place, Arc::clone(&event), u32::MAX, FRAMES)?;
             let (pool, port, steering) = opened;
             place.steering = Some(steering);
             place.cable = Some(cable);
-            case(what, name, table, place, pool, event, port)
+            case(what, name, (table, shape.lanes), place, pool, event, port)
         }
     }
 }
@@ -242,12 +256,12 @@ impl Network {
     }
 
     /// Surroundings for a port over a UDP socket.
-    fn open(self) -> io::Result<(Place, FramePool, Arc<EventFd>)> {
+    fn open(self, next_hops: usize) -> io::Result<(Place, FramePool, Arc<EventFd>)> {
         let place = match self {
-            Network::Loopback => Place::loopback(NEXT_HOPS)?,
+            Network::Loopback => Place::loopback(next_hops)?,
             Network::Veth => {
                 let cable = Cable::lay(0)?;
-                let mut place = cable.place(NEXT_HOPS)?;
+                let mut place = cable.place(next_hops)?;
                 place.cable = Some(cable);
                 place
             }
@@ -266,14 +280,14 @@ fn parts(place: &Place, event: &Arc<EventFd>) -> io::Result<PortParts> {
 fn case<P: Port + 'static>(
     what: What,
     name: &str,
-    table: Table,
+    (table, lanes): (Table, Lanes),
     place: Place,
     pool: FramePool,
     event: Arc<EventFd>,
     port: P,
 ) -> io::Result<Case> {
     match what {
-        What::Node => node::case(name, table, place, pool, event, port),
+        What::Node => node::case(name, (table, lanes), place, pool, event, port),
         What::Ports => ports::case(name, false, place, pool, port),
     }
 }
@@ -284,7 +298,8 @@ mod tests {
 
     fn all_ports_forward(what: What, network: Network) -> Vec<String> {
         // A round fails unless every packet comes through.
-        let envelope = measured(what, network, 2, Session::begin(true, 1)).unwrap();
+        let session = Session::begin(true, 1);
+        let envelope = measured(what, Shape::default(), network, 2, session).unwrap();
         let json = crate::envelope::assert_valid(&envelope);
         let rows = match what {
             What::Node => &json["results"]["lockstep"]["ports"],
@@ -316,6 +331,33 @@ mod tests {
                     "uring_receive_among_empty_ones",
                 ]
             );
+        }
+    }
+
+    #[test]
+    fn a_node_of_other_lanes_and_with_more_next_hops_says_so() {
+        let of = |lanes, next_hops| {
+            let shape = Shape { lanes, next_hops };
+            let mut rig = on_port(
+                What::Node,
+                shape,
+                PortName::Plain,
+                Table::Untouched,
+                Network::Loopback,
+            );
+            let (samples, _) = measure(std::slice::from_mut(rig.as_mut().unwrap()), 1).unwrap();
+            let lockstep = breakdown::Lockstep::new("loopback", shape, 1, &samples);
+            let session = Session::begin(true, 1).with_lanes(lanes);
+            let report: crate::node::Report = lockstep.into();
+            let envelope = session.end(Results::Node(report), std::collections::BTreeMap::new());
+            crate::envelope::assert_valid(&envelope)
+        };
+        for lanes in Lanes::available() {
+            for next_hops in [1, crate::node::NEXT_HOPS_MAX] {
+                let json = of(lanes, next_hops);
+                assert_eq!(json["machine"]["lanes"], lanes.name());
+                assert_eq!(json["results"]["lockstep"]["next_hops"], next_hops);
+            }
         }
     }
 

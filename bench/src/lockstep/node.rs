@@ -60,13 +60,13 @@ pub(super) fn in_parts(part: &str) -> String {
 /// A case that forwards `BATCH` packets a round through a node on this port.
 pub(super) fn case<P: Port + 'static>(
     name: &str,
-    table: Table,
+    (table, lanes): (Table, Lanes),
     place: Place,
     pool: FramePool,
     event: Arc<EventFd>,
     port: P,
 ) -> io::Result<Case> {
-    let mut rig = Rig::new(place, pool, event, port)?;
+    let mut rig = Rig::new(lanes, place, pool, event, port)?;
     let name = match table {
         Table::Touched => {
             rig.world.touch_replay_table()?;
@@ -93,7 +93,13 @@ pub(super) fn case<P: Port + 'static>(
 }
 
 impl<P: Port> Rig<P> {
-    fn new(place: Place, pool: FramePool, event: Arc<EventFd>, port: P) -> io::Result<Rig<P>> {
+    fn new(
+        lanes: Lanes,
+        place: Place,
+        pool: FramePool,
+        event: Arc<EventFd>,
+        port: P,
+    ) -> io::Result<Rig<P>> {
         let mut rng = sphinx::Generator::seed_from_u64(7);
         let world = World::new(
             place.address,
@@ -103,7 +109,6 @@ impl<P: Port> Rig<P> {
         )?;
         let assembly = Assembly::new(vec![event], false)?;
         let settings = settings(&place, &pool);
-        let lanes = Lanes::from_env_or_detect();
         let worker = assembly.seats[0].worker(settings, lanes, pool, port, rng, 0)?;
         Ok(Rig {
             worker,

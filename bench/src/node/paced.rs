@@ -14,10 +14,9 @@ use crate::clock::on_core;
 use crate::envelope::{Envelope, Results, Session, Skipped};
 use crate::host;
 use crate::lockstep;
-use crate::scene::PortName;
-use crate::scene::place::NEXT_HOPS;
 use crate::scene::running::{Ground, Scene};
 use crate::scene::veth::Cable;
+use crate::scene::{PortName, Shape};
 use crate::stats;
 
 /// Rates, in percent of what a core forwards in lockstep.
@@ -49,6 +48,7 @@ struct Plan {
     line_seconds: f64,
     searches: usize,
     halvings: u32,
+    shape: Shape,
     node_core: usize,
     load_core: usize,
     on_veth: bool,
@@ -59,7 +59,8 @@ struct Plan {
 /// # Errors
 /// Fewer than two cores, or sockets can't be had.
 pub(super) fn run(arguments: &Arguments) -> io::Result<Envelope> {
-    let mut session = Session::begin(arguments.quick, 2);
+    let shape = arguments.shape();
+    let mut session = Session::begin(arguments.quick, 2).with_lanes(shape.lanes);
     let (node_core, load_core) = (arguments.node_core, arguments.load_core);
     if node_core == load_core {
         return Err(io::Error::other("node and load take a core each"));
@@ -80,6 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<Envelope> {
         line_seconds: if quick { SECONDS_QUICK } else { LINE_SECONDS },
         searches: if quick { 1 } else { SEARCHES },
         halvings: if quick { HALVINGS_QUICK } else { HALVINGS },
+        shape,
         node_core,
         load_core,
         on_veth,
@@ -100,6 +102,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<Envelope> {
             false => "loopback",
         }
         .to_owned(),
+        next_hops: shape.next_hops,
         cores: format!("the node's worker on core {node_core}, the load on core {load_core}"),
         seconds: plan.seconds,
         ports: measured,
@@ -152,7 +155,7 @@ impl Plan {
     fn measure(&self, ports: &[PortName], session: &mut Session) -> io::Result<Vec<PacedPort>> {
         let mut capacities = Vec::new();
         for port in ports {
-            let cost = || lockstep::node_cost_ns(*port);
+            let cost = || lockstep::node_cost_ns(*port, self.shape);
             capacities.push(1e9 / on_core(self.node_core, cost)?);
         }
         let most = capacities.iter().copied().fold(0.0, f64::max);
@@ -163,7 +166,7 @@ impl Plan {
         let mut measured = Vec::new();
         // Packets of both kinds together would take twice the memory.
         for delays in [Delays::Exponential, Delays::None] {
-            let packets = packets(count, NEXT_HOPS, delays)?;
+            let packets = packets(count, self.shape.next_hops, delays)?;
             for ((port, capacity), points) in ports.iter().zip(&capacities).zip(&mut points) {
                 for rate in &self.rates {
                     let pps = capacity * rate / 100.0;
@@ -214,7 +217,7 @@ impl Plan {
         let ground = Ground {
             port,
             core: self.node_core,
-            next_hops: NEXT_HOPS,
+            shape: self.shape,
             listening: 1,
             frames: FRAMES,
             capacity_pps: u32::MAX,
@@ -290,6 +293,10 @@ mod tests {
             line_seconds: 0.1,
             searches: 1,
             halvings: 1,
+            shape: Shape {
+                next_hops: 3,
+                ..Shape::default()
+            },
             node_core: 0,
             load_core: 1,
             on_veth: false,
@@ -297,7 +304,7 @@ mod tests {
         let mut session = Session::begin(true, 2);
         let ports = ports(None, false, &mut session).unwrap();
         for delays in [Delays::None, Delays::Exponential] {
-            let packets = packets(60, NEXT_HOPS, delays).unwrap();
+            let packets = packets(60, plan.shape.next_hops, delays).unwrap();
             for port in &ports {
                 let point = plan.phase(*port, delays, &packets, 200.0, 0.3).unwrap();
                 assert_eq!(point.sent + point.behind, 60, "{point:?}");
@@ -309,6 +316,7 @@ mod tests {
                     lockstep: None,
                     paced: Some(Paced {
                         network: "loopback".into(),
+                        next_hops: 3,
                         cores: "two".into(),
                         seconds: 0.3,
                         ports: vec![plan.sustained(*port, 200.0, vec![point], &packets).unwrap()],

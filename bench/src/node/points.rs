@@ -5,6 +5,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::hdr;
 use crate::rows::thousands;
 use crate::scene::running::Ended;
 use crate::scene::world::MEAN_DELAY_US;
@@ -20,6 +21,8 @@ const FRAME_BYTES: f64 = 2_048.0;
 pub(crate) struct Paced {
     /// Where the packets went.
     pub(crate) network: String,
+    /// How many the packets went on to, in random order.
+    pub(crate) next_hops: usize,
     /// What shares which core.
     pub(crate) cores: String,
     /// Of each rate.
@@ -69,6 +72,8 @@ pub(crate) struct Point {
     pub(crate) pool_bytes: u64,
     /// All that was added: microseconds, and how many packets, to three digits.
     pub(crate) added_us_counts: Vec<(u64, u64)>,
+    /// The same as other programs read it: HdrHistogram V2 in base64.
+    pub(crate) added_us_histogram: String,
 }
 
 /// Of a histogram.
@@ -136,6 +141,7 @@ impl Point {
             kernel_drops,
             pool_bytes: (offered.wanted_pps * mean_seconds * POOL_OVER * FRAME_BYTES) as u64,
             added_us_counts: counts(offered.added_us),
+            added_us_histogram: hdr::base64_v2(offered.added_us),
         }
     }
 
@@ -171,8 +177,8 @@ impl Paced {
     /// For people.
     pub(crate) fn table(&self) -> String {
         let mut out = format!(
-            "network  {}\ncores    {}\nphases   {} s, packets at fixed times\n",
-            self.network, self.cores, self.seconds
+            "network  {}, {} next hops\ncores    {}\nphases   {} s, packets at fixed times\n",
+            self.network, self.next_hops, self.cores, self.seconds
         );
         for port in &self.ports {
             let _ = writeln!(
@@ -271,6 +277,12 @@ mod tests {
 
     #[test]
     fn all_that_was_recorded_is_there() {
-        assert_eq!(point(1, 0, 1).added_us_counts, [(80, 990), (900, 10)]);
+        let point = point(1, 0, 1);
+        assert_eq!(point.added_us_counts, [(80, 990), (900, 10)]);
+        let mut same = Histogram::new_with_bounds(1, 60_000_000, 3).unwrap();
+        for (value, count) in point.added_us_counts {
+            same.record_n(value, count).unwrap();
+        }
+        assert_eq!(point.added_us_histogram, hdr::base64_v2(&same));
     }
 }

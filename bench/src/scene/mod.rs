@@ -7,8 +7,9 @@ pub(crate) mod world;
 
 use mixnode::path::core::Settings;
 use port::pool::FramePool;
+use sphinx::lanes::Lanes;
 
-use self::place::Place;
+use self::place::{NEXT_HOPS, Place};
 
 /// Where a node's packets come and go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -24,6 +25,23 @@ impl PortName {
             PortName::Xsk => "xsk",
             PortName::Uring => "uring",
             PortName::Plain => "plain",
+        }
+    }
+}
+
+/// How a node is made, and how many it sends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// The backend of the wide arithmetic.
+    pub(crate) lanes: Lanes,
+    pub(crate) next_hops: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Shape {
+        Shape {
+            lanes: Lanes::from_env_or_detect(),
+            next_hops: NEXT_HOPS,
         }
     }
 }

@@ -17,14 +17,13 @@ use port::pool::FramePool;
 use port::{EventFd, PlainPort, Port, PortCounters, PortParts, UringPort, monotonic_ns};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use sphinx::lanes::Lanes;
 
 use handover::protocol::Peer;
 
 use crate::scene::place::Place;
 use crate::scene::veth::Cable;
 use crate::scene::world::{Accepted, GENESIS_MS, World};
-use crate::scene::{PortName, settings};
+use crate::scene::{PortName, Shape, settings};
 
 /// How long sessions may take to be taken up on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,8 +45,8 @@ pub(crate) struct Ground {
     pub(crate) port: PortName,
     /// Its worker's core.
     pub(crate) core: usize,
-    pub(crate) next_hops: usize,
-    /// How many of them, where the node is on a host of its own, get what is sent to them.
+    pub(crate) shape: Shape,
+    /// How many next hops, where the node is on a host of its own, get what is sent to them.
     pub(crate) listening: usize,
     /// Frames of its packet memory.
     pub(crate) frames: u32,
@@ -78,11 +77,11 @@ impl Scene {
         let mut place = match on_veth {
             true => {
                 let cable = Cable::lay(ground.listening)?;
-                let mut place = cable.place(ground.next_hops)?;
+                let mut place = cable.place(ground.shape.next_hops)?;
                 place.cable = Some(cable);
                 place
             }
-            false => Place::loopback(ground.next_hops)?,
+            false => Place::loopback(ground.shape.next_hops)?,
         };
         if ground.port == PortName::Xsk {
             let mut cable = place
@@ -166,10 +165,16 @@ impl Node {
             capacity_pps,
             ..settings(place, &pool)
         };
-        let lanes = Lanes::from_env_or_detect();
         let handshaker =
             Handshaker::new(world.node_keys(), members, ChaCha20Rng::from_rng(&mut rng));
-        let worker = seats[0].worker(settings, lanes, pool, port, rng, monotonic_ns())?;
+        let worker = seats[0].worker(
+            settings,
+            ground.shape.lanes,
+            pool,
+            port,
+            rng,
+            monotonic_ns(),
+        )?;
         let published = Arc::clone(&seats[0].published);
         let stop = Arc::new(AtomicBool::new(false));
         let start_ns = monotonic_ns();
