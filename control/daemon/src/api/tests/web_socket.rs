@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test uses a part of it.
 
 use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
 
 pub const TEXT: u8 = 1;
 pub const CLOSE: u8 = 8;
@@ -83,9 +84,11 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Reads until the server has hung up.
+    /// Reads until the server has hung up; one that never does fails the test.
     pub fn drain(&mut self) {
+        let began = Instant::now();
         while let Ok((kind, _)) = self.frame() {
+            assert!(began.elapsed() < Duration::from_secs(60), "still there");
             if kind == CLOSE {
                 return;
             }
