@@ -95,15 +95,7 @@ fn search(process: u32, secrets: &[&[u8]]) -> Vec<String> {
 }
 
 fn holds(chunk: &[u8], secret: &[u8]) -> bool {
-    let (first, mut rest) = (secret[0], chunk);
-    while let Some(at) = rest.iter().position(|byte| *byte == first) {
-        rest = &rest[at..];
-        if rest.starts_with(secret) {
-            return true;
-        }
-        rest = &rest[1..];
-    }
-    false
+    memchr::memmem::find(chunk, secret).is_some()
 }
 
 fn free(ip: &str) -> SocketAddr {
@@ -178,7 +170,12 @@ fn secrets(slot: &[u8; SLOT_BYTES]) -> [Vec<u8>; 3] {
 fn in_force(network: &Network, node: &mut Node, keeper: u32) -> (u32, [u8; SLOT_BYTES]) {
     let process = node.child.id();
     // A machine that is late may see the key's end before it has looked: then the next one.
+    let until = Instant::now() + PATIENCE;
     let (epoch, slot_then, before) = loop {
+        assert!(
+            Instant::now() < until,
+            "no search is done before its epoch's end"
+        );
         let status = node.await_status(network, "a place", |status| status.layer.is_some());
         let slot_then = slot(keeper, status.epoch);
         // Packets are opened with it.
