@@ -38,6 +38,8 @@ const FAST_DISK: &str = "fast";
 const EQUAL_NAMES: u32 = 10_000;
 /// Small files whose manifests come one after the other.
 const MANIFESTS: usize = 14;
+/// Gaps of which there are too few where a processor wakes up late, seconds.
+const SHORT: f64 = 100e-6;
 /// What the disk costs at each chunk while it is slow: computing, then waiting.
 const SLOW: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(75));
 
@@ -311,8 +313,19 @@ fn compare(what: &str, idle: &[Vec<f64>], other: &[Vec<f64>], margin: f64) -> (f
         all.sort_by(f64::total_cmp);
         all[all.len() * 999 / 1_000] * 1e3
     };
+    let short = |blocks: &[Vec<f64>]| {
+        let short = blocks.iter().flatten().filter(|gap| **gap < SHORT).count();
+        short as f64 / count(blocks)
+    };
     // Of a Poisson process.
     let expected = 1_000f64.ln() / f64::from(RATE_PPS) * 1e3;
+    println!(
+        "{what}: gaps under {:.0} us {:.4} and {:.4}, {:.4} of slots that are never late",
+        SHORT * 1e6,
+        short(other),
+        short(idle),
+        1.0 - (-SHORT * f64::from(RATE_PPS)).exp(),
+    );
     println!(
         "{what}: {} gaps against {} idle ones; distance {found:.4}, the limit is {limit:.4}; p99.9 {:.1} ms and {:.1} ms, \
          {expected:.1} ms of slots that are never late",

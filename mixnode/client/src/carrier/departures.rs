@@ -100,6 +100,11 @@ impl Departures {
         }
     }
 
+    /// The mean time between slots.
+    pub(crate) fn mean_gap_ns(&self) -> u64 {
+        (1e9 / self.rate_pps) as u64
+    }
+
     /// When the next slot is.
     pub(crate) fn slot_ns(&self) -> u64 {
         self.slot_ns

@@ -1,7 +1,9 @@
 //! The network around a program: its gateway is a real socket, whose arrivals are recorded.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::IoSliceMut;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -12,6 +14,9 @@ use directory::Bootstrap;
 use fog::Address;
 use fog::home::Home;
 use link::DATAGRAM_BYTES;
+use nix::sys::socket::sockopt::ReceiveTimestampns;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt};
+use nix::sys::time::TimeSpec;
 use rand_chacha::ChaCha20Rng;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -28,6 +33,24 @@ pub fn pin(cpu: usize) {
     set.set(cpu);
     // With one processor alone both ends share it.
     let _ = sched_setaffinity(None, &set);
+}
+
+/// A datagram's length, source, and when the kernel had it from its sender: how late this thread gets to run is not the
+/// sender's doing.
+fn hear(socket: &UdpSocket, datagram: &mut [u8]) -> Option<(usize, SocketAddr, Instant)> {
+    let mut parts = [IoSliceMut::new(datagram)];
+    let mut space = nix::cmsg_space!(TimeSpec);
+    let flags = MsgFlags::empty();
+    let heard =
+        recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
+    let from = SocketAddrV4::from(heard.address?).into();
+    let stamp = heard.cmsgs().ok()?.find_map(|message| match message {
+        ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
+        _ => None,
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let at = Instant::now() - now.saturating_sub(stamp.expect("asked for"));
+    Some((heard.bytes, from, at))
 }
 
 /// The network around the program.
@@ -53,6 +76,7 @@ impl Outside {
     /// The same whose clients have so many slots a second.
     pub fn at(rate_pps: u32) -> Self {
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+        setsockopt(&socket, ReceiveTimestampns, &true).unwrap();
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let conditions = Conditions {
             mean_delay_us: 5_000,
@@ -70,8 +94,8 @@ impl Outside {
         thread::spawn(move || {
             pin(1);
             let mut datagram = [0; DATAGRAM_BYTES];
-            while let Ok((length, from)) = ear.recv_from(&mut datagram) {
-                let arrived = (Instant::now(), from, Box::new(datagram));
+            while let Some((length, from, at)) = hear(&ear, &mut datagram) {
+                let arrived = (at, from, Box::new(datagram));
                 if length != DATAGRAM_BYTES || tell.send(arrived).is_err() {
                     return;
                 }
