@@ -1,7 +1,8 @@
 //! Every limit, reached on purpose: what happens then is counted, and the rest goes on.
 
-use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
+use crate::mesh::{Client, Got, MS, Mesh, SECOND, address, attached, shape};
 use link::Kind;
+use link::control::Control;
 use mixnode::handshake::{QUEUE_ANSWERS, QUEUE_BARE, QUEUE_MEMBERS, QUEUE_STRANGERS};
 use mixnode::path::mail::{Mail, STRAYS_MAX};
 use mixnode::path::reason::Reason;
@@ -117,6 +118,52 @@ fn clients_that_send_what_they_like_take_nothing_from_others() {
         (12_500..12_650).contains(&counters.rejected(Reason::ClientRate)),
         "{counters:?}"
     );
+}
+
+#[test]
+fn attack_throwaway_clients_of_one_block_draw_no_more_than_a_gateway_can_do() {
+    let mut shape = shape();
+    shape.settings.capacity_pps = 1_000;
+    let mut mesh = Mesh::new(&shape, 33);
+    // As many as get a place, each at the highest rate there is.
+    let mut greedy: Vec<Client> = (1..=16)
+        .map(|number| attached(&mut mesh, number, 0, 1_000))
+        .collect();
+    let mut honest = Client::at(&mut mesh, 0, ([100, 64, 0, 1], 7_000).into());
+    assert!(honest.connect(&mut mesh));
+    honest.attach(&mut mesh, 250);
+    mesh.run(100 * MS);
+    let granted = |got: Vec<Got>| {
+        let controls = got.iter().filter(|(kind, _)| *kind == Kind::Control);
+        let mut rates = controls.filter_map(|(_, content)| match Control::decode(content) {
+            Ok(Control::Attached { rate_pps }) => Some(rate_pps),
+            _ => None,
+        });
+        rates.next_back()
+    };
+    assert_eq!(
+        granted(honest.receive()),
+        Some(250),
+        "another block has its own half"
+    );
+    greedy.iter_mut().for_each(|client| drop(client.receive()));
+    mesh.run(SECOND);
+    let drawn: usize = greedy.iter_mut().map(|client| client.receive().len()).sum();
+    let own = honest.receive().len();
+    println!("16 throwaway clients draw {drawn} packets a second, an honest one {own}");
+    // 125 each, as everyone gets at this network's rate of 100, and half of what the gateway can do.
+    assert!((2_250..2_750).contains(&drawn), "{drawn}");
+    assert!((190..310).contains(&own), "{own}");
+    // Whoever goes gives it back: they are silent for a minute.
+    for _ in 0..61 {
+        honest.send(&mesh, Kind::Cover, &[0; 1_200]);
+        mesh.run(SECOND);
+    }
+    let mut late = Client::new(&mut mesh, 17, 0);
+    assert!(late.connect(&mut mesh));
+    late.attach(&mut mesh, 600);
+    mesh.run(100 * MS);
+    assert_eq!(granted(late.receive()), Some(600));
 }
 
 #[test]

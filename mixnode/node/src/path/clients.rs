@@ -4,6 +4,7 @@
 //! there is one, else an answer, else cover, so that the stream tells nothing about what it carries.
 
 mod crowds;
+mod grants;
 mod places;
 
 use std::cmp::Reverse;
@@ -17,6 +18,7 @@ use sphinx::DestinationTag;
 
 use crate::handshake::Members;
 use crowds::Crowds;
+use grants::Grants;
 use port::pool::Frame;
 
 pub use places::Outcome;
@@ -71,6 +73,8 @@ pub struct Client {
     heard_ns: u64,
     /// Rate of its stream, packets a second.
     pub rate_pps: u32,
+    /// How much of that was taken of what there is for all beyond the network's rate.
+    beyond_pps: u32,
     queue: VecDeque<Frame>,
     answers: ArrayVec<Answer, ANSWERS_MAX>,
     /// Slots in which it is still told that its gateway leaves.
@@ -108,6 +112,7 @@ pub struct Clients {
     /// Clients attached to other workers: which, how new, and when that was heard.
     elsewhere: HashMap<DestinationTag, (u8, u64, u64)>,
     crowds: Crowds,
+    grants: Grants,
     /// Told of every client's address: its handshakes wait apart from strangers'.
     members: Arc<Members>,
     /// Whether some worker may be [`Client::untold`].
@@ -142,6 +147,7 @@ impl Clients {
             by_tag: HashMap::with_capacity(count),
             elsewhere: HashMap::new(),
             crowds: Crowds::default(),
+            grants: Grants::default(),
             members,
             untold: false,
             forget_ns: 0,
@@ -152,6 +158,12 @@ impl Clients {
             generation: 0,
             leaving: None,
         }
+    }
+
+    /// Grants everyone `ordinary_pps` from now on that asks for it, and beyond that no more than `beyond_pps` to all
+    /// together, to one block of networks half of that; none: as much as is asked for.
+    pub fn limit_grants(&mut self, ordinary_pps: u32, beyond_pps: Option<u64>) {
+        self.grants.limit(ordinary_pps, beyond_pps);
     }
 
     /// Number of clients attached here.
@@ -253,7 +265,8 @@ impl Clients {
         }
         client.proving = None;
         let before = std::mem::replace(&mut client.address, source);
-        self.place_of(before, source);
+        let beyond_pps = client.beyond_pps;
+        self.place_of(before, source, beyond_pps);
         true
     }
 
@@ -362,6 +375,7 @@ impl Clients {
         if let Some(client) = self.slots.get_mut(usize::from(slot)).and_then(Option::take) {
             self.by_tag.remove(&client.destination);
             self.crowds.remove(client.address);
+            self.grants.give_back(client.address, client.beyond_pps);
             self.members.client_gone(client.address);
             self.queued -= client.queue.len();
             client.queue.into_iter().for_each(&mut freed);
@@ -399,7 +413,7 @@ pub struct Attachment {
     pub counter: u64,
     /// Where the response of that session's handshake went: its first authentic frame has proved it.
     pub address: SocketAddr,
-    /// Rate granted.
+    /// Rate asked for, as far as one client may have it.
     pub rate_pps: u32,
     /// Now.
     pub now_ns: u64,

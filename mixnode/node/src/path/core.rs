@@ -256,6 +256,7 @@ impl Core {
             self.delay_max_us = delay_max_us;
             self.engine = Engine::new(self.lanes, delay_max_us);
         }
+        self.limit_grants(state.consensus().parameters().client_rate_pps);
         self.shared.members.learn(&state);
         self.epochs
             .install(Arc::clone(&state), &mut self.links, self.settings.ipv6);
@@ -264,6 +265,16 @@ impl Core {
         }
         self.epochs.advance(self.unix_ms);
         self.neighbours.learn(&self.epochs);
+    }
+
+    /// Clients of the network's rate get what they ask for; what all others ask for beyond that is no more than this worker
+    /// can do.
+    fn limit_grants(&mut self, client_rate_pps: u32) {
+        let workers = u64::from(self.settings.workers.max(1));
+        let capacity_pps = u64::from(self.settings.capacity_pps);
+        let ordinary_pps = client_rate_pps.saturating_mul(5).div_ceil(4);
+        let beyond_pps = (capacity_pps > 0).then_some(capacity_pps / workers);
+        self.clients.limit_grants(ordinary_pps, beyond_pps);
     }
 
     /// The client of this session is attached no more: what was granted to it ends.

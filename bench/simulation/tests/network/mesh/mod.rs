@@ -21,7 +21,7 @@ use sphinx::{BODY_BYTES, DestinationTag, PACKET_BYTES, Terminal, wrap};
 mod client;
 mod kept;
 
-pub use client::{Client, attached};
+pub use client::{Client, Got, attached};
 use kept::Kept;
 
 /// Wall clock of the first instant.

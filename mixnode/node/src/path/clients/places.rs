@@ -71,14 +71,17 @@ impl Clients {
         if with.order < client.order {
             return Outcome::Older;
         }
-        (client.rate_pps, client.heard_ns) = (with.rate_pps, with.now_ns);
+        client.heard_ns = with.now_ns;
+        self.grants.give_back(client.address, client.beyond_pps);
+        let granted = self.grants.take(client.address, with.rate_pps);
+        (client.rate_pps, client.beyond_pps) = granted;
         if with.session != client.session {
             (client.session, client.order) = (with.session, with.order);
             client.newest_counter = with.counter;
             client.proving = None;
             // Proved by the session itself.
             let before = std::mem::replace(&mut client.address, with.address);
-            self.place_of(before, with.address);
+            self.place_of(before, with.address, granted.1);
         }
         if let Some(Some(client)) = self.slots.get_mut(usize::from(slot)) {
             client.answer(super::Answer::Attached);
@@ -90,6 +93,7 @@ impl Clients {
         let free = self.slots.iter().position(Option::is_none)?;
         let slot = u16::try_from(free).ok()?;
         self.generation = self.generation.wrapping_add(1);
+        let (rate_pps, beyond_pps) = self.grants.take(with.address, with.rate_pps);
         let mut client = Client {
             destination,
             session: with.session,
@@ -99,7 +103,8 @@ impl Clients {
             challenged_ns: None,
             newest_counter: with.counter,
             heard_ns: with.now_ns,
-            rate_pps: with.rate_pps,
+            rate_pps,
+            beyond_pps,
             queue: VecDeque::with_capacity(self.queue_frames),
             answers: ArrayVec::new(),
             untold: 0,
@@ -117,13 +122,14 @@ impl Clients {
         Some(())
     }
 
-    /// A client's proved address is another one.
-    pub(super) fn place_of(&mut self, before: SocketAddr, now: SocketAddr) {
+    /// The proved address of a client with so much beyond the network's rate is another one.
+    pub(super) fn place_of(&mut self, before: SocketAddr, now: SocketAddr, beyond_pps: u32) {
         if before == now {
             return;
         }
         self.crowds.remove(before);
         self.crowds.add(now);
+        self.grants.moved(before, now, beyond_pps);
         self.members.client_at(now);
         self.members.client_gone(before);
     }

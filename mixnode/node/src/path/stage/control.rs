@@ -101,8 +101,11 @@ fn attach(core: &mut Core, from: &From, rate_pps: u32) -> bool {
         }
         Outcome::Attached => {}
     }
-    if let Some(client) = core.neighbours.get_mut(from.neighbour) {
-        client.bucket.grant(rate_pps, core.now_ns);
+    let granted_pps = core.clients.attached(&destination).map(|one| one.rate_pps);
+    if let Some(granted_pps) = granted_pps
+        && let Some(client) = core.neighbours.get_mut(from.neighbour)
+    {
+        client.bucket.grant(granted_pps, core.now_ns);
     }
     if let Some(client) = core.clients.attached(&destination) {
         let rng = &mut core.rng;
