@@ -25,6 +25,8 @@ pub(super) struct Fetch {
     absent: Option<u32>,
     /// The one before is next.
     is_befores_turn: bool,
+    /// The epoch of now whose document was asked for, and since when.
+    since: Option<(u32, u64)>,
 }
 
 /// Whose document is asked for, of the epochs around now.
@@ -58,6 +60,9 @@ impl Carrier {
             (Wanted::Next, due.then_some(next)?)
         };
         self.fetch.wanted = of;
+        if of == Wanted::This && self.fetch.since.is_none_or(|(epoch, _)| epoch != wanted) {
+            self.fetch.since = Some((wanted, now_ns));
+        }
         let download = match &mut self.fetch.download {
             Some(download) if download.epoch() == wanted => download,
             other => other.insert(Download::new(wanted)),
@@ -68,6 +73,15 @@ impl Carrier {
     /// Whether the gateway said that it has no document of `epoch`, when there should have been one.
     pub(super) fn is_denied(&self, epoch: u32) -> bool {
         self.fetch.absent == Some(epoch)
+    }
+
+    /// Whether the gateway has been asked for the document of `epoch`, when there should have been one, for longer than
+    /// handing it over may take: one that says nothing, never comes to an end or sends what is none must not keep the
+    /// client from asking others.
+    pub(super) fn is_owed(&self, epoch: u32, now_ns: u64, unix_ms: u64) -> bool {
+        let since = self.fetch.since.filter(|(of, _)| *of == epoch);
+        let waited_ns = since.map(|(_, since_ns)| now_ns.saturating_sub(since_ns));
+        waited_ns.is_some_and(|waited_ns| waited_ns >= self.handing_ns(unix_ms))
     }
 
     /// When, in epoch `now`, to ask for the document of the next one: Unix ms.
@@ -115,6 +129,7 @@ impl Carrier {
     fn fetch_anew(&mut self) {
         self.fetch = Fetch {
             absent: self.fetch.absent,
+            since: self.fetch.since,
             ..Fetch::default()
         };
     }

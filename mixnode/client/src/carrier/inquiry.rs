@@ -5,7 +5,8 @@
 //! one after the other, each at a random moment: the client's reserves first, so that who withholds a document gets no
 //! other gateways asked than those that were drawn long ago. Two that have none are believed, or where there are fewer
 //! all that answer; one that is full or silent is passed over. Where all are, they are asked again, for silence is no word:
-//! whoever withholds a document could keep the others busy. Every question takes an ordinary slot; until there is an
+//! whoever withholds a document could keep the others busy. An own gateway that neither denies the document nor hands it over
+//! in time is taken for one that withholds it. Every question takes an ordinary slot; until there is an
 //! answer the others carry link cover alone. An own gateway that has not served for minutes is no answer either: it may
 //! have left the network, as the document would tell.
 //!
@@ -105,8 +106,10 @@ impl Carrier {
         unix_ms: u64,
     ) -> Option<(SocketAddr, [u8; DATAGRAM_BYTES])> {
         let epoch = self.documents.epoch_at(unix_ms);
-        // While the own gateway hands it over there is nothing to ask others.
-        let is_denied = self.is_denied(epoch) || self.guard.is_unserved();
+        // While the own gateway hands it over, and for as long as that may take, there is nothing to ask others.
+        let is_denied = self.is_denied(epoch)
+            || self.is_owed(epoch, now_ns, unix_ms)
+            || self.guard.is_unserved();
         if !self.documents.is_in_doubt(epoch) || !is_denied {
             self.inquiry = None;
             return None;
@@ -214,7 +217,7 @@ impl Carrier {
     /// How long a gateway may take to hand a document over: an eighth of the epoch, or twice what the parts of one of as
     /// many nodes as the last take in the slots of this client, but no longer than half of the epoch: one that never
     /// ends must not keep the client from asking others.
-    fn handing_ns(&self, unix_ms: u64) -> u64 {
+    pub(super) fn handing_ns(&self, unix_ms: u64) -> u64 {
         let epoch_ns = self
             .documents
             .parameters()

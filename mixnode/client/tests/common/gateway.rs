@@ -8,7 +8,7 @@ use link::{Arrival, DATAGRAM_BYTES, Datagram, Kind, OpenJob, Response, SealJob};
 use rand_core::Rng;
 use sphinx::{Command, Job, PACKET_BYTES};
 
-use super::{Boxed, Happening, LINK_DELAY_NS, Network, QUEUE_MAX};
+use super::{Boxed, Happening, LINK_DELAY_NS, Network, QUEUE_MAX, Stall};
 
 impl Network {
     pub(super) fn enqueue(
@@ -181,10 +181,22 @@ impl Network {
                 let newest = now + u32::from(self.unix_ms() >= middle);
                 let epoch = if epoch == LATEST { newest } else { epoch };
                 let kept = (now.saturating_sub(1)..=newest).contains(&epoch);
+                let stalls =
+                    |(who, from, _): &&([u8; 32], u32, Stall)| who == identity && epoch >= *from;
+                let stall = self.stalls.iter().find(stalls).map(|(_, _, how)| *how);
+                if matches!(
+                    (stall, chunk),
+                    (Some(Stall::Silent), _) | (Some(Stall::Endless), 0)
+                ) {
+                    return;
+                }
                 let withholds = |(who, from): &([u8; 32], u32)| who == identity && epoch >= *from;
                 let withheld = self.withholds.iter().any(withholds);
                 if kept && !withheld && self.missing != Some(epoch) {
-                    let (_, document) = self.consensus(epoch);
+                    let (_, mut document) = self.consensus(epoch);
+                    if matches!(stall, Some(Stall::Forged)) {
+                        document.fill(7);
+                    }
                     Control::chunk_of(epoch, &document, chunk)
                 } else {
                     Control::chunk_of(epoch, &[], chunk)

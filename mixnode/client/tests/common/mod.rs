@@ -89,6 +89,18 @@ pub struct Seat {
     pub turns: Vec<(u64, u8)>,
 }
 
+/// What a gateway does that neither hands a document over nor says that it has none.
+#[allow(dead_code)] // Not every test file that shares this module needs it.
+#[derive(Clone, Copy, Debug)]
+pub enum Stall {
+    /// It says nothing.
+    Silent,
+    /// It hands over all parts but the first, again and again.
+    Endless,
+    /// It hands over bytes that are no document.
+    Forged,
+}
+
 pub struct Network {
     pub now_ns: u64,
     pub authority: Authority,
@@ -116,6 +128,8 @@ pub struct Network {
     pub missing: Option<u32>,
     /// A gateway that says it has no document of an epoch from this one on.
     pub withholds: Vec<([u8; 32], u32)>,
+    /// A gateway that is asked for the document of an epoch from this one on, and what it does.
+    pub stalls: Vec<([u8; 32], u32, Stall)>,
     /// What gateways hand over as the chain of authority sets.
     pub handed_chain: Vec<u8>,
     /// Packets of the epoch before that of now, by gateway.
@@ -169,6 +183,7 @@ impl Network {
             fetched: BTreeMap::new(),
             missing: None,
             withholds: Vec::new(),
+            stalls: Vec::new(),
             old_packets: BTreeMap::new(),
             mailed: BTreeMap::new(),
             recorded: Vec::new(),

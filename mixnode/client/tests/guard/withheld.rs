@@ -2,7 +2,7 @@
 
 use fog::{Event, GuardState};
 
-use super::common::Network;
+use super::common::{Network, Stall};
 use super::{MINUTE, SECOND, Slow, network};
 
 /// A client of gateway 0 at the turn to epoch 4.
@@ -207,4 +207,36 @@ fn attack_a_gateway_that_withholds_the_document_before_too_does_not_keep_others_
     let seat = network.join(client);
     let arrived = network.run(5 * MINUTE, |network| has_the_document(network, seat));
     assert!(arrived);
+}
+
+#[test]
+fn attack_a_gateway_that_neither_hands_a_document_over_nor_denies_it_does_not_keep_others_from_being_asked()
+ {
+    for (seed, stall) in [
+        (93, Stall::Silent),
+        (94, Stall::Endless),
+        (95, Stall::Forged),
+    ] {
+        let mut network = network(seed, 60_000);
+        network.stalls.push((network.gateway(0), 4, stall));
+        let seat = at_the_turn(&mut network);
+        let (before, _) = packets(&network);
+        network.run(5 * MINUTE - SECOND, |network| {
+            has_the_document(network, seat)
+        });
+        let took_s = (network.now_ns - 4 * MINUTE) as f64 / 1e9;
+        println!(
+            "{stall:?}: the document was there {took_s:.0} s after the turn: {}",
+            has_the_document(&network, seat)
+        );
+        assert!(has_the_document(&network, seat), "{stall:?}");
+        assert_eq!(packets(&network).0, before, "link cover alone until then");
+        network.run(5 * MINUTE - SECOND, |_| false);
+        assert!(packets(&network).0 > before + 100, "then it goes on");
+        // An eighth of the epoch for its own, then the reserves.
+        assert!((7.5..30.0).contains(&took_s), "{took_s}");
+        for never in [2, 3, 4] {
+            assert_eq!(network.attaches.get(&network.gateway(never)), None);
+        }
+    }
 }
