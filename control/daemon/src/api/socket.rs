@@ -10,9 +10,9 @@ use hyper::header::{
     CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::upgrade::Upgraded;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -70,15 +70,7 @@ fn opened(
         let Ok(upgraded) = upgrade.await else {
             return;
         };
-        let config = WebSocketConfig::default()
-            .max_frame_size(Some(FRAME_BYTES_MAX))
-            .max_message_size(Some(FRAME_BYTES_MAX))
-            .read_buffer_size(4 * FRAME_BYTES_MAX)
-            .write_buffer_size(0)
-            .max_write_buffer_size(TEXT_BYTES_MAX);
-        let io = TokioIo::new(upgraded);
-        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        tell(socket, news, seat).await;
+        tell(TokioIo::new(upgraded), news, seat).await;
     });
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -121,10 +113,17 @@ fn offers(headers: &HeaderMap, protocol: &str) -> bool {
 /// Sends the newest text as often as there is another, until the client goes, sends too much or reads no more. A text that
 /// is replaced before its turn is never sent: nothing queues here.
 async fn tell(
-    mut socket: WebSocketStream<TokioIo<Upgraded>>,
+    io: impl AsyncRead + AsyncWrite + Unpin,
     mut news: watch::Receiver<Utf8Bytes>,
     _seat: OwnedSemaphorePermit,
 ) {
+    let config = WebSocketConfig::default()
+        .max_frame_size(Some(FRAME_BYTES_MAX))
+        .max_message_size(Some(FRAME_BYTES_MAX))
+        .read_buffer_size(4 * FRAME_BYTES_MAX)
+        .write_buffer_size(0)
+        .max_write_buffer_size(TEXT_BYTES_MAX);
+    let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let mut pings = interval(PING);
     let mut heard = Instant::now();
     let mut frames = 0;
@@ -151,5 +150,63 @@ async fn tell(
         if !matches!(timeout(SEND, socket.send(message)).await, Ok(Ok(()))) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use tokio::sync::Semaphore;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::api::tests::web_socket::Client;
+
+    #[test]
+    fn a_slow_reader_misses_what_was_replaced_meanwhile_and_has_the_newest_next() {
+        const TEXTS: u8 = 20;
+        // No kernel buffers half of one.
+        const BYTES: usize = 2 << 20;
+        let text =
+            |number: u8| Utf8Bytes::from(char::from(b'a' + number).to_string().repeat(BYTES));
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let seats = std::sync::Arc::new(Semaphore::new(1));
+            let seat = std::sync::Arc::clone(&seats).acquire_owned().await.unwrap();
+            let (newest, news) = watch::channel(Utf8Bytes::default());
+            let io = tokio::net::UnixStream::from_std(ours).unwrap();
+            let telling = tokio::spawn(tell(io, news, seat));
+            for number in 0..TEXTS {
+                newest.send_replace(text(number));
+                sleep(Duration::from_millis(1)).await;
+            }
+            let reader = std::thread::spawn(move || {
+                let mut client = Client(theirs);
+                let mut seen = Vec::new();
+                while seen.last() != Some(&(b'a' + TEXTS - 1)) {
+                    let text = client.text().unwrap();
+                    assert_eq!(text.len(), BYTES);
+                    seen.push(text[0]);
+                }
+                seen
+            });
+            while !reader.is_finished() {
+                sleep(Duration::from_millis(10)).await;
+            }
+            // One was on its way while the others were replaced.
+            let seen = reader.join().unwrap();
+            assert!(seen.len() <= 2, "{seen:?}");
+            telling.await.unwrap();
+            assert_eq!(seats.available_permits(), 1);
+        });
     }
 }

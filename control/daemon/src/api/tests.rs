@@ -24,7 +24,7 @@ mod socket;
 mod storm;
 mod tcp;
 mod updates;
-mod web_socket;
+pub(super) mod web_socket;
 
 fn chain() -> Chain {
     authority().chain().clone()
