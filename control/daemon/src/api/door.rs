@@ -9,18 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use tokio::net::unix::UCred;
 use tokio::sync::Semaphore;
 
 use super::gate::Gate;
-use super::socket::SOCKET;
 use super::token::Token;
-use super::{Api, Asked, Reply, pulse, socket};
+use super::{Api, Reply, pulse};
 use crate::config::{self, HttpConfig};
 use crate::exit::{self, Failure};
 use crate::http::converse;
@@ -244,7 +241,7 @@ async fn admit(listener: tokio::net::UnixListener, guests: Guests, api: Arc<Api>
                 tokio::spawn(async move {
                     let service = service_fn(|request: Request<Incoming>| {
                         let api = Arc::clone(&api);
-                        async move { Ok(answer(&api, request).await) }
+                        async move { Ok(api.answer(request).await) }
                     });
                     converse(stream, WHOLE, service).await;
                     drop::<Seat>(seat);
@@ -267,18 +264,6 @@ async fn admit(listener: tokio::net::UnixListener, guests: Guests, api: Arc<Api>
     }
 }
 
-/// Answers a request, or makes a WebSocket of it.
-async fn answer(api: &Api, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let asked = Asked::of(&request);
-    match asked.uri.path() {
-        SOCKET => socket::open(api, &asked, request),
-        _ => {
-            drop(request);
-            api.answer(&asked).await.into_response()
-        }
-    }
-}
-
 /// Answers who passes the gate, request by request.
 async fn admit_shown(listener: tokio::net::TcpListener, gate: Arc<Gate>, api: Arc<Api>) {
     let seats = Arc::new(Semaphore::new(TCP_MAX));
@@ -297,7 +282,7 @@ async fn admit_shown(listener: tokio::net::TcpListener, gate: Arc<Gate>, api: Ar
                 async move {
                     let (path, headers) = (request.uri().path(), request.headers());
                     Ok(match gate.admit(path, headers, Instant::now()) {
-                        Ok(()) => answer(&api, request).await,
+                        Ok(()) => api.answer(request).await,
                         Err(reply) => reply.into_response(),
                     })
                 }

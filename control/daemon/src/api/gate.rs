@@ -7,13 +7,26 @@ use hyper::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{HeaderMap, StatusCode};
 
 use super::Reply;
+use super::routes::DESCRIPTION;
 use super::socket::{SOCKET, TOKEN};
 use super::token::{Shown, Token};
 
-/// What anyone on this host may see who reaches the address: the page, which shows nothing without a token, and what probes
-/// and scrapers read.
-const OPEN: &[&str] = &["/", "/app.js", "/style.css", "/healthz", "/readyz"];
+/// What anyone on this host may see who reaches the address: the page, which shows nothing without a token, what probes and
+/// scrapers read, and what there is to ask for.
+const OPEN: &[&str] = &[
+    "/",
+    "/app.js",
+    "/style.css",
+    "/healthz",
+    "/readyz",
+    DESCRIPTION,
+];
 const METRICS: &[&str] = &["/metrics", "/metrics/node"];
+
+/// Whether a path wants no token, at an address of this host alone.
+pub(super) fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || METRICS.contains(&path)
+}
 
 /// The rules of one address.
 pub(super) struct Gate {

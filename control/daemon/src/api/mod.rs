@@ -16,6 +16,7 @@ mod measured;
 mod page;
 mod past;
 mod pulse;
+mod routes;
 pub mod shapes;
 mod socket;
 #[cfg(test)]
@@ -37,26 +38,23 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde::Serialize;
 
-use crate::board::{Board, Document as Held, Followed};
+use crate::board::{Board, Followed};
 use crate::clock::unix_ms;
 pub(crate) use door::Door;
 pub use door::check;
 use handover::meaning::{self, Source};
 use handover::protocol::{self, Reply as Said};
-use known::{epochs, no_document, seen, status, workers};
+use known::{epochs, seen, status, workers};
 use laboratory::Inhabitant;
 pub use laboratory::Laboratory;
 pub(crate) use past::Log;
 pub(crate) use pulse::Pulse;
 use shapes::{
-    Dashboard, Document, Drops, Epochs, Event, Flow, Interface, Loops, Nodes, Problem, Seen, State,
-    Status, Updates, Workers, Xdp,
+    Drops, Epochs, Event, Flow, Interface, Loops, Problem, Seen, State, Status, Updates, Workers,
+    Xdp,
 };
 pub(crate) use witness::Witness;
 
-/// What rates of drops are taken over unless `since=SECONDS` says otherwise; an hour is the most that is remembered.
-const DROPS_S: u64 = 60;
-const DROPS_S_MAX: u64 = 3_600;
 /// How long the loader may take for an answer.
 const LOADER: Duration = Duration::from_secs(2);
 
@@ -157,6 +155,19 @@ impl Asked {
             body_bytes: request.body().size_hint().upper(),
         }
     }
+
+    /// What nothing here takes is refused, before a byte of a body is read: one of unknown length may be longer too.
+    fn check(&self) -> Result<(), Reply> {
+        if self.body_bytes.is_none_or(|bytes| bytes > BODY_BYTES_MAX) {
+            let why = "nothing here takes more than 16 KiB";
+            return Err(Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, why));
+        }
+        if self.method != Method::GET {
+            let why = "nothing here takes anything but GET";
+            return Err(Reply::problem(StatusCode::METHOD_NOT_ALLOWED, why));
+        }
+        Ok(())
+    }
 }
 
 /// Who answers.
@@ -180,75 +191,6 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    async fn answer(&self, asked: &Asked) -> Reply {
-        // Before a byte of it is read: a body of unknown length may be longer too.
-        if asked.body_bytes.is_none_or(|bytes| bytes > BODY_BYTES_MAX) {
-            let why = "nothing here takes more than 16 KiB";
-            return Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, why);
-        }
-        if asked.method != Method::GET {
-            return Reply::problem(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "nothing here takes anything but GET",
-            );
-        }
-        let followed = self.board.read();
-        let now_ms = unix_ms();
-        let uri = &asked.uri;
-        if let Some((_, kind, body)) = PAGES.iter().find(|(path, ..)| *path == uri.path()) {
-            return Reply {
-                status: StatusCode::OK,
-                kind,
-                body: Bytes::from_static(body.as_bytes()),
-            };
-        }
-        match uri.path() {
-            "/metrics" => {
-                let status = self.status(&followed, now_ms).await;
-                Reply {
-                    status: StatusCode::OK,
-                    kind: EXPOSITION,
-                    body: exposition::render(&status).into(),
-                }
-            }
-            "/healthz" => text(StatusCode::OK, "ok"),
-            "/readyz" => self.readyz(&followed, now_ms).await,
-            "/metrics/node" => self.pass_on().await,
-            "/api/v1/status" => Reply::json(&self.status(&followed, now_ms).await),
-            "/api/v1/epochs" => {
-                let node = self.witness.status(Instant::now());
-                Reply::json(&epochs(&followed, node.as_deref(), now_ms))
-            }
-            "/api/v1/workers" => of_node(self.workers()),
-            "/api/v1/loops" => of_node(self.loops(&followed)),
-            "/api/v1/drops" => match since(uri.query().unwrap_or_default()) {
-                Ok(since) => of_node(self.drops(since).await),
-                Err(why) => Reply::problem(StatusCode::BAD_REQUEST, why),
-            },
-            "/api/v1/updates" => Reply::json(&self.updates(&followed, now_ms).await),
-            "/api/v1/dashboard" => match &self.dashboard {
-                Some(url) => Reply::json(&Dashboard { url: url.clone() }),
-                None => Reply::problem(
-                    StatusCode::NOT_FOUND,
-                    "this mixctld has no address for a dashboard: set [http] listen = \"127.0.0.1:9102\" and restart it",
-                ),
-            },
-            "/api/v1/xdp" => match self.xdp().await {
-                Ok(xdp) => Reply::json(&xdp),
-                Err(why) => Reply::problem(StatusCode::SERVICE_UNAVAILABLE, &why),
-            },
-            "/api/v1/consensus" => {
-                of_document(&followed, now_ms, |held| Reply::json(&Document::of(held)))
-            }
-            "/api/v1/nodes" => of_document(&followed, now_ms, |held| Reply::json(&Nodes::of(held))),
-            _ => Reply::problem(
-                StatusCode::NOT_FOUND,
-                "there are status, nodes, consensus, epochs, workers, drops, loops, xdp, updates and dashboard below \
-                 /api/v1/, and /, /ws/updates, /metrics, /metrics/node, /healthz and /readyz",
-            ),
-        }
-    }
-
     async fn pass_on(&self) -> Reply {
         let Some(node) = self.node else {
             let unsaid = "name the node's [metrics] listen as [http] node_metrics in mixctld's configuration";
@@ -295,18 +237,6 @@ impl Api {
         status
     }
 
-    /// 200 if the node would forward a packet now; else what is missing, a line each.
-    async fn readyz(&self, followed: &Followed, now_ms: u64) -> Reply {
-        let status = self.status(followed, now_ms).await;
-        match status.is_ready() {
-            true => text(StatusCode::OK, "ok"),
-            false => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                &status.not_ready.join("\n"),
-            ),
-        }
-    }
-
     fn workers(&self) -> Option<Workers> {
         let node = self.witness.status(Instant::now())?;
         Some(workers(&node))
@@ -333,7 +263,7 @@ impl Api {
             nodes,
             workers: self.workers(),
             loops: self.loops(followed),
-            drops: self.drops(Duration::from_secs(DROPS_S)).await,
+            drops: self.drops(routes::DROPS).await,
         }
     }
 
@@ -420,42 +350,5 @@ impl Api {
         Ok(Xdp {
             interfaces: interfaces.collect(),
         })
-    }
-}
-
-/// Over how long rates are asked for.
-fn since(query: &str) -> Result<Duration, &'static str> {
-    if query.is_empty() {
-        return Ok(Duration::from_secs(DROPS_S));
-    }
-    let seconds = query.strip_prefix("since=").and_then(|s| s.parse().ok());
-    let seconds = seconds.filter(|s| (1..=DROPS_S_MAX).contains(s));
-    let seconds = seconds.map(Duration::from_secs);
-    seconds.ok_or("ask with nothing, or with since=SECONDS from 1 to 3600")
-}
-
-/// Why nothing is known of the node's workers.
-const UNTOLD: &str = "the node says nothing to mixctld: it is down, or has no connection (on another port than xsk it has one \
-                      with [keys] vault = true)";
-
-fn of_node<T: Serialize>(told: Option<T>) -> Reply {
-    match told {
-        Some(told) => Reply::json(&told),
-        None => Reply::problem(StatusCode::SERVICE_UNAVAILABLE, UNTOLD),
-    }
-}
-
-fn text(status: StatusCode, body: &str) -> Reply {
-    Reply {
-        status,
-        kind: TEXT,
-        body: Bytes::from(format!("{body}\n")),
-    }
-}
-
-fn of_document(followed: &Followed, now_ms: u64, tell: impl FnOnce(&Held) -> Reply) -> Reply {
-    match followed.in_force(followed.parameters.epoch_at(now_ms)) {
-        Some(held) => tell(held),
-        None => Reply::problem(StatusCode::SERVICE_UNAVAILABLE, &no_document(followed)),
     }
 }

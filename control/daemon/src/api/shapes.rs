@@ -2,6 +2,7 @@
 //! added. Identities, digests and keys are lower-case hexadecimal, times milliseconds since the Unix epoch. No client's
 //! address, no mailbox and no path is in any of them.
 
+mod described;
 mod measured;
 mod node;
 
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 use directory::store::hex;
 use directory::{Consensus, FLAG_LEAVING, FLAG_PAUSED, Role, WAITING};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::board::Document as Held;
 pub use handover::status::Totals;
@@ -17,7 +19,7 @@ pub use measured::{Anonymity, BadHop, Excess, HopLoops, HopState, Loops};
 pub use node::{Drop, Drops, Interface, Interval, Pool, Rates, Worker, Workers, Xdp};
 
 /// `GET /api/v1/nodes`: the nodes of the document in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Nodes {
     /// The document's epoch.
     pub epoch: u32,
@@ -26,7 +28,7 @@ pub struct Nodes {
 }
 
 /// A node as a document lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
     /// Its position in the document.
     pub index: u16,
@@ -41,6 +43,7 @@ pub struct Node {
     /// In the choice of paths, packets a second.
     pub weight: u32,
     /// Where it receives datagrams.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<SocketAddr>,
     /// Since which epoch's document its VRF key counts.
     pub vrf_since: u32,
@@ -92,7 +95,7 @@ impl Node {
 }
 
 /// `GET /api/v1/consensus`: the document in force, but for its nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Document {
     /// The network's id.
     pub network: String,
@@ -167,7 +170,7 @@ impl Document {
 }
 
 /// `GET /api/v1/epochs`: now, and the epochs whose documents are held.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Epochs {
     /// The epoch of now.
     pub now: u32,
@@ -182,7 +185,7 @@ pub struct Epochs {
 }
 
 /// An epoch with a document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Epoch {
     /// Its number.
     pub epoch: u32,
@@ -199,7 +202,7 @@ pub struct Epoch {
 }
 
 /// How a node fares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It would forward a packet now.
@@ -231,7 +234,7 @@ impl State {
 }
 
 /// `GET /api/v1/status`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Of mixctld.
     pub version: String,
@@ -252,6 +255,7 @@ pub struct Status {
     /// The node here, once it has described itself.
     pub node: Option<OwnNode>,
     /// What its workers counted since it started, as far as it answers.
+    #[schema(value_type = Option<described::Totals>)]
     pub counters: Option<Totals>,
     /// A second's traffic, where the node says it.
     pub rates: Option<Rates>,
@@ -289,7 +293,7 @@ impl Status {
 }
 
 /// The document in force, in short.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InForce {
     /// Its epoch.
     pub epoch: u32,
@@ -302,7 +306,7 @@ pub struct InForce {
 }
 
 /// The node beside the daemon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OwnNode {
     /// Its name.
     pub identity: String,
@@ -327,7 +331,7 @@ pub struct OwnNode {
 }
 
 /// `GET /api/v1/updates` and `/ws/updates`: all that the dashboard shows, of one moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Updates {
     /// Grows from one to the next.
     pub seq: u64,
@@ -355,7 +359,7 @@ pub struct Updates {
 pub type Flow = (u8, u8, f64);
 
 /// A node as the dashboard shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Seen {
     /// Its position in the document.
     pub index: u16,
@@ -380,7 +384,7 @@ pub struct Seen {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// When it was noticed.
     pub unix_ms: u64,
@@ -391,7 +395,7 @@ pub struct Event {
 }
 
 /// How bad something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// As it should be.
@@ -403,14 +407,14 @@ pub enum Level {
 }
 
 /// `GET /api/v1/dashboard`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Dashboard {
     /// Where the page is, with the token in the fragment, which browsers send to nobody.
     pub url: String,
 }
 
 /// An error, after RFC 9457.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// `about:blank`: the status says which kind it is.
     pub r#type: String,

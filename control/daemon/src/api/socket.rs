@@ -10,7 +10,7 @@ use hyper::header::{
     CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::{Api, Asked, BODY_BYTES_MAX, Reply};
+use super::{Api, Reply};
 
 /// Where it is.
 pub(super) const SOCKET: &str = "/ws/updates";
@@ -38,27 +38,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 const SEND: Duration = Duration::from_secs(10);
 
 /// Answers a request for a socket: with one, or with why there is none.
-pub(super) fn open(api: &Api, asked: &Asked, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    opened(api, asked, request).unwrap_or_else(Reply::into_response)
-}
-
-fn opened(
-    api: &Api,
-    asked: &Asked,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Reply> {
-    if asked.body_bytes.is_none_or(|bytes| bytes > BODY_BYTES_MAX) {
-        let why = "nothing here takes more than 16 KiB";
-        return Err(Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, why));
-    }
-    if asked.method != Method::GET {
-        let why = "nothing here takes anything but GET";
-        return Err(Reply::problem(StatusCode::METHOD_NOT_ALLOWED, why));
-    }
-    let key = key(request.headers()).ok_or_else(|| {
-        let why = "this is for WebSockets: GET /api/v1/updates has the same once";
-        Reply::problem(StatusCode::BAD_REQUEST, why)
-    })?;
+pub(super) fn open(api: &Api, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Reply> {
+    let key = key(request.headers()).ok_or_else(unasked)?;
     let (seat, news) = api.pulse.join().ok_or_else(|| {
         let why = "eight look already: close a page, or ask GET /api/v1/updates";
         Reply::problem(StatusCode::SERVICE_UNAVAILABLE, why)
@@ -82,6 +63,12 @@ fn opened(
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
     }
     Ok(response)
+}
+
+/// What is answered to who asks for no WebSocket.
+pub(super) fn unasked() -> Reply {
+    let why = "this is for WebSockets: GET /api/v1/updates has the same once";
+    Reply::problem(StatusCode::BAD_REQUEST, why)
 }
 
 /// The answer to the key of who asks for a WebSocket as RFC 6455 (section 4.2.1) wants it.

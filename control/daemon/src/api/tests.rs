@@ -10,9 +10,9 @@ use directory::{Chain, Consensus, Head, NODES_MAX, Record, Role};
 use handover::status::NodeStatus;
 use serde::de::DeserializeOwned;
 
-use super::shapes::State;
+use super::shapes::{Dashboard, Document, Nodes, Problem, State};
 use super::*;
-use crate::board::Own;
+use crate::board::{Document as Held, Own};
 use crate::config::HttpConfig;
 use crate::exit;
 
@@ -20,6 +20,7 @@ use crate::network::{self, Member, authority, document, nodes};
 
 mod browser;
 mod chrome;
+mod routes;
 mod socket;
 mod storm;
 mod tcp;

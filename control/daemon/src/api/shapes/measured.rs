@@ -2,13 +2,15 @@
 
 use handover::status::{Bounded, Loops as Counted};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::Interval;
+use super::{Interval, described};
 
 /// `GET /api/v1/loops`: the node's own packets that should come back to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Loops {
     /// What was counted since the start.
+    #[schema(value_type = described::LoopCounts)]
     pub loops: Counted,
     /// Share lost of those whose fate was decided in the last fifteen minutes; none before the first.
     pub loss: Option<Interval>,
@@ -26,7 +28,7 @@ pub struct Loops {
 }
 
 /// A node that loses packets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BadHop {
     /// Its position in the document.
     pub index: u16,
@@ -35,7 +37,7 @@ pub struct BadHop {
 }
 
 /// Loops through one next hop in the last fifteen minutes, of those whose fate is known.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HopLoops {
     /// Its position in the document.
     pub index: u16,
@@ -56,16 +58,18 @@ pub struct HopLoops {
 }
 
 /// Quantiles of what loops took beside their delays, microseconds, with the bounds between which they lie with 95 % certainty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Excess {
     /// The median.
+    #[schema(value_type = Option<described::Bounded>)]
     pub p50: Option<Bounded>,
     /// The 99th percentile.
+    #[schema(value_type = Option<described::Bounded>)]
     pub p99: Option<Bounded>,
 }
 
 /// What is held against a hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HopState {
     /// Nothing.
@@ -76,7 +80,7 @@ pub enum HopState {
 
 /// The anonymity figure: log2 of the packets that a worker held when it let one go, a mean over what left. It is what a
 /// watcher of this node alone is left with, at this one hop.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Anonymity {
     /// Over the last second; none if nothing left.
     pub bits: Option<f64>,

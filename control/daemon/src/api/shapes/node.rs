@@ -3,9 +3,12 @@
 use handover::protocol::InterfaceStatus;
 use handover::status::Quantiles;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::described;
 
 /// A second's traffic, averaged over the last seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Rates {
     /// Datagrams that arrived.
     pub received: f64,
@@ -16,18 +19,20 @@ pub struct Rates {
 }
 
 /// `GET /api/v1/workers`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Workers {
     /// How late packets left in the last second, all workers.
+    #[schema(value_type = described::Quantiles)]
     pub lateness_us: Quantiles,
     /// How long they were held.
+    #[schema(value_type = described::Quantiles)]
     pub hold_us: Quantiles,
     /// By number.
     pub workers: Vec<Worker>,
 }
 
 /// A worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Worker {
     /// Its number.
     pub number: usize,
@@ -44,7 +49,7 @@ pub struct Worker {
 }
 
 /// A worker's frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pool {
     /// All.
     pub frames: u64,
@@ -53,7 +58,7 @@ pub struct Pool {
 }
 
 /// `GET /api/v1/drops`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Drops {
     /// Over how long the rates were taken, seconds; shorter than asked where the node has not said so much yet.
     pub over_s: f64,
@@ -62,7 +67,7 @@ pub struct Drops {
 }
 
 /// What was dropped for one reason.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Drop {
     /// Who dropped: `xdp`, `kernel` or `node`.
     pub source: String,
@@ -79,7 +84,7 @@ pub struct Drop {
 }
 
 /// A share with its 95 % interval (Wilson).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Interval {
     /// Lower end.
     pub low: f64,
@@ -90,16 +95,17 @@ pub struct Interval {
 }
 
 /// `GET /api/v1/xdp`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Xdp {
     /// Interfaces with the program on them.
     pub interfaces: Vec<Interface>,
 }
 
 /// An interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Interface {
     /// How it stands.
+    #[schema(value_type = described::InterfaceStatus)]
     pub status: InterfaceStatus,
     /// Packets by reason, since the program was attached.
     pub packets: Vec<(String, u64)>,
