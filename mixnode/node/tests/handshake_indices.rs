@@ -257,6 +257,30 @@ fn attack_a_responder_that_always_answers_with_a_cookie_draws_two_initiations_an
     assert_eq!(one.poll(later).len(), 1);
 }
 
+/// Who guesses an index and forges its owner's address spends the owner's rate.
+#[test]
+fn attack_who_knows_an_index_does_not_guess_those_before_and_after_it() {
+    let (mut one, mut other) = (Side::new(1), Side::new(2));
+    let mut indices = Vec::new();
+    for round in 1..=40 {
+        let initiation = one.connect_with_cookie(&mut other, round * SECOND);
+        let (session, _) = accepted(other.receive(one.address, initiation, round * SECOND));
+        indices.push(session.local_index);
+    }
+    let asked: Vec<u32> = one.told.events().iter().map(|(_, index)| *index).collect();
+    for indices in [indices, asked] {
+        assert!(indices.len() >= 40, "{indices:?}");
+        let mut sorted = indices.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        // Of 2^24 numbers.
+        let near = sorted.windows(2).filter(|pair| pair[1] - pair[0] < 1 << 10);
+        let (near, all) = (near.count(), sorted.len());
+        println!("{near} of {all} indices lie within 1,024 of another");
+        assert!(near <= 1, "{indices:?}");
+    }
+}
+
 #[test]
 fn strangers_datagrams_let_no_index_in() {
     let mut one = Side::new(1);
