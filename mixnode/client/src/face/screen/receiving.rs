@@ -50,7 +50,11 @@ impl<'a> Receiving<'a> {
                 self.screen
                     .event(&json!({ "event": "ready", "address": address.to_string() }));
             }
-            ReceiveEvent::Waiting(wait) => self.screen.waiting(wait.as_ref()),
+            ReceiveEvent::Waiting(wait) => {
+                let files = self.files.iter_mut();
+                files.for_each(|file| file.pace = Pace::default());
+                self.screen.waiting(wait.as_ref());
+            }
             ReceiveEvent::Notice(notice) => self.screen.notice(notice),
             ReceiveEvent::Received(received) => self.received(received),
             ReceiveEvent::Lingering(time) => self.screen.lingers(*time),

@@ -46,7 +46,11 @@ impl<'a> Sending<'a> {
                     &json!({ "event": "hashing", "name": self.name, "bytes": done, "size": total }),
                 );
             }
-            SendEvent::Waiting(wait) => self.screen.waiting(wait.as_ref()),
+            SendEvent::Waiting(wait) => {
+                // Time in which nothing could move says nothing of how fast it moves.
+                self.pace = Pace::default();
+                self.screen.waiting(wait.as_ref());
+            }
             SendEvent::Notice(notice) => self.screen.notice(notice),
             SendEvent::Progress(progress) => self.progress(progress),
             SendEvent::Lingering(time) => self.screen.lingers(*time),
@@ -130,7 +134,30 @@ pub(super) fn loss_words(progress: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use fog::run::Wait;
+
     use super::*;
+
+    #[test]
+    fn a_wait_is_no_part_of_the_pace_and_none_is_shown_meanwhile() {
+        let mut screen = Screen::new(false, true);
+        let mut sending = Sending::new(&mut screen, "file".to_owned());
+        let at = Duration::from_secs;
+        let run = |sending: &mut Sending<'_>, from: u64| {
+            for second in from..from + 10 {
+                sending.pace.add(at(second), (second % 100) * 1_000);
+            }
+            sending.pace.left(at(from + 9), 109_000)
+        };
+        assert_eq!(run(&mut sending, 0), Some(at(100)));
+        sending.show(&SendEvent::Waiting(Some(Wait::NoRoom)));
+        assert_eq!(sending.pace.left(at(20), 109_000), None);
+        sending.show(&SendEvent::Waiting(None));
+        // A hundred seconds later the same bytes take as long as before.
+        assert_eq!(run(&mut sending, 100), Some(at(100)));
+    }
 
     #[test]
     fn the_share_of_packets_that_get_lost_is_said_where_it_is_worth_telling() {
