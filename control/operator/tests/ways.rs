@@ -152,6 +152,14 @@ fn whoever_waits_for_somebody_or_whose_file_changes_says_so_and_ends_with_its_co
     network.joins("nobody");
     let file = network.file("waiting").display().to_string();
     let waiting = Told::by(network.fog("waiting-sender", &["send", &absent, &file]));
+    let mut elsewhere: fog::Address = absent.parse().unwrap();
+    elsewhere.gateway = [7; 32];
+    let elsewhere = elsewhere.to_string();
+    network.joins("stray");
+    let arguments = ["send", "--timeout", "6", &elsewhere, &file];
+    let stray = Told::by(network.fog("stray", &arguments));
+    let part = "waiting: the recipient's gateway 07070707 is not in the network: ";
+    stray.row("an address of another network", began, part, 75);
     let out = network.path("nobody-out").display().to_string();
     let arguments = ["recv", "--out", &out, "--count", "1", "--timeout", "4"];
     let unasked = Told::by(network.fog("nobody", &arguments));
@@ -160,7 +168,7 @@ fn whoever_waits_for_somebody_or_whose_file_changes_says_so_and_ends_with_its_co
     let (sender, _recipient, file) = network.under_way("changed");
     let since = Instant::now();
     overwrite(&file);
-    let part = "the file changed while it was sent";
+    let part = "fog: file: the file changed while it was sent";
     sender.row("the file is written to", since, part, 1);
 
     let (sender, _recipient, file) = network.under_way("cut");

@@ -61,6 +61,7 @@ fn wrong_usage_exits_with_64_and_says_what_is_wrong() {
         (&["frobnicate"][..], "unrecognized"),
         (&["send", "fog1short", "file"], "191 characters"),
         (&["send", "nonsense", "file"], "starts with fog1"),
+        (&["recv", "--out", "o", "--count", "0"], "0 is not in 1.."),
         (
             &["init", "--network", "n", "--gateway", "xyz"],
             "64 hexadecimal",

@@ -64,6 +64,8 @@ fn what_can_not_be_begun_is_refused_at_once_with_the_reason() {
     );
     std::fs::create_dir(&empty).unwrap();
     let wrong = joined.address.replace("fog1q", "fog1p");
+    let own = joined.command(&["address"]).output().unwrap().stdout;
+    let own = joined::text(&own).trim().to_owned();
     let elsewhere = |home: &str, arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fog"));
         command.arg("--home").arg(home).args(arguments);
@@ -85,6 +87,13 @@ fn what_can_not_be_begun_is_refused_at_once_with_the_reason() {
     std::fs::remove_file(lost.path("home").join("network")).unwrap();
     let mut loud = send(&joined, &[&file]);
     loud.env("RUST_LOG", "loud");
+    // As a full disk, which takes root to make.
+    let mut cramped = Command::new("sh");
+    let limited = "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"";
+    cramped.args(["-c", limited, env!("CARGO_BIN_EXE_fog"), "--home"]);
+    cramped.args([&path("home"), "send", &joined.address, "-", "--name", "x"]);
+    cramped.stdin(std::fs::File::open(&file).unwrap());
+    cramped.stdout(Stdio::null()).stderr(Stdio::piped());
     let began = Instant::now();
     hold(vec![
         (
@@ -97,6 +106,24 @@ fn what_can_not_be_begun_is_refused_at_once_with_the_reason() {
             "no home to receive with",
             elsewhere("/nowhere", &["recv", "--out", &empty]),
             "run fog init --network FILE first",
+            78,
+        ),
+        (
+            "none that could be asked, for want of a home",
+            elsewhere("/nowhere", &["status"]),
+            "run fog init --network FILE first",
+            78,
+        ),
+        (
+            "a home that can't be looked into",
+            elsewhere(&file, &["send", &joined.address, &file]),
+            "/file: Not a directory",
+            78,
+        ),
+        (
+            "the same, to ask",
+            elsewhere(&file, &["down"]),
+            "/file: Not a directory",
             78,
         ),
         (
@@ -124,6 +151,12 @@ fn what_can_not_be_begun_is_refused_at_once_with_the_reason() {
             64,
         ),
         (
+            "one's own address, and nobody who receives",
+            joined.command(&["send", &own, &file]),
+            "this is your own address, and no fog is running that would receive here",
+            69,
+        ),
+        (
             "a mistyped address",
             joined.command(&["send", &wrong, &file]),
             "checksum",
@@ -148,9 +181,15 @@ fn what_can_not_be_begun_is_refused_at_once_with_the_reason() {
             64,
         ),
         (
+            "address and file in the wrong order",
+            joined.command(&["send", &file, &joined.address]),
+            "the address comes first, then what is sent",
+            64,
+        ),
+        (
             "an empty folder",
             send(&joined, &[&empty]),
-            "there is no file in it",
+            "/empty: there is no file in it",
             64,
         ),
         (
@@ -163,6 +202,12 @@ fn what_can_not_be_begun_is_refused_at_once_with_the_reason() {
             "standard input that is closed",
             send(&joined, &["-", "--name", "x"]),
             "there is nothing to send",
+            64,
+        ),
+        (
+            "standard input for which the home has no room",
+            cramped,
+            "/home: standard input can't be kept here while it is sent: File too large",
             64,
         ),
         (

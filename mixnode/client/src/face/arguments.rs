@@ -60,7 +60,7 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// Stop when so many files are here; cover goes on for five seconds and about a minute more
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
         /// Stop after this time, with exit code 75 unless the files of --count are here (30s, 5m, 2h)
         #[arg(long, value_name = "TIME", value_parser = parse_time)]

@@ -81,6 +81,11 @@ pub enum Wait {
     },
     /// Standard input is open and has nothing to read.
     Input,
+    /// The network's document does not name the gateway of the recipient's address.
+    RecipientGateway {
+        /// The beginning of its identity.
+        name: String,
+    },
     /// The recipient has answered nothing, or nothing more.
     Recipient {
         /// Seconds since the Unix epoch of the last answer.
@@ -102,6 +107,7 @@ impl Wait {
             Wait::Gateway { .. } => "gateway",
             Wait::Attachment { .. } => "attachment",
             Wait::Input => "input",
+            Wait::RecipientGateway { .. } => "recipient-gateway",
             Wait::Recipient { .. } => "recipient",
             Wait::NoRoom => "no-room",
         }
@@ -120,6 +126,9 @@ impl Wait {
             }
             Wait::Gateway { name, .. } => format!("the gateway {name} is back"),
             Wait::Input => "standard input gives something".to_owned(),
+            Wait::RecipientGateway { name } => {
+                format!("the recipient's gateway {name} is in the network again")
+            }
             Wait::Recipient { .. } => "the recipient answers".to_owned(),
             Wait::NoRoom => "the recipient has room".to_owned(),
         }
@@ -206,6 +215,11 @@ impl fmt::Display for Wait {
                 "the gateway {name} at {address} answers, but does not let us in: no handshake has come to its end"
             ),
             Wait::Input => write!(f, "standard input gives nothing"),
+            Wait::RecipientGateway { name } => write!(
+                f,
+                "the recipient's gateway {name} is not in the network: the address is of another network, or they have a \
+                 newer one; ask them for it"
+            ),
             Wait::Recipient { since_unix_s } => match since_unix_s {
                 None => write!(
                     f,
@@ -261,6 +275,8 @@ pub(super) struct Seen {
     pub rate_pps: f64,
     /// Mean delay of a hop.
     pub mean_delay: Duration,
+    /// The beginning of the identity of the recipient's gateway, where the document in force leaves it out.
+    pub recipient_gateway: Option<String>,
     /// Somebody's answer is awaited: when the last one came, and for how long there was none.
     pub recipient: Option<(Option<u64>, Duration)>,
     /// Somebody has no room for what is sent.
@@ -318,6 +334,9 @@ impl Seen {
         if let Some((epoch, theirs)) = self.clocks {
             return Some(Wait::ClockOff { epoch, theirs });
         }
+        if let Some(name) = self.recipient_gateway.clone() {
+            return Some(Wait::RecipientGateway { name });
+        }
         match self.recipient {
             Some((since_unix_s, silent)) if silent > self.answer_patience() => {
                 Some(Wait::Recipient { since_unix_s })
@@ -325,6 +344,11 @@ impl Seen {
             _ => self.has_no_room.then_some(Wait::NoRoom),
         }
     }
+}
+
+/// As much of an identity as people compare.
+pub(super) fn short(identity: &[u8; 32]) -> String {
+    directory::store::hex(identity.get(..4).unwrap_or_default())
 }
 
 /// So long no frame need come at this rate.

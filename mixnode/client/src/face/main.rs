@@ -3,7 +3,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use clap::Parser;
 use fog::arguments::{Arguments, Command};
 use fog::home::{Home, HomeError};
 use fog::run::{self, Options, ReceiveEvent, RunError, SendEvent, Sender};
-use fog::{Address, control};
+use fog::{Address, Failure, control};
 use program::signals::{self, Stop};
 use serde_json::json;
 use tracing::level_filters::LevelFilter;
@@ -27,6 +27,8 @@ enum End {
     Usage(String),
     /// It could not do its work.
     Run(RunError),
+    /// A transfer of this name came to nothing.
+    Unsent(PathBuf, Failure),
     /// The same, with this code, and it was said.
     Told(u8),
 }
@@ -37,10 +39,22 @@ impl End {
         Self::Run(RunError::File { path, error })
     }
 
+    /// Why this one of several was not sent.
+    fn of_item(item: &paths::Item, error: RunError) -> Self {
+        match error {
+            RunError::Transfer(why) => Self::Unsent(item.name.clone().into(), why),
+            error => Self::Run(error),
+        }
+    }
+
     /// Says it, unless it was said; its code.
     fn tell(self, screen: &mut Screen, stop: &Stop) -> u8 {
         match self {
             Self::Usage(text) => complain(screen, &text, 64),
+            Self::Unsent(name, why) => {
+                let text = format!("{}: {why}", paths::shown(&name));
+                complain(screen, &text, exit_code(&RunError::Transfer(why), stop))
+            }
             Self::Run(error) => complain(screen, &error.to_string(), exit_code(&error, stop)),
             Self::Told(code) => code,
         }
@@ -141,7 +155,7 @@ fn exit_code(error: &RunError, stop: &Stop) -> u8 {
         RunError::File { error, .. } => io(error, 64),
         RunError::Socket(error) | RunError::Output(error) => io(error, 71),
         RunError::Random(_) => 71,
-        RunError::NotRunning { .. } => 69,
+        RunError::NotRunning { .. } | RunError::OwnAddress => 69,
         RunError::TimedOut { .. } | RunError::Busy { .. } => 75,
         RunError::Stopped | RunError::GoesOn => stop.exit_code(),
         RunError::Transfer(_) => 1,
@@ -198,7 +212,7 @@ fn start(arguments: Arguments, screen: &mut Screen, stop: &Stop) -> Result<(), E
             timeout,
             linger,
         } => {
-            let address = parse_address(&address)?;
+            let address = parse_address(&address, &files)?;
             let items = paths::collect(&files, name.as_deref())?;
             let times = (timeout, linger);
             send(&home, &address, &items, times, screen, stop)
@@ -207,14 +221,22 @@ fn start(arguments: Arguments, screen: &mut Screen, stop: &Stop) -> Result<(), E
 }
 
 /// What was typed is named by its beginning alone: the reason must not drown in it.
-fn parse_address(text: &str) -> Result<Address, End> {
+fn parse_address(text: &str, files: &[PathBuf]) -> Result<Address, End> {
     const SHOWN: usize = 12;
     text.parse().map_err(|error| {
         let mut short: String = text.chars().take(SHOWN).collect();
         if text.chars().nth(SHOWN).is_some() {
             short.push('…');
         }
-        End::Usage(format!("`{short}` is no address: {error}"))
+        let is_address = |file: &PathBuf| {
+            file.to_str()
+                .is_some_and(|text| text.parse::<Address>().is_ok())
+        };
+        let order = match files.iter().any(is_address) {
+            true => "; the address comes first, then what is sent",
+            false => "",
+        };
+        End::Usage(format!("`{short}` is no address: {error}{order}"))
     })
 }
 
@@ -280,7 +302,9 @@ fn send_all(
             ..Options::default()
         };
         let mut tell = |event: &SendEvent| sending.show(event);
-        let summary = sender.send(path, &options, &mut tell, stop.flag());
+        let summary = sender
+            .send(path, &options, &mut tell, stop.flag())
+            .map_err(|error| End::of_item(item, error));
         if summary.is_err() && sent.len() + 1 < items.len() {
             let left = items.len() - sent.len() - 1;
             sending.note(&format!("{left} of {} files were not begun", items.len()));

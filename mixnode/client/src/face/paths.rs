@@ -40,7 +40,7 @@ pub fn collect(paths: &[PathBuf], name: Option<&OsStr>) -> Result<Vec<Item>, End
         let text = "--name names one file: send the others by another command";
         return Err(End::Usage(text.to_owned()));
     }
-    let mut items = Vec::new();
+    let (mut items, mut empty) = (Vec::new(), Vec::new());
     for path in paths {
         if path.as_os_str() == STDIN {
             let Some(name) = name else {
@@ -69,14 +69,22 @@ pub fn collect(paths: &[PathBuf], name: Option<&OsStr>) -> Result<Vec<Item>, End
             name: name.map_or(own, OsStr::to_owned),
         };
         if found.is_dir() {
+            let before = items.len();
             below(&item, &mut items)?;
+            if items.len() == before {
+                empty.push(shown(path));
+            }
         } else {
             fog::run::open_source(path).map_err(|error| End::file(path, error))?;
             items.push(item);
         }
     }
     if items.is_empty() {
-        return Err(End::Usage("there is no file in it".to_owned()));
+        let empty = empty.join(", ");
+        return Err(End::Usage(format!("{empty}: there is no file in it")));
+    }
+    for folder in empty {
+        program::complain!("fog: {folder}: there is no file in it, left out");
     }
     Ok(items)
 }
@@ -135,6 +143,14 @@ impl Copy {
             path: STDIN.into(),
             error,
         };
+        // That of the copy, and not of what is copied.
+        let unkept = |error: io::Error| {
+            let text = format!("standard input can't be kept here while it is sent: {error}");
+            RunError::File {
+                path: home.to_owned(),
+                error: io::Error::new(error.kind(), text),
+            }
+        };
         remove_dead(home);
         let path = home.join(format!("{COPY}{}", std::process::id()));
         let mut file = OpenOptions::new()
@@ -143,7 +159,7 @@ impl Copy {
             .truncate(true)
             .mode(0o600)
             .open(&path)
-            .map_err(failed)?;
+            .map_err(unkept)?;
         let copy = Copy(path);
         let mut input = input().map_err(failed)?;
         let mut buffer = vec![0; 1 << 16];
@@ -174,7 +190,7 @@ impl Copy {
                 return Ok(copy);
             }
             let read = buffer.get(..read).unwrap_or_default();
-            io::Write::write_all(&mut file, read).map_err(failed)?;
+            io::Write::write_all(&mut file, read).map_err(unkept)?;
         }
     }
 
@@ -255,6 +271,15 @@ mod tests {
                 "photos/z.jpg"
             ]
         );
+        // One without files keeps nobody from sending the others; alone it is refused, by its name.
+        let empty = root.path().join("empty");
+        fs::create_dir(&empty).unwrap();
+        assert_eq!(names(&[&empty, &single]), ["single"]);
+        let refused = collect(std::slice::from_ref(&empty), None);
+        let Err(End::Usage(text)) = refused else {
+            panic!("an empty folder is sent");
+        };
+        assert_eq!(text, format!("{}: there is no file in it", shown(&empty)));
     }
 
     #[test]

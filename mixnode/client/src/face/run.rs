@@ -189,6 +189,11 @@ pub enum RunError {
     /// The transfer failed.
     #[error(transparent)]
     Transfer(Failure),
+    /// Nobody can receive on the home that sends.
+    #[error(
+        "this is your own address, and no fog is running that would receive here: fog up starts one"
+    )]
+    OwnAddress,
     /// Asked to stop; whoever runs on the home sends the file on.
     #[error("no longer waited for: the fog that runs here sends the file on (see fog status)")]
     GoesOn,

@@ -82,7 +82,7 @@ impl Sender {
             // Before the file is read: for nobody it would be in vain. The home is this process's from here on, and
             // cover leaves: whoever asks it something is heard.
             match Way::find(&self.home, stop)? {
-                Way::Alone(home) => self.alone = Some(Alone::start(*home, options)?),
+                Way::Alone(home) => self.alone = Some(self.start_alone(*home, options)?),
                 running @ Way::Running => way = Some(running),
             }
         }
@@ -112,7 +112,7 @@ impl Sender {
                     return alone.send(order, until, tell, stop);
                 }
                 Some(Way::Alone(home)) => {
-                    self.alone = Some(Alone::start(*home, options)?);
+                    self.alone = Some(self.start_alone(*home, options)?);
                     None
                 }
                 Some(Way::Running) if handed < HANDED_MAX => {
@@ -130,6 +130,14 @@ impl Sender {
                 }
             };
         }
+    }
+
+    /// What this home sends alone, nobody receives on it meanwhile.
+    fn start_alone(&self, home: Home, options: &Options) -> Result<Alone, RunError> {
+        if home.address() == self.address {
+            return Err(RunError::OwnAddress);
+        }
+        Alone::start(home, options)
     }
 
     /// Waits until a file is hashed, and serves the session meanwhile, where there is one.
@@ -188,7 +196,10 @@ impl Sender {
             return Ok(());
         };
         let time = linger(mean)?;
-        tell(&SendEvent::Lingering(time));
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        tell(&SendEvent::Lingering(
+            left.map_or(time, |left| left.min(time)),
+        ));
         let mut lingering = Lingering::new(time);
         let is_late = || until.is_some_and(|until| Instant::now() >= until);
         while !lingering.is_over(alone.control.is_busy())
@@ -262,7 +273,7 @@ impl Alone {
                 let wait = transit.told().cloned();
                 return Err(RunError::TimedOut { after, wait });
             }
-            if let Some(said) = transit.look(self.session.seen()) {
+            if let Some(said) = transit.look(self.session.client.documents(), self.session.seen()) {
                 self.told.clone_from(&said);
                 tell(&SendEvent::Waiting(said));
             }

@@ -186,7 +186,7 @@ impl Session {
         let (documents, unix_ms) = (self.client.documents(), unix_ms());
         let gateway = self.client.gateway();
         let node = documents.find(&gateway, unix_ms);
-        let short = directory::store::hex(gateway.get(..4).unwrap_or_default());
+        let short = lookout::short(&gateway);
         let named = node.and_then(|node| {
             let operator = program::visible(node.operator.as_bytes());
             Some((format!("{operator} ({short})"), *node.addresses.first()?))
@@ -213,6 +213,7 @@ impl Session {
                 .map(|ns| Duration::from_nanos(self.now_ns().saturating_sub(ns))),
             rate_pps: self.rate_pps,
             mean_delay: Duration::from_micros(documents.parameters().mean_delay_us.into()),
+            recipient_gateway: None,
             recipient: None,
             has_no_room: false,
         }

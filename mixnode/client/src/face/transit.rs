@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::control::Order;
-use super::lookout::{Lookout, Seen, Wait, unix_s};
+use super::lookout::{Lookout, Seen, Wait, short, unix_s};
 use super::run::{Progress, Quantiles, RunError, SendSummary};
 use crate::address::Address;
+use crate::carrier::Documents;
 use crate::client::Client;
 use crate::event::Event;
 use crate::store::SentFile;
@@ -137,7 +138,10 @@ impl Transit {
     }
 
     /// What is to be told of its waiting; `seen` without a recipient.
-    pub(super) fn look(&mut self, mut seen: Seen) -> Option<Option<Wait>> {
+    pub(super) fn look(&mut self, documents: &Documents, mut seen: Seen) -> Option<Option<Wait>> {
+        let gateway = &self.address.gateway;
+        let is_unknown = documents.leaves_out(gateway, unix_s() * 1_000);
+        seen.recipient_gateway = is_unknown.then(|| short(gateway));
         // One without room has said so, and is asked now and then.
         if !self.is_in(&Phase::Paused) && !self.is_in(&Phase::Checking) {
             seen.recipient = Some((self.answered.0, self.answered.1.elapsed()));

@@ -151,7 +151,9 @@ impl DiskStorage {
         let record = open.record.clone();
         let free = rustix::fs::statvfs(&record.out)?;
         if free.f_bavail.saturating_mul(free.f_frsize) < record.size {
-            return Err(io::ErrorKind::StorageFull.into());
+            // Not how much is free: that changes, and each change would be told.
+            let text = format!("No space left on device for its {} bytes", record.size);
+            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
         }
         self.keep_quota();
         self.save(transfer, &record)?;

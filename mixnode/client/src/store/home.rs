@@ -38,6 +38,8 @@ use crate::transfer::TransferId;
 
 /// Far more than any journal is: two paths, an address and two hashes.
 const JOURNAL_BYTES_MAX: usize = 1 << 16;
+/// What makes a folder a store.
+const IDENTITY: &str = "identity.key";
 /// How often the lock is tried, and how long in between.
 const LOCK_TRIES: u32 = 10;
 const LOCK_STEP: Duration = Duration::from_millis(20);
@@ -73,7 +75,7 @@ pub enum HomeError {
     #[error("{0} is no fog home: run fog init --network FILE first")]
     Missing(PathBuf),
     /// Another client runs on it: two would share a mailbox, and only the newest attachment receives.
-    #[error("another fog is running on {0}: stop it, or use --home with another folder")]
+    #[error("another fog is running on {0}: fog down stops it, or use --home with another folder")]
     Locked(PathBuf),
     /// The network file is not sound.
     #[error("{path}: {reason}")]
@@ -193,7 +195,7 @@ impl Home {
             rng.fill_bytes(&mut *bytes);
             bytes
         };
-        create_key(&path.join("identity.key"), &fresh()[..])?;
+        create_key(&path.join(IDENTITY), &fresh()[..])?;
         for gateway in reserves.iter().chain([&gateway]) {
             create_key(&mailbox_path(path, gateway), &fresh()[..32])?;
         }
@@ -217,14 +219,23 @@ impl Home {
         Ok(Self::read(path)?.address())
     }
 
+    /// Whether there is a store: one that this user may not look into is there all the same, and says so.
+    ///
+    /// # Errors
+    /// See [`HomeError`].
+    pub fn find(path: &Path) -> Result<(), HomeError> {
+        match at(path, path.join(IDENTITY).try_exists())? {
+            true => Ok(()),
+            false => Err(HomeError::Missing(path.to_owned())),
+        }
+    }
+
     /// Opens a store for a running client, alone.
     ///
     /// # Errors
     /// See [`HomeError`].
     pub fn open(path: &Path) -> Result<Self, HomeError> {
-        if !path.join("identity.key").exists() {
-            return Err(HomeError::Missing(path.to_owned()));
-        }
+        Self::find(path)?;
         let lock = lock(path)?;
         let mut home = Self::read(path)?;
         KnownKeys::of(path).prune(SystemTime::now());
@@ -237,11 +248,8 @@ impl Home {
     /// # Errors
     /// See [`HomeError`].
     pub fn read(path: &Path) -> Result<Self, HomeError> {
-        let identity_path = path.join("identity.key");
-        if !identity_path.exists() {
-            return Err(HomeError::Missing(path.to_owned()));
-        }
-        let identity = Identity::from_bytes(&*read_key(&identity_path)?);
+        Self::find(path)?;
+        let identity = Identity::from_bytes(&*read_key(&path.join(IDENTITY))?);
         let gateway = read_gateway(path)?;
         let mailbox = ClientKeys::from_bytes(&*read_key(&mailbox_path(path, &gateway))?);
         let (reserves, guard_state) = reserves::read(path)?;

@@ -108,6 +108,7 @@ impl Network {
 /// A store in a network whose gateway nobody runs, and a command on it.
 pub struct Joined {
     folder: tempfile::TempDir,
+    /// Somebody else's.
     pub address: String,
 }
 
@@ -120,12 +121,13 @@ impl Joined {
         let folder = tempfile::tempdir().unwrap();
         let network = folder.path().join("network");
         of.write(&network);
-        let home = folder.path().join("home");
-        let output = fog(&home, &["init", "--network", network.to_str().unwrap()]);
-        Joined {
-            address: text(&output.stdout).trim().to_owned(),
-            folder,
-        }
+        let init = |home: &str| {
+            let home = folder.path().join(home);
+            fog(&home, &["init", "--network", network.to_str().unwrap()])
+        };
+        init("home");
+        let address = text(&init("peer").stdout).trim().to_owned();
+        Joined { folder, address }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -11,6 +11,7 @@ use super::protocol::{Order, Reply, Request, Status};
 use crate::face::run::{RunError, SendEvent, SendSummary};
 use crate::face::wait::readable;
 use crate::store::SentFile;
+use crate::store::home::Home;
 
 /// A request to stop is looked for so often.
 const LOOK: Duration = Duration::from_millis(100);
@@ -175,11 +176,15 @@ fn answer(channel: &Channel) -> Result<Option<Reply>, RunError> {
 }
 
 fn connect(home: &Path) -> Result<Channel, RunError> {
-    Channel::connect(home).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => broken(error),
-        _ => RunError::NotRunning {
-            home: home.to_owned(),
-        },
+    Channel::connect(home).map_err(|error| match (error.kind(), Home::find(home)) {
+        // Of a home that is none, or somebody else's, it is not known.
+        (_, Err(why)) => why.into(),
+        (io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, Ok(())) => {
+            RunError::NotRunning {
+                home: home.to_owned(),
+            }
+        }
+        (_, Ok(())) => broken(error),
     })
 }
 

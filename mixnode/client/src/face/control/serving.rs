@@ -147,7 +147,7 @@ impl Control {
                 .filter_map(|event| job.transit.on_event(event))
                 .map(|progress| Reply::Progress { progress })
                 .collect();
-            if let Some(wait) = job.transit.look(seen.clone()) {
+            if let Some(wait) = job.transit.look(client.documents(), seen.clone()) {
                 news.push(Reply::Waiting { wait });
             }
             if let Some(outcome) = job.transit.outcome(home, client) {

@@ -98,6 +98,14 @@ fn every_wait_is_told_once_within_five_seconds() {
         ),
         (
             Seen {
+                recipient_gateway: Some("00bb".to_owned()),
+                recipient: silent,
+                ..good()
+            },
+            "the recipient's gateway 00bb is not in the network: the address is of another",
+        ),
+        (
+            Seen {
                 clocks: Some((7, 8)),
                 ..good()
             },

@@ -48,10 +48,18 @@ pub fn show(screen: &mut Screen, status: &Status) {
     for item in &status.sending {
         screen.result(&format!("sending   {}", line(item)));
         // What holds up everything was said above.
-        if let Some(wait @ (Wait::Recipient { .. } | Wait::NoRoom)) = &item.waiting {
+        if let Some(wait) = item.waiting.as_ref().filter(|wait| is_of_one(wait)) {
             screen.result(&format!("          waiting: {wait}"));
         }
     }
+}
+
+/// Whether it is about one recipient.
+fn is_of_one(wait: &Wait) -> bool {
+    matches!(
+        wait,
+        Wait::Recipient { .. } | Wait::RecipientGateway { .. } | Wait::NoRoom
+    )
 }
 
 fn line(item: &Item) -> String {

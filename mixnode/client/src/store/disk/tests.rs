@@ -267,6 +267,8 @@ fn a_file_for_which_there_is_no_room_is_told_by_name_before_anything_is_made() {
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     let text = error.to_string();
     assert!(text.contains("huge.bin") && text.contains("/o:"), "{text}");
+    let needed = "No space left on device for its 36028797018963968 bytes";
+    assert!(text.contains(needed), "{text}");
     assert!(names_in(&home.path().join("o")).is_empty());
 }
 
