@@ -51,6 +51,27 @@ pub enum Refusal {
     Epoch,
 }
 
+/// What stands behind a word that a descriptor is refused with, where it takes an operator, the node's or the
+/// authority's, to mend it.
+pub fn cause(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "unknown-node" => {
+            "the list of nodes does not name the node: `mixctl authority nodes add` does it, on the authority's host"
+        }
+        "admission" => {
+            "the list of nodes has another role or operator for the node than [node] in its mixnode.toml: one of both is wrong"
+        }
+        "address" => {
+            "[node] listen in the node's mixnode.toml is no address that means one host to all: name its public one"
+        }
+        "stale" => {
+            "a newer one is held, or its time is far from now: the node's clock is off, or another host uses its identity"
+        }
+        "prefix" => "enough nodes of its /24 or /48 are here, for anybody is let in",
+        _ => return None,
+    })
+}
+
 impl Admission {
     /// Whether this node may be in the document of `epoch`. Who it is can be asked before any signature is checked.
     ///

@@ -4,8 +4,8 @@ mod network;
 
 use std::collections::BTreeMap;
 
-use authority::admission::{Admission, Admitted};
-use authority::book::{Book, Hour};
+use authority::admission::{Admission, Admitted, Refusal, cause};
+use authority::book::{Book, DescriptorRefusal, Hour};
 use directory::{Chain, Identity, NODES_MAX, Previous, Role, SignedDescriptor};
 use network::{Member, PARAMETERS, authority, node};
 
@@ -104,6 +104,13 @@ fn who_is_not_on_the_list_is_refused_before_a_signature_is_looked_at() {
             taken(&mut book, &list(wrong), &bytes, HOUR),
             refused("admission")
         );
+    }
+    // Operators are told what stands behind such a word.
+    for why in [Refusal::Unknown, Refusal::Admission, Refusal::Address] {
+        assert!(cause(&why.to_string()).is_some(), "{why}");
+    }
+    for why in [DescriptorRefusal::Stale, DescriptorRefusal::Prefix] {
+        assert!(cause(&why.to_string()).is_some(), "{why}");
     }
     assert_eq!(taken(&mut book, &right, &bytes, HOUR), Ok(()));
     assert_eq!(book.of_epoch(5).count(), 1);

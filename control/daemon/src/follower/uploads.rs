@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use authority::admission::cause;
 use authority::round::UPLOADED_ROUNDS;
 use bytes::Bytes;
 use directory::authority_set::Member;
@@ -9,9 +10,11 @@ use directory::store::hex;
 
 use super::Follower;
 use crate::board::Own;
+use crate::http::client::AskError;
 
 /// An upload that was not answered is repeated so many rounds later.
 const UPLOAD_ROUNDS: u64 = 2;
+const DESCRIPTOR: &str = "/v1/descriptor";
 const REPORT: &str = "/v1/report";
 
 /// By authority, node and route what was last brought there.
@@ -23,6 +26,17 @@ pub(super) struct Upload {
     /// It was taken; or, of a report, answered that it never will be.
     settled: bool,
     asked_ms: u64,
+    /// Why it was not taken, as it was told.
+    told: Option<String>,
+}
+
+impl Upload {
+    /// Whether what became of it is to be told: it is brought again and again, and most of the time to the same end.
+    fn is_news(&mut self, why: Option<String>) -> bool {
+        let is_news = self.told != why;
+        self.told = why;
+        is_news
+    }
 }
 
 /// What is to be brought to all authorities.
@@ -58,11 +72,8 @@ impl Follower {
                 if same && (upload.settled || now_ms < upload.asked_ms + again_ms) {
                     continue;
                 }
-                *upload = Upload {
-                    digest: said.digest,
-                    settled: false,
-                    asked_ms: now_ms,
-                };
+                (upload.digest, upload.settled) = (said.digest, false);
+                upload.asked_ms = now_ms;
                 let ask = self.ask(*address, said.route, Some(said.bytes.clone()));
                 asks.push((*key, ask));
                 places.push(place);
@@ -74,12 +85,26 @@ impl Follower {
                 Ok(_) => true,
                 Err(error) => route == REPORT && error.is_answer(),
             };
-            if let Some(upload) = self.uploads.get_mut(&place) {
-                upload.settled = settled;
+            let Some(upload) = self.uploads.get_mut(&place) else {
+                continue;
+            };
+            upload.settled = settled;
+            let why = answer.err().map(|error| match &error {
+                AskError::Refused { word, .. } if route == DESCRIPTOR => match cause(word) {
+                    Some(cause) => format!("{error}: {cause}"),
+                    None => error.to_string(),
+                },
+                _ => error.to_string(),
+            });
+            if !upload.is_news(why) {
+                continue;
             }
-            if let Err(error) = answer {
-                let authority = hex(&authority);
-                tracing::warn!(authority, route, %error, "what the node says was not taken");
+            let authority = hex(&authority);
+            match &upload.told {
+                Some(error) => {
+                    tracing::warn!(authority, route, %error, "what the node says was not taken");
+                }
+                None => tracing::info!(authority, route, "what the node says is taken again"),
             }
         }
         Ok(())
@@ -102,7 +127,7 @@ impl Follower {
             let identity = descriptor.identity;
             said.push(Said {
                 identity,
-                route: "/v1/descriptor",
+                route: DESCRIPTOR,
                 digest: descriptor.digest(),
                 bytes: Bytes::copy_from_slice(descriptor.bytes()),
             });
@@ -117,5 +142,22 @@ impl Follower {
             }
         }
         Ok(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_of_an_upload_is_told_when_it_changes() {
+        let mut upload = Upload::default();
+        let refused = || Some("refused (400): admission".to_owned());
+        assert!(!upload.is_news(None), "the first one that is taken");
+        assert!(upload.is_news(refused()));
+        assert!(!upload.is_news(refused()) && !upload.is_news(refused()));
+        assert!(upload.is_news(Some("no answer in time".to_owned())));
+        assert!(upload.is_news(None), "it is taken again");
+        assert!(!upload.is_news(None));
     }
 }

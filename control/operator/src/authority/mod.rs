@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use authority::admission::cause;
 use clap::Subcommand;
 use control::authority::key::{self, KEY_PATH};
 use control::config;
@@ -148,7 +149,8 @@ fn table(status: &Value) -> String {
         ));
     }
     for (word, count) in status["refused"].as_object().into_iter().flatten() {
-        lines.push(format!("refused as {word}: {count}"));
+        let cause = cause(word).map_or_else(String::new, |cause| format!(": {cause}"));
+        lines.push(format!("refused as {word}: {count}{cause}"));
     }
     lines.push(format!(
         "connections that found no room: {}",
@@ -156,4 +158,21 @@ fn table(status: &Value) -> String {
     ));
     lines.extend(list(&status["news"]).iter().map(|news| text(&news["text"])));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_an_operator_can_mend_is_counted_with_its_cause() {
+        let status = json!({
+            "network": "n", "generation": 0, "epoch": 3, "connections_refused": 0,
+            "refused": { "admission": 13, "epoch": 2 },
+        });
+        let table = table(&status);
+        let with_cause = "refused as admission: 13: the list of nodes has another role or operator";
+        assert!(table.contains(with_cause), "{table}");
+        assert!(table.contains("refused as epoch: 2\n"), "{table}");
+    }
 }
