@@ -51,11 +51,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether a file is there, or may be: of one that this user may not see reading says why, and defaults are not meant.
+fn may_be_there(file: &Path) -> bool {
+    file.try_exists().unwrap_or(true)
+}
+
 fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), Failure> {
     let usual = Path::new(CONFIG_PATH);
     let file = arguments
         .config
-        .or_else(|| usual.exists().then(|| usual.to_owned()));
+        .or_else(|| may_be_there(usual).then(|| usual.to_owned()));
     let config = match &file {
         Some(file) => {
             config::load(file).map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?
@@ -132,4 +137,20 @@ fn start(arguments: Arguments, returned: Vec<(String, OwnedFd)>) -> Result<(), F
         xdp: !arguments.no_xdp && !keeps_alone,
     });
     node::run(loading, config.directory.as_ref(), config.http.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_can_not_be_looked_for_is_no_word_for_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        assert!(!may_be_there(&file));
+        std::fs::write(&file, "").unwrap();
+        assert!(may_be_there(&file));
+        // As behind a folder that is somebody else's, which root would see.
+        assert!(may_be_there(&file.join("mixctld.toml")));
+    }
 }

@@ -126,7 +126,15 @@ fn give_to_owner(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// It can't be read, or is none.
 pub fn read_network(file: &Path) -> Result<Bootstrap, Failure> {
-    Bootstrap::read(file).map_err(|error| of_file(file, error))
+    Bootstrap::read(file).map_err(|error| {
+        let is_unjoined =
+            error.kind() == io::ErrorKind::NotFound && file == Path::new(NETWORK_PATH);
+        let mut failure = of_file(file, error);
+        if is_unjoined {
+            failure.message += ": `mixctl network join FILE` puts it there";
+        }
+        failure
+    })
 }
 
 /// What became of a file.

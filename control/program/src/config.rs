@@ -168,10 +168,15 @@ fn line_of(text: &str, section: &str, key: &str) -> Option<usize> {
 /// Problem and remedy of what the parser says.
 fn explain(message: &str) -> (String, String) {
     let Some(rest) = message.strip_prefix("unknown field `") else {
-        return (
-            message.to_owned(),
-            "correct the value; the default file shows every key".to_owned(),
-        );
+        let remedy = match message {
+            // As the standard library puts it, which does not say what an address is.
+            "invalid socket address syntax" => "write it as IP:PORT, such as 192.0.2.1:9000",
+            _ if message.ends_with("expected a sequence") => {
+                "write a list, in square brackets: [\"…\"]"
+            }
+            _ => "correct the value; the default file shows every key",
+        };
+        return (message.to_owned(), remedy.to_owned());
     };
     let mut names = rest.split('`');
     let unknown = names.next().unwrap_or_default();

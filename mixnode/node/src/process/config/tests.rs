@@ -69,6 +69,19 @@ fn a_path_that_means_another_place_from_each_folder_is_refused() {
 }
 
 #[test]
+fn an_address_that_is_none_and_a_list_that_is_none_are_refused_with_their_form() {
+    for (text, form) in [
+        ("listen = [\"localhost:9000\"]", "write it as IP:PORT"),
+        ("listen = [\"192.0.2.1\"]", "write it as IP:PORT"),
+        ("listen = \"192.0.2.1:9000\"", "in square brackets"),
+    ] {
+        let error = refused(&format!("[node]\n{text}\n"));
+        assert_eq!(error.line, Some(2));
+        assert!(error.to_string().contains(form), "{error}");
+    }
+}
+
+#[test]
 fn a_value_out_of_range_is_refused_with_its_line_and_the_range() {
     let error = refused("# a comment\n[worker]\ncount = 0\n");
     assert_eq!(error.line, Some(3));
