@@ -40,7 +40,7 @@ fn files_that_do_not_verify_are_passed_over() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::create(folder.path()).unwrap();
     assert!(store.read_authorities().unwrap().is_none());
-    assert!(store.latest().unwrap().is_none());
+    assert!(store.newest_first().unwrap().next().is_none());
     let descriptor = signed(1);
     store.publish_descriptor(&descriptor).unwrap();
     let descriptors = folder.path().join("descriptors");
@@ -50,8 +50,32 @@ fn files_that_do_not_verify_are_passed_over() {
     // A copy under another node's name would let one node stand for two.
     fs::copy(descriptors.join(&name), descriptors.join("0".repeat(64))).unwrap();
     assert_eq!(store.read_descriptors().unwrap(), [descriptor]);
-    fs::write(folder.path().join("consensus/5"), b"junk").unwrap();
-    assert!(store.latest().is_err());
+}
+
+#[test]
+fn damaged_documents_hide_none_of_those_before_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(folder.path()).unwrap();
+    let (document, _) = document(None, 0, &[]);
+    store.publish_consensus(3, &document).unwrap();
+    let place = |epoch: u32| folder.path().join(format!("consensus/{epoch}"));
+    // What a power cut leaves, and worse.
+    fs::write(place(4), b"").unwrap();
+    fs::write(place(5), &document.encode()[..100]).unwrap();
+    pipe(&place(6));
+    fs::create_dir(place(7)).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", place(8)).unwrap();
+    let huge = fs::File::create(place(9)).unwrap();
+    huge.set_len(1 << 40).unwrap();
+    let found = at_once(move || {
+        let found = store.newest_first().unwrap();
+        found
+            .map(|(epoch, read)| (epoch, read.ok()))
+            .collect::<Vec<_>>()
+    });
+    let mut expected: Vec<_> = (4..=9).rev().map(|epoch| (epoch, None)).collect();
+    expected.push((3, Some(document)));
+    assert_eq!(found, expected);
 }
 
 fn pipe(path: &Path) {

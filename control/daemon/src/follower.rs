@@ -29,6 +29,16 @@ const KEPT: usize = 3;
 /// A document is fetched at a random moment of these rounds of the epoch before it.
 const FETCH: (u64, u64) = (22, 24);
 
+/// What became of a document that holds.
+enum Taken {
+    /// It is in the folder.
+    News,
+    /// What is held is as new.
+    Known,
+    /// It is not in the folder, whose disk may be full.
+    Unstored,
+}
+
 /// A follower of one network.
 pub struct Follower {
     chain: Chain,
@@ -75,8 +85,11 @@ impl Follower {
         let (chain, recent) = crate::authority::files::read_network(&config.network)?;
         let of_folder = |error| of_folder(&config.folder, &error);
         let store = Store::create(&config.folder).map_err(of_folder)?;
-        let chain = longer(chain, &store).map_err(of_folder)?;
-        store.publish_authorities(&chain).map_err(of_folder)?;
+        let (chain, is_stored) = longer(chain, &store);
+        // Where the disk is full, what lies there already is enough.
+        if !is_stored {
+            store.publish_authorities(&chain).map_err(of_folder)?;
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -93,13 +106,36 @@ impl Follower {
             looking: None,
             compared: None,
         };
-        let stored = follower.store.latest().map_err(of_folder)?;
-        for signed in stored.into_iter().map(|(_, signed)| signed).chain(recent) {
-            if let Err(error) = follower.take(&signed) {
-                tracing::warn!(%error, "refused a consensus");
-            }
+        follower.look_into_folder().map_err(of_folder)?;
+        if let Some(recent) = recent
+            && let Err(error) = follower.take(&recent)
+        {
+            tracing::warn!(%error, "refused a consensus");
         }
         Ok(follower)
+    }
+
+    /// Holds the newest document that lies in the folder and holds. What is damaged is passed over: authorities have it.
+    fn look_into_folder(&mut self) -> std::io::Result<()> {
+        let store = self.store.clone();
+        for (epoch, read) in store.newest_first()? {
+            let signed = match read {
+                Ok(signed) => signed,
+                Err(error) => {
+                    tracing::warn!(epoch, %error, "passed over a document that is damaged");
+                    continue;
+                }
+            };
+            match self.news(&signed) {
+                Ok(Some(consensus)) => {
+                    self.hold(consensus, &signed);
+                    break;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "refused a consensus"),
+            }
+        }
+        Ok(())
     }
 
     /// Where others read what it knows.
@@ -296,8 +332,9 @@ impl Follower {
                 .document_in(&answered.body)
                 .and_then(|signed| self.take(&signed).map_err(|error| error.to_string()));
             match taken {
-                Ok(()) if self.newest() > base => return true,
-                Ok(()) => {}
+                // Where it can't be stored, it can't whoever gives it, and however.
+                Ok(Taken::News | Taken::Unstored) => return true,
+                Ok(Taken::Known) => {}
                 Err(error) => {
                     let authority = hex(&authority.key);
                     tracing::warn!(authority, path, %error, "refused a consensus");
@@ -318,22 +355,36 @@ impl Follower {
     }
 
     /// Verifies a document and puts it into the folder. What is held is no news, and no error.
-    fn take(&mut self, signed: &SignedConsensus) -> Result<(), VerifyError> {
+    fn take(&mut self, signed: &SignedConsensus) -> Result<Taken, VerifyError> {
+        let Some(consensus) = self.news(signed)? else {
+            return Ok(Taken::Known);
+        };
+        let epoch = consensus.epoch();
+        if let Err(error) = self.store.publish_consensus(epoch, signed) {
+            tracing::error!(epoch, %error, "the document could not be stored: the node waits for it");
+            return Ok(Taken::Unstored);
+        }
+        self.hold(consensus, signed);
+        Ok(Taken::News)
+    }
+
+    /// What a document says that is newer than what is held, if it holds.
+    fn news(&self, signed: &SignedConsensus) -> Result<Option<Consensus>, VerifyError> {
         let documents = self.held();
         let held = Held {
             documents: &documents,
             newer_than: self.newest(),
             now: Some(self.chain.parameters().epoch_at(unix_ms())),
         };
-        let consensus = match signed.verify(&self.chain, &held) {
-            Err(VerifyError::RolledBack { .. }) => return Ok(()),
-            verified => verified?,
-        };
-        let epoch = consensus.epoch();
-        if let Err(error) = self.store.publish_consensus(epoch, signed) {
-            tracing::error!(epoch, %error, "the document could not be stored: the node waits for it");
-            return Ok(());
+        match signed.verify(&self.chain, &held) {
+            Err(VerifyError::RolledBack { .. }) => Ok(None),
+            verified => verified.map(Some),
         }
+    }
+
+    /// Keeps in mind what lies in the folder.
+    fn hold(&mut self, consensus: Consensus, signed: &SignedConsensus) {
+        let epoch = consensus.epoch();
         tracing::info!(epoch, nodes = consensus.nodes().len(), "took up a document");
         let authorities = self.chain.at(epoch).map(AuthoritySet::authorities);
         let signers = match authorities {
@@ -347,7 +398,6 @@ impl Follower {
         let over = self.documents.len().saturating_sub(KEPT);
         self.documents.drain(..over);
         self.tell();
-        Ok(())
     }
 
     /// Asks all authorities for the newest document: another valid one of the same epoch means that more of them lie than
@@ -413,18 +463,21 @@ async fn in_turn(asks: Vec<Ask>) -> Vec<Result<Answered, AskError>> {
 }
 
 /// The chain in the network's file, or the one in the folder where that goes on from it: there lie the sets that were
-/// learned since.
-fn longer(chain: Chain, store: &Store) -> std::io::Result<Chain> {
-    let stored = store.read_authorities()?;
+/// learned since. And whether it lies there.
+fn longer(chain: Chain, store: &Store) -> (Chain, bool) {
+    let stored = store.read_authorities().unwrap_or_else(|error| {
+        tracing::warn!(%error, "passed over the folder's authorities, which are damaged");
+        None
+    });
     let stored = stored.and_then(|bytes| Chain::decode(&bytes).ok());
-    Ok(match stored {
-        Some(stored) if stored.continues(&chain) => stored,
+    match stored {
+        Some(stored) if stored.continues(&chain) => (stored, true),
         Some(stored) if !chain.continues(&stored) => {
             tracing::warn!(
                 "the folder's authorities are not those of the network's file, which count"
             );
-            chain
+            (chain, false)
         }
-        _ => chain,
-    })
+        _ => (chain, false),
+    }
 }

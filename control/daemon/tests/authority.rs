@@ -37,7 +37,8 @@ fn an_authority_publishes_this_epoch_at_once_and_the_next_when_nodes_have_proved
             .unwrap()
             .is_empty()
     );
-    let (epoch, document) = store.latest().unwrap().unwrap();
+    let (epoch, document) = store.newest_first().unwrap().next().unwrap();
+    let document = document.unwrap();
     assert_eq!(epoch, 1);
     let held = Held {
         documents: &[&first],

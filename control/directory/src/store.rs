@@ -3,6 +3,7 @@
 //!
 //! Readers trust nothing in it: descriptors are verified here, consensus documents by their reader.
 
+use std::cmp::Reverse;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -166,17 +167,22 @@ impl Store {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    /// The newest epoch with a document in the folder, and the document.
+    /// The documents in the folder, newest first, each read when it is its turn, not verified. Of one that is damaged (what
+    /// a power cut leaves may be empty) that is said in its place: those before it are of use still.
     ///
     /// # Errors
-    /// As [`Store::read_consensus`].
-    pub fn latest(&self) -> io::Result<Option<(u32, SignedConsensus)>> {
-        let Some(epoch) = self.epochs()?.into_iter().max() else {
-            return Ok(None);
-        };
-        Ok(self
-            .read_consensus(epoch)?
-            .map(|document| (epoch, document)))
+    /// The folder can't be listed.
+    pub fn newest_first(
+        &self,
+    ) -> io::Result<impl Iterator<Item = (u32, io::Result<SignedConsensus>)> + use<'_>> {
+        let mut epochs = self.epochs()?;
+        epochs.sort_unstable_by_key(|epoch| Reverse(*epoch));
+        epochs.truncate(CONSENSUS_KEPT as usize + 1);
+        Ok(epochs.into_iter().filter_map(|epoch| {
+            // None: it was removed meanwhile.
+            let read = self.read_consensus(epoch).transpose()?;
+            Some((epoch, read))
+        }))
     }
 
     /// The epochs that there is a document of, in no order.

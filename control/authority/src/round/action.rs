@@ -51,7 +51,8 @@ pub enum Action {
         /// How long to wait after a failure.
         every_ms: u64,
     },
-    /// Write down durably that this digest is signed for this epoch, then say so: [`super::Rounds::recorded`].
+    /// Write down durably that this digest is signed for this epoch, then say so: [`super::Rounds::recorded`]; that it
+    /// can't be: [`super::Rounds::unrecorded`].
     Record(Record),
     /// Publish a document that a quorum has signed.
     Publish {
@@ -109,6 +110,14 @@ pub enum News {
     /// No document from here.
     #[error("no document of epoch {epoch} from here: {why}")]
     NoDocument {
+        /// Its epoch.
+        epoch: u32,
+        /// Why.
+        why: String,
+    },
+    /// No signature from here.
+    #[error("the document of epoch {epoch} is not signed here: {why}")]
+    NotSigned {
         /// Its epoch.
         epoch: u32,
         /// Why.

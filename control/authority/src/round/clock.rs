@@ -1,6 +1,10 @@
-//! Whether this authority's clock is one to vote by.
+//! Whether this authority's clock is one to vote by, and which round it says it is.
 
 use std::collections::BTreeMap;
+
+use directory::Parameters;
+
+use super::{VOTE, round_ms};
 
 /// How far the others' clocks are ahead of this one, milliseconds.
 #[derive(Debug, Default)]
@@ -24,6 +28,14 @@ impl Offsets {
             false => upper,
         }
     }
+}
+
+/// Which round of the relaying it is, so long after an epoch's beginning; what comes before the first counts as of it.
+pub(super) fn relay_round(elapsed_ms: u64, parameters: &Parameters) -> u8 {
+    let passed = elapsed_ms / round_ms(parameters).max(1);
+    u8::try_from((passed + 1).saturating_sub(VOTE))
+        .unwrap_or(u8::MAX)
+        .max(1)
 }
 
 #[cfg(test)]

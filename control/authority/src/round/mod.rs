@@ -19,6 +19,7 @@ mod action;
 mod clock;
 pub(crate) mod listing;
 mod making;
+mod signing;
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ use crate::claims::Owners;
 use crate::relay::{Relay, RelayedVote};
 use crate::reports::{ReportRefusal, Reports};
 pub use action::{Action, Message, Newest, News, Record, Refusal};
-use clock::Offsets;
+use clock::{Offsets, relay_round};
 pub use listing::LISTING_BYTES_MAX;
 use listing::Listing;
 use making::Making;
@@ -89,7 +90,7 @@ pub struct Rounds {
     /// Of the mixes in the newest document, in how many documents each was listed without a proof, while others brought
     /// theirs, since this machine began.
     missed_proofs: BTreeMap<[u8; 32], u32>,
-    /// When this machine began.
+    /// Since when this machine has run, by its clock of now.
     since_ms: u64,
     making: Option<Making>,
 }
@@ -214,6 +215,8 @@ impl Rounds {
         }
         let now = parameters.epoch_at(now_ms);
         let start_ms = parameters.epoch_starts_ms(now);
+        // A clock that was set back says of a beginning before that that it is yet to come.
+        self.since_ms = self.since_ms.min(now_ms);
         let next = now.saturating_add(1);
         let alone = self.is_alone_at(next);
         let target = match alone.then(|| self.due_alone(now_ms)) {
@@ -479,9 +482,8 @@ impl Rounds {
         };
         let relay: &mut Relay = making.relay.as_mut().ok_or(not_open)?;
         let vote = RelayedVote::verify(bytes, &making.authorities)?;
-        let passed = now_ms.saturating_sub(start_ms) / round_ms(&parameters).max(1);
-        let round = u8::try_from((passed + 1).saturating_sub(VOTE)).unwrap_or(u8::MAX);
-        let news = relay.take(round.max(1), vote, &self.key)?;
+        let round = relay_round(now_ms.saturating_sub(start_ms), &parameters);
+        let news = relay.take(round, vote, &self.key)?;
         Ok(news
             .map(|relayed| Action::Send {
                 message: Message::Vote(relayed.encode()),

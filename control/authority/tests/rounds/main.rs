@@ -137,6 +137,64 @@ fn who_starts_between_vote_and_document_signs_nothing_and_takes_it_over() {
 }
 
 #[test]
+fn who_stood_still_when_votes_were_due_gives_none_and_signs_nothing_that_others_do_not() {
+    // Up to the second round, the third, and the end of them.
+    for until_ms in [172, 182, 195] {
+        let mut world = World::new(&[Honest, Honest, Honest], 5);
+        world.run_epochs(1);
+        let start_ms = world.now_ms;
+        world.run_until(start_ms + 155 * ROUND_MS / 10);
+        world.stopped.insert(1);
+        world.run_until(start_ms + until_ms * ROUND_MS / 10);
+        world.stopped.clear();
+        world.run_until(start_ms + EPOCH_MS);
+        world.agreed();
+        let [stood, other] = [1, 0].map(|number| world.authorities[number].signed.get(&2));
+        assert!(stood.is_none() || stood == other, "{until_ms}");
+        let said = |news: &News| news.to_string().contains("stood still");
+        assert!(world.authorities[1].news.iter().any(said), "{until_ms}");
+        world.run_epochs(1);
+        world.agreed();
+        assert!(world.authorities[1].signed.contains_key(&3));
+    }
+}
+
+#[test]
+fn whose_clock_was_ahead_when_it_began_votes_once_it_is_set_right() {
+    let mut world = World::new(&[Honest, Honest, Honest], 5);
+    world.run_epochs(1);
+    world.authorities[1].ahead_ms = 100 * EPOCH_MS as i64;
+    world.restart(1);
+    world.run_until(world.now_ms + 2 * ROUND_MS);
+    world.authorities[1].ahead_ms = 0;
+    world.run_epochs(1);
+    world.agreed();
+    assert!(world.authorities[1].signed.contains_key(&2));
+}
+
+#[test]
+fn who_can_not_write_down_what_it_signs_does_not_sign_and_has_the_others_document() {
+    let mut world = World::new(&[Honest, Honest, Honest], 5);
+    world.run_epochs(1);
+    world.full.insert(1);
+    world.run_epochs(1);
+    world.agreed();
+    assert!(!world.authorities[1].signed.contains_key(&2));
+    world.full.clear();
+    world.run_epochs(1);
+    world.agreed();
+    assert!(world.authorities[1].signed.contains_key(&3));
+    // For a lone one nobody else signs: it tries again as long as it takes.
+    let mut world = World::new(&[Honest], 5);
+    world.full.insert(0);
+    world.run_until(world.now_ms + 20 * ROUND_MS);
+    assert!(world.authorities[0].rounds.newest().is_none());
+    world.full.clear();
+    world.run_until(world.now_ms + 2 * ROUND_MS);
+    assert!(world.authorities[0].rounds.newest().is_some());
+}
+
+#[test]
 fn a_second_digest_is_never_signed_for_an_epoch() {
     let mut world = World::new(&[Honest, Honest, Honest], 6);
     world.run_epochs(1);

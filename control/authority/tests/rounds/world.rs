@@ -75,6 +75,10 @@ pub struct World {
     pub proving: BTreeSet<u16>,
     /// Authorities that pull nothing.
     pub deaf_to_listings: BTreeSet<usize>,
+    /// Authorities whose processes stand still.
+    pub stopped: BTreeSet<usize>,
+    /// Authorities that can't write down what they sign.
+    pub full: BTreeSet<usize>,
     nodes: u16,
     events: BTreeMap<(u64, u64), (usize, Event)>,
     sequence: u64,
@@ -159,6 +163,8 @@ impl World {
             uploaded: BTreeMap::new(),
             proving: BTreeSet::new(),
             deaf_to_listings: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            full: BTreeSet::new(),
             nodes: 6,
             events: BTreeMap::new(),
             sequence: 0,
@@ -206,9 +212,16 @@ impl World {
                 && entry.key().0 <= self.now_ms
             {
                 let (to, event) = entry.remove();
-                self.deliver(to, event);
+                match self.stopped.contains(&to) {
+                    // It waits for its process.
+                    true => self.later(STEP_MS, to, event),
+                    false => self.deliver(to, event),
+                }
             }
             for number in 0..self.authorities.len() {
+                if self.stopped.contains(&number) {
+                    continue;
+                }
                 let now_ms = self.clock(number);
                 let actions = self.authorities[number].rounds.advance(now_ms);
                 self.perform(number, actions);
@@ -289,6 +302,9 @@ impl World {
                         .map(|held| Event::Pulled(held.to_vec()))
                 }),
                 Action::Send { message, .. } => self.send(number, message),
+                Action::Record(record) if self.full.contains(&number) => {
+                    self.authorities[number].rounds.unrecorded(record);
+                }
                 Action::Record(record) => {
                     self.authorities[number].record = Some(record);
                     let more = self.authorities[number].rounds.recorded(record);

@@ -66,7 +66,10 @@ impl Disk {
         match record {
             Some(record) => Ok(Some(record)),
             None => {
-                let why = format!("{} does not say what was signed last", path.display());
+                let why = format!(
+                    "{} does not say what was signed last: remove it at the end of an epoch, and start right then",
+                    path.display()
+                );
                 Err(io::Error::new(io::ErrorKind::InvalidData, why))
             }
         }
@@ -90,6 +93,14 @@ impl Disk {
         fs::rename(&new, self.root.join("signed"))?;
         // The rename too.
         File::open(&self.root)?.sync_all()
+    }
+
+    /// Why that failed, and what to do, in words.
+    pub fn why_unrecorded(&self, error: &io::Error) -> String {
+        let folder = self.root.display();
+        format!(
+            "that could not be written down before, in {folder}: {error}: make room there, and let this user write"
+        )
     }
 
     /// Who had what in documents that are not held any more; nobody before it is first written.

@@ -48,7 +48,7 @@ pub struct Signals {
 /// Runs an authority until it is told to stop.
 ///
 /// # Errors
-/// What it needs at its start is not there, or the disk fails what must be written before signing.
+/// What it needs at its start is not there.
 pub fn run(config: &AuthorityConfig, signals: &Signals) -> Result<(), Failure> {
     let now_ms = unix_ms();
     let files = files::read(config)?;
@@ -151,21 +151,27 @@ pub(super) fn of_state(config: &AuthorityConfig, error: &std::io::Error) -> Fail
     Failure::new(code, format!("[authority] state_dir: {folder}: {error}"))
 }
 
-/// The newest document that is held and holds.
+/// The newest document that is held and holds. What is damaged is passed over: the others have it.
 fn newest(
     disk: &Disk,
     chain: &Chain,
     recent: Option<SignedConsensus>,
 ) -> std::io::Result<Option<Newest>> {
-    let stored = disk.documents.latest()?.map(|(_, document)| document);
-    let verified = [stored, recent].into_iter().flatten().filter_map(|signed| {
+    let verified = |signed: SignedConsensus| {
         let consensus = signed.verify(chain, &Held::default());
         let consensus =
             consensus.inspect_err(|error| tracing::warn!(%error, "refused a consensus"));
         let consensus = consensus.ok()?;
         Some(Newest { consensus, signed })
+    };
+    let mut stored = disk.documents.newest_first()?;
+    let stored = stored.find_map(|(epoch, read)| {
+        let damaged = |error: &std::io::Error| tracing::warn!(epoch, %error, "passed over a document that is damaged");
+        verified(read.inspect_err(damaged).ok()?)
     });
-    Ok(verified.max_by_key(|newest| newest.consensus.epoch()))
+    let recent = recent.and_then(verified);
+    let both = stored.into_iter().chain(recent);
+    Ok(both.max_by_key(|newest| newest.consensus.epoch()))
 }
 
 /// Who had what, as it was written down and as the documents say that are held and hold: who had something keeps it for
@@ -305,10 +311,16 @@ impl Service {
                         peer.send(&message, until_ms, every_ms);
                     }
                 }
-                Action::Record(record) => {
-                    self.disk.write_record(record)?;
-                    queue.extend(self.rounds.recorded(record));
-                }
+                Action::Record(record) => match self.disk.write_record(record) {
+                    Ok(()) => queue.extend(self.rounds.recorded(record)),
+                    // Most likely the disk is full. What the others sign is handed out all the same.
+                    Err(error) => {
+                        self.rounds.unrecorded(record);
+                        let epoch = record.epoch;
+                        let why = self.disk.why_unrecorded(&error);
+                        self.tell(&News::NotSigned { epoch, why });
+                    }
+                },
                 Action::Publish { epoch, document } => {
                     let signed = SignedConsensus::decode(&document)
                         .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
@@ -335,7 +347,9 @@ impl Service {
     fn tell(&mut self, news: &News) {
         match news {
             News::Published { .. } | News::TakenOver(_) => tracing::info!("{news}"),
-            News::Equivocation { .. } | News::OtherDigest { .. } => tracing::error!("{news}"),
+            News::NotSigned { .. } | News::Equivocation { .. } | News::OtherDigest { .. } => {
+                tracing::error!("{news}");
+            }
             News::SatOut { .. } | News::NoDocument { .. } => tracing::warn!("{news}"),
         }
         if self.news.len() >= NEWS_MAX {

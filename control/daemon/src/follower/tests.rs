@@ -303,3 +303,43 @@ fn a_second_valid_document_of_an_epoch_is_kept_beside_the_first_and_counts_nowhe
     follower.turn();
     assert_eq!(stored().encode(), second.signed.encode());
 }
+
+#[test]
+fn damaged_files_in_the_folder_are_passed_over_and_come_anew() {
+    let world = World::new();
+    world.publish();
+    let mut follower = Follower::new(&world.config()).unwrap();
+    follower.turn();
+    drop(follower);
+    let root = world.store().root().to_owned();
+    // What a power cut may leave of the newest document, and of the authority sets.
+    let whole = &world.documents[1].signed.encode();
+    for left in [0, 100, whole.len() - 1] {
+        std::fs::write(root.join("consensus/1"), &whole[..left]).unwrap();
+        std::fs::write(root.join("authorities"), vec![0; left << 10]).unwrap();
+        let mut follower = Follower::new(&world.config()).unwrap();
+        assert_eq!(follower.newest(), Some(0), "{left}");
+        follower.turn();
+        assert_eq!(follower.newest(), Some(1), "{left}");
+        let stored = world.store().read_consensus(1).unwrap().unwrap();
+        assert_eq!(&stored.encode(), whole);
+        assert_eq!(world.stored_chain(), world.chain);
+    }
+}
+
+#[test]
+fn a_document_that_can_not_be_stored_is_asked_for_once_a_round_and_in_one_way() {
+    let world = World::new();
+    let mut follower = Follower::new(&world.config()).unwrap();
+    world.publish();
+    // As full as a disk can be for the one document that is to come.
+    std::fs::create_dir(world.store().root().join("consensus/1")).unwrap();
+    follower.turn();
+    assert_eq!(follower.newest(), Some(0));
+    assert_eq!(world.asked("/v1/consensus/1/from/0"), 1);
+    assert_eq!(world.asked("/v1/consensus/latest"), 0);
+    std::fs::remove_dir(world.store().root().join("consensus/1")).unwrap();
+    follower.looking = None;
+    follower.turn();
+    assert_eq!(follower.newest(), Some(1));
+}
