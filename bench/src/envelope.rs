@@ -12,6 +12,7 @@ use sphinx::lanes::Lanes;
 use crate::anonymity;
 use crate::flood;
 use crate::host::{Machine, Moment};
+use crate::network;
 use crate::node;
 use crate::peers;
 use crate::rows::Rows;
@@ -59,6 +60,7 @@ pub(crate) enum Results {
     Flood(flood::Report),
     Peers(peers::Report),
     Anonymity(anonymity::Report),
+    Network(Box<network::Report>),
 }
 
 /// Something that could not be measured.
@@ -209,6 +211,7 @@ impl Results {
             Results::Flood(report) => report.table(),
             Results::Peers(report) => report.table(),
             Results::Anonymity(report) => report.table(),
+            Results::Network(report) => report.table(),
         }
     }
 }

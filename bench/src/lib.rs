@@ -12,6 +12,7 @@ mod hdr;
 mod host;
 pub mod lockstep;
 pub mod lost;
+pub mod network;
 pub mod node;
 pub mod peers;
 mod plot;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bench::{anonymity, crypto, envelope, flood, lockstep, lost, node, peers, report};
+use bench::{anonymity, crypto, envelope, flood, lockstep, lost, network, node, peers, report};
 use clap::{Parser, Subcommand};
 
 /// Wrong usage of the command line (EX_USAGE).
@@ -36,6 +36,8 @@ enum Command {
     Flood(flood::Arguments),
     /// This node beside a plain one on tokio around sphinx-packet: packets and users' bytes a core, in one run.
     Peers(peers::Arguments),
+    /// A laboratory of real nodes and a thousand clients: what gets lost, how long it takes, and whether that is what theory says.
+    Network(network::Arguments),
     /// What a watcher of all wires learns, by a model that is held against its law first.
     Anonymity(anonymity::Arguments),
     /// Measures the standard set and draws one page of it, or draws one of stored results.
@@ -46,10 +48,19 @@ enum Command {
         #[arg(long, value_name = "FILE", num_args = 1..)]
         check: Vec<PathBuf>,
     },
+    /// One node of a laboratory, started by `network` itself.
+    #[command(hide = true)]
+    LabNode {
+        #[arg(long)]
+        config: PathBuf,
+        /// Process that must be the parent, else the laboratory is gone already.
+        #[arg(long)]
+        parent: u32,
+    },
 }
 
-/// Whether all is well with what was measured.
-fn run(arguments: Arguments) -> io::Result<bool> {
+/// How it ends: whether all is well with what was measured.
+fn run(arguments: Arguments) -> io::Result<ExitCode> {
     let envelope = match arguments.command {
         Command::Crypto(arguments) => crypto::run(&arguments)?,
         Command::Node(arguments) => node::run(&arguments)?,
@@ -57,17 +68,25 @@ fn run(arguments: Arguments) -> io::Result<bool> {
         Command::Flood(arguments) => flood::run(&arguments)?,
         Command::Peers(arguments) => peers::run(&arguments)?,
         Command::Anonymity(arguments) => anonymity::run(&arguments)?,
-        Command::Report(arguments) => return report::run(&arguments).map(|()| true),
+        Command::Network(arguments) => network::run(&arguments)?,
+        Command::Report(arguments) => {
+            return report::run(&arguments).map(|()| ExitCode::SUCCESS);
+        }
         Command::Schema { check } if check.is_empty() => {
-            return program::print(envelope::SCHEMA_JSON.trim_end()).map(|()| true);
+            let printed = program::print(envelope::SCHEMA_JSON.trim_end());
+            return printed.map(|()| ExitCode::SUCCESS);
         }
         Command::Schema { check } => {
             let checked = check.iter().try_for_each(|file| envelope::check(file));
-            return checked.map(|()| true);
+            return checked.map(|()| ExitCode::SUCCESS);
         }
+        Command::LabNode { config, parent } => return Ok(network::node(&config, parent)),
     };
     envelope.show(arguments.json)?;
-    Ok(envelope.is_sound())
+    Ok(match envelope.is_sound() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn main() -> ExitCode {
@@ -81,8 +100,7 @@ fn main() -> ExitCode {
         }
     };
     match run(arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
             program::complain!("mixbench: {error}");
             ExitCode::from(lost::exit_code(&error))

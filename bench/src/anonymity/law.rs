@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 /// An exponential number with mean 1.
-pub(super) fn exponential(rng: &mut ChaCha8Rng) -> f64 {
+pub(crate) fn exponential(rng: &mut ChaCha8Rng) -> f64 {
     -(1.0 - rng.random_range(0.0..1.0f64)).ln()
 }
 
@@ -17,7 +17,7 @@ pub(super) fn gap_us(rate_pps: f64, rng: &mut ChaCha8Rng) -> f64 {
 
 /// Sums of so many delays, drawn by the definition and not by the production code: exponential with this mean, drawn
 /// anew above the cap.
-pub(super) fn sums(hops: usize, mean_us: f64, count: usize, seed: u64) -> Vec<f64> {
+pub(crate) fn sums(hops: usize, mean_us: f64, count: usize, seed: u64) -> Vec<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let cap = f64::from(DELAY_CAP_MEANS);
     let mut delay = || loop {
@@ -80,7 +80,7 @@ impl Density {
 }
 
 /// Kolmogorov and Smirnov's distance between two samples.
-pub(super) fn distance(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
     let sorted = |values: &[f64]| {
         let mut values = values.to_vec();
         values.sort_by(f64::total_cmp);

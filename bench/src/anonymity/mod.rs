@@ -6,7 +6,7 @@ mod correlation;
 mod curves;
 #[cfg(test)]
 mod full;
-mod law;
+pub(crate) mod law;
 mod model;
 mod network;
 mod presence;

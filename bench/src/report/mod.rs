@@ -9,7 +9,7 @@ mod stored;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use figures::{anonymity, cheapest, flood, hop, lockstep, paced, peers, port_name};
+use figures::{anonymity, cheapest, flood, hop, lockstep, network, paced, peers, port_name};
 use page::{Card, Page, Section, Table};
 use stored::Stored;
 
@@ -95,6 +95,7 @@ fn page(stored: &Stored) -> Page {
         peers::section(stored),
         paced::section(stored),
         flood::section(stored),
+        network::section(stored),
         anonymity::section(stored),
         Some(gaps(stored)),
         Some(again(stored)),
@@ -273,7 +274,7 @@ fn cards(stored: &Stored) -> Vec<Card> {
 type Told = fn(&Results) -> bool;
 
 /// What a folder should have, and by what it is told.
-const WANTED: [(&str, Told); 7] = [
+const WANTED: [(&str, Told); 8] = [
     ("crypto", |results| matches!(results, Results::Crypto(_))),
     ("ports", |results| matches!(results, Results::Ports(_))),
     (
@@ -289,17 +290,14 @@ const WANTED: [(&str, Told); 7] = [
     ("anonymity", |results| {
         matches!(results, Results::Anonymity(_))
     }),
+    ("network", |results| matches!(results, Results::Network(_))),
 ];
 
 /// What is not measured, whoever runs this.
-const NEVER: [(&str, &str); 3] = [
+const NEVER: [(&str, &str); 2] = [
     (
         "a network card",
         "none whose driver knows AF_XDP was at hand: figures are over veth",
-    ),
-    (
-        "one-way latency through a laboratory of 1,000 clients",
-        "no command of mixbench measures it yet",
     ),
     (
         "scaling by cores, nodes and users",

@@ -16,13 +16,14 @@ pub(super) struct Part {
     seconds: (f64, f64),
 }
 
-pub(super) const SET: [Part; 7] = [
+pub(super) const SET: [Part; 8] = [
     part("crypto", &["crypto"], (70.0, 8.0)),
     part("ports", &["ports"], (25.0, 5.0)),
     part("lockstep", &["node"], (60.0, 9.0)),
     part("peers", &["peers"], (120.0, 15.0)),
     part("anonymity", &["anonymity"], (240.0, 10.0)),
     part("flood", &["flood"], (120.0, 15.0)),
+    part("network", &["network"], (690.0, 12.0)),
     part("paced", &["node", "--mode", "paced"], (1_700.0, 15.0)),
 ];
 

@@ -12,6 +12,8 @@ use crate::carrier::{
 };
 use crate::event::Event;
 use crate::identity::{Identity, KEM_KEY_BYTES};
+#[cfg(any(test, feature = "probe"))]
+use crate::probe::Probes;
 use crate::store::{Source, Storage};
 use crate::transfer::{Failure, Manifest, Phase, TransferId, TransferStats, Transfers};
 
@@ -41,7 +43,12 @@ pub struct Client {
     /// What leaves, unless it was handed out.
     departures: Option<Departures>,
     transfers: Transfers,
+    #[cfg(any(test, feature = "probe"))]
+    probes: Probes,
 }
+
+/// Services that a client has.
+const SERVICES: usize = 1 + cfg!(any(test, feature = "probe")) as usize;
 
 impl Client {
     /// A client that knows these `documents` and starts its Poisson process at `now_ns`. It takes what others send into
@@ -70,6 +77,8 @@ impl Client {
             carrier,
             departures: Some(departures),
             transfers: Transfers::new(config.identity, storage, &parameters),
+            #[cfg(any(test, feature = "probe"))]
+            probes: Probes::default(),
         }
     }
 
@@ -80,8 +89,13 @@ impl Client {
     }
 
     /// The carrier and all that uses it. A new service is a field of [`Client`] and a place in this list.
-    fn parts(&mut self) -> (&mut Carrier, [&mut dyn Service; 1]) {
-        (&mut self.carrier, [&mut self.transfers])
+    fn parts(&mut self) -> (&mut Carrier, [&mut dyn Service; SERVICES]) {
+        let services = [
+            &mut self.transfers as &mut dyn Service,
+            #[cfg(any(test, feature = "probe"))]
+            &mut self.probes,
+        ];
+        (&mut self.carrier, services)
     }
 
     /// When to call [`Client::transmit`] next: the next slot, or a service's own deadline before it.
@@ -186,6 +200,31 @@ impl Client {
         let mean_delay_us = self.carrier.documents().parameters().mean_delay_us;
         let pace = (self.carrier.letters_pps(), mean_delay_us);
         self.transfers.send(address, manifest, source, key, pace);
+    }
+
+    /// From now on probes are made and known by this key: one of a run, that all clients of a laboratory share.
+    #[cfg(any(test, feature = "probe"))]
+    pub fn set_probe_key(&mut self, key: [u8; 32]) {
+        self.probes.set_key(key);
+    }
+
+    /// Puts a letter with nothing but this number in line for the next slot that is for letters. False, and nothing is
+    /// sent, while another waits there.
+    #[cfg(any(test, feature = "probe"))]
+    pub fn probe(&mut self, to: &Address, number: u64) -> bool {
+        self.probes.send(to, number)
+    }
+
+    /// The number of the next probe that arrived, oldest first.
+    #[cfg(any(test, feature = "probe"))]
+    pub fn probed(&mut self) -> Option<u64> {
+        self.probes.arrived()
+    }
+
+    /// Slots a second that letters may take, while no document is due: of all others each is one by the same chance.
+    #[cfg(any(test, feature = "probe"))]
+    pub fn letters_pps(&self) -> f64 {
+        self.carrier.letters_pps()
     }
 
     /// Has the recipient of a `transfer` that was begun told that `earlier` ones to him are given up, since this one takes

@@ -26,6 +26,8 @@ mod event;
 mod face;
 mod histogram;
 mod identity;
+#[cfg(any(test, feature = "probe"))]
+mod probe;
 mod store;
 mod transfer;
 

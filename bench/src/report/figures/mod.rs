@@ -3,6 +3,7 @@
 pub(super) mod anonymity;
 pub(super) mod flood;
 pub(super) mod hop;
+pub(super) mod network;
 pub(super) mod paced;
 pub(super) mod peers;
 

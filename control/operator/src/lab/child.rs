@@ -103,6 +103,11 @@ impl Node {
             .clone()
     }
 
+    /// The process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How the process ended, once it has.
     pub fn gone(&mut self) -> Option<ExitStatus> {
         if self.gone.is_none() {

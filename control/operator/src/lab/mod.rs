@@ -6,6 +6,7 @@
 //! node is on a host of its own: see [`hosts`].
 
 mod authorities;
+mod bed;
 pub mod child;
 mod folder;
 mod hint;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use self::bed::Bed;
 use self::child::Node;
 use self::folder::Folder;
 use self::hosts::Hosts;
@@ -176,8 +178,8 @@ fn conclude(screen: &mut Screen, options: &Options, outcome: Option<Outcome>) ->
 fn introduce(screen: &mut Screen, options: &Options, port: &str, why: Option<&str>) {
     let count = options.nodes().count();
     screen.say(&screen.bold(&format!(
-        "Fogmix lab: {} layers of {} mixes, {GATEWAYS} gateways",
-        options.layers, options.mixes
+        "Fogmix lab: {} layers of {} mixes, {} gateways",
+        options.layers, options.mixes, options.gateways
     )));
     screen.say(&format!(
         "  {} a hop on average, {} packets/s a client, an epoch of {}{}",

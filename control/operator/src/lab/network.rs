@@ -226,7 +226,8 @@ impl Network {
         self.current.as_ref()
     }
 
-    fn chain(&self) -> &Chain {
+    /// Who makes the documents.
+    pub fn chain(&self) -> &Chain {
         match &self.makers {
             Makers::Alone(authority) => authority.chain(),
             Makers::Several(authorities) => authorities.chain(),
@@ -357,8 +358,7 @@ pub fn utf8(path: &Path) -> Result<String, Failure> {
 
 /// A node's config file. Its pool is sized by `max_pps` and the mean delay.
 fn config(root: &Path, options: &Options, number: u16, role: Role) -> Result<String, Failure> {
-    // One client's rate passes each node at most a few times over; room for cover and other clients.
-    let max_pps = (options.rate * 8).max(2_000);
+    let max_pps = options.max_pps();
     let port = match options.port {
         _ if options.xdp => "xsk",
         PortKind::Auto => "auto",
@@ -396,6 +396,12 @@ fn config(root: &Path, options: &Options, number: u16, role: Role) -> Result<Str
             ("max_pps", i64::from(max_pps).into()),
         ],
     );
+    if let Some(clients_max) = options.clients_max().filter(|_| role == Role::Gateway) {
+        section(
+            "gateway",
+            vec![("clients_max", i64::from(clients_max).into())],
+        );
+    }
     if options.xdp {
         let loader = utf8(&super::hosts::socket_path(root, number))?;
         section("xdp", vec![("loader", loader.into())]);

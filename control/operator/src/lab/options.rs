@@ -72,20 +72,48 @@ pub struct Options {
     /// Prints the summary as one JSON line at the end
     #[arg(long)]
     pub json: bool,
+    /// Gateways; `mixbench network` asks for more.
+    #[arg(skip = GATEWAYS)]
+    pub gateways: u16,
+    /// Clients that the nodes have room for: two of them, and some from other terminals.
+    #[arg(skip = 2u16)]
+    pub clients: u16,
 }
 
 impl Options {
     /// All nodes: gateways first, then mixes; numbered from 1.
     pub fn nodes(&self) -> impl Iterator<Item = (u16, Role)> + use<> {
         let mixes = u16::from(self.layers) * self.mixes;
-        (1..=GATEWAYS + mixes).map(|number| {
-            let role = if number <= GATEWAYS {
+        let gateways = self.gateways;
+        (1..=gateways + mixes).map(move |number| {
+            let role = if number <= gateways {
                 Role::Gateway
             } else {
                 Role::Mix
             };
             (number, role)
         })
+    }
+
+    /// Clients of each gateway.
+    fn clients_each(&self) -> u16 {
+        self.clients.div_ceil(self.gateways.max(1))
+    }
+
+    /// Places for clients at a gateway, if it is to have more than nodes have anyway.
+    pub fn clients_max(&self) -> Option<u16> {
+        // Some who move in the meantime.
+        let places = self.clients_each() / 4 * 5 + 16;
+        (places > 256).then_some(places)
+    }
+
+    /// Packets a second that a node is made for.
+    pub fn max_pps(&self) -> u32 {
+        // One client's rate passes each node at most a few times over; room for cover and other clients. Where there are
+        // many, all of a gateway's pass it when they come and when they go.
+        let of_one = self.rate.saturating_mul(8);
+        let of_all = self.rate.saturating_mul(4 * u32::from(self.clients_each()));
+        of_one.max(of_all).max(2_000)
     }
 
     /// Where node `number` listens. Each node has a /24 or /48 of its own, as path selection asks.
