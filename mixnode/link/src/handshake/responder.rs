@@ -173,3 +173,33 @@ impl Responder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+    use crate::keys::DECAPSULATIONS;
+    use crate::{ClientKeys, Initiator};
+
+    #[test]
+    fn attack_a_stranger_whom_nobody_welcomes_costs_no_decapsulation() {
+        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        let client = ClientKeys::generate(rng);
+        let responder = Responder::new(LinkKeys::generate(rng));
+        let started = Initiator::start(&client, responder.public(), 1, None, rng);
+        let (_, initiation) = started.unwrap();
+        let arrival = Arrival {
+            source: ([192, 0, 2, 1], 9).into(),
+            now_ns: 0,
+        };
+        let mut cost = |welcome| {
+            let before = DECAPSULATIONS.get();
+            let answer = responder.answer(&initiation, &arrival, 2, |_| welcome, rng);
+            (answer.err(), DECAPSULATIONS.get() - before)
+        };
+        assert_eq!(cost(false), (Some(HandshakeError::Unwelcome), 0));
+        assert_eq!(cost(true), (None, 1));
+    }
+}
