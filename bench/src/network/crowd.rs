@@ -18,8 +18,9 @@ use sphinx::Generator;
 
 /// Share of slots that are loop cover: what `fog` has.
 pub(super) const LOOP_SHARE: f64 = 0.1;
-/// Clients of an address' last number but one.
-const ROW: usize = 250;
+/// Networks of 65,536 addresses that clients are in, from 127.16 on: a gateway gives clients of one such block no more than
+/// half of its places.
+const BLOCKS: usize = 200;
 /// Of each file.
 pub(super) const FILE_BYTES: usize = 16 * 1_024;
 /// No slot is said to be later: ten minutes.
@@ -86,6 +87,17 @@ pub(super) fn unix_ms() -> u64 {
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Where client `number` is.
+fn address_of(number: usize) -> Ipv4Addr {
+    let (block, place) = (number % BLOCKS, number / BLOCKS + 1);
+    Ipv4Addr::new(
+        127,
+        16 + block as u8,
+        (place / 256) as u8,
+        (place % 256) as u8,
+    )
+}
+
 impl Crowd {
     /// Clients at all gateways in turn, whose first slots come one after the other.
     pub(super) fn new(plan: &Plan) -> io::Result<Crowd> {
@@ -114,8 +126,7 @@ impl Crowd {
             let documents = plan.consensus.clone();
             let mut client = Client::new(config, documents, Some(storage), own, starts_ns);
             client.set_probe_key(key);
-            let ip = Ipv4Addr::new(127, 3, (number / ROW) as u8, (number % ROW) as u8 + 1);
-            let socket = UdpSocket::bind((ip, 0))?;
+            let socket = UdpSocket::bind((address_of(number), 0))?;
             socket.set_nonblocking(true)?;
             let data = epoll::EventData::new_u64(number as u64);
             epoll::add(&epoll, &socket, data, epoll::EventFlags::IN)?;
@@ -336,5 +347,24 @@ impl Crowd {
     pub(super) fn gap_ns(&mut self, rate_pps: f64) -> u64 {
         let unit = ((self.rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
         (-unit.ln() / rate_pps * 1e9) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn clients_have_addresses_of_their_own_in_many_networks() {
+        let all: BTreeSet<Ipv4Addr> = (0..10_000).map(address_of).collect();
+        assert_eq!(all.len(), 10_000);
+        // Nodes are in 127.1, authorities in 127.2.
+        assert!(all.iter().all(|ip| ip.octets()[1] >= 16));
+        let blocks: BTreeSet<u8> = (0..1_000)
+            .map(|number| address_of(number).octets()[1])
+            .collect();
+        assert_eq!(blocks.len(), BLOCKS);
     }
 }

@@ -2,7 +2,7 @@
 //! theory says.
 //!
 //! Nodes are `mixctl lab`'s, one process each on 127.1.N.1; clients are production ones on one thread, each with a socket of
-//! its own on 127.3. A tenth of them send files to each other. Between the others go probes: letters of one packet, given
+//! its own in 127.16 to 127.215. A tenth of them send files to each other. Between the others go probes: letters of one packet, given
 //! at the moments of a Poisson process to a client that has none in line, so that a queue's law is not measured with them.
 //! `Client::transmit` makes a packet in its slot; packets that are made ahead, as `fog` does, would be another law. All
 //! times are of one clock.
