@@ -13,9 +13,11 @@ const AUTHORITY_MAX: usize = 16;
 /// Connections of all nodes of the newest document, and of one address of theirs: what a node needs at a time is one.
 const NODES_MAX: usize = 64;
 const NODE_MAX: usize = 2;
-/// Connections of all others, and of one prefix of them.
+/// Connections of all others, of one prefix of them, and of one block of prefixes (/16, or /32 of IPv6), which are had
+/// together: half.
 const STRANGERS_MAX: usize = 128;
 const PREFIX_MAX: usize = 8;
+const BLOCK_MAX: usize = STRANGERS_MAX / 2;
 /// Connections from this host.
 const HOST_MAX: usize = 8;
 
@@ -41,6 +43,7 @@ struct Inside {
     host: usize,
     strangers: usize,
     prefixes: HashMap<(bool, u128), usize>,
+    blocks: HashMap<(bool, u128), usize>,
     refused: u64,
 }
 
@@ -110,12 +113,24 @@ impl Inside {
     fn enter_stranger(&mut self, ip: IpAddr) -> Option<Class> {
         let prefix = prefix(ip);
         let of_prefix = self.prefixes.get(&prefix).copied().unwrap_or(0);
-        if self.strangers >= STRANGERS_MAX || of_prefix >= PREFIX_MAX {
+        let block = block(ip);
+        let of_block = self.blocks.get(&block).copied().unwrap_or(0);
+        let is_crowd = of_prefix >= PREFIX_MAX || of_block >= BLOCK_MAX;
+        if self.strangers >= STRANGERS_MAX || is_crowd {
             return None;
         }
         self.strangers += 1;
         self.prefixes.insert(prefix, of_prefix + 1);
+        self.blocks.insert(block, of_block + 1);
         Some(Class::Stranger)
+    }
+}
+
+/// What one customer of a registry may have whole.
+fn block(ip: IpAddr) -> (bool, u128) {
+    match ip {
+        IpAddr::V4(ip) => (false, u128::from(ip.to_bits() >> 16)),
+        IpAddr::V6(ip) => (true, ip.to_bits() >> 96),
     }
 }
 
@@ -148,6 +163,7 @@ impl Drop for Seat {
             Class::Stranger => {
                 inside.strangers -= 1;
                 give_back(&mut inside.prefixes, &prefix(self.ip));
+                give_back(&mut inside.blocks, &block(self.ip));
             }
         });
     }
@@ -157,8 +173,9 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
+    /// Prefixes of four blocks.
     fn from(a: u8, b: u8) -> SocketAddr {
-        ([10, 1, a, b], 4_000).into()
+        ([10, a % 4, a, b], 4_000).into()
     }
 
     #[test]
@@ -188,6 +205,27 @@ mod tests {
             assert!(rooms.enter(source).is_some());
         }
         assert!(rooms.inside(|inside| inside.prefixes.is_empty() && inside.of_node.is_empty()));
+        assert!(rooms.inside(|inside| inside.blocks.is_empty()));
+    }
+
+    #[test]
+    fn attack_who_has_a_block_of_prefixes_leaves_half_of_the_strangers_seats_to_others() {
+        let addresses: [fn(u16, u8) -> SocketAddr; 2] = [
+            |prefix, host| ([10, 9, prefix as u8, host], 4_000).into(),
+            |prefix, host| {
+                let segments = [0x2001, 0xdb8, prefix, 0, 0, 0, 0, host.into()];
+                (segments, 4_000).into()
+            },
+        ];
+        for at in addresses {
+            let rooms = Rooms::default();
+            let sources = (0..40).flat_map(|prefix| (0..9).map(move |host| at(prefix, host)));
+            let seats: Vec<Seat> = sources.filter_map(|source| rooms.enter(source)).collect();
+            println!("{} seats taken by 40 prefixes of one block", seats.len());
+            assert_eq!(seats.len(), BLOCK_MAX);
+            let others = (0..20).filter_map(|a| rooms.enter(from(a, 1)));
+            assert_eq!(others.collect::<Vec<_>>().len(), 20);
+        }
     }
 
     #[test]
