@@ -120,6 +120,10 @@ pub struct Found {
     pub n1_suspected: bool,
     /// Nodes that lose packets, at any place of a way.
     pub bad: Vec<u16>,
+    /// How many nodes of the layer before are silent for longer than chance explains; none while that can't be told.
+    pub previous_silent: Option<u16>,
+    /// How many nodes it has; 0 with that.
+    pub previous: u16,
 }
 
 /// Loops through one next hop in the last fifteen minutes, of those whose fate is known.
@@ -286,6 +290,8 @@ mod tests {
                 is_unmeasured: false,
                 n1_suspected: false,
                 bad: vec![u16::MAX; NODES_NAMED_MAX],
+                previous_silent: Some(u16::MAX),
+                previous: u16::MAX,
             },
             hops: vec![
                 HopLoops {

@@ -146,7 +146,8 @@ pub(super) fn warnings(all: &[Inhabitant], followed: &Followed, now: Instant) ->
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        format!("{}{more}: {warning}", first.join(", "))
+        // At the end: what the warning is of is what it begins with.
+        format!("{warning} (said by {}{more})", first.join(", "))
     };
     told.into_iter().map(say).collect()
 }
@@ -367,6 +368,7 @@ mod tests {
                 epoch: 0,
                 n1_suspected: number == 1,
                 bad: vec![4],
+                ..Default::default()
             };
             witness.hear(
                 now,
@@ -379,8 +381,10 @@ mod tests {
         let chain = crate::network::authority().chain().clone();
         let told = warnings(&all, &Board::new(&chain).read(), now);
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].starts_with("a, b, c, d and 2 more: node 4 "));
-        assert!(told[1].starts_with("b: n-1 suspected"), "{told:?}");
+        assert!(told[0].starts_with("node 4 "), "{told:?}");
+        assert!(told[0].ends_with("(said by a, b, c, d and 2 more)"));
+        assert!(told[1].starts_with("n-1 suspected: "), "{told:?}");
+        assert!(told[1].ends_with("(said by b)"), "{told:?}");
         let later = now + Duration::from_secs(10);
         assert_eq!(warnings(&all, &Board::new(&chain).read(), later), [""; 0]);
     }

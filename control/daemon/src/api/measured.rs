@@ -2,7 +2,7 @@
 
 use handover::status::NodeStatus;
 
-use super::shapes::{Anonymity, BadHop, Excess, HopLoops, HopState, Interval, Loops};
+use super::shapes::{Anonymity, BadHop, Excess, HopLoops, HopState, Interval, Loops, Silence};
 use super::witness::wilson;
 use crate::board::Followed;
 
@@ -46,8 +46,38 @@ pub(super) fn loops(node: &NodeStatus, followed: &Followed, loss: Option<Interva
         is_measured: !found.is_unmeasured,
         n1_suspected: found.n1_suspected,
         bad: bad(node, followed),
+        silence: silence(found),
         hops: node.hops.iter().map(hop).collect(),
     }
+}
+
+/// What the silence of the layer before says of a suspicion: whether packets are kept from this node, or its own do not
+/// get out.
+fn silence(found: &handover::status::Found) -> Option<Silence> {
+    let (silent, of) = (found.previous_silent?, found.previous);
+    let share = f64::from(silent) / f64::from(of.max(1));
+    let (meaning, remedy) = match (found.n1_suspected, silent) {
+        (true, _) if share > 0.5 => (
+            "most of the nodes that send to this one are silent: somebody keeps their packets from it, or its host takes none in",
+            "look whether this host receives at all (mixctl doctor, its firewall), then ask the provider",
+        ),
+        (true, _) => (
+            "most of the nodes that send to this one are heard, so packets get in: rather its own do not get out",
+            "look at what this host sends: its firewall, its route, mixctl why-dropped",
+        ),
+        (false, 0) => ("all nodes that send to this one are heard", "nothing"),
+        (false, _) => (
+            "some of the nodes that send to this one are down, or the way from them is",
+            "if they stay silent, see who loses packets above and ask who runs them",
+        ),
+    };
+    Some(Silence {
+        silent,
+        of,
+        share,
+        meaning: meaning.to_owned(),
+        remedy: remedy.to_owned(),
+    })
 }
 
 /// None where the node says nothing of it: one of an earlier release.
@@ -68,11 +98,13 @@ pub(super) fn anonymity(node: &NodeStatus) -> Option<Anonymity> {
 pub(super) fn warnings(node: &NodeStatus, followed: &Followed) -> Vec<String> {
     let mut warnings = Vec::new();
     if node.found.n1_suspected {
-        warnings.push(
+        // Figures are left to who asks: the sentence stays the same while they change.
+        let silence = silence(&node.found).map(|said| format!("; {}", said.meaning));
+        warnings.push(format!(
             "n-1 suspected: loop packets come home on no way; somebody may keep others' packets from this node to know the \
-             few that pass: ask the provider, look at this host's network and at what other nodes say"
-                .to_owned(),
-        );
+             few that pass: ask the provider, look at this host's network and at what other nodes say{}",
+            silence.unwrap_or_default()
+        ));
     }
     for hop in bad(node, followed) {
         let of = hop.operator.map(|operator| format!(" of {operator}"));
@@ -93,4 +125,53 @@ pub(super) fn warnings(node: &NodeStatus, followed: &Followed) -> Vec<String> {
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::Board;
+    use handover::status::Found;
+
+    #[test]
+    fn silence_beside_a_suspicion_tells_what_is_kept_away_from_what_does_not_get_out() {
+        let said = |n1_suspected, previous_silent| {
+            let found = Found {
+                n1_suspected,
+                previous_silent,
+                previous: 3,
+                ..Found::default()
+            };
+            silence(&found)
+        };
+        assert_eq!(said(true, None), None);
+        for (suspected, silent, words) in [
+            (true, 3, "somebody keeps their packets from it"),
+            (true, 1, "its own do not get out"),
+            (false, 1, "are down"),
+            (false, 0, "are heard"),
+        ] {
+            let said = said(suspected, Some(silent)).unwrap();
+            assert!(said.meaning.contains(words), "{said:?}");
+            assert!(!said.remedy.is_empty());
+            assert_eq!((said.silent, said.of), (silent, 3));
+        }
+        let node = NodeStatus {
+            found: Found {
+                n1_suspected: true,
+                previous_silent: Some(3),
+                previous: 3,
+                ..Found::default()
+            },
+            ..NodeStatus::default()
+        };
+        let chain = crate::network::authority().chain().clone();
+        let followed = Board::new(&chain).read();
+        assert!(loops(&node, &followed, None).silence.is_some());
+        let warned = warnings(&node, &followed);
+        assert!(
+            warned[0].contains("somebody keeps their packets from it"),
+            "{warned:?}"
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! What happened: what has changed from one look to the next, for who comes later.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use super::shapes::{Epochs, Event, Level, Seen, State, Status};
@@ -34,6 +34,8 @@ struct Past {
     last: Option<(State, u32, Option<u32>)>,
     /// The others whose state is known, by name.
     nodes: HashMap<String, State>,
+    /// What there is a warning of.
+    warned: BTreeSet<String>,
     events: VecDeque<Event>,
 }
 
@@ -67,6 +69,14 @@ impl Past {
 
     fn note(&mut self, who: &str, status: &Status, epochs: &Epochs) {
         let now = (status.state, epochs.now, epochs.in_force);
+        let warned: BTreeSet<String> = status.warnings.iter().map(|said| subject(said)).collect();
+        let before = match status.state {
+            // Whoever says nothing takes back nothing.
+            State::Down | State::Unknown => self.warned.clone(),
+            _ => std::mem::replace(&mut self.warned, warned),
+        };
+        let begun: Vec<String> = self.warned.difference(&before).cloned().collect();
+        let over: Vec<String> = before.difference(&self.warned).cloned().collect();
         let Some((state, epoch, in_force)) = self.last.replace(now) else {
             return;
         };
@@ -89,7 +99,19 @@ impl Past {
             let text = format!("{who} is {}{why}", status.state.words());
             happened(level(status.state), text);
         }
+        for warning in begun {
+            happened(Level::Warning, warning);
+        }
+        for warning in over {
+            happened(Level::Info, format!("no longer: {warning}"));
+        }
     }
+}
+
+/// What a warning is of, without figures, reasons and remedies, which change from one second to the next.
+fn subject(warning: &str) -> String {
+    let subject = warning.split_once(':').map(|(subject, _)| subject);
+    subject.unwrap_or(warning).to_owned()
 }
 
 fn level(state: State) -> Level {
@@ -142,6 +164,43 @@ mod tests {
         assert_eq!(
             (last.len(), last[49].text.as_str()),
             (EVENTS, "epoch 199 begins")
+        );
+    }
+
+    #[test]
+    fn a_warning_that_begins_or_ends_is_an_event_and_a_silent_node_ends_none() {
+        let past = Log::default();
+        let epochs = Epochs {
+            now: 1,
+            starts_unix_ms: 0,
+            ends_unix_ms: 0,
+            in_force: Some(1),
+            epochs: Vec::new(),
+        };
+        let texts = |state, warnings: &[&str]| -> Vec<(Level, String)> {
+            let status = Status {
+                state,
+                warnings: warnings.iter().map(|text| (*text).to_owned()).collect(),
+                ..Status::unknown(7)
+            };
+            let events = past.note("the node", &status, &epochs, &[]);
+            events
+                .into_iter()
+                .map(|one| (one.level, one.text))
+                .collect()
+        };
+        assert!(texts(State::Ready, &[]).is_empty());
+        let begun = (Level::Warning, "n-1 suspected".to_owned());
+        let first = texts(State::Ready, &["n-1 suspected: 2 of 3 are silent"]);
+        assert_eq!(first, std::slice::from_ref(&begun));
+        let same = texts(State::Ready, &["n-1 suspected: 3 of 3 are silent"]);
+        assert_eq!(same, first, "other figures are no news");
+        assert_eq!(texts(State::Down, &[])[0], begun);
+        assert_eq!(texts(State::Down, &[]).len(), 2, "it is down, no more");
+        let last = texts(State::Ready, &[]).pop();
+        assert_eq!(
+            last,
+            Some((Level::Info, "no longer: n-1 suspected".to_owned()))
         );
     }
 }

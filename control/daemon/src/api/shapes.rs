@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use crate::board::Document as Held;
 pub use handover::status::Totals;
-pub use measured::{Anonymity, BadHop, Excess, HopLoops, HopState, Loops};
+pub use measured::{Anonymity, BadHop, Excess, HopLoops, HopState, Loops, Silence};
 pub use node::{Drop, Drops, Interface, Interval, Pool, Rates, Worker, Workers, Xdp};
 
 /// `GET /api/v1/nodes`: the nodes of the document in force.

@@ -59,6 +59,14 @@ pub(super) fn loops(loops: &Loops, columns: usize) -> String {
         );
         facts.say("bad hop", &bad);
     }
+    if let Some(silence) = &loops.silence {
+        let (silent, of) = (silence.silent, silence.of);
+        let mut said = format!("{silent} of {of} before this node: {}", silence.meaning);
+        if silent > 0 || loops.n1_suspected {
+            said = format!("{said}; {}", silence.remedy);
+        }
+        facts.say("silent", &said);
+    }
     let mut lines = facts.lines;
     lines.extend(hops(&loops.hops, columns.max(COLUMNS_MIN)));
     lines.join("\n")
@@ -172,7 +180,9 @@ pub(super) fn top(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use control::api::shapes::{BadHop, Excess, HopLoops, HopState, Interval, Pool, State, Worker};
+    use control::api::shapes::{
+        BadHop, Excess, HopLoops, HopState, Interval, Pool, Silence, State, Worker,
+    };
     use handover::status::{Bounded, Loops as Counted, Quantiles};
 
     fn told() -> (Loops, Drops, Workers, Status) {
@@ -200,6 +210,13 @@ mod tests {
                 index: 2047,
                 operator: Some("an operator with a long name".to_owned()),
             }],
+            silence: Some(Silence {
+                silent: 2046,
+                of: 2047,
+                share: 0.9995,
+                meaning: "What it means, in a sentence that has some length".to_owned(),
+                remedy: "what to do about it, likewise".to_owned(),
+            }),
             hops: vec![HopLoops {
                 index: 2047,
                 operator: Some("an operator with a long name".to_owned()),
@@ -312,6 +329,9 @@ mod tests {
             "n-1 suspected",
             "node 2047 of an operator",
             "50.0   49.2–50.8",
+            "2046 of 2047",
+            "What it means",
+            "what to do about it",
             "20.1",
         ] {
             assert!(text.contains(words), "{words}: {text}");

@@ -13,6 +13,7 @@ use sphinx::{EpochSecret, leaving_nothing};
 use handover::vault::Table;
 use zeroize::Zeroizing;
 
+use crate::keys::heard::Heard;
 use crate::keys::replay::{ReplayTable, bytes_for, tags_for};
 use crate::keys::vault::{Returned, Vault};
 
@@ -268,6 +269,7 @@ pub struct EpochState {
     phase: AtomicU8,
     by_link_key: HashMap<[u8; 32], u16>,
     came_back: bool,
+    heard: Arc<Heard>,
 }
 
 impl EpochState {
@@ -308,6 +310,7 @@ impl EpochState {
         let spread_ms = consensus.parameters().turn_spread_ms();
         let turns_ms = consensus.starts_ms() + rng.random_range(0..=spread_ms);
         Ok(EpochState {
+            heard: Arc::new(Heard::new(consensus.nodes().len())),
             turns_ms,
             phase: AtomicU8::new(WAITING),
             consensus,
@@ -388,6 +391,11 @@ impl EpochState {
         &self.authorities
     }
 
+    /// What came from the layer before.
+    pub fn heard(&self) -> &Arc<Heard> {
+        &self.heard
+    }
+
     /// This node's part, if it has one.
     pub fn own(&self) -> Option<&OwnPart> {
         self.own.as_ref()
@@ -412,11 +420,11 @@ impl EpochState {
         u32::try_from(permille).unwrap_or(1_000)
     }
 
-    /// Layer of the neighbour with this static link key, [`directory::WAITING`] for one that carries nothing; `None` for a client.
-    pub fn layer_of(&self, link_key: &[u8; 32]) -> Option<u8> {
-        self.consensus
-            .node(self.node_of(link_key)?)
-            .map(|node| node.layer)
+    /// Layer and index of the neighbour with this static link key, the layer [`directory::WAITING`] for one that carries
+    /// nothing; `None` for a client.
+    pub fn place_of(&self, link_key: &[u8; 32]) -> Option<(u8, u16)> {
+        let node = self.consensus.node(self.node_of(link_key)?)?;
+        Some((node.layer, node.index))
     }
 }
 

@@ -3,5 +3,6 @@
 
 pub mod epoch;
 pub mod files;
+pub mod heard;
 pub mod replay;
 pub mod vault;

@@ -49,12 +49,15 @@ pub struct Inbound {
     member: bool,
 }
 
+/// A node's layer, and its index in an epoch's consensus.
+type Place = (u8, u16);
+
 /// Someone who proved a static key: a node, or at a gateway a client.
 pub struct Neighbour {
     /// Its static X25519 key.
     pub key: [u8; 32],
-    /// By epoch modulo 4: the epoch, and the neighbour's layer in it (`None`: not a node then).
-    layers: [Option<(u32, Option<u8>)>; EPOCH_SLOTS],
+    /// By epoch modulo 4: the epoch, and the neighbour's layer and index in it (`None`: not a node then).
+    layers: [Option<(u32, Option<Place>)>; EPOCH_SLOTS],
     /// Frames of the pool that came from it and are still held.
     pub holding: u32,
     /// What it brings of its layer's traffic, in thousandths; the most of all epochs installed.
@@ -71,11 +74,13 @@ pub struct Neighbour {
 impl Neighbour {
     /// Its layer in the epoch installed in `slot`; `None` if it is no node of that epoch.
     pub fn layer(&self, slot: u8) -> Option<u8> {
-        self.layers
-            .get(usize::from(slot))
-            .copied()
-            .flatten()
-            .and_then(|(_, layer)| layer)
+        self.place(slot).map(|(layer, _)| layer)
+    }
+
+    /// The same with its index in that epoch's consensus.
+    pub fn place(&self, slot: u8) -> Option<Place> {
+        let (_, place) = self.layers.get(usize::from(slot)).copied().flatten()?;
+        place
     }
 
     /// Whether it is a node that has spent all it may send. Only authentic frames do that.
@@ -100,7 +105,7 @@ impl Neighbour {
             .unwrap_or(0);
         for (place, installed) in self.layers.iter_mut().zip(epochs.states()) {
             if let Some(state) = installed {
-                *place = Some((state.epoch(), state.layer_of(&self.key)));
+                *place = Some((state.epoch(), state.place_of(&self.key)));
             }
         }
         let rate_pps = node_pps(capacity_pps, self.layer_permille);

@@ -2,6 +2,7 @@
 //! hop that loses packets. It does nothing else about it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use handover::status::{Anonymity, Found, HOPS_MAX, HopLoops, NODES_NAMED_MAX};
@@ -9,7 +10,8 @@ use handover::status::{Anonymity, Found, HOPS_MAX, HopLoops, NODES_NAMED_MAX};
 use super::metrics::Sources;
 use crate::handshake::Reached;
 use crate::keys::epoch::EpochState;
-use crate::measure::{Bits, Book, Change, Detector, NodeKey, Pool, PoolChange};
+use crate::keys::heard::Heard;
+use crate::measure::{Bits, Book, Change, Detector, NodeKey, Pool, PoolChange, Silence};
 use crate::path::anonymity::Anonymity as Sums;
 use crate::path::epochs::EPOCH_SLOTS;
 use crate::path::loops::Fate;
@@ -31,6 +33,7 @@ pub(super) fn look(sources: &Sources, reached: &Reached, mailboxes: &[Mailbox], 
     let mut measured = sources.measured();
     measured.decided(&fates, now_ns, reached, renew);
     measured.listen(now_ns, patience.max(PATIENCE_MIN));
+    measured.hear(standing.epoch, now_ns);
     if too {
         let mut sums = Sums::default();
         let counters = sources.collector.counters();
@@ -55,6 +58,10 @@ struct Document {
     keys: Vec<NodeKey>,
     /// Indices of this node's next hops.
     next: Vec<u16>,
+    /// Of those before it.
+    previous: Vec<u16>,
+    /// What came from them.
+    heard: Arc<Heard>,
 }
 
 /// A next hop that is asked for a new session.
@@ -75,6 +82,9 @@ pub struct Measured {
     checks: Vec<Check>,
     /// When a loop's fate was last known; none where nothing is measured.
     decided_ns: Option<u64>,
+    silence: Silence,
+    /// Of the layer before, as of the last look: how many are silent, and how many there are.
+    silent: Option<(u16, u16)>,
 }
 
 impl Measured {
@@ -87,6 +97,8 @@ impl Measured {
             documents: VecDeque::new(),
             checks: Vec::new(),
             decided_ns: None,
+            silence: Silence::default(),
+            silent: None,
         }
     }
 
@@ -96,7 +108,13 @@ impl Measured {
         let nodes = consensus.nodes().iter();
         let next = state.own().map(|own| consensus.next_layer(own.layer));
         let next = next.into_iter().flat_map(|layer| consensus.layer(layer));
+        let previous = state.own().into_iter().flat_map(|own| {
+            let nodes = consensus.nodes().iter();
+            nodes.filter(|node| consensus.next_layer(node.layer) == own.layer)
+        });
         self.documents.push_back(Document {
+            previous: previous.map(|node| node.index).collect(),
+            heard: Arc::clone(state.heard()),
             epoch: state.epoch(),
             keys: nodes.map(|node| node.link.x25519).collect(),
             next: next.map(|node| node.index).collect(),
@@ -206,6 +224,26 @@ impl Measured {
         }
     }
 
+    /// Listens to the layer before: of `epoch`, or of the one before while nothing came in that, or it has no document.
+    pub fn hear(&mut self, epoch: u32, now_ns: u64) {
+        let has_begun = |document: &&Document| {
+            let came = |index: &u16| document.heard.of(*index) > 0;
+            document.previous.iter().any(came)
+        };
+        let mut documents = self.documents.iter().rev();
+        let own = documents.find(|one| one.epoch <= epoch && has_begun(one));
+        let sits_out = |one: &Document| one.epoch == epoch && one.previous.is_empty();
+        let own = own.filter(|_| !self.documents.iter().any(sits_out));
+        match own {
+            None => self.silence.rest(),
+            Some(one) => {
+                let count = |index| one.heard.of(index);
+                self.silence.look(one.epoch, &one.previous, now_ns, count);
+            }
+        }
+        self.silent = self.silence.silent(now_ns);
+    }
+
     fn check(&mut self, epoch: u32, hop: u16, reached: &Reached) {
         let is_next = self
             .document(epoch)
@@ -245,6 +283,8 @@ impl Measured {
             is_unmeasured: self.decided_ns.is_none(),
             n1_suspected: self.detector.is_suspected(),
             bad: self.detector.bad().take(NODES_NAMED_MAX).collect(),
+            previous_silent: self.silent.map(|(silent, _)| silent),
+            previous: self.silent.map_or(0, |(_, all)| all),
         }
     }
 
@@ -316,6 +356,8 @@ mod tests {
             epoch: 3,
             keys: (0..4).map(|key| [key; 32]).collect(),
             next: vec![0, 1, 2],
+            previous: vec![3],
+            heard: Arc::new(Heard::new(4)),
         });
         let (reached, mut renewed) = (Reached::default(), Vec::new());
         let place = SocketAddr::from(([10, 0, 0, 1], 9));
@@ -351,6 +393,44 @@ mod tests {
             assert_eq!(overdue, [0, 40, 0]);
             assert_eq!(hops[1].index, 1);
         }
+    }
+
+    #[test]
+    fn the_layer_before_is_listened_to_in_the_newest_epoch_that_it_sends_in() {
+        let mut measured = Measured::new(4.0);
+        let install = |measured: &mut Measured, epoch, previous| {
+            let heard = Arc::new(Heard::new(4));
+            measured.documents.push_back(Document {
+                epoch,
+                keys: (0..4).map(|key| [key; 32]).collect(),
+                next: vec![0],
+                previous,
+                heard: Arc::clone(&heard),
+            });
+            heard
+        };
+        let silent = |measured: &Measured| {
+            let found = measured.found();
+            (found.previous_silent, found.previous)
+        };
+        let heard = install(&mut measured, 3, vec![2, 3]);
+        for at_s in 0..60 {
+            heard.count(3);
+            if at_s < 30 {
+                heard.count(2);
+            }
+            measured.hear(3, at_s * SECOND);
+        }
+        assert_eq!(silent(&measured), (Some(1), 2));
+        let later = install(&mut measured, 4, vec![1]);
+        measured.hear(4, 80 * SECOND);
+        assert_eq!(silent(&measured), (Some(2), 2), "nothing came in it yet");
+        later.count(1);
+        measured.hear(4, 81 * SECOND);
+        assert_eq!(silent(&measured), (None, 0), "it has just turned");
+        install(&mut measured, 5, Vec::new());
+        measured.hear(5, 120 * SECOND);
+        assert_eq!(silent(&measured), (None, 0), "without a place");
     }
 
     #[test]

@@ -23,8 +23,26 @@ pub struct Loops {
     pub n1_suspected: bool,
     /// Nodes through which they do not come home while others do, at any place of a way.
     pub bad: Vec<BadHop>,
+    /// Who of the layer before says nothing; none while that can't be told.
+    pub silence: Option<Silence>,
     /// By next hop, ascending.
     pub hops: Vec<HopLoops>,
+}
+
+/// Of the layer before, nodes from which nothing has come for longer than chance explains: once in a million times at the
+/// rate that they have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Silence {
+    /// How many.
+    pub silent: u16,
+    /// Of how many.
+    pub of: u16,
+    /// The share.
+    pub share: f64,
+    /// What that means, beside what loops say.
+    pub meaning: String,
+    /// What to do.
+    pub remedy: String,
 }
 
 /// A node that loses packets.

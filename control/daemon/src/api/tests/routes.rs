@@ -159,6 +159,8 @@ fn live_answers_are_what_the_description_says_and_no_field_more() {
                 epoch: 5,
                 n1_suspected: true,
                 bad: vec![0],
+                previous_silent: Some(1),
+                previous: 2,
                 ..Default::default()
             },
             hops: vec![

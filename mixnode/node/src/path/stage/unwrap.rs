@@ -123,9 +123,12 @@ fn may_send<'a>(
     slot: u8,
 ) -> Result<&'a OwnPart, Reason> {
     let neighbour = neighbour.ok_or(Reason::UnknownSession)?;
-    let allowed = match neighbour.layer(slot) {
-        Some(layer) => state.consensus().next_layer(layer) == own.layer,
-        None => own.layer == 0,
-    };
-    if allowed { Ok(own) } else { Err(Reason::Layer) }
+    match neighbour.place(slot) {
+        Some((layer, index)) if state.consensus().next_layer(layer) == own.layer => {
+            state.heard().count(index);
+            Ok(own)
+        }
+        None if own.layer == 0 => Ok(own),
+        _ => Err(Reason::Layer),
+    }
 }

@@ -223,6 +223,13 @@ fn loops(into: &mut Exposition, counters: &Counters, found: &Found) {
         u8::from(found.n1_suspected),
         "1 while loop packets come home on no way. Somebody may keep others' packets from this node to know the few that pass, or its own network fails: ask the provider.",
     );
+    if let Some(silent) = found.previous_silent {
+        into.gauge(
+            "mixnode_previous_silent_ratio",
+            f64::from(silent) / f64::from(found.previous.max(1)),
+            "Share of the nodes of the layer before from which nothing has come for longer than chance explains. While n-1 is suspected: near 1, packets are kept from this node or its host takes none in; near 0, they come, and it is this node's own that do not get out. Absent while nothing can be told.",
+        );
+    }
     into.gauge(
         "mixnode_bad_hops",
         found.bad.len(),
