@@ -1,12 +1,14 @@
-//! What an operator hears of an attack that keeps all packets from a node, from real processes: two gateways and two layers of two
-//! mixes, one authority. The node's page is read by way of the daemon, and its log. No root; how long it takes decides
-//! nothing.
+//! What an operator hears of an attack that keeps all packets from a node, and of a dead neighbour, from real processes: two
+//! gateways and two layers of two mixes, one authority. The daemon is asked, the node's page by way of it, and its log. No
+//! root; how long it takes decides nothing.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use control::api::client;
+use control::api::shapes::{Level, Loops, Status, Updates};
 use directory::store::Store;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -144,6 +146,11 @@ impl Scene {
         serde_json::from_slice(&asked.stdout).unwrap_or_default()
     }
 
+    /// All that the daemon says of the first node; none while it is busy or lacks something.
+    fn updates(&self) -> Option<Updates> {
+        client::get(&self.path("http.sock"), "/api/v1/updates").ok()
+    }
+
     /// A number of the first node's page; none while it has none.
     fn measured(&self, metric: &str) -> Option<f64> {
         let mut stream = UnixStream::connect(self.path("http.sock")).ok()?;
@@ -154,6 +161,12 @@ impl Scene {
         let mut lines = page.lines();
         let said = lines.find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '))?;
         said.parse().ok()
+    }
+
+    /// How many lines of the first node's log have these words.
+    fn log_lines(&self, words: &str) -> usize {
+        let log = std::fs::read_to_string(self.path("0.toml.log")).unwrap();
+        log.lines().filter(|line| line.contains(words)).count()
     }
 
     fn is_suspected(&self) -> Option<bool> {
@@ -177,8 +190,22 @@ impl Scene {
     }
 }
 
+fn warns_of(status: &Status, words: &str) -> bool {
+    status.warnings.iter().any(|text| text.contains(words))
+}
+
+fn has_event(updates: &Updates, level: Level, text: &str) -> bool {
+    let mut events = updates.events.iter();
+    events.any(|event| event.level == level && event.text == text)
+}
+
+fn names(loops: &Loops, operator: &str) -> bool {
+    let mut bad = loops.bad.iter();
+    bad.any(|hop| hop.operator.as_deref() == Some(operator))
+}
+
 #[test]
-fn a_node_that_gets_nothing_warns_and_says_when_that_is_over() {
+fn a_node_that_gets_nothing_warns_until_that_is_over_and_one_with_a_dead_neighbour_names_it() {
     let mut scene = Scene {
         folder: tempfile::tempdir().unwrap(),
         port: free_port(),
@@ -226,7 +253,14 @@ fn a_node_that_gets_nothing_warns_and_says_when_that_is_over() {
                 .for_each(|number| scene.signal(*number, Signal::STOP));
             stopped = before;
         }
-        scene.is_suspected() == Some(true)
+        // Those before it are silent, which tells this from a fault of its own on the way out.
+        let silent = scene.measured("mixnode_previous_silent_ratio");
+        let told = scene.updates().and_then(|updates| {
+            let silence = updates.loops?.silence?;
+            let is_told = warns_of(&updates.status, "somebody keeps their packets from it");
+            Some((silence.silent, silence.of, is_told))
+        });
+        scene.is_suspected() == Some(true) && silent == Some(1.0) && told == Some((2, 2, true))
     });
     stopped
         .iter()
@@ -234,4 +268,36 @@ fn a_node_that_gets_nothing_warns_and_says_when_that_is_over() {
     wait_until("its end", || scene.is_suspected() == Some(false));
     let log = std::fs::read_to_string(scene.path("0.toml.log")).unwrap();
     assert!(log.contains("n-1 suspected"), "{log}");
+    let last = "no longer: n-1 suspected";
+    wait_until("the events of it", || {
+        scene.updates().is_some_and(|updates| {
+            has_event(&updates, Level::Warning, "n-1 suspected")
+                && has_event(&updates, Level::Info, last)
+        })
+    });
+
+    // A gateway dies: half of all loops are lost. It is named, and nobody is suspected as long as it is listed.
+    wait_until("a quiet node in a whole network", || {
+        let is_quiet = |loops: Loops| loops.bad.is_empty() && !loops.n1_suspected;
+        let loops = scene.updates().and_then(|updates| updates.loops);
+        scene.layers().is_some() && loops.is_some_and(is_quiet)
+    });
+    let before = scene.log_lines("n-1 suspected");
+    let dead = NODES - 1;
+    let named = format!("operator {dead}");
+    scene.signal(dead, Signal::KILL);
+    wait_until("the dead one's name", || {
+        let updates = scene.updates();
+        updates.is_some_and(|updates| {
+            let is_named = updates.loops.is_some_and(|loops| names(&loops, &named));
+            is_named && warns_of(&updates.status, &named)
+        })
+    });
+    wait_until("a document without it", || {
+        let nodes = scene.updates().map(|updates| updates.nodes);
+        nodes.is_some_and(|nodes| {
+            !nodes.is_empty() && nodes.iter().all(|node| node.operator != named)
+        })
+    });
+    assert_eq!(scene.log_lines("n-1 suspected"), before);
 }
