@@ -48,6 +48,9 @@ const percent = (share) => (100 * share).toFixed(1) + " %";
 const bits = (of) => (of === null ? "–" : of.toFixed(1));
 const ms = (us) => (us < 1000 ? `${whole(us)} µs` : `${us < 10_000 ? (us / 1000).toFixed(1) : whole(us / 1000)} ms`);
 
+// Commands stand between backticks.
+const prose = (text) => text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part));
+
 function clock(span) {
   const s = Math.max(0, Math.floor(span / 1000));
   const two = (number) => String(number).padStart(2, "0");
@@ -58,7 +61,7 @@ function clock(span) {
 function table(id, heads, rows, none) {
   const cell = (kind) => (text, place) => make(kind, heads[place].startsWith(">") ? { class: "number" } : {}, text);
   const head = make("tr", {}, ...heads.map((text, place) => cell("th")(text.replace(/^>/, ""), place)));
-  const body = rows.map((row) => make("tr", {}, ...row.map(cell("td"))));
+  const body = rows.map((row) => make("tr", row.bad ? { class: "bad" } : {}, ...row.map(cell("td"))));
   if (body.length === 0) body.push(make("tr", {}, make("td", { class: "none", colspan: heads.length }, none ?? "nothing")));
   $(id).replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
 }
@@ -81,9 +84,9 @@ function showHead({ status, epochs, nodes }) {
   $("epoch-bar").style.width = `${Math.min(100, Math.max(0, 100 * (1 - left / length)))}%`;
   $("missing").hidden = status.not_ready.length === 0;
   $("missing").dataset.state = state;
-  $("missing-list").replaceChildren(...status.not_ready.map((why) => make("li", {}, why)));
+  $("missing-list").replaceChildren(...status.not_ready.map((why) => make("li", {}, ...prose(why))));
   $("warnings").hidden = status.warnings.length === 0;
-  $("warnings-list").replaceChildren(...status.warnings.map((why) => make("li", {}, why)));
+  $("warnings-list").replaceChildren(...status.warnings.map((why) => make("li", {}, ...prose(why))));
 }
 
 function showFigures({ status, loops }) {
@@ -136,7 +139,7 @@ function showTopology({ nodes, flows }) {
   const rows = Math.max(...columns.map((column) => column.shown.length));
   // On a phone there is no room for names: the table has them.
   const isNarrow = innerWidth < 700;
-  const step = rows > 12 ? 22 : 34;
+  const step = rows > 12 ? 22 : 40;
   const top = isNarrow ? 56 : 44;
   const height = top + rows * step;
   const width = isNarrow ? 420 : 1100;
@@ -174,7 +177,7 @@ function showTopology({ nodes, flows }) {
       if (!isNarrow && (node.own || rows <= 12)) {
         const bad = says(node) && node.state !== "ready" ? `, ${STATES[node.state]}` : "";
         const text = node.own ? `this node, ${STATES[node.state]}` : node.operator.slice(0, 18) + bad;
-        marks.push(draw("text", { class: node.own || bad ? "" : "soft", x: x + 15, y: y + 4 }, text));
+        marks.push(draw("text", { class: node.own || bad ? "" : "soft", x, y: y - 13, "text-anchor": "middle" }, text));
       }
     });
   });
@@ -224,11 +227,13 @@ function showLoops({ loops }) {
     whole(counted.sent), whole(counted.returned), whole(counted.lost), ms(counted.round_us.p50), ms(counted.round_us.p99),
   ]] : [], "the node says nothing");
   const excess = (bounded) => (bounded ? ms(bounded.mid) : "–");
-  table("hops-table", [">next hop", "operator", ">of", ">lost", "surely", ">median", ">99 %", "state"], (loops?.hops ?? []).map((hop) => [
-    hop.index, hop.operator ?? "–", whole(hop.sent), hop.loss ? percent(hop.loss.mid) : "–",
-    hop.loss ? `${percent(hop.loss.low)} to ${percent(hop.loss.high)}` : "–",
-    excess(hop.excess_us.p50), excess(hop.excess_us.p99), hop.state,
-  ]), "no loop's fate is known yet");
+  table("hops-table", [">next hop", "operator", "state", ">lost", ">surely", ">of", ">median", ">99 %"], (loops?.hops ?? []).map((hop) => Object.assign([
+    hop.index, hop.operator ?? "–", hop.state, hop.loss ? percent(hop.loss.mid) : "–",
+    hop.loss ? `${(100 * hop.loss.low).toFixed(1)}–${percent(hop.loss.high)}` : "–",
+    whole(hop.sent), excess(hop.excess_us.p50), excess(hop.excess_us.p99),
+  ], { bad: hop.state === "bad" })), "no loop's fate is known yet");
+  const silence = loops?.silence;
+  $("silence").textContent = silence ? `Before this node, ${silence.silent} of ${silence.of} are silent: ${silence.meaning}.` : "";
 }
 
 function showRest({ status, workers, drops, epochs }) {
@@ -257,7 +262,7 @@ function showRest({ status, workers, drops, epochs }) {
 
 function showEvents({ events }) {
   const items = events.toReversed().map(({ unix_ms, level, text }) =>
-    make("li", { class: level }, make("time", {}, new Date(unix_ms).toLocaleTimeString()), text));
+    make("li", { class: level }, make("time", {}, new Date(unix_ms).toLocaleTimeString()), ...prose(text)));
   $("events").replaceChildren(...(items.length ? items : [make("li", { class: "none" }, "nothing has changed")]));
 }
 
