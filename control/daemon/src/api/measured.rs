@@ -57,8 +57,8 @@ fn silence(found: &handover::status::Found) -> Option<Silence> {
     let (silent, of) = (found.previous_silent?, found.previous);
     let share = f64::from(silent) / f64::from(of.max(1));
     let (meaning, remedy) = match (found.n1_suspected, silent) {
-        (true, _) if share > 0.5 => (
-            "most of the nodes that send to this one are silent: somebody keeps their packets from it, or its host takes none in",
+        (true, _) if share >= 0.5 => (
+            "half or more of the nodes that send to this one are silent: somebody keeps their packets from it, or its host takes none in",
             "look whether this host receives at all (mixctl doctor, its firewall), then ask the provider",
         ),
         (true, _) => (
@@ -66,6 +66,10 @@ fn silence(found: &handover::status::Found) -> Option<Silence> {
             "look at what this host sends: its firewall, its route, mixctl why-dropped",
         ),
         (false, 0) => ("all nodes that send to this one are heard", "nothing"),
+        (false, _) if silent == of => (
+            "no node that sends to this one is heard: its host takes none in, or somebody keeps them from it",
+            "look whether this host receives at all (mixctl doctor, its firewall), then ask the provider",
+        ),
         (false, _) => (
             "some of the nodes that send to this one are down, or the way from them is",
             "if they stay silent, see who loses packets above and ask who runs them",
@@ -109,7 +113,7 @@ pub(super) fn warnings(node: &NodeStatus, followed: &Followed) -> Vec<String> {
     for hop in bad(node, followed) {
         let of = hop.operator.map(|operator| format!(" of {operator}"));
         warnings.push(format!(
-            "node {}{} of epoch {} loses packets: loops through it do not come home, others do; tell who runs it",
+            "node {}{} loses packets: loops through it do not come home, others do; tell who runs it (its number is of epoch {})",
             hop.index,
             of.unwrap_or_default(),
             node.found.epoch

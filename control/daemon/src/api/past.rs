@@ -1,12 +1,15 @@
 //! What happened: what has changed from one look to the next, for who comes later.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use super::shapes::{Epochs, Event, Level, Seen, State, Status};
 
 /// Events that are remembered.
 const EVENTS: usize = 50;
+
+/// A warning that is gone for a shorter time is not over: at an epoch's turn the node begins to judge anew.
+const OVER_MS: u64 = 30_000;
 
 /// Where it is kept.
 #[derive(Debug, Default)]
@@ -34,8 +37,8 @@ struct Past {
     last: Option<(State, u32, Option<u32>)>,
     /// The others whose state is known, by name.
     nodes: HashMap<String, State>,
-    /// What there is a warning of.
-    warned: BTreeSet<String>,
+    /// What there is a warning of, and since when there is none of it.
+    warned: BTreeMap<String, Option<u64>>,
     events: VecDeque<Event>,
 }
 
@@ -70,13 +73,27 @@ impl Past {
     fn note(&mut self, who: &str, status: &Status, epochs: &Epochs) {
         let now = (status.state, epochs.now, epochs.in_force);
         let warned: BTreeSet<String> = status.warnings.iter().map(|said| subject(said)).collect();
-        let before = match status.state {
-            // Whoever says nothing takes back nothing.
-            State::Down | State::Unknown => self.warned.clone(),
-            _ => std::mem::replace(&mut self.warned, warned),
-        };
-        let begun: Vec<String> = self.warned.difference(&before).cloned().collect();
-        let over: Vec<String> = before.difference(&self.warned).cloned().collect();
+        let (mut begun, mut over) = (Vec::new(), Vec::new());
+        // Whoever says nothing takes back nothing.
+        if !matches!(status.state, State::Down | State::Unknown) {
+            self.warned.retain(|warning, gone_ms| {
+                if warned.contains(warning) {
+                    *gone_ms = None;
+                    return true;
+                }
+                let since_ms = *gone_ms.get_or_insert(status.unix_ms);
+                let is_over = status.unix_ms.saturating_sub(since_ms) >= OVER_MS;
+                if is_over {
+                    over.push(warning.clone());
+                }
+                !is_over
+            });
+            for warning in warned {
+                if self.warned.insert(warning.clone(), None).is_none() {
+                    begun.push(warning);
+                }
+            }
+        }
         let Some((state, epoch, in_force)) = self.last.replace(now) else {
             return;
         };
@@ -177,11 +194,11 @@ mod tests {
             in_force: Some(1),
             epochs: Vec::new(),
         };
-        let texts = |state, warnings: &[&str]| -> Vec<(Level, String)> {
+        let at = |unix_ms, state, warnings: &[&str]| -> Vec<(Level, String)> {
             let status = Status {
                 state,
                 warnings: warnings.iter().map(|text| (*text).to_owned()).collect(),
-                ..Status::unknown(7)
+                ..Status::unknown(unix_ms)
             };
             let events = past.note("the node", &status, &epochs, &[]);
             events
@@ -189,6 +206,7 @@ mod tests {
                 .map(|one| (one.level, one.text))
                 .collect()
         };
+        let texts = |state, warnings: &[&str]| at(7, state, warnings);
         assert!(texts(State::Ready, &[]).is_empty());
         let begun = (Level::Warning, "n-1 suspected".to_owned());
         let first = texts(State::Ready, &["n-1 suspected: 2 of 3 are silent"]);
@@ -197,10 +215,15 @@ mod tests {
         assert_eq!(same, first, "other figures are no news");
         assert_eq!(texts(State::Down, &[])[0], begun);
         assert_eq!(texts(State::Down, &[]).len(), 2, "it is down, no more");
-        let last = texts(State::Ready, &[]).pop();
-        assert_eq!(
-            last,
-            Some((Level::Info, "no longer: n-1 suspected".to_owned()))
+        let over = (Level::Info, "no longer: n-1 suspected".to_owned());
+        let again = ["n-1 suspected: 3 of 3 are silent"];
+        assert!(!at(1_000, State::Ready, &[]).contains(&over));
+        let turn = at(20_000, State::Ready, &again);
+        assert!(turn.iter().filter(|event| **event == begun).count() == 1);
+        assert!(
+            !at(40_000, State::Ready, &[]).contains(&over),
+            "an epoch's turn"
         );
+        assert_eq!(at(70_000, State::Ready, &[]).pop(), Some(over));
     }
 }

@@ -188,6 +188,13 @@ impl Route {
             .response(told.0, told.1.build())
             .response("default", refused.build());
         let operation = match self {
+            Route::Readyz => {
+                let reasons = ContentBuilder::new().schema(Some(String::schema()));
+                let not_ready = ResponseBuilder::new()
+                    .description("Not ready: why, a reason a line")
+                    .content("text/plain", reasons.build());
+                operation.response("503", not_ready.build())
+            }
             Route::Drops => operation.parameter(
                 ParameterBuilder::new()
                     .name("since")

@@ -5,6 +5,10 @@ use super::SETTLES_NS;
 
 /// A Poisson process of this many expected packets has none of them once in a million times: ln(10⁶).
 const EXPECTED: f64 = 13.815_510_557_964_274;
+/// Shorter silences are none: a look may come late, and a neighbour's rate may have fallen.
+const SILENT_NS_MIN: u64 = 3_000_000_000;
+/// So long a span tells a rate; of a longer one the older half is forgotten.
+const SPAN_NS_MAX: u64 = 20_000_000_000;
 /// From fewer packets no rate is told; a neighbour that sent fewer has that of the slowest of the others.
 const COUNT_MIN: u32 = 16;
 
@@ -61,9 +65,14 @@ impl Silence {
             neighbour.count = counted;
             self.since_ns.get_or_insert(now_ns);
             match &mut neighbour.span_ns {
-                Some((_, last_ns)) => {
+                Some((first_ns, last_ns)) => {
                     *last_ns = now_ns;
                     neighbour.sent = neighbour.sent.saturating_add(more);
+                    let span_ns = now_ns.saturating_sub(*first_ns);
+                    if span_ns > SPAN_NS_MAX && neighbour.sent >= 2 * COUNT_MIN {
+                        *first_ns = now_ns - span_ns / 2;
+                        neighbour.sent /= 2;
+                    }
                 }
                 none => *none = Some((now_ns, now_ns)),
             }
@@ -90,7 +99,8 @@ impl Silence {
         let is_silent = |neighbour: &&Neighbour| {
             let last_ns = neighbour.span_ns.map_or(since_ns, |(_, last_ns)| last_ns);
             let rate = neighbour.rate().unwrap_or(slowest);
-            now_ns.saturating_sub(last_ns) as f64 * rate > EXPECTED
+            let silent_ns = now_ns.saturating_sub(last_ns);
+            silent_ns >= SILENT_NS_MIN && silent_ns as f64 * rate > EXPECTED
         };
         let silent = self.neighbours.iter().filter(is_silent).count();
         let all = self.neighbours.len();
@@ -128,14 +138,32 @@ mod tests {
         played(&mut silence, 1, 0..99, &mut counts, [true; 3]);
         assert_eq!(silence.silent(9_900 * MS), None, "an epoch's turn");
         played(&mut silence, 1, 99..200, &mut counts, [true; 3]);
-        // Ten a second, the last one at 19.9 s: ln(10⁶) of them take 1.4 s.
-        assert_eq!(silence.silent(21_200 * MS), Some((0, 3)));
-        assert_eq!(silence.silent(21_400 * MS), Some((3, 3)));
+        // Ten a second, the last one at 19.9 s: ln(10⁶) of them take 1.4 s, but shorter silences than 3 s are none.
+        assert_eq!(silence.silent(22_800 * MS), Some((0, 3)));
+        assert_eq!(silence.silent(23_000 * MS), Some((3, 3)));
         let sends = [true, false, true];
         played(&mut silence, 1, 200..300, &mut counts, sends);
         assert_eq!(silence.silent(30_000 * MS), Some((1, 3)));
         played(&mut silence, 1, 300..301, &mut counts, [true; 3]);
         assert_eq!(silence.silent(30_000 * MS), Some((0, 3)), "it is back");
+    }
+
+    #[test]
+    fn who_sends_less_than_before_is_not_silent() {
+        let (mut silence, mut count) = (Silence::default(), 0);
+        // A thousand a second for five minutes, then one in five seconds, as when all clients leave.
+        for tenth in 0..6_000 {
+            count += match tenth {
+                0..3_000 => 100,
+                _ => u32::from(tenth % 50 == 0),
+            };
+            silence.look(1, &[4], tenth * 100 * MS, |_| count);
+            // What was sent before must be forgotten first.
+            if tenth >= 4_500 {
+                assert_eq!(silence.silent(tenth * 100 * MS), Some((0, 1)), "{tenth}");
+            }
+        }
+        assert_eq!(silence.silent(900_000 * MS), Some((1, 1)));
     }
 
     #[test]
