@@ -75,6 +75,16 @@ impl Watcher {
         seen.departures.get(&wire).cloned().unwrap_or_default()
     }
 
+    /// When `source` sent anything, to whomever, in order.
+    pub fn departures_from(&self, source: SocketAddr) -> Vec<u64> {
+        let seen = self.seen();
+        let wires = seen.departures.iter();
+        let wires = wires.filter(|((from, _), _)| *from == source);
+        let mut all: Vec<u64> = wires.flat_map(|(_, times)| times).copied().collect();
+        all.sort_unstable();
+        all
+    }
+
     /// A hash of every datagram so far (time, source, destination, fate, bytes), and how many there were.
     pub fn digest(&self) -> (blake3::Hash, u64) {
         let seen = self.seen();
