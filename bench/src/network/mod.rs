@@ -148,6 +148,8 @@ struct Seen {
     crowded: u64,
     took_us: Vec<f64>,
     files: Files,
+    /// Those that had arrived when the last probe was given.
+    files_meanwhile: u64,
     datagrams: u64,
     late: Quantiles,
     letters_pps: f64,
@@ -279,15 +281,6 @@ fn drive(
     halt: &AtomicBool,
 ) -> io::Result<Seen> {
     let mut crowd = Crowd::new(plan)?;
-    let go_on = |crowd: &mut Crowd, until_ns: u64| {
-        while crowd.now_ns() < until_ns {
-            crowd.turn(until_ns)?;
-        }
-        match halt.load(Ordering::Acquire) {
-            true => Err(io::Error::other("interrupted")),
-            false => Ok(()),
-        }
-    };
     let joined_ns = (plan.count as f64 / plan.joins_pps * 1e9) as u64 + ns(JOINING);
     while crowd.attached() < plan.count {
         let now_ns = crowd.now_ns();
@@ -299,7 +292,7 @@ fn drive(
             );
             return Err(io::Error::other(text));
         }
-        go_on(&mut crowd, now_ns + TICK_NS)?;
+        crowd.work(now_ns + TICK_NS, halt)?;
     }
     let (letters_pps, granted_pps) = crowd.slots_pps();
     let probes_pps = (plan.count - busy) as f64 * letters_pps * effort.probes;
@@ -314,21 +307,19 @@ fn drive(
             crowd.send_files(busy);
             files_ns += SECOND_NS;
         }
-        go_on(&mut crowd, next_ns.min(files_ns).min(until_ns))?;
-        while next_ns <= crowd.now_ns().min(until_ns) {
-            crowd.probe(busy);
-            next_ns += crowd.gap_ns(probes_pps);
-        }
+        crowd.work(next_ns.min(files_ns).min(until_ns), halt)?;
+        next_ns = crowd.give_probes(busy, probes_pps, next_ns, until_ns);
     }
     let seconds = (crowd.now_ns() - from_ns) as f64 / 1e9;
     let datagrams = crowd.datagrams() - datagrams;
+    let files_meanwhile = crowd.files.delivered;
     let cpu_seconds = (clock::thread_cpu_ns() - cpu_ns) as f64 / 1e9;
     let late = Quantiles::of(&crowd.late_us);
     phase.store(WAITS, Ordering::Release);
     let patience_ns = crowd.now_ns() + ns(effort.patience);
     while !crowd.is_quiet() && crowd.now_ns() < patience_ns {
         let until_ns = crowd.now_ns() + TICK_NS;
-        go_on(&mut crowd, until_ns)?;
+        crowd.work(until_ns, halt)?;
     }
     Ok(Seen {
         seconds,
@@ -336,6 +327,7 @@ fn drive(
         crowded: crowd.crowded,
         took_us: crowd.took_us.values().copied().collect(),
         files: crowd.files,
+        files_meanwhile,
         datagrams,
         late,
         letters_pps,

@@ -51,7 +51,7 @@ pub(super) fn cpu_by_role(processes: &[(Role, u32)]) -> [f64; 2] {
     [of(Role::Gateway), of(Role::Mix)]
 }
 
-/// Memory of all nodes by epoch: the most that was seen in each.
+/// Memory of all nodes by epoch: the most that was seen in each, 0 where it could never be read.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     epoch: Option<u32>,
@@ -59,9 +59,11 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Of all or of none: without one of them it would seem to be less.
     pub(super) fn look(&mut self, processes: &[(Role, u32)], epoch: u32) {
         let of = |(_, process): &(Role, u32)| rss_bytes(&read(*process, "status"));
-        self.add(epoch, processes.iter().filter_map(of).sum());
+        let bytes: Option<u64> = processes.iter().map(of).sum();
+        self.add(epoch, bytes.unwrap_or(0));
     }
 
     fn add(&mut self, epoch: u32, bytes: u64) {
@@ -77,13 +79,20 @@ impl Memory {
 
 /// How many times the memory of the third and fourth epoch the last two took. Tables fill page by page during an epoch, so
 /// whole ones are held against each other; of fewer than seven, the last of them in part, nothing can be said.
-pub(super) fn growth(peaks: &[u64]) -> Option<f64> {
-    let whole = peaks.get(..peaks.len().checked_sub(1)?)?;
-    let most = |of: &[u64]| of.iter().copied().max().unwrap_or(0) as f64;
-    match whole.len() {
-        6.. => Some(most(&whole[whole.len() - 2..]) / most(&whole[2..4])),
-        _ => None,
+///
+/// # Errors
+/// Why it can't be told.
+pub(super) fn growth(peaks: &[u64]) -> Result<f64, &'static str> {
+    let whole = &peaks[..peaks.len().saturating_sub(1)];
+    if whole.len() < 6 {
+        return Err("it takes seven epochs to tell");
     }
+    let (early, late) = (&whole[2..4], &whole[whole.len() - 2..]);
+    if early.iter().chain(late).any(|peak| *peak == 0) {
+        return Err("the memory of nodes could not be read");
+    }
+    let most = |of: &[u64]| of.iter().copied().max().unwrap_or(0) as f64;
+    Ok(most(late) / most(early))
 }
 
 #[cfg(test)]
@@ -112,10 +121,25 @@ mod tests {
             memory.add(epoch, bytes);
         }
         assert_eq!(memory.peaks, [30, 40]);
-        assert_eq!(growth(&[1, 2, 3, 4, 5, 6]), None, "too few");
+        assert!(growth(&[1, 2, 3, 4, 5, 6]).is_err(), "too few");
         // The last epoch is not whole.
-        assert_eq!(growth(&[1, 2, 100, 100, 100, 101, 7]), Some(1.01));
-        assert_eq!(growth(&[1, 2, 100, 90, 100, 125, 120, 7]), Some(1.25));
-        assert_eq!(growth(&[]), None);
+        assert_eq!(growth(&[1, 2, 100, 100, 100, 101, 7]), Ok(1.01));
+        assert_eq!(growth(&[1, 2, 100, 90, 100, 125, 120, 7]), Ok(1.25));
+        assert!(growth(&[]).is_err());
+    }
+
+    #[test]
+    fn memory_that_cannot_be_read_is_not_taken_for_memory_that_stays() {
+        let unread = Err("the memory of nodes could not be read");
+        assert_eq!(growth(&[0; 8]), unread);
+        assert_eq!(growth(&[1, 2, 100, 0, 100, 101, 7]), unread);
+        assert_eq!(growth(&[1, 2, 100, 100, 100, 0, 7]), unread);
+        // One of the two is gone.
+        let mut memory = Memory::default();
+        let own = (Role::Mix, std::process::id());
+        memory.look(&[own, (Role::Gateway, u32::MAX)], 1);
+        assert_eq!(memory.peaks, [0]);
+        memory.look(&[own], 1);
+        assert!(memory.peaks[0] > 0);
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Seen;
 use super::crowd::{FILE_BYTES, LOOP_SHARE};
 use super::nodes;
-use super::theory::{self, DISTANCE_MOST, Law, PROBES_LEAST};
+use super::theory::{self, DISTANCE_MOST, HELD, Law, PROBES_LEAST, Verdict};
 use crate::envelope::{Session, Skipped};
 use crate::node::points::Quantiles;
 use crate::rows::thousands;
@@ -60,6 +60,8 @@ pub(crate) struct Probes {
     pub(crate) delivered: u64,
     /// Not sent, for another was in line.
     pub(crate) crowded: u64,
+    /// So many are by the law.
+    pub(crate) crowded_by_law: f64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,7 +71,10 @@ pub(crate) struct FileCounts {
     pub(crate) file_bytes: u64,
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
+    /// Those that arrived while probes were sent.
+    pub(crate) delivered_meanwhile: u64,
     pub(crate) chunks_retransmitted: u64,
+    /// Of those.
     pub(crate) goodput_bytes_per_s: f64,
 }
 
@@ -83,8 +88,11 @@ pub(crate) struct Theory {
     pub(crate) ks_d: f64,
     pub(crate) ks_d_most: f64,
     pub(crate) n: u64,
-    /// Whether there were enough to judge.
+    /// Probes that all take so much longer are still near enough.
+    pub(crate) unseen_us: f64,
     pub(crate) is_judged: bool,
+    /// Why not, if not.
+    pub(crate) why_not_judged: Option<String>,
     /// Median measured, less that of the law.
     pub(crate) added_us: f64,
     /// Share of one-way times up to each.
@@ -117,10 +125,21 @@ pub(super) struct Setting {
 }
 
 impl Setting {
+    /// Clients that send probes and get them.
+    fn quiet(&self) -> f64 {
+        (usize::from(self.clients) - self.busy).max(1) as f64
+    }
+
+    /// Probes that were to be sent, and how many for each slot for letters.
+    fn given(&self, seen: &Seen) -> (u64, f64) {
+        let given = seen.probes_sent + seen.crowded;
+        let slots = seen.letters_pps * self.quiet() * seen.seconds;
+        (given, given as f64 / slots)
+    }
+
     /// The law that probes here should follow.
     pub(super) fn law(&self, seen: &Seen) -> Law {
-        let recipients = (usize::from(self.clients) - self.busy).max(1) as f64;
-        let probes_pps = seen.probes_sent as f64 / seen.seconds / recipients;
+        let probes_pps = seen.probes_sent as f64 / seen.seconds / self.quiet();
         let loops_pps = f64::from(self.rate_pps) * LOOP_SHARE;
         Law {
             mean_us: f64::from(self.mean_delay_ms) * 1e3,
@@ -128,6 +147,29 @@ impl Setting {
             stream_pps: seen.granted_pps - loops_pps - probes_pps,
         }
     }
+}
+
+/// Why what was measured is not judged, and how many probes would find another in line by the law.
+fn doubt(setting: &Setting, seen: &Seen, verdict: &Verdict) -> (Option<String>, f64) {
+    let (given, per_slot) = setting.given(seen);
+    let share = |count: f64| count / given.max(1) as f64;
+    let by_law = theory::crowded_share(per_slot) * given as f64;
+    let crowded = seen.crowded as f64;
+    let why = if !verdict.is_enough {
+        let arrived = seen.took_us.len();
+        Some(format!(
+            "it takes {PROBES_LEAST} probes to tell, and {arrived} arrived"
+        ))
+    } else if share(crowded) > theory::crowded_most(per_slot, given) {
+        Some(format!(
+            "{:.1} % of the probes found another in line and were not sent, {:.1} % are by the law: those that were sent had luck",
+            share(crowded) * 100.0,
+            share(by_law) * 100.0
+        ))
+    } else {
+        None
+    };
+    (why, by_law)
 }
 
 /// Makes the report, and says what is wrong or doubtful.
@@ -154,22 +196,26 @@ pub(super) fn conclude(setting: &Setting, seen: &Seen, law: Law, session: &mut S
             verdict.distance
         ));
     }
-    if !verdict.is_enough {
-        session.skipped.push(Skipped::new(
-            "whether one-way times follow the law",
-            format!("it takes {PROBES_LEAST} probes to tell, and {delivered} arrived"),
-        ));
+    let (why_not_judged, crowded_by_law) = doubt(setting, seen, &verdict);
+    if let Some(why) = &why_not_judged {
+        let what = "whether one-way times follow the law";
+        session.skipped.push(Skipped::new(what, why));
+        // A short run has few.
+        if verdict.is_enough || !session.quick() {
+            session
+                .failures
+                .push(format!("{what} is not judged: {why}"));
+        }
     }
     match growth {
-        Some(growth) if growth > GROWTH_MOST => session.failures.push(format!(
+        Ok(growth) if growth > GROWTH_MOST => session.failures.push(format!(
             "the nodes' memory grew {:.1} % from the third and fourth epoch to the last two",
             (growth - 1.0) * 100.0
         )),
-        Some(_) => {}
-        None => session.skipped.push(Skipped::new(
-            "whether memory stays",
-            "it takes seven epochs to tell",
-        )),
+        Ok(_) => {}
+        Err(why) => session
+            .skipped
+            .push(Skipped::new("whether memory stays", why)),
     }
     if seen.late.p99_us > LATE_MOST_US {
         session.warnings.push(format!(
@@ -207,15 +253,17 @@ pub(super) fn conclude(setting: &Setting, seen: &Seen, law: Law, session: &mut S
             sent,
             delivered,
             crowded: seen.crowded,
+            crowded_by_law: round(crowded_by_law, 1.0),
         },
         files: FileCounts {
             senders: setting.busy as u64,
             file_bytes: FILE_BYTES as u64,
             sent: files.sent,
             delivered: files.delivered,
+            delivered_meanwhile: seen.files_meanwhile,
             chunks_retransmitted: files.retransmitted,
             goodput_bytes_per_s: round(
-                files.delivered as f64 * FILE_BYTES as f64 / seen.seconds,
+                seen.files_meanwhile as f64 * FILE_BYTES as f64 / seen.seconds,
                 1.0,
             ),
         },
@@ -231,7 +279,9 @@ pub(super) fn conclude(setting: &Setting, seen: &Seen, law: Law, session: &mut S
             ks_d: round(verdict.distance, 1e5),
             ks_d_most: DISTANCE_MOST,
             n: delivered,
-            is_judged: verdict.is_enough,
+            unseen_us: round(theory::unseen_us(&draws), 1.0),
+            is_judged: why_not_judged.is_none(),
+            why_not_judged,
             added_us: round(middle(&sorted) - middle(&draws), 1.0),
             shares: shares(&sorted, &draws),
         },
@@ -241,7 +291,7 @@ pub(super) fn conclude(setting: &Setting, seen: &Seen, law: Law, session: &mut S
             .into(),
         kernel_drops: setting.kernel_drops,
         rss_bytes: setting.rss_bytes.clone(),
-        memory_growth: growth.map(|growth| round(growth, 1e4)),
+        memory_growth: growth.ok().map(|growth| round(growth, 1e4)),
     }
 }
 
@@ -275,6 +325,11 @@ fn shares(sorted_us: &[f64], law_us: &[f64]) -> Vec<Share> {
 }
 
 impl Report {
+    /// How long hops hold a probe on average, milliseconds.
+    pub(crate) fn held_ms(&self) -> f64 {
+        f64::from(self.mean_delay_ms) * HELD as f64
+    }
+
     /// For people.
     pub(crate) fn table(&self) -> String {
         let Report {
@@ -300,10 +355,11 @@ impl Report {
         line(
             "probes",
             format!(
-                "{} sent, {} delivered; {} not sent, for another was in line",
+                "{} sent, {} delivered; {} not sent, for another was in line, {} by the law",
                 thousands(probes.sent as f64),
                 thousands(probes.delivered as f64),
-                thousands(probes.crowded as f64)
+                thousands(probes.crowded as f64),
+                thousands(probes.crowded_by_law)
             ),
         );
         line(
@@ -336,15 +392,16 @@ impl Report {
         line("law", theory.distribution.clone());
         let judged = match theory.is_judged {
             true => "",
-            false => ", too few to judge",
+            false => " and it is not judged",
         };
         line(
             "D",
             format!(
-                "{:.4} of {} probes, less than {} is asked{judged}; the median is {:.1} ms off",
+                "{:.4} of {} probes, less than {} is asked{judged}; {:.0} ms more for each would not be seen, the median is {:.1} ms off",
                 theory.ks_d,
                 thousands(theory.n as f64),
                 theory.ks_d_most,
+                theory.unseen_us / 1e3,
                 theory.added_us / 1e3
             ),
         );

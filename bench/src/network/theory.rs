@@ -5,7 +5,11 @@
 //! are one too. It is held by its gateway and three mixes: exponential with the network's mean, drawn anew above the cap.
 //! Then it stands in line for the slots of the recipient's gateway to him, behind loops and other probes: that is M/M/1,
 //! and the time there is exponential too, with the rate of slots less that of what arrives. What the machine and the network
-//! add is not taken off: a slow one fails.
+//! add is not taken off: one fails that is slower than by [`unseen_us`].
+//!
+//! A probe that finds another in line is not sent, and nobody knows how long it would have taken. A line has one place, so
+//! by the law the share of them is Erlang's loss: of p given for each slot for letters, p / (1 + p). Where it is clearly more
+//! the line stood longer than it should, and those that were sent are the lucky ones.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -20,6 +24,10 @@ const DRAWS: usize = 1_000_000;
 pub(super) const DISTANCE_MOST: f64 = 0.02;
 /// Of fewer probes the distance of a true law comes near that by chance: 1.36 / √20,000 is 0.0096.
 pub(super) const PROBES_LEAST: usize = 20_000;
+/// A document that is fetched takes two slots of nine that letters else have, so a line may last longer by this.
+const FETCH: f64 = 9.0 / 7.0;
+/// Standard deviations that chance is allowed.
+const CHANCE: f64 = 4.0;
 
 /// The law of one network.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,6 +80,25 @@ pub(super) fn judge(probes_us: &[f64], law_us: &[f64]) -> Verdict {
         is_enough,
         is_near: distance < DISTANCE_MOST,
     }
+}
+
+/// The share of probes that find another in line, where so many are given for each slot for letters.
+pub(super) fn crowded_share(per_slot: f64) -> f64 {
+    per_slot / (1.0 + per_slot)
+}
+
+/// No more of so many are by the law: also if a document is fetched all the time, and by chance.
+pub(super) fn crowded_most(per_slot: f64, given: u64) -> f64 {
+    let share = crowded_share(per_slot * FETCH);
+    share + CHANCE * (share * (1.0 - share) / given.max(1) as f64).sqrt()
+}
+
+/// Probes that all take so much longer than these draws, in order, are still near enough: the shortest time in which as
+/// many of them lie as the distance may be.
+pub(super) fn unseen_us(law_us: &[f64]) -> f64 {
+    let many = (law_us.len() as f64 * DISTANCE_MOST) as usize;
+    let spans = law_us.iter().zip(law_us.iter().skip(many));
+    spans.map(|(from, to)| to - from).fold(f64::MAX, f64::min)
 }
 
 #[cfg(test)]
@@ -139,6 +166,43 @@ mod tests {
             .into_iter()
             .map(|us| us + 30_000.0);
         assert!(!judged(&late.collect::<Vec<_>>()).is_near);
+    }
+
+    #[test]
+    fn about_fifteen_milliseconds_more_are_not_seen() {
+        let law = LAW.draws(200_000, 1);
+        let unseen_us = unseen_us(&law);
+        assert!((13e3..17e3).contains(&unseen_us), "{unseen_us}");
+        let more = |us: f64| law.iter().map(|one| one + us).collect::<Vec<_>>();
+        assert!(judge(&more(unseen_us * 0.97), &law).is_near);
+        assert!(!judge(&more(unseen_us * 1.03), &law).is_near);
+    }
+
+    /// Probes of a Poisson process at a line with one place: how many of so many find it taken, and slots are `slower`.
+    fn crowded(per_slot: f64, slower: f64, given: u64) -> u64 {
+        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        let (mut now, mut free, mut crowded) = (0.0, 0.0, 0);
+        for _ in 0..given {
+            now += exponential(&mut rng) / per_slot;
+            match now < free {
+                true => crowded += 1,
+                false => free = now + exponential(&mut rng) * slower,
+            }
+        }
+        crowded
+    }
+
+    #[test]
+    fn as_many_probes_find_another_in_line_as_erlang_says() {
+        const GIVEN: u64 = 80_000;
+        for per_slot in [0.05, 0.2, 1.0] {
+            let share = |slower| crowded(per_slot, slower, GIVEN) as f64 / GIVEN as f64;
+            let off = share(1.0) - crowded_share(per_slot);
+            assert!(off.abs() < 0.01, "{per_slot}: {off}");
+            let most = crowded_most(per_slot, GIVEN);
+            assert!(share(1.0) < most && share(FETCH) < most);
+            assert!(share(1.6) > most, "{per_slot}: {} of {most}", share(1.6));
+        }
     }
 
     #[test]

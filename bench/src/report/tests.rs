@@ -198,6 +198,41 @@ fn short_runs_wrong_figures_and_missing_results_are_told() {
 }
 
 #[test]
+fn of_a_network_no_more_is_concluded_than_was_seen() {
+    let title = |changes: &[(&str, &str)]| {
+        let folder = changed(|name, text| {
+            let with = |text: String, (from, to): &(&str, &str)| {
+                assert!(name != "network.json" || text.contains(from), "{from}");
+                text.replace(from, to)
+            };
+            match name {
+                "network.json" => changes.iter().fold(text, with),
+                _ => text,
+            }
+        });
+        let html = page(&Stored::read(folder.path()).unwrap()).html();
+        let title = html
+            .split("<h3>")
+            .find(|part| part.contains("million draws of the law"));
+        let title = title.unwrap().split("</figcaption>").next().unwrap();
+        title.to_owned()
+    };
+    let lost = ("\"lost_messages\":0", "\"lost_messages\":3");
+    let judged = ("\"is_judged\":false", "\"is_judged\":true");
+    let near = ("\"ks_d\":0.45149", "\"ks_d\":0.005");
+    let said = title(&[]);
+    assert!(said.starts_with("Whether messages take as long as theory says is not judged"));
+    assert!(said.contains("Not judged: it takes 20000 probes"), "{said}");
+    assert!(title(&[judged]).starts_with("Messages do NOT take"));
+    assert!(title(&[judged, lost]).starts_with("Messages do NOT take"));
+    let said = title(&[judged, near]);
+    assert!(said.starts_with("Messages take as long as theory says, to within about 3 ms: D"));
+    assert!(said.contains("% of the 40 ms that hops hold it"), "{said}");
+    assert!(title(&[judged, near, lost]).starts_with("3 messages got lost"));
+    assert!(title(&[lost]).starts_with("3 messages got lost"));
+}
+
+#[test]
 fn outfox_beside_it_is_taken() {
     let folder = changed(|_, text| text);
     let outfox =

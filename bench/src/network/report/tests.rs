@@ -1,3 +1,5 @@
+use serde_json::Value;
+
 use super::*;
 use crate::envelope::{Envelope, Results};
 use crate::network::Files;
@@ -24,7 +26,7 @@ fn seen() -> Seen {
     let mut seen = Seen {
         seconds: 140.0,
         probes_sent: PROBES_LEAST as u64,
-        crowded: 7,
+        crowded: 1_000,
         took_us: Vec::new(),
         files: Files {
             sent: 30,
@@ -32,6 +34,7 @@ fn seen() -> Seen {
             retransmitted: 2,
             failed: 0,
         },
+        files_meanwhile: 28,
         datagrams: 560_000,
         late,
         letters_pps: 3.24,
@@ -43,14 +46,14 @@ fn seen() -> Seen {
     seen
 }
 
-fn concluded(setting: &Setting, seen: &Seen, law: Law) -> Envelope {
-    let mut session = Session::begin(true, 0);
+fn concluded(setting: &Setting, seen: &Seen, law: Law, quick: bool) -> Envelope {
+    let mut session = Session::begin(quick, 0);
     let report = conclude(setting, seen, law, &mut session);
     session.end(Results::Network(Box::new(report)), BTreeMap::new())
 }
 
 fn of(setting: &Setting, seen: &Seen) -> Envelope {
-    concluded(setting, seen, setting.law(seen))
+    concluded(setting, seen, setting.law(seen), false)
 }
 
 #[test]
@@ -66,6 +69,9 @@ fn what_follows_its_law_is_sound_and_fits_the_schema() {
     let results = &json["results"];
     assert_eq!(results["lost_messages"], 0);
     assert!(results["theory"]["ks_d"].as_f64().unwrap() < 0.02);
+    assert_eq!(results["theory"]["why_not_judged"], Value::Null);
+    // 21,000 probes for 408,240 slots.
+    assert_eq!(results["probes"]["crowded_by_law"], 1_027.0);
     assert_eq!(results["memory_growth"], 1.01);
     for share in results["theory"]["shares"].as_array().unwrap() {
         let number = |key: &str| share[key].as_f64().unwrap();
@@ -85,16 +91,19 @@ fn a_law_with_the_wrong_mean_is_reported() {
     let (setting, seen) = (setting(), seen());
     let mut law = setting.law(&seen);
     law.mean_us *= 1.2;
-    let said = failure(&concluded(&setting, &seen, law));
+    let said = failure(&concluded(&setting, &seen, law, false));
     assert!(said.contains("not what the law says: D = 0.0"), "{said}");
     // Too few to tell are not said to be wrong, nor right.
     let mut few = seen.clone();
     few.took_us.truncate(100);
     few.probes_sent = 100;
-    let envelope = concluded(&setting, &few, law);
+    let envelope = concluded(&setting, &few, law, true);
     assert!(envelope.is_sound());
     assert!(envelope.skipped[0].why.contains("it takes 20000 probes"));
-    assert!(envelope.text().contains("too few to judge"));
+    assert!(envelope.text().contains("and it is not judged"));
+    // But a run in full is there to tell.
+    let said = failure(&concluded(&setting, &few, law, false));
+    assert!(said.contains("it takes 20000 probes to tell, and 100 arrived"));
 }
 
 #[test]
@@ -106,10 +115,9 @@ fn a_node_that_drops_one_in_a_thousand_is_reported() {
         number % 1_000 != 0
     });
     let said = failure(&of(&setting, &seen));
-    assert_eq!(
-        said,
-        "20 messages got lost: 20 of 20000 probes, 0 of 30 files"
-    );
+    let lost = "20 messages got lost: 20 of 20000 probes, 0 of 30 files; ";
+    assert!(said.starts_with(lost), "{said}");
+    assert!(said.ends_with("and 19980 arrived"), "{said}");
     let mut seen = self::seen();
     seen.files.delivered -= 1;
     let said = failure(&of(&setting, &seen));
@@ -120,6 +128,43 @@ fn a_node_that_drops_one_in_a_thousand_is_reported() {
     // Nothing at all arrives.
     seen.took_us.clear();
     assert!(failure(&of(&setting, &seen)).contains("20000 of 20000 probes"));
+}
+
+#[test]
+fn lines_that_stand_longer_than_by_the_law_are_reported_though_what_was_sent_follows_it() {
+    let (setting, mut seen) = (setting(), seen());
+    // Half as many again.
+    seen.crowded = 1_600;
+    let envelope = of(&setting, &seen);
+    let said = failure(&envelope);
+    assert!(said.contains("7.4 % of the probes found another"), "{said}");
+    assert!(said.contains("5.0 % are by the law"), "{said}");
+    let json = serde_json::to_value(&envelope).unwrap();
+    let theory = &json["results"]["theory"];
+    assert_eq!(theory["is_judged"], false);
+    assert!(said.contains(theory["why_not_judged"].as_str().unwrap()));
+}
+
+#[test]
+fn files_that_were_waited_for_at_the_end_do_not_count_for_speed() {
+    let json = serde_json::to_value(of(&setting(), &seen())).unwrap();
+    let files = &json["results"]["files"];
+    assert_eq!(files["delivered"], 30);
+    assert_eq!(files["delivered_meanwhile"], 28);
+    // 28 of 16 KiB in 140 s.
+    assert_eq!(files["goodput_bytes_per_s"], 3_277.0);
+}
+
+#[test]
+fn memory_that_cannot_be_read_is_named() {
+    let mut setting = setting();
+    setting.rss_bytes.fill(0);
+    let envelope = of(&setting, &seen());
+    assert_eq!(
+        crate::envelope::assert_valid(&envelope)["results"]["memory_growth"],
+        Value::Null
+    );
+    assert!(envelope.skipped[0].why.contains("could not be read"));
 }
 
 #[test]

@@ -39,6 +39,25 @@ fn setting(report: &Report) -> String {
     )
 }
 
+/// What may be concluded. Of what was lost nobody knows how long it would have taken.
+fn verdict(report: &Report) -> String {
+    let theory = &report.theory;
+    if theory.is_judged && theory.ks_d >= theory.ks_d_most {
+        return "Messages do NOT take as long as theory says".to_owned();
+    }
+    if report.lost_messages > 0 {
+        let lost = thousands(report.lost_messages as f64);
+        return format!("{lost} messages got lost, so times of the others prove nothing");
+    }
+    match theory.is_judged {
+        true => format!(
+            "Messages take as long as theory says, to within about {:.0} ms",
+            theory.unseen_us / 1e3
+        ),
+        false => "Whether messages take as long as theory says is not judged".to_owned(),
+    }
+}
+
 fn one_way(one: &One, report: &Report) -> Figure {
     let theory = &report.theory;
     let series = |label: &str, style, value: fn(&Share) -> f64| Series {
@@ -61,13 +80,11 @@ fn one_way(one: &One, report: &Report) -> Figure {
             format!("{:.4}", share.law),
         ]
     });
-    let verdict = match (theory.is_judged, theory.ks_d < theory.ks_d_most) {
-        (false, _) => "Too few probes to tell whether messages take as long as theory says",
-        (true, true) => "Messages take as long as theory says",
-        (true, false) => "Messages do NOT take as long as theory says",
-    };
+    let unseen_ms = theory.unseen_us / 1e3;
+    let why_not = theory.why_not_judged.as_ref();
+    let why_not = why_not.map_or(String::new(), |why| format!(" Not judged: {why}."));
     Figure {
-        title: format!("{verdict}: D = {:.4}", theory.ks_d),
+        title: format!("{}: D = {:.4}", verdict(report), theory.ks_d),
         chart: Chart::Lines(Lines {
             x: Axis::new("one way, ms", false),
             y: Axis::new("share of probes that took no longer", false),
@@ -79,10 +96,13 @@ fn one_way(one: &One, report: &Report) -> Figure {
             places: Vec::new(),
         }),
         reading: format!(
-            "Kolmogorov and Smirnov's distance of {} probes from a million draws of the law; less than {} is asked. The median \
-             measured is {:.1} ms off the law's.",
+            "Kolmogorov and Smirnov's distance of {} probes from a million draws of the law; less than {} is asked. That does \
+             not see about {unseen_ms:.0} ms more for each, {:.0} % of the {:.0} ms that hops hold it. The median measured is \
+             {:.1} ms off the law's.{why_not}",
             thousands(theory.n as f64),
             theory.ks_d_most,
+            unseen_ms / report.held_ms() * 100.0,
+            report.held_ms(),
             theory.added_us / 1e3
         ),
         table: Table::new(&["one way, ms", "measured", "law"], rows.collect()),
@@ -135,7 +155,7 @@ fn counts(report: &Report) -> Table {
     let memory = memory.map(|bytes| format!("{:.1}", *bytes as f64 / 1e6));
     let growth = report
         .memory_growth
-        .map_or("too few epochs to tell".to_owned(), |growth| {
+        .map_or("not known".to_owned(), |growth| {
             format!("{:+.1} %, 2 % are allowed", (growth - 1.0) * 100.0)
         });
     let rows = [
@@ -144,14 +164,21 @@ fn counts(report: &Report) -> Table {
             "probes sent, delivered",
             format!("{}, {}", count(probes.sent), count(probes.delivered)),
         ),
-        ("probes not sent, another in line", count(probes.crowded)),
+        (
+            "probes not sent, another in line; by the law",
+            format!(
+                "{}; {}",
+                count(probes.crowded),
+                thousands(probes.crowded_by_law)
+            ),
+        ),
         (
             "files sent, delivered",
             format!("{}, {}", count(files.sent), count(files.delivered)),
         ),
         ("chunks sent again", count(files.chunks_retransmitted)),
         (
-            "files' bytes a second, all together",
+            "files' bytes a second, all together, while probes were sent",
             thousands(files.goodput_bytes_per_s),
         ),
         (
