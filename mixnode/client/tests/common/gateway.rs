@@ -17,19 +17,19 @@ impl Network {
         destination: &[u8; 16],
         kind: Kind,
         content: Box<[u8; 1200]>,
-    ) {
+    ) -> bool {
         let gateway = self.gateways.get_mut(gateway).unwrap();
-        if gateway.attached.contains_key(destination) {
-            let queue = gateway.queues.entry(*destination).or_default();
-            if queue.len() < QUEUE_MAX {
-                queue.push_back(content);
-                gateway
-                    .kinds
-                    .entry(*destination)
-                    .or_default()
-                    .push_back(kind);
-            }
+        if !gateway.attached.contains_key(destination) {
+            return false;
         }
+        let queue = gateway.queues.entry(*destination).or_default();
+        if queue.len() >= QUEUE_MAX {
+            return false;
+        }
+        queue.push_back(content);
+        let kinds = gateway.kinds.entry(*destination).or_default();
+        kinds.push_back(kind);
+        true
     }
 
     fn down_the_link(&mut self, seat: usize, datagram: Boxed) {

@@ -453,10 +453,13 @@ impl Network {
                 self.collect(seat);
             }
             Happening::Deliver(gateway, destination, content) => {
-                if self.recorded.contains(&destination) {
-                    self.kept.push((gateway, destination, content.clone()));
+                let delivery = (gateway, destination, content.clone());
+                // What a client never got is not played again when it comes.
+                if self.enqueue(&gateway, &destination, Kind::Delivery, content)
+                    && self.recorded.contains(&destination)
+                {
+                    self.kept.push(delivery);
                 }
-                self.enqueue(&gateway, &destination, Kind::Delivery, content);
             }
             Happening::Down(gateway, destination, index) => {
                 self.down_slot(&gateway, &destination, index);
