@@ -9,6 +9,19 @@ const COOKIE: u32 = 0x1c84_9303 | 0x10;
 /// Seven bits a byte; eight such bytes leave one for the rest of 64.
 const SEVENS_MAX: usize = 8;
 
+/// The same to so many digits: less to store.
+pub(crate) fn coarser(histogram: &Histogram<u64>, digits: u8) -> Histogram<u64> {
+    let (low, high) = (histogram.low(), histogram.high());
+    let Ok(mut coarse) = Histogram::new_with_bounds(low, high, digits) else {
+        // More digits than there can be.
+        return histogram.clone();
+    };
+    for one in histogram.iter_recorded() {
+        coarse.saturating_record_n(one.value_iterated_to(), one.count_at_value());
+    }
+    coarse
+}
+
 /// All of a histogram.
 pub(crate) fn base64_v2(histogram: &Histogram<u64>) -> String {
     let counts = counts(histogram);
