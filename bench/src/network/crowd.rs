@@ -59,6 +59,8 @@ pub(super) struct Crowd {
     rng: Generator,
     /// When each probe was to be given to its client, by number.
     given_ns: Vec<u64>,
+    /// Those of them whose sender did not fetch a document then or did, and whose recipient did not or did.
+    pub(super) fetching: [[u64; 2]; 2],
     /// How long those took that arrived, microseconds.
     pub(super) took_us: BTreeMap<u64, f64>,
     /// Probes that found another before them and were not sent.
@@ -151,6 +153,7 @@ impl Crowd {
             clock: Instant::now(),
             rng,
             given_ns: Vec::new(),
+            fetching: [[0; 2]; 2],
             took_us: BTreeMap::new(),
             crowded: 0,
             files: Files::default(),
@@ -353,10 +356,15 @@ impl Crowd {
         let to = (from + 1 + self.below(others - 1)) % others;
         let number = self.given_ns.len() as u64;
         let address = self.clients[busy + to].address;
-        match self.clients[busy + from].client.probe(&address, number) {
-            true => self.given_ns.push(at_ns),
-            false => self.crowded += 1,
+        if !self.clients[busy + from].client.probe(&address, number) {
+            self.crowded += 1;
+            return;
         }
+        self.given_ns.push(at_ns);
+        let unix_ms = unix_ms();
+        let [sender, recipient] = [from, to]
+            .map(|number| usize::from(self.clients[busy + number].client.is_fetching(unix_ms)));
+        self.fetching[sender][recipient] += 1;
     }
 
     /// Has each of the first `busy` send a file to its neighbour among them, if it sends none.

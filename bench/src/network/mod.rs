@@ -146,6 +146,8 @@ struct Seen {
     seconds: f64,
     probes_sent: u64,
     crowded: u64,
+    /// Of the probes sent, by whether sender and recipient fetched a document then.
+    fetching: [[u64; 2]; 2],
     took_us: Vec<f64>,
     files: Files,
     /// Those that had arrived when the last probe was given.
@@ -325,6 +327,7 @@ fn drive(
         seconds,
         probes_sent: crowd.probes_sent(),
         crowded: crowd.crowded,
+        fetching: crowd.fetching,
         took_us: crowd.took_us.values().copied().collect(),
         files: crowd.files,
         files_meanwhile,

@@ -85,6 +85,10 @@ pub(crate) struct Theory {
     pub(crate) distribution: String,
     pub(crate) letters_pps: f64,
     pub(crate) stream_pps: f64,
+    /// Of that, what else comes to a recipient.
+    pub(crate) mail_pps: f64,
+    /// Of the probes, whose senders fetched a document.
+    pub(crate) fetching_share: f64,
     pub(crate) ks_d: f64,
     pub(crate) ks_d_most: f64,
     pub(crate) n: u64,
@@ -141,10 +145,13 @@ impl Setting {
     pub(super) fn law(&self, seen: &Seen) -> Law {
         let probes_pps = seen.probes_sent as f64 / seen.seconds / self.quiet();
         let loops_pps = f64::from(self.rate_pps) * LOOP_SHARE;
+        let sent = seen.fetching.iter().flatten().sum::<u64>().max(1) as f64;
         Law {
             mean_us: f64::from(self.mean_delay_ms) * 1e3,
             letters_pps: seen.letters_pps,
-            stream_pps: seen.granted_pps - loops_pps - probes_pps,
+            stream_pps: seen.granted_pps,
+            mail_pps: loops_pps + probes_pps,
+            fetching: seen.fetching.map(|of| of.map(|count| count as f64 / sent)),
         }
     }
 }
@@ -153,14 +160,15 @@ impl Setting {
 fn doubt(setting: &Setting, seen: &Seen, verdict: &Verdict) -> (Option<String>, f64) {
     let (given, per_slot) = setting.given(seen);
     let share = |count: f64| count / given.max(1) as f64;
-    let by_law = theory::crowded_share(per_slot) * given as f64;
+    let fetching = setting.law(seen).senders_fetching();
+    let by_law = theory::crowded_of(per_slot, fetching) * given as f64;
     let crowded = seen.crowded as f64;
     let why = if !verdict.is_enough {
         let arrived = seen.took_us.len();
         Some(format!(
             "it takes {PROBES_LEAST} probes to tell, and {arrived} arrived"
         ))
-    } else if share(crowded) > theory::crowded_most(per_slot, given) {
+    } else if share(crowded) > theory::crowded_most(per_slot, fetching, given) {
         Some(format!(
             "{:.1} % of the probes found another in line and were not sent, {:.1} % are by the law: those that were sent had luck",
             share(crowded) * 100.0,
@@ -271,11 +279,17 @@ pub(super) fn conclude(setting: &Setting, seen: &Seen, law: Law, session: &mut S
         one_way: quantiles(&sorted),
         theory: Theory {
             distribution: format!(
-                "four delays of {} ms on average, cut at ten times that, and two waits for slots, {:.2} and {:.2} a second",
-                setting.mean_delay_ms, law.letters_pps, law.stream_pps
+                "four delays of {} ms on average, cut at ten times that, and waits for slots, {:.2} and {:.2} a second, less {:.2} of other mail and what the {:.0} % take that fetch a document",
+                setting.mean_delay_ms,
+                law.letters_pps,
+                law.stream_pps,
+                law.mail_pps,
+                law.senders_fetching() * 100.0
             ),
             letters_pps: round(law.letters_pps, 1e3),
             stream_pps: round(law.stream_pps, 1e3),
+            mail_pps: round(law.mail_pps, 1e3),
+            fetching_share: round(law.senders_fetching(), 1e3),
             ks_d: round(verdict.distance, 1e5),
             ks_d_most: DISTANCE_MOST,
             n: delivered,

@@ -4,15 +4,22 @@
 //! next slot that is for letters: slots are a Poisson process, each is one for letters with the same chance, so those
 //! are one too. It is held by its gateway and three mixes: exponential with the network's mean, drawn anew above the cap.
 //! Then it stands in line for the slots of the recipient's gateway to him, behind loops and other probes: that is M/M/1,
-//! and the time there is exponential too, with the rate of slots less that of what arrives. What the machine and the network
-//! add is not taken off: one fails that is slower than by [`unseen_us`].
+//! and the time there is exponential too, with the rate of slots less that of what arrives.
+//!
+//! A client that fetches a document asks for its parts in slots that are else for letters, and its gateway sends them
+//! before all mail: M/M/1 with two classes, whose second one waits for the first. Epochs here are short, so that this is
+//! often. Which probes met it is known of their sender and recipient, not of how long they took.
+//!
+//! What the machine and the network add is not taken off: one fails that is slower than by [`unseen_us`].
 //!
 //! A probe that finds another in line is not sent, and nobody knows how long it would have taken. A line has one place, so
 //! by the law the share of them is Erlang's loss: of p given for each slot for letters, p / (1 + p). Where it is clearly more
 //! the line stood longer than it should, and those that were sent are the lucky ones.
 
+use std::collections::VecDeque;
+
 use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng};
 
 use crate::anonymity::law::{distance, exponential, sums};
 
@@ -34,10 +41,14 @@ const CHANCE: f64 = 4.0;
 pub(super) struct Law {
     /// Mean delay of a hop, microseconds.
     pub(super) mean_us: f64,
-    /// Slots for letters a second, of the sender.
+    /// Slots for letters a second, of a sender that fetches no document.
     pub(super) letters_pps: f64,
-    /// Slots a second from the gateway to the recipient, less what arrives there for him.
+    /// Slots a second from the gateway to the recipient.
     pub(super) stream_pps: f64,
+    /// What arrives there for him a second.
+    pub(super) mail_pps: f64,
+    /// Share of the probes whose sender did not fetch a document or did, and whose recipient did not or did.
+    pub(super) fetching: [[f64; 2]; 2],
 }
 
 /// What comes of comparing.
@@ -56,10 +67,24 @@ impl Law {
     pub(super) fn draws(&self, count: usize, seed: u64) -> Vec<f64> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut times_us = sums(HELD, self.mean_us, count, seed.wrapping_add(1));
-        for time_us in &mut times_us {
-            for slots_pps in [self.letters_pps, self.stream_pps] {
-                *time_us += exponential(&mut rng) / slots_pps * 1e6;
-            }
+        let meets: Vec<_> = times_us
+            .iter()
+            .map(|_| self.meets(unit(&mut rng)))
+            .collect();
+        let behind_parts = meets.iter().filter(|(_, recipient)| *recipient).count();
+        let mut lines_s = self
+            .lines_s(self.parts_pps(), behind_parts, seed)
+            .into_iter();
+        for (time_us, (is_sender, is_recipient)) in times_us.iter_mut().zip(meets) {
+            let letters_pps = match is_sender {
+                true => self.letters_pps / FETCH,
+                false => self.letters_pps,
+            };
+            let line_s = match is_recipient.then(|| lines_s.next()).flatten() {
+                Some(line_s) => line_s,
+                None => exponential(&mut rng) / (self.stream_pps - self.mail_pps),
+            };
+            *time_us += (exponential(&mut rng) / letters_pps + line_s) * 1e6;
         }
         times_us.sort_by(f64::total_cmp);
         times_us
@@ -69,6 +94,58 @@ impl Law {
     pub(super) fn all(&self, seed: u64) -> Vec<f64> {
         self.draws(DRAWS, seed)
     }
+
+    /// Parts of a document that a client asks for a second, while it does.
+    fn parts_pps(&self) -> f64 {
+        self.letters_pps * (1.0 - 1.0 / FETCH)
+    }
+
+    /// Share of the probes whose sender fetches.
+    pub(super) fn senders_fetching(&self) -> f64 {
+        self.fetching[1].iter().sum()
+    }
+
+    /// Whether sender and recipient fetch, where `unit` of all probes come before.
+    fn meets(&self, unit: f64) -> (bool, bool) {
+        let mut before = 0.0;
+        for (sender, recipient) in [(true, true), (true, false), (false, true)] {
+            before += self.fetching[usize::from(sender)][usize::from(recipient)];
+            if unit < before {
+                return (sender, recipient);
+            }
+        }
+        (false, false)
+    }
+
+    /// So many times in line behind parts of a document, seconds, one after the other: slots, mail and parts of a document are Poisson processes, a slot takes a part if
+    /// there is one, else what came first of the mail.
+    fn lines_s(&self, parts_pps: f64, count: usize, seed: u64) -> Vec<f64> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_add(2));
+        // Without any there is nothing to wait for.
+        let mail_pps = self.mail_pps.max(self.stream_pps / 100.0);
+        let all_pps = self.stream_pps + mail_pps + parts_pps;
+        let (mut now_s, mut parts) = (0.0, 0u64);
+        let (mut mail, mut times_s) = (VecDeque::new(), Vec::with_capacity(count));
+        while times_s.len() < count {
+            now_s += exponential(&mut rng) / all_pps;
+            let which_pps = unit(&mut rng) * all_pps;
+            if which_pps < mail_pps {
+                mail.push_back(now_s);
+            } else if which_pps < mail_pps + parts_pps {
+                parts += 1;
+            } else if parts > 0 {
+                parts -= 1;
+            } else if let Some(came_s) = mail.pop_front() {
+                times_s.push(now_s - came_s);
+            }
+        }
+        times_s
+    }
+}
+
+/// From 0 on, below 1.
+fn unit(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Holds probes against draws of their law.
@@ -87,9 +164,14 @@ pub(super) fn crowded_share(per_slot: f64) -> f64 {
     per_slot / (1.0 + per_slot)
 }
 
-/// No more of so many are by the law: also if a document is fetched all the time, and by chance.
-pub(super) fn crowded_most(per_slot: f64, given: u64) -> f64 {
-    let share = crowded_share(per_slot * FETCH);
+/// The same where this share of the senders has fewer slots, for they fetch a document.
+pub(super) fn crowded_of(per_slot: f64, fetching: f64) -> f64 {
+    crowded_share(per_slot) * (1.0 - fetching) + crowded_share(per_slot * FETCH) * fetching
+}
+
+/// No more of so many are by the law, and by chance.
+pub(super) fn crowded_most(per_slot: f64, fetching: f64, given: u64) -> f64 {
+    let share = crowded_of(per_slot, fetching);
     share + CHANCE * (share * (1.0 - share) / given.max(1) as f64).sqrt()
 }
 
@@ -108,7 +190,9 @@ mod tests {
     const LAW: Law = Law {
         mean_us: 50_000.0,
         letters_pps: 4.0 * 0.81,
-        stream_pps: 4.4,
+        stream_pps: 5.0,
+        mail_pps: 0.6,
+        fetching: [[0.6, 0.1], [0.1, 0.2]],
     };
 
     fn judged(probes_us: &[f64]) -> Verdict {
@@ -132,7 +216,12 @@ mod tests {
             },
             // As if nothing else came to the recipient.
             Law {
-                stream_pps: 5.0,
+                mail_pps: 0.0,
+                ..LAW
+            },
+            // As if nobody fetched documents.
+            Law {
+                fetching: [[1.0, 0.0], [0.0, 0.0]],
                 ..LAW
             },
             Law {
@@ -197,30 +286,45 @@ mod tests {
         const GIVEN: u64 = 80_000;
         for per_slot in [0.05, 0.2, 1.0] {
             let share = |slower| crowded(per_slot, slower, GIVEN) as f64 / GIVEN as f64;
-            let off = share(1.0) - crowded_share(per_slot);
-            assert!(off.abs() < 0.01, "{per_slot}: {off}");
-            let most = crowded_most(per_slot, GIVEN);
-            assert!(share(1.0) < most && share(FETCH) < most);
-            assert!(share(1.6) > most, "{per_slot}: {} of {most}", share(1.6));
+            for (slower, fetching) in [(1.0, 0.0), (FETCH, 1.0)] {
+                let off = share(slower) - crowded_of(per_slot, fetching);
+                assert!(off.abs() < 0.01, "{per_slot}: {off}");
+                let most = crowded_most(per_slot, fetching, GIVEN);
+                assert!(share(slower) < most);
+                assert!(share(slower * 1.25) > most, "{per_slot}: {most}");
+            }
         }
     }
 
     #[test]
     fn a_line_that_others_stand_in_takes_as_long_as_slots_that_are_fewer() {
-        // A queue played by hand: arrivals and slots are Poisson, who arrives waits for those before it.
-        let (slots_pps, arrivals_pps) = (5.0, 0.6);
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let (mut arrives, mut leaves, mut times_us) = (0.0, 0.0f64, Vec::new());
-        for _ in 0..200_000 {
-            arrives += exponential(&mut rng) / arrivals_pps;
-            // Of a Poisson process the next slot is as far from any moment.
-            leaves = leaves.max(arrives) + exponential(&mut rng) / slots_pps;
-            times_us.push((leaves - arrives) * 1e6);
-        }
+        // Without parts of a document it is M/M/1, whose times are exponential.
+        let mut times_s = LAW.lines_s(0.0, 200_000, 3);
+        times_s.sort_by(f64::total_cmp);
         let mut rng = ChaCha8Rng::seed_from_u64(4);
-        let law: Vec<f64> = (0..200_000)
-            .map(|_| exponential(&mut rng) / (slots_pps - arrivals_pps) * 1e6)
+        let mut law_s: Vec<f64> = (0..200_000)
+            .map(|_| exponential(&mut rng) / (LAW.stream_pps - LAW.mail_pps))
             .collect();
-        assert!(distance(&times_us, &law) < 0.01);
+        law_s.sort_by(f64::total_cmp);
+        let distance = distance(&times_s, &law_s);
+        assert!(distance < 0.01, "{distance}");
+    }
+
+    #[test]
+    fn mail_waits_for_the_parts_of_a_document_as_the_second_class_of_a_line_does() {
+        // Cobham's mean with preemption, for a slot takes what is first at its time.
+        let parts_pps = LAW.parts_pps();
+        assert!((parts_pps - 0.72).abs() < 1e-9);
+        let times_s = LAW.lines_s(parts_pps, 200_000, 5);
+        let mean_s = times_s.iter().sum::<f64>() / times_s.len() as f64;
+        let (first, both) = (
+            parts_pps / LAW.stream_pps,
+            (parts_pps + LAW.mail_pps) / LAW.stream_pps,
+        );
+        let by_theory_s = 1.0 / LAW.stream_pps / ((1.0 - first) * (1.0 - both));
+        assert!(
+            (mean_s / by_theory_s - 1.0).abs() < 0.02,
+            "{mean_s} of {by_theory_s}"
+        );
     }
 }

@@ -227,6 +227,12 @@ impl Client {
         self.carrier.letters_pps()
     }
 
+    /// Whether slots are taken by questions for a document that is due: see [`Client::letters_pps`].
+    #[cfg(any(test, feature = "probe"))]
+    pub fn is_fetching(&self, unix_ms: u64) -> bool {
+        self.carrier.is_fetching(unix_ms)
+    }
+
     /// Has the recipient of a `transfer` that was begun told that `earlier` ones to him are given up, since this one takes
     /// their place: he removes what he has of them.
     pub fn give_up(&mut self, transfer: &TransferId, earlier: &[TransferId]) {

@@ -70,6 +70,16 @@ impl Carrier {
         Some(Frame::control(&download.question()))
     }
 
+    /// Whether a document is due, and slots are taken by questions for it.
+    #[cfg(any(test, feature = "probe"))]
+    pub(crate) fn is_fetching(&self, unix_ms: u64) -> bool {
+        let now = self.documents.epoch_at(unix_ms);
+        let is_next_due =
+            matches!(self.fetch.at, Some((epoch, at_ms)) if epoch == now && unix_ms >= at_ms);
+        let is_missing = |epoch| self.documents.of(epoch).is_none();
+        is_missing(now) || (is_next_due && now.checked_add(1).is_some_and(is_missing))
+    }
+
     /// Whether the gateway said that it has no document of `epoch`, when there should have been one.
     pub(super) fn is_denied(&self, epoch: u32) -> bool {
         self.fetch.absent == Some(epoch)
