@@ -98,7 +98,7 @@ function showFigures({ status, loops }) {
     figure("sent", known(rates, (r) => pace(r.transmitted))),
     figure("dropped", known(rates, (r) => pace(r.rejected))),
     figure("held now", known(counters, (c) => whole(c.held))),
-    figure("bits of anonymity", known(status.anonymity, (a) => bits(a.bits ?? a.mean_bits)), status.anonymity?.is_low),
+    figure(status.anonymity ? `bits of anonymity, floor\u00a0${bits(status.anonymity.floor)}` : "bits of anonymity", known(status.anonymity, (a) => bits(a.bits ?? a.mean_bits)), status.anonymity?.is_low),
     figure("loops lost", known(loops?.loss, (l) => percent(l.mid)), loops?.loss && loops.loss.low > 0.1),
     figure("sessions", known(counters, (c) => whole(c.sessions))),
     figure("clients", known(counters, (c) => whole(c.clients))),
