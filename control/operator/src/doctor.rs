@@ -5,7 +5,7 @@ mod kernel;
 use std::fs;
 use std::io;
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use control::api::client::get;
@@ -45,26 +45,75 @@ fn finding(what: &'static str, verdict: Verdict, detail: impl Into<String>) -> F
     }
 }
 
+/// All that is looked at, so that a test can play any host.
+struct Facts {
+    /// The kernel's release.
+    release: String,
+    uring: Result<(), String>,
+    /// Bytes that may be locked; none if as many as there are.
+    memlock: Option<u64>,
+    /// `/proc/swaps`.
+    swaps: String,
+    /// The folder on the disk, and bytes that are free there.
+    disk: (PathBuf, io::Result<u64>),
+    /// What systemd says of `mixctld.service`.
+    unit: Option<String>,
+    /// Where a node would listen, and whether it could.
+    port: (String, io::Result<()>),
+    /// What systemd says of the clock.
+    time: Option<String>,
+    /// Where the kernel shows itself.
+    host: kernel::Host,
+    /// What mixctld says, where one answers or ought to.
+    status: Option<Result<Status, Failure>>,
+}
+
+impl Facts {
+    /// Of this host.
+    fn gather(udp_port: u16, socket: &Path) -> Facts {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+        let address = format!("127.1.1.1:{udp_port}");
+        let bound = UdpSocket::bind(&address).map(drop);
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        // One that this user may not see is there, and says so.
+        let is_there = socket.try_exists().unwrap_or(true);
+        Facts {
+            release: release.trim().to_owned(),
+            uring: port::uring_available().map_err(|reason| reason.to_string()),
+            memlock: limit.current,
+            swaps: fs::read_to_string("/proc/swaps").unwrap_or_default(),
+            disk: free_at(Path::new("/var/lib/fogmix")),
+            unit: systemd_of("mixctld.service"),
+            port: (address, bound),
+            time: said_by("timedatectl", &["show", "--property=NTPSynchronized"]),
+            host: kernel::Host::at(Path::new("/")),
+            status: is_there.then(|| get(socket, "/api/v1/status")),
+        }
+    }
+
+    /// What there is to say of it.
+    fn examine(self) -> Vec<Finding> {
+        let mut findings = vec![
+            kernel(&self.release),
+            lanes(),
+            cores(),
+            io_uring(self.uring),
+            memlock(self.memlock),
+            swap(&self.swaps),
+            disk(&self.disk.0, self.disk.1),
+            fd_store(self.unit.as_deref()),
+            ports(&self.port.0, self.port.1),
+            kernel::clock(self.time.as_deref()),
+        ];
+        findings.extend(self.host.examine());
+        findings.extend(self.status.into_iter().flat_map(node));
+        findings
+    }
+}
+
 /// Looks at everything; how the node here fares too, if a mixctld answers at `socket`.
 pub fn examine(udp_port: u16, socket: &Path) -> Vec<Finding> {
-    let mut findings = vec![
-        kernel(),
-        lanes(),
-        cores(),
-        io_uring(),
-        memlock(),
-        swap(&fs::read_to_string("/proc/swaps").unwrap_or_default()),
-        disk(Path::new("/var/lib/fogmix")),
-        fd_store(systemd_of("mixctld.service").as_deref()),
-        ports(udp_port),
-        kernel::clock(said_by("timedatectl", &["show", "--property=NTPSynchronized"]).as_deref()),
-    ];
-    findings.extend(kernel::Host::at(Path::new("/")).examine());
-    // One that this user may not see is there, and says so.
-    if socket.try_exists().unwrap_or(true) {
-        findings.extend(node(get(socket, "/api/v1/status")));
-    }
-    findings
+    Facts::gather(udp_port, socket).examine()
 }
 
 /// Prints the report; false where a node can't run.
@@ -91,9 +140,7 @@ pub fn print(udp_port: u16, socket: &Path, as_json: bool) -> io::Result<bool> {
     Ok(sound)
 }
 
-fn kernel() -> Finding {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let release = release.trim();
+fn kernel(release: &str) -> Finding {
     let mut numbers = release
         .split(|character: char| !character.is_ascii_digit())
         .map(|number| number.parse::<u32>().unwrap_or(0));
@@ -117,8 +164,8 @@ fn cores() -> Finding {
     finding("cores", Verdict::Ok, format!("{count} for this process"))
 }
 
-fn io_uring() -> Finding {
-    match port::uring_available() {
+fn io_uring(available: Result<(), String>) -> Finding {
+    match available {
         Ok(()) => finding("io_uring", Verdict::Ok, "available"),
         Err(reason) => {
             let detail = format!("{reason}; nodes run on the plain port meanwhile");
@@ -128,9 +175,8 @@ fn io_uring() -> Finding {
 }
 
 /// Epoch keys and replay tables are locked in memory, so that they never reach a swap device.
-fn memlock() -> Finding {
+fn memlock(limit: Option<u64>) -> Finding {
     const WANTED_BYTES: u64 = 64 << 20;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
     match limit {
         None => finding("memlock", Verdict::Ok, "unlimited"),
         Some(bytes) if bytes >= WANTED_BYTES => {
@@ -165,29 +211,37 @@ fn swap(swaps: &str) -> Finding {
     }
 }
 
-/// Documents, descriptors and long-term keys; a node whose disk is full goes on until the next document.
-fn disk(folder: &Path) -> Finding {
-    const WANTED_BYTES: u64 = 64 << 20;
+/// The folder, or what there is of it, and bytes that are free there.
+fn free_at(folder: &Path) -> (PathBuf, io::Result<u64>) {
     let there = folder.ancestors().find(|folder| folder.exists());
     let there = there.unwrap_or(Path::new("/"));
-    match rustix::fs::statvfs(there) {
-        Ok(found) => {
-            let free = found.f_bavail.saturating_mul(found.f_frsize);
-            let detail = format!("{}: {} MiB free", there.display(), free >> 20);
-            match free >= WANTED_BYTES {
-                true => finding("disk", Verdict::Ok, detail),
-                false => {
-                    let remedy =
-                        "documents can't be kept, and a node without the next one stops: make room";
-                    finding("disk", Verdict::Problem, format!("{detail}: {remedy}"))
-                }
-            }
+    let found = rustix::fs::statvfs(there).map_err(io::Error::from);
+    let free = found.map(|found| found.f_bavail.saturating_mul(found.f_frsize));
+    (there.to_owned(), free)
+}
+
+/// Documents, descriptors and long-term keys; a node whose disk is full goes on until the next document.
+fn disk(there: &Path, free: io::Result<u64>) -> Finding {
+    const WANTED_BYTES: u64 = 64 << 20;
+    let there = there.display();
+    match free {
+        Ok(free) if free >= WANTED_BYTES => {
+            let detail = format!("{there}: {} MiB free", free >> 20);
+            finding("disk", Verdict::Ok, detail)
         }
-        Err(error) => finding(
-            "disk",
-            Verdict::Warning,
-            format!("{}: {error}", there.display()),
-        ),
+        Ok(free) => {
+            let detail = format!(
+                "{there}: {} MiB free: documents can't be kept, and a node without the next one stops: make room",
+                free >> 20
+            );
+            finding("disk", Verdict::Problem, detail)
+        }
+        Err(error) => {
+            let detail = format!(
+                "{there}: {error}: nobody knows how much is free there: see `df` and `dmesg`"
+            );
+            finding("disk", Verdict::Warning, detail)
+        }
     }
 }
 
@@ -267,10 +321,9 @@ fn fd_store(unit: Option<&str>) -> Finding {
     }
 }
 
-fn ports(udp_port: u16) -> Finding {
-    let address = format!("127.1.1.1:{udp_port}");
-    match UdpSocket::bind(&address) {
-        Ok(_) => finding("UDP port", Verdict::Ok, format!("{address} is free")),
+fn ports(address: &str, bound: io::Result<()>) -> Finding {
+    match bound {
+        Ok(()) => finding("UDP port", Verdict::Ok, format!("{address} is free")),
         Err(error) => {
             let detail = format!("{address}: {error}; see `ss -ulpn`");
             finding("UDP port", Verdict::Warning, detail)
@@ -279,77 +332,4 @@ fn ports(udp_port: u16) -> Finding {
 }
 
 #[cfg(test)]
-mod tests {
-    use control::api::shapes::State;
-
-    use super::*;
-
-    #[test]
-    fn a_node_that_is_not_ready_and_a_document_that_is_old_are_said_with_what_to_do() {
-        let status = |state, epoch| Status {
-            version: "0.1.0".to_owned(),
-            unix_ms: 0,
-            state,
-            not_ready: match state {
-                State::Ready => Vec::new(),
-                _ => vec![
-                    "no loop packet has come back yet".to_owned(),
-                    "and more".to_owned(),
-                ],
-            },
-            network: String::new(),
-            epoch: 7,
-            ends_unix_ms: 0,
-            document: Some(control::api::shapes::InForce {
-                epoch,
-                digest: String::new(),
-                age_ms: 0,
-                nodes: 12,
-            }),
-            node: None,
-            counters: None,
-            rates: None,
-            anonymity: None,
-            warnings: Vec::new(),
-        };
-        let sound = node(Ok(status(State::Ready, 7)));
-        assert!(sound.iter().all(|found| found.verdict == Verdict::Ok));
-        let bad = node(Ok(status(State::Waiting, 6)));
-        assert!(bad.iter().all(|found| found.verdict == Verdict::Warning));
-        assert_eq!(bad[0].detail, "no loop packet has come back yet; and more");
-        assert!(bad[1].detail.contains("of epoch 6 while it is epoch 7"));
-        let none = Status {
-            document: None,
-            ..status(State::Ready, 7)
-        };
-        assert!(node(Ok(none))[1].detail.contains("none is in force"));
-        let refused = Failure::new(77, "this user may not use it");
-        let refused = node(Err(refused));
-        assert_eq!(refused[0].what, "mixctld");
-        assert_eq!(refused[0].verdict, Verdict::Warning);
-    }
-
-    #[test]
-    fn what_keeps_keys_is_examined_and_each_want_has_its_remedy() {
-        let header = "Filename Type Size Used Priority\n";
-        assert_eq!(swap(header).verdict, Verdict::Ok);
-        let on = swap(&format!("{header}/dev/sda2 partition 8388604 0 -2\n"));
-        assert_eq!(on.verdict, Verdict::Warning);
-        assert!(on.detail.contains("/dev/sda2") && on.detail.contains("swapoff"));
-        let unit = |places| format!("LoadState=loaded\nFileDescriptorStoreMax={places}\n");
-        assert_eq!(fd_store(Some(&unit(8))).verdict, Verdict::Ok);
-        let absent = "LoadState=not-found\nFileDescriptorStoreMax=0\n".to_owned();
-        for said in [Some(unit(0)), Some(unit(4)), Some(absent), None] {
-            let found = fd_store(said.as_deref());
-            assert_eq!(found.verdict, Verdict::Warning, "{said:?}");
-            assert!(found.detail.contains("FileDescriptorStoreMax=32"));
-        }
-        // A socket that can't be looked for is no sign that nobody listens.
-        let hidden = examine(0, Path::new("/etc/passwd/http.sock"));
-        assert!(hidden.iter().any(|found| found.what == "mixctld"));
-        let absent = examine(0, Path::new("/nowhere/http.sock"));
-        assert!(!absent.iter().any(|found| found.what == "mixctld"));
-        let tmp = disk(&std::env::temp_dir().join("not/there"));
-        assert!(tmp.detail.contains("MiB free"), "{}", tmp.detail);
-    }
-}
+mod tests;

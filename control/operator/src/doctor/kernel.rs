@@ -149,12 +149,12 @@ pub(super) fn clock(said: Option<&str>) -> Finding {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
     /// A host whose files are these.
-    fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+    pub(in crate::doctor) fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = folder.path().join(path);
@@ -165,7 +165,7 @@ mod tests {
         (folder, host)
     }
 
-    const SOUND: &[(&str, &str)] = &[
+    pub(in crate::doctor) const SOUND: &[(&str, &str)] = &[
         ("sys/kernel/btf/vmlinux", ""),
         (
             "proc/mounts",
