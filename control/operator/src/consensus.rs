@@ -45,6 +45,9 @@ pub enum Command {
         /// The network's file
         #[arg(long, value_name = "FILE", default_value = NETWORK_PATH)]
         network: PathBuf,
+        /// Prints one JSON document
+        #[arg(long)]
+        json: bool,
     },
     /// Checks a document by every rule; exit code 65 and the first rule that it breaks
     Verify {
@@ -53,6 +56,9 @@ pub enum Command {
         /// The network's file, whose authorities must have signed
         #[arg(long, value_name = "FILE", default_value = NETWORK_PATH)]
         network: PathBuf,
+        /// Prints one JSON document
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -72,15 +78,18 @@ pub fn run(command: Command) -> Result<(), Failure> {
                 false => table(&consensus),
             })?)
         }
-        Command::Fetch { url, network } => fetch(url, &network),
-        Command::Verify { file, network } => {
+        Command::Fetch { url, network, json } => fetch(url, &network, json),
+        Command::Verify {
+            file,
+            network,
+            json,
+        } => {
             let chain = read_network(&network)?.chain;
             let consensus = read_any(&file, &chain)?;
-            Ok(program::print(&format!(
-                "{}: good\n{}",
-                file.display(),
-                summary(&consensus)
-            ))?)
+            Ok(program::print(&match json {
+                true => document(&consensus).to_string(),
+                false => format!("{}: good\n{}", file.display(), summary(&consensus)),
+            })?)
         }
     }
 }
@@ -104,7 +113,7 @@ fn read_any(file: &Path, chain: &Chain) -> Result<Consensus, Failure> {
         .map_err(|error| broken(error.to_string()))
 }
 
-fn fetch(from: Option<SocketAddr>, network: &Path) -> Result<(), Failure> {
+fn fetch(from: Option<SocketAddr>, network: &Path, as_json: bool) -> Result<(), Failure> {
     let mut bootstrap = read_network(network)?;
     let known = bootstrap.chain.sets().len();
     let last = bootstrap.chain.sets().last();
@@ -158,20 +167,27 @@ fn fetch(from: Option<SocketAddr>, network: &Path) -> Result<(), Failure> {
             without_news.push(url);
             continue;
         }
-        return Ok(program::print(&format!(
-            "{}\n{}",
-            summary(&consensus),
-            network.display()
-        ))?);
+        return Ok(program::print(&match as_json {
+            true => {
+                json!({ "file": network.display().to_string(), "document": document(&consensus) })
+                    .to_string()
+            }
+            false => format!("{}\n{}", summary(&consensus), network.display()),
+        })?);
     }
     if without_news.is_empty() {
         return Err(failure);
     }
-    Ok(program::print(&format!(
-        "{}: no newer document at {}",
-        network.display(),
-        without_news.join(", ")
-    ))?)
+    Ok(program::print(&match as_json {
+        true => {
+            json!({ "file": network.display().to_string(), "document": null, "without_news": without_news }).to_string()
+        }
+        false => format!(
+            "{}: no newer document at {}",
+            network.display(),
+            without_news.join(", ")
+        ),
+    })?)
 }
 
 fn ask(to: SocketAddr, path: &str) -> Result<Answered, AskError> {

@@ -46,6 +46,21 @@ fn generate(what: &str, folder: &Path) {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
+/// What bash makes of words, the last of them unfinished, by the completions in a folder.
+fn completed(folder: &Path, words: &str) -> String {
+    let program = words.split(' ').next().unwrap();
+    let file = folder.join(format!("{program}.bash"));
+    let script = format!(
+        "set -e; source '{}'; COMP_WORDS=({words}); COMP_CWORD=$(({count} - 1)); \
+         _{program} {program} \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; echo \"${{COMPREPLY[@]}}\"",
+        file.display(),
+        count = words.split(' ').count(),
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output).trim().to_owned()
+}
+
 #[test]
 fn every_command_that_help_names_has_a_man_page_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
@@ -80,6 +95,34 @@ fn every_command_that_help_names_has_a_man_page_and_no_other() {
 }
 
 #[test]
+fn every_command_prints_json_on_request_and_its_page_and_completion_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (man, completions) = (folder.path().join("man"), folder.path().join("completions"));
+    generate("man", &man);
+    generate("completions", &completions);
+    let mut found = BTreeSet::new();
+    commands(&mixctl, &[], &mut found);
+    // A name may have a hyphen of its own.
+    let words = |name: &str| match name {
+        "why-dropped" => name.to_owned(),
+        _ => name.replace('-', " "),
+    };
+    // What has commands of its own prints nothing else.
+    let is_leaf = |name: &&String| {
+        let below = format!("{name}-");
+        !found.iter().any(|other| other.starts_with(&below))
+    };
+    let leaves: Vec<&String> = found.iter().filter(is_leaf).collect();
+    assert!(leaves.len() >= 20, "{leaves:?}");
+    for name in leaves {
+        let page = std::fs::read_to_string(man.join(format!("mixctl-{name}.1"))).unwrap();
+        assert!(page.contains("\\-\\-json"), "{name}: {page}");
+        let unfinished = format!("mixctl {} --js", words(name));
+        assert_eq!(completed(&completions, &unfinished), "--json", "{name}");
+    }
+}
+
+#[test]
 fn completions_offer_commands_and_flags_and_nothing_that_is_hidden() {
     let folder = tempfile::tempdir().unwrap();
     generate("completions", folder.path());
@@ -101,20 +144,7 @@ fn completions_offer_commands_and_flags_and_nothing_that_is_hidden() {
             assert!(!text.contains(hidden), "{name}: {hidden}");
         }
     }
-    // What bash makes of words, the last of them unfinished.
-    let completed = |words: &str| {
-        let program = words.split(' ').next().unwrap();
-        let file = folder.path().join(format!("{program}.bash"));
-        let script = format!(
-            "set -e; source '{}'; COMP_WORDS=({words}); COMP_CWORD=$(({count} - 1)); \
-             _{program} {program} \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; echo \"${{COMPREPLY[@]}}\"",
-            file.display(),
-            count = words.split(' ').count(),
-        );
-        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
-        stdout(&output).trim().to_owned()
-    };
+    let completed = |words: &str| completed(folder.path(), words);
     assert_eq!(completed("mixctl la"), "lab");
     assert_eq!(completed("mixctl authority no"), "nodes");
     assert_eq!(completed("mixctl status --rea"), "--ready");

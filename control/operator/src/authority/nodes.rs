@@ -11,7 +11,7 @@ use control::exit::{self, Failure};
 use control::folder;
 use directory::Role;
 use directory::store::hex;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What to do with the list.
 #[derive(Debug, Subcommand)]
@@ -54,9 +54,6 @@ pub enum Command {
     },
     /// Prints the list
     List {
-        /// Prints one JSON document
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
         file: File,
     },
@@ -68,6 +65,9 @@ pub struct File {
     /// The list, as [authority] admission names it
     #[arg(long = "file", value_name = "FILE", default_value = NODES_PATH)]
     path: PathBuf,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs one command.
@@ -82,7 +82,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
             operator,
             weight,
             file,
-        } => change(&file.path, |list| {
+        } => change(&file, &identity, |list| {
             let paused = list.get(&identity).is_some_and(|node| node.paused);
             let admitted = Admitted {
                 role,
@@ -93,7 +93,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
             list.insert(identity, admitted);
             Ok(format!("{}: admitted as a {role}", hex(&identity)))
         }),
-        Command::Remove { identity, file } => change(&file.path, |list| {
+        Command::Remove { identity, file } => change(&file, &identity, |list| {
             list.remove(&identity).ok_or_else(|| unknown(&identity))?;
             Ok(format!("{}: not admitted any more", hex(&identity)))
         }),
@@ -101,15 +101,15 @@ pub fn run(command: Command) -> Result<(), Failure> {
             identity,
             end,
             file,
-        } => change(&file.path, |list| {
+        } => change(&file, &identity, |list| {
             let node = list.get_mut(&identity).ok_or_else(|| unknown(&identity))?;
             node.paused = !end;
             let now = if end { "carries again" } else { "paused" };
             Ok(format!("{}: {now}", hex(&identity)))
         }),
-        Command::List { json, file } => {
+        Command::List { file } => {
             let list = read(&file.path)?;
-            Ok(program::print(&if json {
+            Ok(program::print(&if file.json {
                 document(&list)
             } else {
                 table(&list)
@@ -135,37 +135,48 @@ fn unknown(identity: &[u8; 32]) -> Failure {
     )
 }
 
+/// Changes what the list says of one node, and says how it is now.
 fn change(
-    file: &Path,
+    file: &File,
+    identity: &[u8; 32],
     change: impl FnOnce(&mut Admissions) -> Result<String, Failure>,
 ) -> Result<(), Failure> {
-    let mut list = read(file)?;
+    let path = &file.path;
+    let mut list = read(path)?;
     let done = change(&mut list)?;
-    folder::make_for(file, Path::new(NODES_PATH))?;
-    nodes::write(file, &list).map_err(|error| {
+    folder::make_for(path, Path::new(NODES_PATH))?;
+    nodes::write(path, &list).map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(
             failure.code,
-            format!("{}: {}", file.display(), failure.message),
+            format!("{}: {}", path.display(), failure.message),
         )
     })?;
-    Ok(program::print(&format!(
-        "{done}; a running authority reads {} at SIGHUP (kill -HUP PID)",
-        file.display()
-    ))?)
+    Ok(program::print(&match file.json {
+        true => {
+            let node = list.get(identity).map(|node| described(identity, node));
+            json!({ "identity": hex(identity), "node": node, "file": path.display().to_string() })
+                .to_string()
+        }
+        false => format!(
+            "{done}; a running authority reads {} at SIGHUP (kill -HUP PID)",
+            path.display()
+        ),
+    })?)
+}
+
+fn described(identity: &[u8; 32], node: &Admitted) -> Value {
+    json!({
+        "identity": hex(identity), "role": node.role.to_string(), "operator": node.operator,
+        "weight": node.weight_max, "paused": node.paused,
+    })
 }
 
 fn document(list: &Admissions) -> String {
-    let nodes: Vec<_> = list
+    let nodes = list
         .iter()
-        .map(|(identity, node)| {
-            json!({
-                "identity": hex(identity), "role": node.role.to_string(), "operator": node.operator,
-                "weight": node.weight_max, "paused": node.paused,
-            })
-        })
-        .collect();
-    json!({ "nodes": nodes }).to_string()
+        .map(|(identity, node)| described(identity, node));
+    json!({ "nodes": nodes.collect::<Vec<_>>() }).to_string()
 }
 
 fn table(list: &Admissions) -> String {

@@ -13,6 +13,7 @@ use directory::authority_set::{AuthoritySet, Chain, Member, SET_BYTES_MAX, SetEr
 use directory::store::{hex, read_bounded, unhex, write_atomic};
 use directory::{Bootstrap, Parameters};
 use program::complain;
+use serde_json::json;
 
 use crate::duration;
 use crate::network::{of_file, read_network};
@@ -40,6 +41,9 @@ pub enum Command {
         /// The network's file: asked where the key is not in the proposal, for one that is in the set before
         #[arg(long, value_name = "FILE", default_value = NETWORK_PATH)]
         network: PathBuf,
+        /// Prints one JSON document
+        #[arg(long)]
+        json: bool,
     },
     /// Makes the network's file of a set that all have signed, or adds the set to it
     Publish {
@@ -48,6 +52,9 @@ pub enum Command {
         /// The network's file: made for a founding set, and added to for all later ones
         #[arg(long, value_name = "FILE")]
         network: PathBuf,
+        /// Prints one JSON document
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -77,6 +84,9 @@ pub struct Proposal {
     /// Layers of mixes
     #[arg(long, default_value_t = 3)]
     layers: u8,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 fn parse_member(text: &str) -> Result<Member, String> {
@@ -95,8 +105,17 @@ fn parse_member(text: &str) -> Result<Member, String> {
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Propose(proposal) => propose(*proposal),
-        Command::Sign { file, key, network } => sign(&file, &key, &network),
-        Command::Publish { file, network } => publish(&file, &network),
+        Command::Sign {
+            file,
+            key,
+            network,
+            json,
+        } => sign(&file, &key, &network, json),
+        Command::Publish {
+            file,
+            network,
+            json,
+        } => publish(&file, &network, json),
     }
 }
 
@@ -140,11 +159,14 @@ fn propose(proposal: Proposal) -> Result<(), Failure> {
             count - 1
         );
     }
-    Ok(program::print(&format!(
-        "{}\neach authority signs {}: `mixctl authority set sign`",
-        describe(signed.set()),
-        proposal_file.display()
-    ))?)
+    Ok(program::print(&match proposal.json {
+        true => document(&signed, &proposal_file),
+        false => format!(
+            "{}\neach authority signs {}: `mixctl authority set sign`",
+            describe(signed.set()),
+            proposal_file.display()
+        ),
+    })?)
 }
 
 /// More than one authority talks in rounds, and messages take their time.
@@ -180,17 +202,20 @@ fn check_delay(parameters: &Parameters) -> Result<(), Failure> {
     Err(Failure::new(exit::USAGE, message))
 }
 
-fn sign(file: &Path, key: &Path, network: &Path) -> Result<(), Failure> {
+fn sign(file: &Path, key: &Path, network: &Path, as_json: bool) -> Result<(), Failure> {
     let mut signed = read(file)?;
     let key = key::read(key)?;
     check_signer(signed.set(), &key.public(), network)?;
     signed.sign(&key);
     write(file, &signed.encode())?;
-    Ok(program::print(&format!(
-        "{}\nsigned as {}",
-        describe(signed.set()),
-        hex(&key.public())
-    ))?)
+    Ok(program::print(&match as_json {
+        true => document(&signed, file),
+        false => format!(
+            "{}\nsigned as {}",
+            describe(signed.set()),
+            hex(&key.public())
+        ),
+    })?)
 }
 
 /// One signature that does not belong there spoils a set for everyone.
@@ -240,7 +265,7 @@ fn unsigned(signed: &SignedSet, before: Option<&AuthoritySet>) -> String {
         .collect()
 }
 
-fn publish(file: &Path, network: &Path) -> Result<(), Failure> {
+fn publish(file: &Path, network: &Path, as_json: bool) -> Result<(), Failure> {
     let signed = read(file)?;
     let known = match network.exists() {
         true => Some(read_network(network)?),
@@ -284,14 +309,39 @@ fn publish(file: &Path, network: &Path) -> Result<(), Failure> {
     bootstrap
         .write(network)
         .map_err(|error| of_file(network, error))?;
-    Ok(program::print(&format!(
-        "network {}, authority set {generation}\n{} is what authorities, nodes and clients join with",
-        hex(bootstrap.chain.network()),
-        network.display()
-    ))?)
+    let id = hex(bootstrap.chain.network());
+    Ok(program::print(&match as_json {
+        true => json!({ "network": id, "generation": generation, "file": network.display().to_string() }).to_string(),
+        false => format!(
+            "network {id}, authority set {generation}\n{} is what authorities, nodes and clients join with",
+            network.display()
+        ),
+    })?)
 }
 
 /// What whoever signs puts their name to.
+/// What is proposed in a file, and who has signed it.
+fn document(signed: &SignedSet, file: &Path) -> String {
+    let set = signed.set();
+    let parameters = set.parameters.as_ref().map(|parameters| {
+        json!({
+            "epoch_ms": parameters.epoch_ms, "mean_delay_us": parameters.mean_delay_us,
+            "client_rate_pps": parameters.client_rate_pps, "layers": parameters.layers,
+        })
+    });
+    let members = set.members.iter().map(|member| {
+        json!({
+            "authority": hex(&member.key), "url": format!("http://{}", member.address),
+            "signed": signed.is_signed_by(&member.key),
+        })
+    });
+    json!({
+        "generation": set.generation, "first_epoch": set.first_epoch, "parameters": parameters,
+        "members": members.collect::<Vec<_>>(), "file": file.display().to_string(),
+    })
+    .to_string()
+}
+
 fn describe(set: &AuthoritySet) -> String {
     let mut lines = vec![format!(
         "authority set {}, from epoch {} on",
