@@ -9,7 +9,7 @@ use super::model::{Pools, Traffic, run};
 use super::network::{Network, Size};
 use super::presence::{Habit, candidates};
 use super::senders::entropies;
-use super::{Arguments, Effort};
+use super::{Arguments, Effort, warnings};
 use crate::rows::thousands;
 
 /// One figure.
@@ -63,7 +63,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn new(x: f64, [low, y, high]: [f64; 3], n: usize) -> Place {
+    pub(super) fn new(x: f64, [low, y, high]: [f64; 3], n: usize) -> Place {
         let rounded = |value: f64| (value * 1e4).round() / 1e4;
         Place {
             x,
@@ -75,7 +75,7 @@ impl Place {
     }
 }
 
-fn named(name: &str, unit: &str, log: bool) -> Named {
+pub(super) fn named(name: &str, unit: &str, log: bool) -> Named {
     Named {
         name: name.to_owned(),
         unit: unit.to_owned(),
@@ -90,7 +90,7 @@ fn at(sorted: &[f64], share: f64) -> f64 {
     sorted.get(place).copied().unwrap_or(0.0)
 }
 
-fn spread(sorted: &[f64]) -> [f64; 3] {
+pub(super) fn spread(sorted: &[f64]) -> [f64; 3] {
     [0.05, 0.5, 0.95].map(|share| at(sorted, share))
 }
 
@@ -108,13 +108,15 @@ fn size(delay_ms: u32) -> Size {
 
 /// All of them.
 pub(super) fn all(arguments: &Arguments, effort: Effort) -> io::Result<Vec<Curve>> {
-    Ok(vec![
+    let mut all = vec![
         node(arguments, effort)?,
         senders(arguments, effort)?,
         delays(arguments, effort)?,
         correlation(arguments, effort)?,
         presence(arguments, effort),
-    ])
+    ];
+    all.extend(warnings::curves(effort, arguments.seed));
+    Ok(all)
 }
 
 /// Bits of a mix: log2 of how many packets one that leaves was among.

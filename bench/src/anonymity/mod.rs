@@ -8,9 +8,11 @@ mod curves;
 mod full;
 pub(crate) mod law;
 mod model;
+mod n1;
 mod network;
 mod presence;
 mod senders;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -45,6 +47,9 @@ pub struct Arguments {
     /// Mean delays of a hop, milliseconds.
     #[arg(long, value_delimiter = ',', default_values_t = [20, 50, 100], value_parser = clap::value_parser!(u32).range(1..=1_000))]
     delays: Vec<u32>,
+    /// Only how soon a node notices that others' packets are kept from it.
+    #[arg(long)]
+    n1: bool,
     /// Everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -69,6 +74,9 @@ struct Effort {
     minutes: [f64; 3],
     targets: usize,
     days: usize,
+    /// n−1 attacks of a kind, and hours without one.
+    n1_runs: u64,
+    n1_hours: f64,
 }
 
 const FULL: Effort = Effort {
@@ -80,6 +88,8 @@ const FULL: Effort = Effort {
     minutes: [1.0, 10.0, 60.0],
     targets: 1_000,
     days: 30,
+    n1_runs: 200,
+    n1_hours: 100.0,
 };
 const QUICK: Effort = Effort {
     check_seconds: 60.0,
@@ -90,6 +100,8 @@ const QUICK: Effort = Effort {
     minutes: [1.0, 3.0, 10.0],
     targets: 100,
     days: 10,
+    n1_runs: 20,
+    n1_hours: 2.0,
 };
 
 /// The network of the check against the law: a hundred nodes.
@@ -106,7 +118,7 @@ const CHECKED_USERS: u32 = 1_000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Report {
     pub(crate) engine: String,
-    pub(crate) large: Large,
+    pub(crate) large: Option<Large>,
     pub(crate) checks: Vec<Check>,
     pub(crate) curves: Vec<Curve>,
 }
@@ -135,6 +147,16 @@ pub fn run(arguments: &Arguments) -> io::Result<Envelope> {
 
 fn measured(arguments: &Arguments, effort: Effort) -> io::Result<Envelope> {
     let mut session = Session::begin(arguments.quick, 0);
+    if arguments.n1 {
+        // It has no part in the model.
+        let report = Report {
+            engine: "loops of one node".to_owned(),
+            large: None,
+            checks: Vec::new(),
+            curves: warnings::curves(effort, arguments.seed),
+        };
+        return Ok(session.end(Results::Anonymity(report), BTreeMap::new()));
+    }
     let checked = Network::new(CHECKED)?;
     let traffic = Traffic {
         users: CHECKED_USERS,
@@ -155,20 +177,46 @@ fn measured(arguments: &Arguments, effort: Effort) -> io::Result<Envelope> {
         false => Vec::new(),
     };
     session.skipped.push(Skipped::new(
-        "n − 1 attacks",
-        "the detector of blocked nodes is held against them by tests of its own, not by this command yet",
-    ));
-    session.skipped.push(Skipped::new(
         "observations of a day",
         "the attack was followed for an hour at most",
     ));
+    if !arguments.quick {
+        session.failures.extend(curves.iter().filter_map(unproven));
+    }
     let report = Report {
         engine: "model".to_owned(),
-        large,
+        large: Some(large),
         checks,
         curves,
     };
     Ok(session.end(Results::Anonymity(report), BTreeMap::new()))
+}
+
+/// At a constant rate the interval of the longest observation has to be near guessing, and no wider than that; without
+/// cover the same attacker has to be right, or he proves nothing.
+const GUESSING: [f64; 2] = [0.45, 0.55];
+const RIGHT: f64 = 0.9;
+
+/// What the attack on pairs was to show and does not.
+fn unproven(curve: &Curve) -> Option<String> {
+    let last = |line: usize| curve.series.get(line)?.points.last();
+    let (constant, bare) = match curve.curve.as_str() {
+        "correlation" => (last(0)?, last(1)?),
+        _ => return None,
+    };
+    let [least, most] = GUESSING;
+    if bare.low <= RIGHT {
+        return Some(format!(
+            "without cover the attack should be right: {:.3}, from {:.3} on, and more than {RIGHT} is asked",
+            bare.y, bare.low
+        ));
+    }
+    (constant.low < least || constant.high > most).then(|| {
+        format!(
+            "at a constant rate the attack should be guessing: {:.3} to {:.3}, and {least} to {most} is asked",
+            constant.low, constant.high
+        )
+    })
 }
 
 fn large(arguments: &Arguments, effort: Effort) -> io::Result<Large> {
@@ -199,17 +247,19 @@ fn large(arguments: &Arguments, effort: Effort) -> io::Result<Large> {
 impl Report {
     /// For people.
     pub(crate) fn table(&self) -> String {
-        let large = &self.large;
-        let mut out = format!(
-            "engine   {}: production path choice and delays, pools as counts\nlarge    {} users at {}/s for {} s: {} events in {} s, {} ns each\n\n",
-            self.engine,
-            thousands(f64::from(large.users)),
-            large.rate_pps,
-            large.simulated_seconds,
-            thousands(large.events as f64),
-            large.took_seconds,
-            large.event_ns
-        );
+        let mut out = format!("engine   {}\n", self.engine);
+        if let Some(large) = &self.large {
+            let _ = writeln!(
+                out,
+                "model    production path choice and delays, pools as counts\nlarge    {} users at {}/s for {} s: {} events in {} s, {} ns each\n",
+                thousands(f64::from(large.users)),
+                large.rate_pps,
+                large.simulated_seconds,
+                thousands(large.events as f64),
+                large.took_seconds,
+                large.event_ns
+            );
+        }
         for check in &self.checks {
             let _ = writeln!(
                 out,
@@ -259,6 +309,8 @@ mod tests {
             minutes: [0.5, 1.0, 2.0],
             targets: 20,
             days: 4,
+            n1_runs: 3,
+            n1_hours: 0.1,
         };
         let arguments = Arguments {
             quick: true,
@@ -266,6 +318,7 @@ mod tests {
             rate: 1.0,
             seconds: None,
             delays: vec![20, 50],
+            n1: false,
             seed: 1,
         };
         let envelope = measured(&arguments, effort).unwrap();
@@ -278,9 +331,57 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            ["node", "senders", "delays", "correlation", "presence"]
+            [
+                "node",
+                "senders",
+                "delays",
+                "correlation",
+                "presence",
+                "n1",
+                "n1 thresholds"
+            ]
         );
         assert!(envelope.text().contains("no cover"));
         assert!(rate("0").is_err() && rate("2.5") == Ok(2.5));
+
+        let alone = Arguments {
+            n1: true,
+            ..arguments
+        };
+        let json = crate::envelope::assert_valid(&measured(&alone, effort).unwrap());
+        let curves = json["results"]["curves"].as_array().unwrap();
+        assert!(json["results"]["large"].is_null() && curves.len() == 2);
+    }
+
+    #[test]
+    fn an_attack_that_is_right_at_a_constant_rate_or_wrong_without_cover_is_told() {
+        let line = |low, high| curves::Line {
+            label: String::new(),
+            is_theory: false,
+            points: vec![
+                curves::Place::new(1.0, [0.2, 0.5, 0.8], 9),
+                curves::Place::new(60.0, [low, (low + high) / 2.0, high], 9),
+            ],
+        };
+        let of = |name: &str, [constant, bare]: [[f64; 2]; 2]| {
+            let curve = Curve {
+                curve: name.to_owned(),
+                title: String::new(),
+                x: curves::named("observation", "min", true),
+                y: curves::named("area", "", false),
+                levels: Vec::new(),
+                series: [constant, bare].map(|[low, high]| line(low, high)).into(),
+                reading: String::new(),
+            };
+            unproven(&curve)
+        };
+        let bare = [0.95, 0.99];
+        assert_eq!(of("correlation", [[0.46, 0.54], bare]), None);
+        let wide = of("correlation", [[0.44, 0.54], bare]).unwrap();
+        assert!(wide.contains("0.440 to 0.540"), "{wide}");
+        assert!(of("correlation", [[0.46, 0.56], bare]).is_some());
+        let blind = of("correlation", [[0.46, 0.54], [0.9, 0.95]]).unwrap();
+        assert!(blind.contains("from 0.900 on"), "{blind}");
+        assert_eq!(of("node", [[0.1, 0.2], bare]), None);
     }
 }

@@ -6,22 +6,37 @@ use crate::anonymity::{Curve, Report};
 use crate::envelope::Results;
 use crate::plot::{Axis, Chart, Lines, Point, Series, Style, label};
 
-pub(in super::super) fn section(stored: &Stored) -> Option<Section> {
-    let (one, report) = stored.find(|results| match results {
+pub(in super::super) fn find(stored: &Stored) -> Option<(&One, &Report)> {
+    stored.find(|results| match results {
         Results::Anonymity(report) => Some(report),
         _ => None,
-    })?;
+    })
+}
+
+pub(in super::super) fn section(stored: &Stored) -> Option<Section> {
+    let (one, report) = find(stored)?;
     Some(Section {
         title: "What a watcher of all wires learns",
-        text: vec![
-            "A model of the network without bytes and cryptography: production path choice and delays, slots, pools as \
-             counts. It is plotted only where it agrees with the law that it must follow."
-                .to_owned(),
-            checks(report),
-        ],
-        figures: report.curves.iter().map(|curve| figure(one, curve)).collect(),
+        text: text(report),
+        figures: report
+            .curves
+            .iter()
+            .map(|curve| figure(one, curve))
+            .collect(),
         table: None,
     })
+}
+
+fn text(report: &Report) -> Vec<String> {
+    if report.checks.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        "A model of the network without bytes and cryptography: production path choice and delays, slots, pools as counts. \
+         It is plotted only where it agrees with the law that it must follow."
+            .to_owned(),
+        checks(report),
+    ]
 }
 
 fn checks(report: &Report) -> String {

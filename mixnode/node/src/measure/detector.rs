@@ -113,6 +113,12 @@ impl Detector {
         self.is_suspected
     }
 
+    /// What loops of all ways say for an attack since they last said nothing, in nats. Above
+    /// [`THRESHOLD`](super::THRESHOLD) it is asked whether single hops explain it.
+    pub fn sum(&self) -> f64 {
+        self.all.value
+    }
+
     /// The epoch that hops are named by.
     pub fn epoch(&self) -> Option<u32> {
         self.epoch
