@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figures::{crypto, hop::times, lockstep, row};
+use super::figures::{anonymity, crypto, hop::times, lockstep, network, paced, row};
 use super::stored::Stored;
 use crate::envelope::Results;
 use crate::rows::{Row, micros, thousands};
@@ -42,7 +42,10 @@ pub(super) fn block(stored: &Stored) -> String {
     }
     hops(&mut out, stored);
     nodes(&mut out, stored);
+    sustained(&mut out, stored);
     peers(&mut out, stored);
+    whole(&mut out, stored);
+    watched(&mut out, stored);
     out.push_str(TO);
     out.push('\n');
     out
@@ -143,6 +146,85 @@ fn nodes(out: &mut String, stored: &Stored) {
     let ratios = one.envelope.ratios.iter();
     let named = ratios.map(|(name, ratio)| format!("{}: {}", name.replace('_', " "), times(ratio)));
     let _ = writeln!(out, "\n{}.", named.collect::<Vec<_>>().join("; "));
+}
+
+/// What a core sustains stands beside what it could do at best.
+fn sustained(out: &mut String, stored: &Stored) {
+    let Some((one, paced)) = paced::find(stored) else {
+        return;
+    };
+    let _ = writeln!(
+        out,
+        "\n`{}`, as root: packets at fixed times, whatever becomes of those before them; {}\n\n| port | sustained, 0.1 % lost at most | 25,000 packets/s | lost of them | held up, 99 of 100 at most | the core busy |\n|---|---|---|---|---|---|",
+        one.command(),
+        paced.cores
+    );
+    for port in &paced.ports {
+        let line = &port.at_25k;
+        let _ = writeln!(
+            out,
+            "| {} | {}/s | {} | {} | {} µs | {:.0} % |",
+            super::port_name(&port.port),
+            thousands(port.sustained_pps),
+            if port.sustained_25k {
+                "passed"
+            } else {
+                "not passed"
+            },
+            thousands(line.lost as f64),
+            thousands(line.added.p99_us as f64),
+            line.busy_ratio * 100.0
+        );
+    }
+}
+
+fn whole(out: &mut String, stored: &Stored) {
+    let Some((one, report)) = network::find(stored) else {
+        return;
+    };
+    let ms = |us: u64| us as f64 / 1e3;
+    let growth = report.memory_growth.map_or(String::new(), |growth| {
+        format!(" Memory of all nodes: {:+.1} %.", (growth - 1.0) * 100.0)
+    });
+    let _ = writeln!(
+        out,
+        "\n`{}`: {} clients with {} slots a second each for {:.0} s, {} gateways and three layers of {} mixes, {} ms a hop. {} of {} messages lost; one way {:.0} ms, 99 of 100 in {:.0}. {}: D = {:.4} of {} probes.{growth}",
+        one.command(),
+        thousands(f64::from(report.clients)),
+        report.rate_pps,
+        report.probing_seconds,
+        report.gateways,
+        report.mixes,
+        report.mean_delay_ms,
+        thousands(report.lost_messages as f64),
+        thousands((report.probes.sent + report.files.sent) as f64),
+        ms(report.one_way.p50_us),
+        ms(report.one_way.p99_us),
+        network::verdict(report),
+        report.theory.ks_d,
+        thousands(report.theory.n as f64)
+    );
+}
+
+/// Who writes to whom, and how soon a node warns.
+fn watched(out: &mut String, stored: &Stored) {
+    let Some((one, report)) = anonymity::find(stored) else {
+        return;
+    };
+    let curve = |name: &str| report.curves.iter().find(|curve| curve.curve == name);
+    let mut said = Vec::new();
+    if let Some(curve) = curve("correlation") {
+        said.push(format!(
+            "Area under the attack's curve, of pairs by their times on the wires. {}",
+            curve.reading
+        ));
+    }
+    if let Some(curve) = curve("n1") {
+        said.push(format!("n−1: {}. {}", curve.title, curve.reading));
+    }
+    if !said.is_empty() {
+        let _ = writeln!(out, "\n`{}`\n\n- {}", one.command(), said.join("\n- "));
+    }
 }
 
 fn peers(out: &mut String, stored: &Stored) {

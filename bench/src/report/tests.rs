@@ -233,6 +233,32 @@ fn of_a_network_no_more_is_concluded_than_was_seen() {
 }
 
 #[test]
+fn the_block_of_the_readme_has_a_line_of_everything_and_none_of_what_was_not_measured() {
+    let folder = changed(|_, text| text);
+    let block = || readme::block(&Stored::read(folder.path()).unwrap());
+    let lines = [
+        ("crypto", "| a hop, native suite, in batches |"),
+        ("lockstep", "| port | CPU ns a packet |"),
+        (
+            "paced",
+            "| port | sustained, 0.1 % lost at most | 25,000 packets/s |",
+        ),
+        ("peers", "| | packets/s a core | users' MB/s a core |"),
+        (
+            "network",
+            ": 20 clients with 20 slots a second each for 5 s",
+        ),
+        ("anonymity", "\n- Area under the attack's curve"),
+    ];
+    let whole = block();
+    for (name, line) in lines {
+        assert!(whole.contains(line), "{name}: {whole}");
+        std::fs::remove_file(folder.path().join(format!("{name}.json"))).unwrap();
+        assert!(!block().contains(line), "{name}");
+    }
+}
+
+#[test]
 fn outfox_beside_it_is_taken() {
     let folder = changed(|_, text| text);
     let outfox =

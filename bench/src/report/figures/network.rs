@@ -8,11 +8,15 @@ use crate::network::{Report, Share};
 use crate::plot::{Axis, Bar, Bars, Chart, Lines, Point, Series, Style};
 use crate::rows::thousands;
 
-pub(in super::super) fn section(stored: &Stored) -> Option<Section> {
-    let (one, report) = stored.find(|results| match results {
+pub(in super::super) fn find(stored: &Stored) -> Option<(&One, &Report)> {
+    stored.find(|results| match results {
         Results::Network(report) => Some(report.as_ref()),
         _ => None,
-    })?;
+    })
+}
+
+pub(in super::super) fn section(stored: &Stored) -> Option<Section> {
+    let (one, report) = find(stored)?;
     let law = format!(
         "By theory a probe takes {}. What machine and network add is not taken off.",
         report.theory.distribution
@@ -40,7 +44,7 @@ fn setting(report: &Report) -> String {
 }
 
 /// What may be concluded. Of what was lost nobody knows how long it would have taken.
-fn verdict(report: &Report) -> String {
+pub(in super::super) fn verdict(report: &Report) -> String {
     let theory = &report.theory;
     if theory.is_judged && theory.ks_d >= theory.ks_d_most {
         return "Messages do NOT take as long as theory says".to_owned();
