@@ -23,14 +23,14 @@ pub(crate) struct Check {
 }
 
 /// Largest distance of Kolmogorov and Smirnov's. No p-value: samples of this size condemn a microsecond.
-const DISTANCE_MOST: f64 = 0.02;
+pub(super) const DISTANCE_MOST: f64 = 0.02;
 /// χ² over all links may come by chance once in ten thousand times.
 const SURE: f64 = 0.999_9;
 /// Draws of the law.
-const DRAWS: usize = 200_000;
+pub(super) const DRAWS: usize = 200_000;
 
 impl Check {
-    fn new(what: &str, statistic: &str, value: f64, at_most: f64, n: u64) -> Check {
+    pub(super) fn new(what: &str, statistic: &str, value: f64, at_most: f64, n: u64) -> Check {
         Check {
             what: what.to_owned(),
             statistic: statistic.to_owned(),
@@ -80,11 +80,7 @@ pub(super) fn checks(network: &Network, traffic: &Traffic, mean_us: f64) -> io::
     })?;
     let law = sums(hops, mean_us, DRAWS, traffic.seed + 1);
     let from_law = distance(&delays, &law);
-    let mixes = f64::from(network.size.mixes);
-    // A truncated mean is shorter: 1 − 10 e⁻¹⁰ / (1 − e⁻¹⁰).
-    let held_s = mean_us / 1e6 * (1.0 - 10.0 / (10f64.exp() - 1.0));
-    let pool = f64::from(traffic.users) * traffic.rate_pps / mixes * held_s;
-    let from_poisson = distance_from_poisson(&counts, pool);
+    let from_poisson = distance_from_poisson(&counts, pool(network, traffic, mean_us));
     Ok(vec![
         Check::new(
             "delay of a path",
@@ -104,8 +100,15 @@ pub(super) fn checks(network: &Network, traffic: &Traffic, mean_us: f64) -> io::
     ])
 }
 
+/// What a mix holds on average.
+pub(super) fn pool(network: &Network, traffic: &Traffic, mean_us: f64) -> f64 {
+    // A truncated mean is shorter: 1 − 10 e⁻¹⁰ / (1 − e⁻¹⁰).
+    let held_s = mean_us / 1e6 * (1.0 - 10.0 / (10f64.exp() - 1.0));
+    f64::from(traffic.users) * traffic.rate_pps / f64::from(network.size.mixes) * held_s
+}
+
 /// Nodes weigh the same, so each link between two layers carries as much as any other.
-fn links_check(network: &Network, links: &[u64]) -> Check {
+pub(super) fn links_check(network: &Network, links: &[u64]) -> Check {
     let (gateways, mixes) = (
         usize::from(network.size.gateways),
         usize::from(network.size.mixes),

@@ -101,12 +101,26 @@ pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
 /// Kolmogorov and Smirnov's distance between counts of 0, 1, 2 and so on and Poisson's law.
 pub(super) fn distance_from_poisson(counts: &[u64], mean: f64) -> f64 {
     let all: u64 = counts.iter().sum();
-    let (mut term, mut law, mut seen, mut most) = ((-mean).exp(), 0.0, 0.0, 0.0f64);
+    // Of a mean of a thousand the first terms are too small for a number.
+    let (mut log_term, mut law, mut seen, mut most) = (-mean, 0.0, 0.0, 0.0f64);
     for (number, count) in counts.iter().enumerate() {
-        law += term;
-        term *= mean / (number + 1) as f64;
+        law += log_term.exp();
+        log_term += (mean / (number + 1) as f64).ln();
         seen += *count as f64 / all.max(1) as f64;
         most = most.max((law - seen).abs());
+    }
+    most
+}
+
+/// Kolmogorov and Smirnov's distance between two samples, each counted in the same bins.
+pub(super) fn distance_in_bins(a: &[u64], b: &[u64]) -> f64 {
+    let all = |counts: &[u64]| counts.iter().sum::<u64>().max(1) as f64;
+    let (all_a, all_b) = (all(a), all(b));
+    let (mut seen_a, mut seen_b, mut most) = (0, 0, 0.0f64);
+    for bin in 0..a.len().max(b.len()) {
+        seen_a += a.get(bin).copied().unwrap_or(0);
+        seen_b += b.get(bin).copied().unwrap_or(0);
+        most = most.max((seen_a as f64 / all_a - seen_b as f64 / all_b).abs());
     }
     most
 }
@@ -165,6 +179,19 @@ mod tests {
         let counts = [135, 271, 271, 180, 90, 36, 12, 4, 1];
         assert!(distance_from_poisson(&counts, 2.0) < 0.002);
         assert!(distance_from_poisson(&counts, 2.3) > 0.05);
+        // Half of the law with mean 1,600 lies below it, and here nothing does.
+        let mut counts = vec![0; 1_600];
+        counts.extend([495, 10, 495]);
+        let apart = distance_from_poisson(&counts, 1_600.0);
+        assert!((apart - 0.49).abs() < 0.02, "{apart}");
+    }
+
+    #[test]
+    fn counts_in_bins_are_as_far_apart_as_what_was_counted() {
+        assert_eq!(distance_in_bins(&[1, 1, 2], &[10, 10, 20]), 0.0);
+        assert_eq!(distance_in_bins(&[4, 0], &[0, 4]), 1.0);
+        // A quarter and a half are in the first; one is longer.
+        assert_eq!(distance_in_bins(&[1, 3], &[2, 1, 1]), 0.25);
     }
 
     #[test]

@@ -12,11 +12,13 @@ mod n1;
 mod network;
 mod presence;
 mod senders;
+mod shard;
 mod warnings;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -25,12 +27,13 @@ pub(crate) use checks::Check;
 pub(crate) use curves::{Curve, Named};
 use model::{Tally, Traffic};
 use network::{Network, Size};
+pub(crate) use shard::{Part, merge};
 
 use crate::envelope::{Envelope, Results, Session, Skipped};
 use crate::rows::thousands;
 
 /// What `mixbench anonymity` is told.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Arguments {
     /// Short runs: seconds less, intervals wider.
     #[arg(long)]
@@ -50,6 +53,12 @@ pub struct Arguments {
     /// Only how soon a node notices that others' packets are kept from it.
     #[arg(long)]
     n1: bool,
+    /// Only this part of the users of the large run, as 1/4: with --json, what it counted, for --merge.
+    #[arg(long, value_name = "PART/PARTS", conflicts_with = "n1")]
+    shard: Option<shard::Shard>,
+    /// Simulate nothing: add up what all parts counted, and hold it against the law.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["n1", "shard"])]
+    merge: Vec<PathBuf>,
     /// Everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -121,6 +130,8 @@ pub(crate) struct Report {
     pub(crate) large: Option<Large>,
     pub(crate) checks: Vec<Check>,
     pub(crate) curves: Vec<Curve>,
+    /// Of --shard: what others are added to.
+    pub(crate) part: Option<Part>,
 }
 
 /// A run as large as the model reaches.
@@ -154,7 +165,24 @@ fn measured(arguments: &Arguments, effort: Effort) -> io::Result<Envelope> {
             large: None,
             checks: Vec::new(),
             curves: warnings::curves(effort, arguments.seed),
+            part: None,
         };
+        return Ok(session.end(Results::Anonymity(report), BTreeMap::new()));
+    }
+    if let Some(shard) = arguments.shard {
+        let part = shard::run(&arguments.traffic(effort), shard)?;
+        let report = Report {
+            engine: format!("model, part {} of {}", shard.number, shard.of),
+            large: Some(part.large()),
+            checks: Vec::new(),
+            curves: Vec::new(),
+            part: Some(part),
+        };
+        return Ok(session.end(Results::Anonymity(report), BTreeMap::new()));
+    }
+    if !arguments.merge.is_empty() {
+        let report = merged(&arguments.merge)?;
+        session.failures.extend(failed(&report.checks));
         return Ok(session.end(Results::Anonymity(report), BTreeMap::new()));
     }
     let checked = Network::new(CHECKED)?;
@@ -165,12 +193,7 @@ fn measured(arguments: &Arguments, effort: Effort) -> io::Result<Envelope> {
         seed: arguments.seed,
     };
     let checks = checks::checks(&checked, &traffic, f64::from(CHECKED.mean_delay_us))?;
-    for check in checks.iter().filter(|check| !check.passed) {
-        session.failures.push(format!(
-            "the model is not what it should be: {}, {} = {} where {} is the most; nothing is drawn of it",
-            check.what, check.statistic, check.value, check.at_most
-        ));
-    }
+    session.failures.extend(failed(&checks));
     let large = large(arguments, effort)?;
     let curves = match checks.iter().all(|check| check.passed) {
         true => curves::all(arguments, effort)?,
@@ -188,8 +211,59 @@ fn measured(arguments: &Arguments, effort: Effort) -> io::Result<Envelope> {
         large: Some(large),
         checks,
         curves,
+        part: None,
     };
     Ok(session.end(Results::Anonymity(report), BTreeMap::new()))
+}
+
+impl Arguments {
+    /// Of the large run.
+    fn traffic(&self, effort: Effort) -> Traffic {
+        Traffic {
+            users: self.users.unwrap_or(effort.large_users),
+            rate_pps: self.rate,
+            seconds: self.seconds.map_or(effort.large_seconds, f64::from),
+            seed: self.seed,
+        }
+    }
+}
+
+fn failed(checks: &[Check]) -> Vec<String> {
+    let failed = checks.iter().filter(|check| !check.passed);
+    let said = failed.map(|check| {
+        format!(
+            "the model is not what it should be: {}, {} = {} where {} is the most; nothing is drawn of it",
+            check.what, check.statistic, check.value, check.at_most
+        )
+    });
+    said.collect()
+}
+
+/// All parts of a run, from the outputs of `--shard`.
+fn merged(files: &[PathBuf]) -> io::Result<Report> {
+    let mut parts = Vec::new();
+    for file in files {
+        let broken = |why: String| {
+            let text = format!("{}: {why}", file.display());
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| broken(error.to_string()))?;
+        let envelope: Envelope =
+            serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
+        let part = match envelope.results {
+            Results::Anonymity(report) => report.part,
+            _ => None,
+        };
+        parts.push(part.ok_or_else(|| broken("no part of a run: --shard makes them".to_owned()))?);
+    }
+    let whole = merge(parts)?;
+    Ok(Report {
+        engine: format!("model, {} parts", files.len()),
+        large: Some(whole.large()),
+        checks: whole.checks()?,
+        curves: Vec::new(),
+        part: None,
+    })
 }
 
 /// At a constant rate the interval of the longest observation has to be near guessing, and no wider than that; without
@@ -221,12 +295,7 @@ fn unproven(curve: &Curve) -> Option<String> {
 
 fn large(arguments: &Arguments, effort: Effort) -> io::Result<Large> {
     let network = Network::new(CHECKED)?;
-    let traffic = Traffic {
-        users: arguments.users.unwrap_or(effort.large_users),
-        rate_pps: arguments.rate,
-        seconds: arguments.seconds.map_or(effort.large_seconds, f64::from),
-        seed: arguments.seed,
-    };
+    let traffic = arguments.traffic(effort);
     let mut pools = model::Pools::new(network.nodes());
     let start = Instant::now();
     let Tally { packets, events } = model::run(&network, &traffic, |event| {
@@ -319,6 +388,8 @@ mod tests {
             seconds: None,
             delays: vec![20, 50],
             n1: false,
+            shard: None,
+            merge: Vec::new(),
             seed: 1,
         };
         let envelope = measured(&arguments, effort).unwrap();
@@ -343,6 +414,38 @@ mod tests {
         );
         assert!(envelope.text().contains("no cover"));
         assert!(rate("0").is_err() && rate("2.5") == Ok(2.5));
+
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = Vec::new();
+        for shard in ["1/2", "2/2"] {
+            let part = Arguments {
+                shard: Some(shard.parse().unwrap()),
+                users: Some(700),
+                seconds: Some(30),
+                ..arguments.clone()
+            };
+            let json = crate::envelope::assert_valid(&measured(&part, effort).unwrap());
+            let file = folder.path().join(shard.replace('/', "of"));
+            std::fs::write(&file, json.to_string()).unwrap();
+            files.push(file);
+        }
+        let merge = |files: &[PathBuf]| {
+            let all = Arguments {
+                merge: files.to_vec(),
+                ..arguments.clone()
+            };
+            measured(&all, effort)
+        };
+        let whole = merge(&files).unwrap();
+        assert!(whole.is_sound(), "{:?}", whole.failures);
+        let json = crate::envelope::assert_valid(&whole);
+        assert_eq!(json["results"]["checks"].as_array().unwrap().len(), 3);
+        assert_eq!(json["results"]["large"]["users"], 700);
+        let refused = merge(&files[..1]).unwrap_err().to_string();
+        assert!(
+            refused.contains("of 2 parts each has to be there once"),
+            "{refused}"
+        );
 
         let alone = Arguments {
             n1: true,

@@ -2,6 +2,7 @@
 //! bytes, which is what lets a core move a million users.
 
 use std::io;
+use std::ops::Range;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -62,14 +63,33 @@ impl Pools {
 pub(super) fn run(
     network: &Network,
     traffic: &Traffic,
+    see: impl FnMut(&Event),
+) -> io::Result<Tally> {
+    run_part(network, traffic, 0..traffic.users, 0, see)
+}
+
+/// What these senders alone do. They know nothing of the others, so parts that draw of streams of their own add up to the
+/// whole.
+///
+/// # Errors
+/// The network has no path.
+pub(super) fn run_part(
+    network: &Network,
+    traffic: &Traffic,
+    senders: Range<u32>,
+    stream: u64,
     mut see: impl FnMut(&Event),
 ) -> io::Result<Tally> {
     let mut rng = ChaCha8Rng::seed_from_u64(traffic.seed);
+    rng.set_stream(stream);
     let hops = u64::from(network.size.layers) + 2;
     let longest_us = u64::from(network.size.mean_delay_us) * u64::from(DELAY_CAP_MEANS) * hops;
     let mut calendar = Calendar::new(longest_us);
     let mut tally = Tally::default();
-    let rate_pps = f64::from(traffic.users) * traffic.rate_pps;
+    if senders.is_empty() {
+        return Ok(tally);
+    }
+    let rate_pps = f64::from(senders.end - senders.start) * traffic.rate_pps;
     let end_us = traffic.seconds * 1e6;
     let mut slot_us = gap_us(rate_pps, &mut rng);
     while slot_us < end_us {
@@ -77,7 +97,7 @@ pub(super) fn run(
             tally.events += 1;
             see(&event);
         }
-        let sender = rng.random_range(0..traffic.users);
+        let sender = rng.random_range(senders.clone());
         let recipient = rng.random_range(0..traffic.users);
         let path = network.path(&mut rng, sender, recipient)?;
         let mut event = Event {

@@ -287,9 +287,10 @@ const WANTED: [(&str, Told); 8] = [
     ),
     ("peers", |results| matches!(results, Results::Peers(_))),
     ("flood", |results| matches!(results, Results::Flood(_))),
-    ("anonymity", |results| {
-        matches!(results, Results::Anonymity(_))
-    }),
+    (
+        "anonymity",
+        |results| matches!(results, Results::Anonymity(report) if report.part.is_none()),
+    ),
     ("network", |results| matches!(results, Results::Network(_))),
 ];
 

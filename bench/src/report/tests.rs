@@ -10,6 +10,12 @@ struct Line {
     arguments: Arguments,
 }
 
+#[derive(clap::Parser)]
+struct PartLine {
+    #[command(flatten)]
+    arguments: crate::anonymity::Arguments,
+}
+
 #[test]
 fn a_folder_is_asked_for_and_short_runs_are_drawn_only_on_request() {
     let parses = |line: &str| {
@@ -256,6 +262,30 @@ fn the_block_of_the_readme_has_a_line_of_everything_and_none_of_what_was_not_mea
         std::fs::remove_file(folder.path().join(format!("{name}.json"))).unwrap();
         assert!(!block().contains(line), "{name}");
     }
+}
+
+#[test]
+fn parts_of_a_run_are_added_up_on_the_page_or_it_says_why_not() {
+    let folder = changed(|_, text| text);
+    let write = |number: u32| {
+        let command = <PartLine as clap::Parser>::parse_from([
+            "anonymity".to_owned(),
+            "--quick".to_owned(),
+            "--users=700".to_owned(),
+            "--seconds=5".to_owned(),
+            format!("--shard={number}/2"),
+        ]);
+        let envelope = crate::anonymity::run(&command.arguments).unwrap();
+        let json = serde_json::to_string(&envelope).unwrap();
+        std::fs::write(folder.path().join(format!("part{number}.json")), json).unwrap();
+        page(&Stored::read(folder.path()).unwrap()).html()
+    };
+    let html = write(2);
+    assert!(html.contains("do not add up: of 2 parts each has to be there once"));
+    let html = write(1);
+    assert!(html.contains("A run in 2 parts, added up: 700 users at 1/s for 5 s"));
+    // The curves are still those of the whole command.
+    assert!(html.contains("clients at a constant rate"));
 }
 
 #[test]

@@ -2,28 +2,64 @@
 
 use super::super::page::{Figure, Section, Table};
 use super::super::stored::{One, Stored};
-use crate::anonymity::{Curve, Report};
+use crate::anonymity::{Check, Curve, Part, Report, merge};
 use crate::envelope::Results;
 use crate::plot::{Axis, Chart, Lines, Point, Series, Style, label};
+use crate::rows::thousands;
 
 pub(in super::super) fn find(stored: &Stored) -> Option<(&One, &Report)> {
     stored.find(|results| match results {
-        Results::Anonymity(report) => Some(report),
+        // A part of a run has nothing to show alone.
+        Results::Anonymity(report) if report.part.is_none() => Some(report),
         _ => None,
     })
 }
 
 pub(in super::super) fn section(stored: &Stored) -> Option<Section> {
-    let (one, report) = find(stored)?;
+    let found = find(stored);
+    let parts = parts(stored);
+    if found.is_none() && parts.is_none() {
+        return None;
+    }
+    let mut text = found.map_or(Vec::new(), |(_, report)| text(report));
+    text.extend(parts);
+    let figures = found.map_or(Vec::new(), |(one, report)| {
+        let curves = report.curves.iter();
+        curves.map(|curve| figure(one, curve)).collect()
+    });
     Some(Section {
         title: "What a watcher of all wires learns",
-        text: text(report),
-        figures: report
-            .curves
-            .iter()
-            .map(|curve| figure(one, curve))
-            .collect(),
+        text,
+        figures,
         table: None,
+    })
+}
+
+/// What the parts of a run come to, if there are any.
+fn parts(stored: &Stored) -> Option<String> {
+    let parts = stored.all.iter().filter_map(|one| match one.results() {
+        Results::Anonymity(report) => report.part.clone(),
+        _ => None,
+    });
+    let parts: Vec<Part> = parts.collect();
+    let count = parts.len();
+    if count == 0 {
+        return None;
+    }
+    let checked = merge(parts).and_then(|whole| {
+        let checks = whole.checks()?;
+        Ok((whole, checks))
+    });
+    Some(match checked {
+        Ok((whole, all)) => format!(
+            "A run in {count} parts, added up: {} users at {}/s for {} s, {} packets. {}",
+            thousands(f64::from(whole.users)),
+            whole.rate_pps,
+            whole.simulated_seconds,
+            thousands(whole.counts.packets as f64),
+            checks(&all)
+        ),
+        Err(error) => format!("The parts of a run that are here do not add up: {error}."),
     })
 }
 
@@ -35,12 +71,12 @@ fn text(report: &Report) -> Vec<String> {
         "A model of the network without bytes and cryptography: production path choice and delays, slots, pools as counts. \
          It is plotted only where it agrees with the law that it must follow."
             .to_owned(),
-        checks(report),
+        checks(&report.checks),
     ]
 }
 
-fn checks(report: &Report) -> String {
-    let checks = report.checks.iter().map(|check| {
+fn checks(checks: &[Check]) -> String {
+    let checks = checks.iter().map(|check| {
         let verdict = if check.passed { "passed" } else { "FAILED" };
         format!(
             "{}: {} = {:.4}, at most {} ({verdict})",
