@@ -178,17 +178,7 @@ impl Plan {
                 }
             }
         }
-        for port in &measured {
-            let lagged = port.points.iter().filter(|point| point.generator_lagged());
-            let lagged = lagged.count();
-            if lagged > 0 {
-                session.warnings.push(format!(
-                    "{}: at {lagged} of {} rates the generator did not keep up, and the node was asked for less",
-                    port.port,
-                    port.points.len()
-                ));
-            }
-        }
+        session.warnings.extend(measured.iter().filter_map(lag));
         Ok(measured)
     }
 
@@ -280,9 +270,42 @@ impl Plan {
     }
 }
 
+/// Whether a port was asked for less than it seems.
+fn lag(port: &PacedPort) -> Option<String> {
+    let lagged = port.points.iter().filter(|point| point.generator_lagged());
+    let lagged = lagged.count();
+    (lagged > 0).then(|| {
+        format!(
+            "{}: at {lagged} of {} rates the generator did not keep up, and the node was asked for less",
+            port.port,
+            port.points.len()
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::points::tests::point;
     use super::*;
+
+    #[test]
+    fn a_generator_that_lags_is_told_beside_the_figures() {
+        let port = |points: Vec<Point>| PacedPort {
+            port: "plain".into(),
+            lockstep_pps: 1.0,
+            points,
+            sustained_pps: 1.0,
+            sustained_runs_pps: vec![1.0],
+            sustained_25k: false,
+            at_25k: point(1, 0, 1),
+        };
+        let kept_up = || point(100_000, 0, 100_000);
+        assert_eq!(lag(&port(vec![kept_up(), kept_up()])), None);
+        let said = lag(&port(vec![kept_up(), point(98_900, 1_100, 98_900)]));
+        let wanted =
+            "plain: at 1 of 2 rates the generator did not keep up, and the node was asked for less";
+        assert_eq!(said.as_deref(), Some(wanted));
+    }
 
     /// Rates that any machine forwards: what is held and counted is looked at, not how fast.
     #[test]

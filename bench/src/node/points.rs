@@ -234,10 +234,10 @@ impl Paced {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn point(sent: u64, behind: u64, forwarded: u64) -> Point {
+    pub(in super::super) fn point(sent: u64, behind: u64, forwarded: u64) -> Point {
         let mut added_us = Histogram::new_with_bounds(1, 60_000_000, 3).unwrap();
         added_us.record_n(80, 990).unwrap();
         added_us.record_n(900, 10).unwrap();
