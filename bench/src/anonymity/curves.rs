@@ -112,6 +112,8 @@ pub(super) fn all(arguments: &Arguments, effort: Effort) -> io::Result<Vec<Curve
         node(arguments, effort)?,
         senders(arguments, effort)?,
         delays(arguments, effort)?,
+        rates(arguments, effort)?,
+        layers(arguments, effort)?,
         correlation(arguments, effort)?,
         presence(arguments, effort),
     ];
@@ -184,26 +186,50 @@ fn node(arguments: &Arguments, effort: Effort) -> io::Result<Curve> {
     })
 }
 
-fn attacked(
-    arguments: &Arguments,
-    effort: Effort,
-    (delay_ms, users, hostile): (u32, u32, f64),
-) -> io::Result<([f64; 3], usize)> {
-    let network = Network::new(size(delay_ms))?;
-    let traffic = Traffic {
-        users,
-        rate_pps: arguments.rate,
-        // Twice as long as a packet may take through all layers and back again.
-        seconds: (f64::from(delay_ms) / 1e3 * 120.0).max(4.0),
-        seed: arguments.seed,
-    };
-    let bits = entropies(&network, &traffic, hostile, effort.targets)?;
-    Ok((spread(&bits), bits.len()))
+/// A network and who is in it.
+#[derive(Clone, Copy)]
+struct Case {
+    delay_ms: u32,
+    users: u32,
+    layers: u8,
+    rate_pps: f64,
+    /// Share of the mixes that are hostile.
+    hostile: f64,
+}
+
+impl Case {
+    /// What the others are beside what a curve is about.
+    fn usual(arguments: &Arguments) -> Case {
+        Case {
+            delay_ms: 50,
+            users: 1_000,
+            layers: 3,
+            rate_pps: arguments.rate,
+            hostile: 0.0,
+        }
+    }
+
+    /// A point with the bits that are left about the sender.
+    fn point(self, x: f64, arguments: &Arguments, effort: Effort) -> io::Result<Place> {
+        let network = Network::new(Size {
+            layers: self.layers,
+            ..size(self.delay_ms)
+        })?;
+        let traffic = Traffic {
+            users: self.users,
+            rate_pps: self.rate_pps,
+            // Twice as long as a packet may take through all layers and back again.
+            seconds: (f64::from(self.delay_ms) / 1e3 * 120.0).max(4.0),
+            seed: arguments.seed,
+        };
+        let bits = entropies(&network, &traffic, self.hostile, effort.targets)?;
+        Ok(Place::new(x, spread(&bits), bits.len()))
+    }
 }
 
 /// Bits of a whole path by users, and by the share of mixes that are hostile.
 fn senders(arguments: &Arguments, effort: Effort) -> io::Result<Curve> {
-    const DELAY_MS: u32 = 50;
+    let usual = Case::usual(arguments);
     let users = [30, 100, 300, 1_000, 3_000];
     let mut series = vec![Line {
         label: "all users alike: log2(users)".to_owned(),
@@ -214,8 +240,12 @@ fn senders(arguments: &Arguments, effort: Effort) -> io::Result<Curve> {
     }];
     for hostile in [0.0, 0.1, 0.2, 0.3] {
         let points = users.map(|users| {
-            let (bits, n) = attacked(arguments, effort, (DELAY_MS, users, hostile))?;
-            Ok(Place::new(f64::from(users), bits, n))
+            let case = Case {
+                users,
+                hostile,
+                ..usual
+            };
+            case.point(f64::from(users), arguments, effort)
         });
         series.push(Line {
             label: format!("{:.0} % hostile mixes", hostile * 100.0),
@@ -226,7 +256,8 @@ fn senders(arguments: &Arguments, effort: Effort) -> io::Result<Curve> {
     let of = |line: usize, point: usize| series.get(line).and_then(|line| line.points.get(point));
     let reading = match (of(1, 3), of(4, 3)) {
         (Some(none), Some(third)) => format!(
-            "With 1,000 users and {DELAY_MS} ms a hop a delivered packet may be of any of about {:.0} of them (5 in 100 packets: {:.0} or fewer); where 30 % of the mixes tell all, of {:.0} ({:.0}). Whiskers: 5 and 95 of 100 packets.",
+            "With 1,000 users and {} ms a hop a delivered packet may be of any of about {:.0} of them (5 in 100 packets: {:.0} or fewer); where 30 % of the mixes tell all, of {:.0} ({:.0}). Whiskers: 5 and 95 of 100 packets.",
+            usual.delay_ms,
             none.y.exp2(),
             none.low.exp2(),
             third.y.exp2(),
@@ -250,8 +281,12 @@ fn delays(arguments: &Arguments, effort: Effort) -> io::Result<Curve> {
     let mut series = Vec::new();
     for users in [100, 1_000] {
         let points = [5, 10, 20, 50, 100, 200].map(|delay_ms| {
-            let (bits, n) = attacked(arguments, effort, (delay_ms, users, 0.0))?;
-            Ok(Place::new(f64::from(delay_ms), bits, n))
+            let case = Case {
+                delay_ms,
+                users,
+                ..Case::usual(arguments)
+            };
+            case.point(f64::from(delay_ms), arguments, effort)
         });
         series.push(Line {
             label: format!("{} users", thousands(f64::from(users))),
@@ -270,6 +305,85 @@ fn delays(arguments: &Arguments, effort: Effort) -> io::Result<Curve> {
         curve: "delays".to_owned(),
         title: "Delay buys anonymity until all users are candidates".to_owned(),
         x: named("mean delay of a hop", "ms", true),
+        y: named("uncertainty about the sender", "bits", false),
+        levels: Vec::new(),
+        series,
+        reading,
+    })
+}
+
+/// Bits of a whole path by how often users send.
+fn rates(arguments: &Arguments, effort: Effort) -> io::Result<Curve> {
+    let mut series = Vec::new();
+    for users in [100, 1_000] {
+        let points = [0.2, 0.5, 1.0, 2.0].map(|rate_pps| {
+            let case = Case {
+                users,
+                rate_pps,
+                ..Case::usual(arguments)
+            };
+            case.point(rate_pps, arguments, effort)
+        });
+        series.push(Line {
+            label: format!("{} users", thousands(f64::from(users))),
+            is_theory: false,
+            points: points.into_iter().collect::<io::Result<_>>()?,
+        });
+    }
+    let reading = match series.last().map(|line| line.points.as_slice()) {
+        Some([least, .., most]) => format!(
+            "1,000 users, 50 ms a hop: {:.1} bits at {} slots a second, {:.1} at {}. What a slot holds does not matter. \
+             Whiskers: 5 and 95 of 100 packets.",
+            least.y, least.x, most.y, most.x
+        ),
+        _ => String::new(),
+    };
+    Ok(Curve {
+        curve: "rates".to_owned(),
+        title: "Cover buys what delay buys: packets that meet in a mix".to_owned(),
+        x: named("slots a second of each user", "", true),
+        y: named("uncertainty about the sender", "bits", false),
+        levels: Vec::new(),
+        series,
+        reading,
+    })
+}
+
+/// Bits of a whole path by its length.
+fn layers(arguments: &Arguments, effort: Effort) -> io::Result<Curve> {
+    let mut series = Vec::new();
+    for hostile in [0.0, 0.1, 0.3] {
+        let points = [1, 2, 3].map(|layers| {
+            let case = Case {
+                layers,
+                hostile,
+                ..Case::usual(arguments)
+            };
+            case.point(f64::from(layers), arguments, effort)
+        });
+        series.push(Line {
+            label: format!("{:.0} % hostile mixes", hostile * 100.0),
+            is_theory: false,
+            points: points.into_iter().collect::<io::Result<_>>()?,
+        });
+    }
+    let of = |line: usize, point: usize| {
+        let line: Option<&Line> = series.get(line);
+        line.and_then(|line| line.points.get(point))
+    };
+    let reading = match (of(2, 0), of(2, 2)) {
+        (Some(one), Some(three)) => format!(
+            "Where 30 % of the mixes tell all, 5 in 100 packets keep {:.1} bits or fewer behind one layer and {:.1} behind \
+             three: the median says little of them. 1,000 users, 50 ms a hop, ten mixes a layer. Whiskers: 5 and 95 of 100 \
+             packets.",
+            one.low, three.low
+        ),
+        _ => String::new(),
+    };
+    Ok(Curve {
+        curve: "layers".to_owned(),
+        title: "Layers are there for the packets that meet hostile mixes".to_owned(),
+        x: named("layers of mixes", "", false),
         y: named("uncertainty about the sender", "bits", false),
         levels: Vec::new(),
         series,

@@ -406,6 +406,8 @@ mod tests {
                 "node",
                 "senders",
                 "delays",
+                "rates",
+                "layers",
                 "correlation",
                 "presence",
                 "n1",

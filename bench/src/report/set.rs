@@ -21,7 +21,7 @@ pub(super) const SET: [Part; 8] = [
     part("ports", &["ports"], (25.0, 5.0)),
     part("lockstep", &["node"], (60.0, 9.0)),
     part("peers", &["peers"], (120.0, 15.0)),
-    part("anonymity", &["anonymity"], (240.0, 10.0)),
+    part("anonymity", &["anonymity"], (330.0, 20.0)),
     part("flood", &["flood"], (120.0, 15.0)),
     part("network", &["network"], (690.0, 12.0)),
     part("paced", &["node", "--mode", "paced"], (1_700.0, 15.0)),
