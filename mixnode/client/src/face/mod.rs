@@ -11,6 +11,7 @@ mod pace;
 pub mod run;
 mod send;
 mod session;
+mod socket;
 mod source;
 mod transit;
 mod wait;

@@ -1,7 +1,7 @@
 //! A client with its socket and clock: what sends and what receives both run it turn by turn.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,13 +55,7 @@ impl Session {
         let v6 = gateway
             .and_then(|node| node.addresses.first())
             .is_some_and(SocketAddr::is_ipv6);
-        let any: SocketAddr = if v6 {
-            (Ipv6Addr::UNSPECIFIED, 0).into()
-        } else {
-            (Ipv4Addr::UNSPECIFIED, 0).into()
-        };
-        let socket = UdpSocket::bind(any).map_err(RunError::Socket)?;
-        socket.set_nonblocking(true).map_err(RunError::Socket)?;
+        let socket = super::socket::open(v6).map_err(RunError::Socket)?;
         let dice = Generator::from_rng(&mut rng);
         let config = Config {
             identity: Identity::from_bytes(home.identity.to_bytes()),
