@@ -25,6 +25,8 @@ pub(super) struct Making {
     pub(super) generation: u16,
     /// This machine ran before the votes: one that did not signs nothing.
     whole: bool,
+    /// It stood still for more than a round while votes were relayed: of what came meanwhile it took nothing.
+    pub(super) slept: bool,
     /// How many of the epoch's steps are taken.
     pub(super) steps: usize,
     /// From the first moment that votes are taken to the count.
@@ -52,6 +54,7 @@ impl Making {
             authorities,
             generation,
             whole,
+            slept: false,
             steps: 0,
             relay: None,
             is_opened: false,
@@ -159,15 +162,28 @@ impl Rounds {
     }
 
     pub(super) fn count(&mut self, actions: &mut Vec<Action>) {
-        let Some(relay) = self.making.as_mut().and_then(|making| making.relay.take()) else {
+        let Some(making) = self.making.as_mut() else {
+            return;
+        };
+        let Some(relay) = making.relay.take() else {
             return;
         };
         let Outcome { votes, evidence } = relay.finish();
-        let epoch = self.making.as_ref().map_or(0, |making| making.epoch);
+        let epoch = making.epoch;
+        // The others may have had the vote that it lacks in time: it would sign what nobody else does.
+        let is_wanting = making.slept && votes.len() < making.authorities.keys().len();
         for [one, other] in evidence {
             let author = one.vote().authority;
             let two = [one.bytes().to_vec(), other.bytes().to_vec()];
             actions.extend(shown(epoch, author, "votes", two));
+        }
+        if is_wanting {
+            let why = "this process stood still between vote and count, and lacks a vote that others may have";
+            actions.push(Action::Tell(News::NoDocument {
+                epoch,
+                why: why.to_owned(),
+            }));
+            return;
         }
         let votes = votes.iter().map(|vote| vote.vote().clone()).collect();
         self.count_votes(votes, actions);

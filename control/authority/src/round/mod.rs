@@ -92,6 +92,8 @@ pub struct Rounds {
     missed_proofs: BTreeMap<[u8; 32], u32>,
     /// Since when this machine has run, by its clock of now.
     since_ms: u64,
+    /// When time was last let pass.
+    advanced_ms: u64,
     making: Option<Making>,
 }
 
@@ -119,6 +121,7 @@ impl Rounds {
             owners,
             missed_proofs: BTreeMap::new(),
             since_ms: now_ms,
+            advanced_ms: now_ms,
             making: None,
         }
     }
@@ -217,6 +220,7 @@ impl Rounds {
         let start_ms = parameters.epoch_starts_ms(now);
         // A clock that was set back says of a beginning before that that it is yet to come.
         self.since_ms = self.since_ms.min(now_ms);
+        let before_ms = std::mem::replace(&mut self.advanced_ms, now_ms);
         let next = now.saturating_add(1);
         let alone = self.is_alone_at(next);
         let target = match alone.then(|| self.due_alone(now_ms)) {
@@ -240,6 +244,14 @@ impl Rounds {
                 self.make_alone(now_ms, &mut actions);
             }
             return actions;
+        }
+        let at = |round: u64| start_ms + round * round_ms(&parameters);
+        if let Some(making) = &mut self.making
+            && now_ms.saturating_sub(before_ms) > round_ms(&parameters)
+            && before_ms < at(COUNT)
+            && now_ms > at(VOTE)
+        {
+            making.slept = true;
         }
         while let Some(step) = self.due(now_ms - start_ms, &parameters) {
             self.take_step(step, now_ms, &mut actions);

@@ -160,6 +160,39 @@ fn who_stood_still_when_votes_were_due_gives_none_and_signs_nothing_that_others_
 }
 
 #[test]
+fn who_stood_still_between_vote_and_count_signs_only_what_all_votes_make() {
+    // From moments at which it has given its own vote and has none, one or both of the others'.
+    let (mut signed, mut told) = (0, 0);
+    for after_ms in (0..ROUND_MS / 2).step_by(5) {
+        let mut world = World::new(&[Honest, Honest, Honest], 5);
+        world.run_epochs(1);
+        let start_ms = world.now_ms;
+        world.run_until(start_ms + 16 * ROUND_MS + 5 + after_ms);
+        world.stopped.insert(1);
+        world.run_until(start_ms + 19 * ROUND_MS + 20);
+        world.stopped.clear();
+        world.run_until(start_ms + EPOCH_MS);
+        world.agreed();
+        let [stood, other] = [1, 0].map(|number| world.authorities[number].signed.get(&2));
+        assert!(stood.is_none() || stood == other, "{after_ms}");
+        let said = |news: &News| news.to_string().contains("stood still");
+        assert_eq!(
+            world.authorities[1].news.iter().any(said),
+            stood.is_none(),
+            "{after_ms}"
+        );
+        match stood {
+            Some(_) => signed += 1,
+            None => told += 1,
+        }
+        world.run_epochs(1);
+        world.agreed();
+        assert!(world.authorities[1].signed.contains_key(&3));
+    }
+    assert!(signed > 0 && told > 0, "{signed} {told}");
+}
+
+#[test]
 fn whose_clock_was_ahead_when_it_began_votes_once_it_is_set_right() {
     let mut world = World::new(&[Honest, Honest, Honest], 5);
     world.run_epochs(1);
