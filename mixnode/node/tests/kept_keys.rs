@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use directory::Parameters;
 use handover::vault::{self, Origin, Page, Table, VAULT_BYTES};
 use mixnode::keys::epoch::{Clocks, KeyRing};
+use mixnode::keys::replay::bytes_for;
 use mixnode::keys::vault::{Tables, Vault, VaultFault, VaultMemory};
 use port::mapping::{Backing, Mapping, Options};
 use rand_core::SeedableRng;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use sphinx::Generator;
 
 const IDENTITY: [u8; 32] = [7; 32];
@@ -23,13 +25,21 @@ struct Played {
     away: bool,
 }
 
+/// Memory as the loader makes it: nobody can make it shorter.
+fn memory(bytes: u64) -> OwnedFd {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = memfd_create("played", flags).unwrap();
+    ftruncate(&memory, bytes).unwrap();
+    fcntl_add_seals(&memory, SealFlags::SHRINK).unwrap();
+    memory
+}
+
 impl Played {
     fn new() -> Played {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(VAULT_BYTES as u64).unwrap();
+        let file = memory(VAULT_BYTES as u64);
         rustix::io::pwrite(&file, &vault::head(&IDENTITY), 0).unwrap();
         Played {
-            memory: Arc::new(file.into()),
+            memory: Arc::new(file),
             tables: Arc::default(),
             away: false,
         }
@@ -75,11 +85,9 @@ impl Tables for Played {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let mut tables = self.tables.lock().unwrap();
-        let (_, memory) = tables.entry(table.epoch).or_insert_with(|| {
-            let file = tempfile::tempfile().unwrap();
-            file.set_len(table.bytes).unwrap();
-            (table, file.into())
-        });
+        let (_, memory) = tables
+            .entry(table.epoch)
+            .or_insert_with(|| (table, memory(table.bytes)));
         memory.try_clone()
     }
 
@@ -212,9 +220,7 @@ fn keys_beyond_the_vaults_slots_live_in_the_process_alone() {
 #[test]
 fn memory_that_is_no_vault_of_this_node_is_not_used() {
     let mut handed = Played::new().handed();
-    let short = tempfile::tempfile().unwrap();
-    short.set_len(100).unwrap();
-    handed.memory = short.into();
+    handed.memory = memory(100);
     let fault = |identity, handed| {
         let tables = Box::new(Played::new());
         match Vault::new(identity, handed, tables) {
@@ -225,4 +231,32 @@ fn memory_that_is_no_vault_of_this_node_is_not_used() {
     assert_eq!(fault(IDENTITY, handed), vault::NotAVault::Truncated);
     let handed = Played::new().handed();
     assert_eq!(fault([8; 32], handed), vault::NotAVault::OtherIdentity);
+}
+
+/// A file on a disk that looks like a vault, and memory that whoever holds it can cut short.
+#[test]
+fn attack_a_false_keeper_gets_no_key_into_a_file_and_cuts_no_memory_short() {
+    let file = || -> OwnedFd { tempfile::tempfile().unwrap().into() };
+    let loose = || memfd_create("loose", MemfdFlags::CLOEXEC).unwrap();
+    for memory in [file(), loose()] {
+        ftruncate(&memory, VAULT_BYTES as u64).unwrap();
+        rustix::io::pwrite(&memory, &vault::head(&IDENTITY), 0).unwrap();
+        let mut handed = Played::new().handed();
+        handed.memory = memory.try_clone().unwrap();
+        let refused = Vault::new(IDENTITY, handed, Box::new(Played::new()));
+        assert!(matches!(refused.err(), Some(VaultFault::Unsealed)));
+    }
+    // The same of a table: its key goes with it.
+    for memory in [file(), loose()] {
+        let mut rng = Generator::seed_from_u64(5);
+        let played = Played::new();
+        let mut ring = played.ring(0);
+        ring.advance(7, Some(&parameters()), at(7), &mut rng);
+        let bytes = bytes_for(1_000);
+        ftruncate(&memory, bytes).unwrap();
+        let table = Table { epoch: 7, bytes };
+        played.tables.lock().unwrap().insert(7, (table, memory));
+        ring.table(7, 1_000, &mut rng).unwrap();
+        assert_eq!(played.epochs(), [8, 9], "it lives in the process alone");
+    }
 }

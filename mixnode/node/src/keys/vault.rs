@@ -4,6 +4,9 @@
 //! table is a memory of its own that no death of a process undoes: at any instant of a crash a tag may be in and its
 //! packet lost, never the reverse. **A key is kept with its table or not at all**: one whose table can't be kept is
 //! erased here and lives on in the process alone.
+//!
+//! What was handed over is looked at first: keys go into memory alone, never into a file of a disk, and into none that
+//! somebody can make shorter, which would end this process.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -43,6 +46,11 @@ pub enum VaultFault {
     /// It can't be mapped.
     #[error("the vault can't be mapped: {0}")]
     Mapping(#[from] io::Error),
+    /// It is no memory, or none that keeps its size.
+    #[error(
+        "what the loader handed over as the vault is no memory that is sealed against shrinking"
+    )]
+    Unsealed,
     /// It is not this node's vault.
     #[error("what the loader handed over as the vault is of no use: {0}")]
     Unfit(#[from] NotAVault),
@@ -79,6 +87,9 @@ impl Vault {
             secret: true,
             ..Options::default()
         };
+        if !is_sealed(&handed.memory) {
+            return Err(VaultFault::Unsealed);
+        }
         // What lies past a file's end is SIGBUS.
         if bytes_of(&handed.memory)? != VAULT_BYTES as u64 {
             return Err(NotAVault::Truncated.into());
@@ -185,13 +196,19 @@ impl Vault {
     }
 }
 
+/// Whether it is a memfd whose size can't shrink. A file on a disk has no seals.
+fn is_sealed(memory: &OwnedFd) -> bool {
+    let seals = rustix::fs::fcntl_get_seals(memory);
+    seals.is_ok_and(|seals| seals.contains(rustix::fs::SealFlags::SHRINK))
+}
+
 fn bytes_of(memory: &OwnedFd) -> io::Result<u64> {
     let found = rustix::fs::fstat(memory)?;
     Ok(u64::try_from(found.st_size).unwrap_or(0))
 }
 
 fn map(memory: &OwnedFd, bytes: u64, secret: &[u8; 16]) -> io::Result<ReplayTable> {
-    if bytes_of(memory)? != bytes {
+    if !is_sealed(memory) || bytes_of(memory)? != bytes {
         return Err(io::ErrorKind::InvalidData.into());
     }
     ReplayTable::shared(memory.as_fd(), bytes, secret)

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use handover::vault::{Origin, Table, VAULT_BYTES, head};
 use mixnode::keys::vault::{Tables, Vault, VaultMemory};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 /// Clones are the same memory.
 #[derive(Clone)]
@@ -18,10 +19,18 @@ pub struct Kept {
     tables: Arc<Mutex<BTreeMap<u32, (Table, File)>>>,
 }
 
+/// Memory that nobody can make shorter.
+fn memory(bytes: u64) -> File {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = memfd_create("kept", flags).unwrap();
+    ftruncate(&memory, bytes).unwrap();
+    fcntl_add_seals(&memory, SealFlags::SHRINK).unwrap();
+    memory.into()
+}
+
 impl Kept {
     pub fn new(identity: [u8; 32]) -> Kept {
-        let memory = tempfile::tempfile().unwrap();
-        memory.set_len(VAULT_BYTES as u64).unwrap();
+        let memory = memory(VAULT_BYTES as u64);
         memory.write_all_at(&head(&identity), 0).unwrap();
         Kept {
             identity,
@@ -48,11 +57,9 @@ impl Kept {
 impl Tables for Kept {
     fn make(&mut self, table: Table) -> io::Result<OwnedFd> {
         let mut tables = self.tables.lock().unwrap();
-        let (_, memory) = tables.entry(table.epoch).or_insert_with(|| {
-            let file = tempfile::tempfile().unwrap();
-            file.set_len(table.bytes).unwrap();
-            (table, file)
-        });
+        let (_, memory) = tables
+            .entry(table.epoch)
+            .or_insert_with(|| (table, memory(table.bytes)));
         Ok(memory.try_clone()?.into())
     }
 

@@ -124,6 +124,8 @@ fn rules(calls: Calls) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::B
         libc::F_GETFL,
         libc::F_SETFL,
         libc::F_DUPFD_CLOEXEC,
+        // Of memory that the loader hands over.
+        libc::F_GET_SEALS,
     ] {
         allow(libc::SYS_fcntl, vec![when(1, Eq, command as u64)?])?;
     }
