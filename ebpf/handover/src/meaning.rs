@@ -60,6 +60,7 @@ pub const NODE: &[Meaning] = table! {
     "fault": "The laboratory's own loss.", NOTHING;
     "stopping": "It came while the node was stopping.", NOTHING;
     "size": "A datagram that is not 1,232 bytes: none of the network's.", STRANGERS;
+    "source": "A datagram in the name of an address that nobody out there has: this host's loopback, a group, port 0.", ATTACK;
     "type": "A datagram of a kind the link protocol does not have.", STRANGERS;
     "reserved": "A datagram whose reserved bytes are set.", STRANGERS;
     "handshake_queue_full": "More handshakes arrive than one thread answers: many nodes came at once, or somebody floods.", STRANGERS;

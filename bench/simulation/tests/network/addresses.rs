@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
 use link::Kind;
 use link::control::Control;
+use mixnode::path::reason::Reason;
 use port::sim::Endpoint;
 
 const NOTHING: [u8; 1_200] = [0; 1_200];
@@ -84,6 +85,42 @@ fn attack_reflector_an_attachment_from_a_forged_source_streams_to_who_got_the_re
     mesh.run(10 * SECOND);
     assert!(victim.waiting() <= 1);
     assert!(bob.receive().len() > 800);
+}
+
+#[test]
+fn attack_what_comes_in_the_name_of_nobody_out_there_is_not_answered() {
+    let mut mesh = Mesh::new(&shape(), 65);
+    let mut stranger = Client::new(&mut mesh, 1, 0);
+    let before = mesh.nodes[0].handshaker.counters().cookies;
+    // A resolver and others that listen for this host alone, groups, and what no datagram can go to.
+    let sources = [
+        "127.0.0.1:53",
+        "[::1]:53",
+        "0.0.0.0:8125",
+        "224.0.0.251:5353",
+        "255.255.255.255:9",
+        "192.0.2.7:0",
+    ];
+    let mut drawn = 0;
+    for source in sources {
+        stranger.endpoint = mesh.network.open(source.parse().unwrap(), 16).unwrap();
+        stranger.initiate(&mut mesh);
+        mesh.run(20 * MS);
+        drawn += stranger.endpoint.waiting();
+    }
+    println!("{drawn} answers to {} initiations", sources.len());
+    let cookies = mesh.nodes[0].handshaker.counters().cookies - before;
+    assert_eq!((drawn, cookies), (0, 0));
+    let rejected = mesh.counters(0).rejected(Reason::Source);
+    assert_eq!(rejected, sources.len() as u64);
+    // Nor are frames of a session, which would draw a challenge.
+    let mut bob = attached(&mut mesh, 2, 0, 50);
+    let resolver = mesh.network.open("127.0.0.1:54".parse().unwrap(), 16);
+    let resolver = resolver.unwrap();
+    let frame = bob.seal(0, Kind::Cover, &NOTHING);
+    resolver.send(address(0, 0), &frame);
+    mesh.run(5 * SECOND);
+    assert_eq!(resolver.waiting(), 0);
 }
 
 #[test]

@@ -158,6 +158,8 @@ pub struct Core {
     pub(crate) now_ns: u64,
     pub(crate) unix_ms: u64,
     pub(crate) draining: bool,
+    /// The port has an address of the host's loopback, as in laboratories: so do those that send to it.
+    pub(crate) is_on_loopback: bool,
 }
 
 impl Core {
@@ -215,6 +217,7 @@ impl Core {
             now_ns,
             unix_ms: 0,
             draining: false,
+            is_on_loopback: false,
             settings,
             shared,
             ledger: Ledger::new(pool),

@@ -31,6 +31,8 @@ reasons! {
     Stopping => "stopping",
     /// Not 1,232 bytes.
     Size => "size",
+    /// From an address that nobody out there has.
+    Source => "source",
     /// Unknown type byte.
     Type => "type",
     /// Reserved bytes of the clear part are set.

@@ -46,7 +46,8 @@ pub struct Worker<P: Port> {
 
 impl<P: Port> Worker<P> {
     /// A worker around its state and its port.
-    pub fn new(core: Core, port: P, published: Arc<Published>) -> Worker<P> {
+    pub fn new(mut core: Core, port: P, published: Arc<Published>) -> Worker<P> {
+        core.is_on_loopback = port.local_address().ip().is_loopback();
         Worker {
             housekeeping_ns: core.now_ns,
             core,

@@ -1,6 +1,6 @@
 //! Admit: size, type, receiver index, counter window. Handshakes and other workers' frames turn off here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use link::{Datagram, peek};
 use rand::RngExt;
@@ -23,7 +23,7 @@ pub fn admit(core: &mut Core, received: &mut ReceivedBatch, sealed: &mut SealedB
         length,
     } in received.drain(..)
     {
-        match check(core, &frame, length) {
+        match check(core, &frame, &source, length) {
             Ok(Datagram::Data {
                 receiver_index,
                 counter,
@@ -63,7 +63,12 @@ pub fn admit_strays(core: &mut Core, sealed: &mut SealedBatch) -> usize {
     count
 }
 
-fn check(core: &mut Core, frame: &Frame, length: usize) -> Result<Datagram, Reason> {
+fn check(
+    core: &mut Core,
+    frame: &Frame,
+    source: &SocketAddr,
+    length: usize,
+) -> Result<Datagram, Reason> {
     if core.settings.loss > 0.0 && core.rng.random::<f64>() < core.settings.loss {
         return Err(Reason::Fault);
     }
@@ -73,7 +78,19 @@ fn check(core: &mut Core, frame: &Frame, length: usize) -> Result<Datagram, Reas
     if length != link::DATAGRAM_BYTES {
         return Err(Reason::Size);
     }
+    if !is_somebodys(source, core.is_on_loopback) {
+        return Err(Reason::Source);
+    }
     Ok(peek(core.ledger.datagram(frame))?)
+}
+
+/// Whether an answer may go to this address. It is what the sender wrote, and before the XDP program no kernel has looked
+/// at it: answers to addresses of this host would reach what listens there for this host alone.
+fn is_somebodys(source: &SocketAddr, is_on_loopback: bool) -> bool {
+    let ip = source.ip().to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    let is_nobodys = ip.is_unspecified() || ip.is_multicast() || is_broadcast;
+    source.port() != 0 && !is_nobodys && (is_on_loopback || !ip.is_loopback())
 }
 
 fn admit_data(
