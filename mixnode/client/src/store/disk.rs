@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -23,8 +23,10 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 mod claims;
+mod part;
 mod pruning;
 
+use part::Files;
 pub(super) use pruning::KEPT;
 
 use super::storage::{Finish, Once, Standing, Storage};
@@ -62,12 +64,6 @@ struct Open {
     hashing: Option<(u64, Box<blake3::Hasher>)>,
     /// Its bytes go to the disk, which takes as long as it takes: on a thread of its own.
     syncing: Option<JoinHandle<io::Result<()>>>,
-}
-
-struct Files {
-    part: File,
-    log: File,
-    log_bytes: u64,
 }
 
 /// Keeps received files.
@@ -166,7 +162,7 @@ impl DiskStorage {
         Ok(())
     }
 
-    fn start_over(&mut self, transfer: &TransferId) -> io::Result<Finish> {
+    fn start_over(&mut self, transfer: &TransferId) -> io::Result<u32> {
         let open = self.open.get_mut(transfer).ok_or(io::ErrorKind::NotFound)?;
         (open.hashing, open.syncing) = (None, None);
         open.unlogged.clear();
@@ -178,7 +174,7 @@ impl DiskStorage {
         let _ = fs::remove_file(self.log_path(transfer));
         let _ = fs::remove_file(part_path(&record.out, transfer));
         self.save(transfer, &record)?;
-        Ok(Finish::Mismatch(record.generation))
+        Ok(record.generation)
     }
 
     /// A step towards delivery; without errors of its own it says what went wrong, not where.
@@ -199,17 +195,10 @@ impl DiskStorage {
         if *at < size {
             return Ok(Finish::Pending);
         }
-        // Somebody may have removed the part file, or put another there.
-        let path = part_path(&open.record.out, transfer);
-        let same = fs::symlink_metadata(&path).is_ok_and(|found| {
-            files
-                .part
-                .metadata()
-                .is_ok_and(|part| (part.dev(), part.ino()) == (found.dev(), found.ino()))
-        });
-        let gone = !same && open.record.out.is_dir();
+        let is_there = files.is_at(&part_path(&open.record.out, transfer));
+        let gone = !is_there && open.record.out.is_dir();
         if gone || *hasher.finalize().as_bytes() != open.record.hash {
-            return self.start_over(transfer);
+            return self.start_over(transfer).map(Finish::Mismatch);
         }
         if !open.is_synced()? {
             return Ok(Finish::Pending);
@@ -260,33 +249,6 @@ impl Open {
         let synced = thread.join();
         synced.unwrap_or_else(|_| Err(io::Error::other("it can't be synced")))?;
         Ok(true)
-    }
-}
-
-impl Files {
-    fn open(part: &Path, log: &Path) -> io::Result<Self> {
-        let (part, log) = (files::open(part)?, files::open(log)?);
-        // A part file that somebody removed takes its log with it.
-        if part.metadata()?.len() == 0 {
-            log.set_len(0)?;
-        }
-        // A torn last entry of a killed process is cut off.
-        let log_bytes = log.metadata()?.len() / 4 * 4;
-        log.set_len(log_bytes)?;
-        Ok(Self {
-            part,
-            log,
-            log_bytes,
-        })
-    }
-
-    fn logged(&self) -> io::Result<Vec<u32>> {
-        let mut bytes = vec![0; usize::try_from(self.log_bytes).unwrap_or(0)];
-        self.log.read_exact_at(&mut bytes, 0)?;
-        let entries = bytes
-            .chunks_exact(4)
-            .filter_map(|entry| entry.first_chunk());
-        Ok(entries.map(|entry| u32::from_le_bytes(*entry)).collect())
     }
 }
 
@@ -346,6 +308,25 @@ impl Storage for DiskStorage {
             generation,
             present,
         })
+    }
+
+    fn lost(&mut self, transfer: &TransferId) -> io::Result<Option<u32>> {
+        let Some(Open {
+            record,
+            files: Some(files),
+            ..
+        }) = self.open.get(transfer)
+        else {
+            return Ok(None);
+        };
+        if files.is_at(&part_path(&record.out, transfer)) {
+            return Ok(None);
+        }
+        // A folder that is gone may come back with all that is in it.
+        let begun = fs::metadata(&record.out).and_then(|_| self.start_over(transfer));
+        begun
+            .map(Some)
+            .map_err(|error| self.named(transfer, &error))
     }
 
     fn write(&mut self, transfer: &TransferId, index: u32, data: &[u8]) -> io::Result<()> {

@@ -52,6 +52,13 @@ pub trait Storage: Send {
     /// # Errors
     /// The storage's.
     fn open(&mut self, manifest: &Manifest) -> io::Result<Standing>;
+    /// Whether what was here of a transfer was removed: it starts over with this generation. Asked before each chunk.
+    ///
+    /// # Errors
+    /// The storage's: it can't be looked at, or the place for it is gone.
+    fn lost(&mut self, _transfer: &TransferId) -> io::Result<Option<u32>> {
+        Ok(None)
+    }
     /// Takes one chunk that is not here yet.
     ///
     /// # Errors

@@ -95,6 +95,14 @@ struct OpenFile {
     trouble: Option<Trouble>,
 }
 
+impl OpenFile {
+    /// Nothing of it is here any more.
+    fn begin_anew(&mut self, generation: u32) {
+        self.chunks = Chunks::new(self.chunks.len());
+        self.generation = generation;
+    }
+}
+
 enum File {
     Open(OpenFile),
     Complete,
@@ -413,7 +421,15 @@ impl Incoming {
                 if !sound || waits || open.chunks.contains(index) {
                     return;
                 }
-                let written = self.storage.write(&transfer, index, &data);
+                let lost = self.storage.lost(&transfer);
+                if let Ok(Some(generation)) = lost {
+                    open.begin_anew(generation);
+                    let name = program::visible(&open.manifest.name);
+                    self.events.push_back(Received::Storage(format!(
+                        "\"{name}\": what was here of it was removed: its sender begins anew"
+                    )));
+                }
+                let written = lost.and_then(|_| self.storage.write(&transfer, index, &data));
                 let told = Trouble::follow(&mut open.trouble, &written, &open.manifest, now_ns);
                 self.events.extend(told.map(Received::Storage));
                 if written.is_err() {
@@ -469,10 +485,7 @@ impl Incoming {
                         peer.urgent |= peer.transfer == Some(transfer);
                     }
                 }
-                Ok(Finish::Mismatch(now)) => {
-                    open.chunks = Chunks::new(open.chunks.len());
-                    open.generation = now;
-                }
+                Ok(Finish::Mismatch(generation)) => open.begin_anew(generation),
             }
         }
     }

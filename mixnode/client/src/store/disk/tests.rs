@@ -237,6 +237,44 @@ fn a_part_file_that_somebody_removes_starts_the_transfer_over_and_leaves_no_empt
 }
 
 #[test]
+fn a_part_file_or_a_folder_that_is_removed_is_noticed_before_the_next_chunk() {
+    let home = tempfile::tempdir().unwrap();
+    let (out, away) = (home.path().join("out"), home.path().join("away"));
+    let mut storage = storage(home.path());
+    let bytes = vec![7; 2 * CHUNK_BYTES];
+    let manifest = manifest("a.txt", &bytes);
+    let transfer = &manifest.transfer;
+    storage.open(&manifest).unwrap();
+    assert_eq!(storage.lost(transfer).unwrap(), None, "nothing is here yet");
+    let first = |storage: &mut DiskStorage| {
+        let chunk = &bytes[..CHUNK_BYTES];
+        storage.write(transfer, 0, chunk).unwrap();
+        assert_eq!(storage.lost(transfer).unwrap(), None);
+    };
+    first(&mut storage);
+    fs::remove_file(part_path(&out, transfer)).unwrap();
+    assert_eq!(storage.lost(transfer).unwrap(), Some(1));
+    first(&mut storage);
+    fs::remove_dir_all(&out).unwrap();
+    let told = storage.lost(transfer).unwrap_err().to_string();
+    let named = format!(
+        "\"a.txt\" can't be stored in {}: No such file",
+        out.display()
+    );
+    assert!(told.starts_with(&named), "{told}");
+    fs::create_dir(&out).unwrap();
+    assert_eq!(storage.lost(transfer).unwrap(), Some(2));
+    first(&mut storage);
+    // One that is moved away and comes back has everything in it.
+    fs::rename(&out, &away).unwrap();
+    assert!(storage.lost(transfer).is_err());
+    fs::rename(&away, &out).unwrap();
+    assert_eq!(storage.lost(transfer).unwrap(), None);
+    write_all(&mut storage, &manifest, &bytes);
+    assert!(matches!(finish(&mut storage, &manifest), Finish::Done(_)));
+}
+
+#[test]
 fn a_folder_that_is_gone_at_the_last_step_is_told_by_name_and_delivers_once_it_is_back() {
     let home = tempfile::tempdir().unwrap();
     let (mut storage, manifest) = (storage(home.path()), manifest("g.txt", b"content"));

@@ -15,6 +15,7 @@ mod finishing;
 mod flood;
 mod full_disk;
 mod given_up;
+mod removed;
 mod reuse;
 
 const EPOCH: u32 = 7;
