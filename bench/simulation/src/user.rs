@@ -269,6 +269,7 @@ impl User {
                 | Event::GatewayBack
                 | Event::GatewayFull
                 | Event::GatewayLeaving { .. }
+                | Event::GrantedLess(_)
                 | Event::GatewayMoved { .. } => {}
                 Event::Guard(state) => self.guard_state = state,
             }

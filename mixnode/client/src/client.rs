@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::carrier::{
     Carrier, Departures, Documents, Gone, Reserves, Service, Settings, Stats, Supply,
 };
-use crate::event::Event;
+use crate::event::{Event, Less};
 use crate::identity::{Identity, KEM_KEY_BYTES};
 #[cfg(any(test, feature = "probe"))]
 use crate::probe::Probes;
@@ -166,6 +166,11 @@ impl Client {
     /// Whether the gateway has said that it has no room.
     pub fn is_full(&self) -> bool {
         self.carrier.is_full()
+    }
+
+    /// What the gateway grants, if that is less than it was asked for.
+    pub fn less(&self) -> Option<Less> {
+        self.carrier.less()
     }
 
     /// Whether others are asked for the document of now, because the gateway does not hand it over.

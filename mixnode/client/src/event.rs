@@ -3,10 +3,21 @@
 use std::net::SocketAddr;
 
 use directory::Chain;
+use serde::{Deserialize, Serialize};
 
 use crate::carrier::GuardState;
 use crate::identity::KEM_KEY_BYTES;
 use crate::transfer::{Phase, Received, TransferId};
+
+/// A gateway has granted less than it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Less {
+    /// Packets a second that it sends, and takes.
+    pub granted_pps: u32,
+    /// What it was asked for, 1.25 times the client's slots.
+    pub asked_pps: u32,
+}
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -25,6 +36,8 @@ pub enum Event {
     GatewayBack,
     /// The gateway has no room for this client. It is asked again, with growing pauses.
     GatewayFull,
+    /// The gateway grants less than it was asked for. Told once a gateway.
+    GrantedLess(Less),
     /// The gateway says that it leaves the network. Nothing follows from its word alone. Told once a gateway, and once
     /// more when it names a later epoch.
     GatewayLeaving {

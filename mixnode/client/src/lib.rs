@@ -34,7 +34,7 @@ mod transfer;
 pub use address::{Address, AddressError};
 pub use carrier::{Documents, GuardState, Reserves, Stats};
 pub use client::{Client, Config};
-pub use event::Event;
+pub use event::{Event, Less};
 pub use face::{Pace, arguments, control, run};
 pub use histogram::Latency;
 pub use identity::{IDENTITY_BYTES, Identity};

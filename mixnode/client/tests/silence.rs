@@ -4,7 +4,9 @@
 mod common;
 
 use common::{Conditions, Network};
-use fog::{Address, Client, Config, Event, Identity, Manifest, MemoryStorage, Phase, Storage};
+use fog::{
+    Address, Client, Config, Event, Identity, Less, Manifest, MemoryStorage, Phase, Storage,
+};
 use link::ClientKeys;
 use rand_core::SeedableRng;
 
@@ -71,6 +73,31 @@ fn a_gateway_that_was_restarted_is_noticed_within_a_second_or_twenty_frames_and_
             later.len() <= 1 && later.iter().all(|silent| !silent),
             "{later:?}"
         );
+    }
+}
+
+#[test]
+fn a_client_that_is_granted_less_than_it_asks_for_is_told_once_and_one_that_is_not_never() {
+    for (grants_pps, told) in [(u32::MAX, 0), (63, 0), (62, 1)] {
+        let mut network = Network::new(72, Conditions::default());
+        network.grants_pps = grants_pps;
+        let client = client(&mut network, 50.0);
+        let seat = network.join(client);
+        // With renewals, each of which is answered anew.
+        network.run(600 * SECOND, |_| false);
+        assert!(network.attaches.values().sum::<u64>() > 2);
+        let less = Less {
+            granted_pps: grants_pps,
+            asked_pps: 63,
+        };
+        let seat = &network.seats[seat];
+        let news = seat.events.iter().filter_map(|event| match event {
+            Event::GrantedLess(less) => Some(*less),
+            _ => None,
+        });
+        assert_eq!(news.collect::<Vec<_>>(), vec![less; told]);
+        let now = seat.client.as_ref().unwrap().less();
+        assert_eq!(now, (told > 0).then_some(less));
     }
 }
 

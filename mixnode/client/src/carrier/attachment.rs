@@ -11,6 +11,8 @@ use rand_core::Rng;
 use sphinx::Generator;
 use sphinx::{BODY_BYTES, Id, PACKET_BYTES};
 
+use crate::event::Less;
+
 /// Without a session that is answered: the mean wait before the first attempt. Each further wait is half as long again.
 const ATTEMPT_NS: u64 = 700_000_000;
 /// The longest mean wait between two attempts.
@@ -108,6 +110,8 @@ pub(crate) struct Attachment {
     /// Slots a second of this client, and frames a second that the gateway has granted.
     rate_pps: f64,
     granted_pps: Option<f64>,
+    /// It was said that this is less than was asked for.
+    told_less: bool,
     /// When the gateway was last heard, or began to be waited for.
     heard_ns: Option<u64>,
     /// When something last came that the gateway alone can have made.
@@ -146,6 +150,7 @@ impl Attachment {
             fresh: false,
             rate_pps,
             granted_pps: None,
+            told_less: false,
             heard_ns: None,
             answered_ns: None,
             epoch_bits: None,
@@ -168,6 +173,22 @@ impl Attachment {
         (self.attached, self.refusals) = (true, 0);
         self.granted_pps = Some(f64::from(rate_pps.max(1)));
         !core::mem::replace(&mut self.announced, true)
+    }
+
+    /// What the gateway grants, if that is less than it was asked for.
+    pub(crate) fn less(&self) -> Option<Less> {
+        let (granted_pps, asked_pps) = (self.granted_pps? as u32, self.down_pps);
+        (granted_pps < asked_pps).then_some(Less {
+            granted_pps,
+            asked_pps,
+        })
+    }
+
+    /// The same, the first time.
+    pub(crate) fn less_news(&mut self) -> Option<Less> {
+        let less = self.less().filter(|_| !self.told_less)?;
+        self.told_less = true;
+        Some(less)
     }
 
     /// The gateway has no room for this client, or not any more: it is asked again later, each time after a longer pause.

@@ -16,7 +16,7 @@ use rand_core::{Rng, SeedableRng};
 use sphinx::Generator;
 use sphinx::{BODY_BYTES, Id, surb_open};
 
-use crate::event::Event;
+use crate::event::{Event, Less};
 use crate::histogram::Latency;
 
 mod attachment;
@@ -210,6 +210,11 @@ impl Carrier {
         self.attachment.is_full()
     }
 
+    /// What the gateway grants, if that is less than it was asked for.
+    pub(crate) fn less(&self) -> Option<Less> {
+        self.attachment.less()
+    }
+
     /// The calls at other gateways.
     fn visits(&mut self) -> impl Iterator<Item = &mut Visit> {
         let inquiry = self.inquiry.as_mut().and_then(Inquiry::visit);
@@ -319,6 +324,8 @@ impl Carrier {
                 false => Event::GatewayBack,
             });
         }
+        let less = self.attachment.less_news();
+        self.events.extend(less.map(Event::GrantedLess));
         if let Some(datagram) = handshake {
             self.supplies.made.handshakes += 1;
             let supply = Supply::Handshake(Box::new(datagram));

@@ -159,6 +159,7 @@ impl Network {
                 if self.full.contains(identity) {
                     return self.answer(identity, index, &Control::Full);
                 }
+                let rate_pps = rate_pps.min(self.grants_pps);
                 let gateway = self.gateways.get_mut(identity).unwrap();
                 let known = gateway.attached.insert(destination, (index, rate_pps));
                 if known.is_none_or(|(attached, _)| attached != index) {

@@ -117,6 +117,8 @@ pub struct Network {
     pub silent: Vec<[u8; 32]>,
     /// Gateways that have no room for attachments.
     pub full: Vec<[u8; 32]>,
+    /// What gateways grant at most, packets a second.
+    pub grants_pps: u32,
     /// Gateways that are in no document from this epoch on.
     pub gone: Vec<([u8; 32], u32)>,
     /// Attach frames and Sphinx packets that came from clients, by gateway.
@@ -177,6 +179,7 @@ impl Network {
             initiations: 0,
             silent: Vec::new(),
             full: Vec::new(),
+            grants_pps: u32::MAX,
             gone: Vec::new(),
             attaches: BTreeMap::new(),
             packets: BTreeMap::new(),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::Less;
 use crate::face::lookout::Wait;
 use crate::face::run::{Progress, SendSummary};
 use crate::store::Stamp;
@@ -110,6 +111,8 @@ pub struct Status {
     pub address: String,
     /// Whether its gateway delivers.
     pub is_attached: bool,
+    /// What its gateway grants, if that is less than it was asked for.
+    pub less: Option<Less>,
     /// What nothing moves without.
     pub waiting: Option<Wait>,
     /// Files that arrive, 32 of them at most.

@@ -337,6 +337,7 @@ impl Control {
             out: self.out.clone(),
             address: around.home.address().to_string(),
             is_attached: around.client.is_attached(),
+            less: around.client.less(),
             waiting: around.told.cloned(),
             receiving: receiving.take(ITEMS_MAX).collect(),
             sending: sending.take(ITEMS_MAX).collect(),

@@ -17,6 +17,9 @@ pub fn show(screen: &mut Screen, status: &Status) {
         "receiving": status.receiving.iter().map(object).collect::<Vec<_>>(),
         "sending": status.sending.iter().map(object).collect::<Vec<_>>(),
         "keys_withheld": status.keys_withheld,
+        "granted_less": status.less.map(|less| json!({
+            "granted_pps": less.granted_pps, "asked_pps": less.asked_pps, "text": less.to_string(),
+        })),
     }));
     let at = status.since_unix_s;
     let task = match out.is_empty() {
@@ -36,6 +39,9 @@ pub fn show(screen: &mut Screen, status: &Status) {
         None => "attaching to its gateway".to_owned(),
     };
     screen.result(&standing);
+    if let Some(less) = &status.less {
+        screen.result(&less.to_string());
+    }
     if status.keys_withheld > 0 {
         let withheld = counted(status.keys_withheld, "request");
         screen.result(&format!(
