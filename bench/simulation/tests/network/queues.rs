@@ -6,7 +6,7 @@ use crate::mesh::{Client, MS, Mesh, SECOND, address, attached, shape};
 use link::Kind;
 use link::control::Control;
 use mixnode::handshake::Members;
-use mixnode::path::clients::{Clients, Whereabouts};
+use mixnode::path::clients::{Attachment, Clients, Outcome, Told, Whereabouts};
 use mixnode::path::mail::{MAILBOX_LETTERS, Mail, STRAYS_MAX};
 use mixnode::path::reason::Reason;
 use port::{Port, SimPort};
@@ -209,17 +209,106 @@ fn clients_on_other_workers_are_remembered_in_a_bounded_table() {
             .filter(|number| clients.find(&tag(*number)) != Whereabouts::Unknown)
             .count()
     };
-    assert_eq!(known(&clients), 128);
+    assert_eq!(known(&clients), 256);
     // One that is known is still followed when it moves.
     clients.moved(tag(5), (3, 2_000), 800_000_000_000, |_| {
         panic!("nothing was queued")
     });
     assert_eq!(clients.find(&tag(5)), Whereabouts::Worker(3));
-    assert_eq!(known(&clients), 128);
+    assert_eq!(known(&clients), 256);
     // Those of whom nothing was heard for as long as a session lives make room.
     clients.forget_moved(901_000_000_000);
     assert_eq!(clients.find(&tag(5)), Whereabouts::Worker(3));
     assert_eq!(known(&clients), 1);
+}
+
+#[test]
+fn attack_clients_that_come_and_go_at_six_workers_keep_nobody_elses_mail_from_finding_its_worker() {
+    let members = Arc::new(Members::new(true));
+    let mut workers: Vec<_> = (0..6)
+        .map(|_| Clients::new(2, 4, Arc::clone(&members)))
+        .collect();
+    let others = |worker: usize| 0b11_1111 & !(1u128 << worker);
+    // All that workers tell each other arrives.
+    let pass_on = |workers: &mut [Clients], from: usize, letters: Vec<(u8, Told)>, now_ns| {
+        for (to, told) in letters {
+            let (to, place) = (&mut workers[usize::from(to)], (from as u8, told.order));
+            match told.is_gone {
+                true => to.gone_from(&told.destination, place.0, place.1),
+                false => assert!(to.moved(told.destination, place, now_ns, |_| ())),
+            }
+        }
+    };
+    let (mut order, mut tags, mut now_ns) = (0, Vec::new(), 0);
+    // Each place changes hands every minute, for less than clients elsewhere are remembered.
+    for _ in 0..14 {
+        tags.clear();
+        for worker in (0..6).chain(0..6) {
+            order += 1;
+            let mut tag = [0; 16];
+            tag[..8].copy_from_slice(&u64::to_le_bytes(order));
+            let with = Attachment {
+                session: order as u32,
+                order,
+                counter: 0,
+                address: ([10, 0, worker as u8, order as u8], 9).into(),
+                rate_pps: 50,
+                now_ns,
+            };
+            assert_eq!(workers[worker].attach(tag, with, |_| ()), Outcome::Attached);
+            let mut letters = Vec::new();
+            let post = |to, told| {
+                letters.push((to, told));
+                true
+            };
+            workers[worker].announce(&tag, others(worker), post);
+            pass_on(&mut workers, worker, letters, now_ns);
+            tags.push((worker as u8, tag));
+        }
+        let lost = tags.iter().filter(|(worker, tag)| {
+            let found = workers[0].find(tag);
+            *worker > 0 && found != Whereabouts::Worker(*worker)
+        });
+        assert_eq!(lost.count(), 0, "clients that worker 0 does not know");
+        now_ns += 61 * SECOND;
+        for worker in 0..6 {
+            let mut letters = Vec::new();
+            while let Some(slot) = workers[worker].silent(0, now_ns) {
+                workers[worker].detach(slot, |_| ());
+            }
+            workers[worker].tell(|to, told| {
+                letters.push((to, told));
+                true
+            });
+            pass_on(&mut workers, worker, letters, now_ns);
+        }
+        let left = tags.iter();
+        let left = left.filter(|(_, tag)| workers[0].find(tag) != Whereabouts::Unknown);
+        assert_eq!(left.count(), 0, "clients that are gone");
+    }
+}
+
+#[test]
+fn a_client_that_falls_silent_is_forgotten_by_all_workers() {
+    let mut shape = shape();
+    shape.workers = 2;
+    let mut mesh = Mesh::new(&shape, 29);
+    let mut bob = Client::new(&mut mesh, 1, 0);
+    bob.worker = 1;
+    assert!(bob.connect(&mut mesh));
+    bob.attach(&mut mesh, 50);
+    // Worker 0, which the packet comes to, knows by itself that there is no such client.
+    for (silent_s, told) in [(30, [0, 0]), (35, [1, 0])] {
+        mesh.run(silent_s * SECOND);
+        let mut alice = attached(&mut mesh, 2, 1, 50);
+        let packet = mesh.packet_for(bob.tag(), (1, 0), 1_000, &[4; 896]);
+        alice.send(&mesh, Kind::Sphinx, &packet);
+        mesh.run(SECOND);
+        let workers = mesh.nodes[0].workers.iter();
+        let missed = workers.map(|worker| worker.counters().rejected(Reason::NoClient));
+        assert_eq!(missed.collect::<Vec<_>>(), told);
+    }
+    assert_eq!(mesh.counters(0).clients, 0);
 }
 
 #[test]

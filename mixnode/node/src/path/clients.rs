@@ -4,6 +4,7 @@
 //! there is one, else an answer, else cover, so that the stream tells nothing about what it carries.
 
 mod crowds;
+mod elsewhere;
 mod grants;
 mod places;
 
@@ -18,9 +19,11 @@ use sphinx::DestinationTag;
 
 use crate::handshake::Members;
 use crowds::Crowds;
+use elsewhere::Elsewhere;
 use grants::Grants;
 use port::pool::Frame;
 
+pub use elsewhere::Told;
 pub use places::Outcome;
 
 /// Times that a client is told that its gateway leaves: nothing answers that.
@@ -31,10 +34,6 @@ const ANSWERS_MAX: usize = 16;
 const SILENT_NS: u64 = 60_000_000_000;
 /// Between two challenges of one client: before an address is proved it gets one datagram in so long.
 const CHALLENGE_NS: u64 = 1_000_000_000;
-
-/// A client on another worker attaches again with each of its sessions, which live for so long.
-const ELSEWHERE_NS: u64 = 900_000_000_000;
-const FORGET_NS: u64 = 60_000_000_000;
 
 /// A control frame owed to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,16 +108,13 @@ pub enum Content {
 pub struct Clients {
     slots: Vec<Option<Client>>,
     by_tag: HashMap<DestinationTag, u16>,
-    /// Clients attached to other workers: which, how new, and when that was heard.
-    elsewhere: HashMap<DestinationTag, (u8, u64, u64)>,
+    elsewhere: Elsewhere,
     crowds: Crowds,
     grants: Grants,
     /// Told of every client's address: its handshakes wait apart from strangers'.
     members: Arc<Members>,
     /// Whether some worker may be [`Client::untold`].
     untold: bool,
-    /// When they are looked through next.
-    forget_ns: u64,
     timers: BinaryHeap<Reverse<(u64, u16, u32)>>,
     queue_frames: usize,
     queued: usize,
@@ -145,12 +141,11 @@ impl Clients {
         Clients {
             slots: (0..count).map(|_| None).collect(),
             by_tag: HashMap::with_capacity(count),
-            elsewhere: HashMap::new(),
+            elsewhere: Elsewhere::new(count),
             crowds: Crowds::default(),
             grants: Grants::default(),
             members,
             untold: false,
-            forget_ns: 0,
             // Stale timers fire once and go; twice the clients is room for all that can be.
             timers: BinaryHeap::with_capacity(2 * count + 1),
             queue_frames,
@@ -195,40 +190,29 @@ impl Clients {
             if newer {
                 return false;
             }
-            self.detach(slot, freed);
+            self.remove(slot, freed);
         }
-        let known = self
-            .elsewhere
-            .get(&destination)
-            .is_some_and(|(_, newest, _)| *newest > order);
-        // Bounded like the clients here: a stale entry only costs a letter to a worker that says no.
-        if !known
-            && (self.elsewhere.len() < 64 * self.slots.len()
-                || self.elsewhere.contains_key(&destination))
-        {
-            self.elsewhere.insert(destination, (worker, order, now_ns));
-        }
-        !known
+        self.elsewhere.learn(destination, (worker, order), now_ns)
+    }
+
+    /// A client has gone from another worker: the session of this order was its newest there.
+    pub fn gone_from(&mut self, destination: &DestinationTag, worker: u8, order: u64) {
+        self.elsewhere.forget(destination, worker, order);
     }
 
     /// Forgets now and then the clients on other workers of whom nothing was heard for too long.
     pub fn forget_moved(&mut self, now_ns: u64) {
-        if now_ns < self.forget_ns {
-            return;
-        }
-        self.forget_ns = now_ns + FORGET_NS;
-        self.elsewhere
-            .retain(|_, (_, _, heard_ns)| now_ns.saturating_sub(*heard_ns) <= ELSEWHERE_NS);
+        self.elsewhere.forget_old(now_ns);
     }
 
     /// Where deliveries for `destination` go.
     pub fn find(&self, destination: &DestinationTag) -> Whereabouts {
         match (
             self.by_tag.get(destination),
-            self.elsewhere.get(destination),
+            self.elsewhere.find(destination),
         ) {
             (Some(slot), _) => Whereabouts::Here(*slot),
-            (None, Some((worker, _, _))) => Whereabouts::Worker(*worker),
+            (None, Some((worker, _))) => Whereabouts::Worker(worker),
             (None, None) => Whereabouts::Unknown,
         }
     }
@@ -270,22 +254,24 @@ impl Clients {
         true
     }
 
-    /// Tells these workers, a bit each, where a client is that has just attached here: `post` is given the worker, the
-    /// client and the order of its session, and says whether the mailbox took the letter.
+    /// Tells these workers, a bit each and all others that there are, where a client is that has just attached here: `post`
+    /// is given the worker, and says whether the mailbox took the letter.
     pub fn announce(
         &mut self,
         destination: &DestinationTag,
         workers: u128,
-        post: impl FnMut(u8, DestinationTag, u64) -> bool,
+        post: impl FnMut(u8, Told) -> bool,
     ) {
+        self.elsewhere.set_others(workers);
         if let Some(client) = self.attached(destination) {
             client.untold = workers;
             self.untold |= !client.tell(post);
         }
     }
 
-    /// Tells workers whose mailbox had no room before.
-    pub fn tell(&mut self, mut post: impl FnMut(u8, DestinationTag, u64) -> bool) {
+    /// Tells other workers who has gone, and those whose mailbox had no room before.
+    pub fn tell(&mut self, mut post: impl FnMut(u8, Told) -> bool) {
+        self.elsewhere.tell(&mut post);
         if self.untold {
             let clients = self.slots.iter_mut().flatten();
             self.untold = clients.fold(false, |untold, client| !client.tell(&mut post) | untold);
@@ -370,8 +356,16 @@ impl Clients {
         clients.for_each(|client| client.leaving_tells = LEAVING_TELLS);
     }
 
-    /// Detaches a client; what was queued goes to `freed`.
-    pub fn detach(&mut self, slot: u16, mut freed: impl FnMut(Frame)) {
+    /// Detaches a client, as other workers are told; what was queued goes to `freed`.
+    pub fn detach(&mut self, slot: u16, freed: impl FnMut(Frame)) {
+        if let Some(client) = self.get(slot) {
+            let (destination, order) = (client.destination, client.order);
+            self.elsewhere.gone(destination, order);
+        }
+        self.remove(slot, freed);
+    }
+
+    fn remove(&mut self, slot: u16, mut freed: impl FnMut(Frame)) {
         if let Some(client) = self.slots.get_mut(usize::from(slot)).and_then(Option::take) {
             self.by_tag.remove(&client.destination);
             self.crowds.remove(client.address);
@@ -469,17 +463,13 @@ impl Client {
     }
 
     /// Tells those who are untold; whether nobody is any more.
-    fn tell(&mut self, mut post: impl FnMut(u8, DestinationTag, u64) -> bool) -> bool {
-        let mut left = self.untold;
-        while left != 0 {
-            let lowest = left & left.wrapping_neg();
-            left &= !lowest;
-            // A bit's number in 128.
-            let worker = lowest.trailing_zeros() as u8;
-            if post(worker, self.destination, self.order) {
-                self.untold &= !lowest;
-            }
-        }
+    fn tell(&mut self, mut post: impl FnMut(u8, Told) -> bool) -> bool {
+        let told = Told {
+            destination: self.destination,
+            order: self.order,
+            is_gone: false,
+        };
+        self.untold = told.tell(self.untold, &mut post);
         self.untold == 0
     }
 

@@ -81,6 +81,15 @@ pub enum Mail {
         /// Which of two of its sessions is the newer: the larger.
         order: u64,
     },
+    /// A client has gone from a worker.
+    ClientGone {
+        /// The client.
+        destination: DestinationTag,
+        /// The worker that it was attached to.
+        worker: u8,
+        /// Its newest session there had this order.
+        order: u64,
+    },
     /// The node with this static link key was restarted: a link to it needs a new session.
     Restarted {
         /// The key.

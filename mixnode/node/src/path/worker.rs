@@ -285,6 +285,11 @@ impl<P: Port> Worker<P> {
                         .end_later(&destination, core.now_ns + PARTING_NS);
                 }
             }
+            Mail::ClientGone {
+                destination,
+                worker,
+                order,
+            } => core.clients.gone_from(&destination, worker, order),
             Mail::Restarted { key } => {
                 core.links.stale(&key);
                 self.connect();

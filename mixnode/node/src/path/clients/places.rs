@@ -40,8 +40,8 @@ impl Clients {
         with: Attachment,
         freed: impl FnMut(Frame),
     ) -> Outcome {
-        let elsewhere = self.elsewhere.get(&destination);
-        if elsewhere.is_some_and(|(_, newest, _)| *newest > with.order) {
+        let elsewhere = self.elsewhere.find(&destination);
+        if elsewhere.is_some_and(|(_, newest)| newest > with.order) {
             return Outcome::Older;
         }
         if let Some(slot) = self.by_tag.get(&destination).copied() {
@@ -116,7 +116,7 @@ impl Clients {
         self.by_tag.insert(destination, slot);
         self.crowds.add(with.address);
         self.members.client_at(with.address);
-        self.elsewhere.remove(&destination);
+        self.elsewhere.is_here(&destination);
         self.timers
             .push(Reverse((with.now_ns, slot, self.generation)));
         Some(())

@@ -7,7 +7,7 @@ use link::control::{CHALLENGE_BYTES, Control};
 use rand::RngExt;
 use sphinx::DestinationTag;
 
-use crate::path::clients::{Answer, Attachment, Outcome};
+use crate::path::clients::{Answer, Attachment, Outcome, Told};
 use crate::path::core::{Core, Shared, content};
 use crate::path::mail::Mail;
 use crate::path::reason::Reason;
@@ -148,19 +148,27 @@ fn others(core: &Core) -> u128 {
 }
 
 /// Puts a letter about a client of this worker into another's mailbox; whether it was taken.
-fn letters(shared: &Shared, worker: u8) -> impl FnMut(u8, DestinationTag, u64) -> bool {
-    move |other, destination, order| {
-        let letter = Mail::ClientAt {
-            destination,
-            worker,
-            order,
+fn letters(shared: &Shared, worker: u8) -> impl FnMut(u8, Told) -> bool {
+    move |other, told| {
+        let (destination, order) = (told.destination, told.order);
+        let letter = match told.is_gone {
+            false => Mail::ClientAt {
+                destination,
+                worker,
+                order,
+            },
+            true => Mail::ClientGone {
+                destination,
+                worker,
+                order,
+            },
         };
         let mailbox = shared.mailboxes.get(usize::from(other));
         mailbox.is_none_or(|mailbox| mailbox.post(letter))
     }
 }
 
-/// Tells the other workers of clients that attached here while their mailbox was full.
+/// Tells the other workers of clients that have gone, and that attached here while their mailbox was full.
 pub fn tell(core: &mut Core) {
     let post = letters(&core.shared, core.settings.number);
     core.clients.tell(post);
