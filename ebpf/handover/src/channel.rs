@@ -4,7 +4,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -29,14 +31,36 @@ impl Channel {
     /// # Errors
     /// Nobody listens there, or not for this user.
     pub fn connect(path: &Path) -> io::Result<Channel> {
+        let channel = Channel::unconnected()?;
+        channel.reach(path)
+    }
+
+    /// The same for who waits no longer than `patience`, neither for a loader that stands still and takes nobody in, nor
+    /// for any message from then on.
+    ///
+    /// # Errors
+    /// As [`Channel::connect`]; `WouldBlock`: patience was lost.
+    pub fn connect_within(path: &Path, patience: Duration) -> io::Result<Channel> {
+        let channel = Channel::unconnected()?;
+        for direction in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&channel.socket, direction, Some(patience))?;
+        }
+        channel.reach(path)
+    }
+
+    fn unconnected() -> io::Result<Channel> {
         let socket = rustix::net::socket_with(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
             SocketFlags::CLOEXEC,
             None,
         )?;
-        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(Channel { socket })
+    }
+
+    fn reach(self, path: &Path) -> io::Result<Channel> {
+        rustix::net::connect(&self.socket, &SocketAddrUnix::new(path)?)?;
+        Ok(self)
     }
 
     /// A connection that was accepted.

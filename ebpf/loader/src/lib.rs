@@ -54,6 +54,12 @@ pub use vault::Store;
 pub const PINS: &str = "/sys/fs/bpf/fogmix";
 /// How long after its start a loader waits for the nodes of an earlier one.
 pub const GRACE: Duration = Duration::from_secs(10);
+/// How long a question waits for its answer: behind another operator's, say, whose program is being attached.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long who has a program attached or taken out waits: a driver that sets its queues up anew takes seconds for each.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a loader that starts waits to learn whether another one takes connections in.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How a loader keeps a node's keys and replay tables.
 pub struct Keeping {
@@ -256,20 +262,34 @@ impl Drop for Handle {
 /// Asks the loader at `socket` one thing that comes back without descriptors.
 ///
 /// # Errors
-/// Nobody listens there, this user may not connect, or the loader refused.
+/// Nobody listens there, this user may not connect, nothing is answered, or the loader refused.
 pub fn ask(socket: &Path, request: &Request) -> Result<Reply, LoaderError> {
-    let channel = Channel::connect(socket).map_err(|error| {
+    let patience = match request {
+        Request::Attach { .. } | Request::Detach { .. } => ATTACH_PATIENCE,
+        _ => PATIENCE,
+    };
+    ask_within(socket, request, patience)
+}
+
+fn ask_within(socket: &Path, request: &Request, patience: Duration) -> Result<Reply, LoaderError> {
+    let failed = |error: io::Error| {
         let path = socket.to_owned();
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 LoaderError::NotRunning { path }
             }
             io::ErrorKind::PermissionDenied => LoaderError::NotForThisUser { path },
+            io::ErrorKind::WouldBlock => {
+                let text = "mixctld does not answer: it stands still; see its log, and restart it";
+                let error = io::Error::new(io::ErrorKind::TimedOut, text);
+                LoaderError::Unreachable { path, error }
+            }
             _ => LoaderError::Unreachable { path, error },
         }
-    })?;
-    channel.send(request, &[])?;
-    match channel.receive::<Reply>()? {
+    };
+    let channel = Channel::connect_within(socket, patience).map_err(failed)?;
+    channel.send(request, &[]).map_err(failed)?;
+    match channel.receive::<Reply>().map_err(failed)? {
         Some((Reply::Refused(refusal), _)) => Err(LoaderError::Refused(refusal)),
         Some((reply, _)) => Ok(reply),
         None => Err(LoaderError::HungUp),
@@ -316,7 +336,9 @@ fn listen(path: &Path, node_user: Option<User>) -> Result<OwnedFd, LoaderError> 
                 path: path.to_owned(),
             });
         }
-        if Channel::connect(path).is_ok() {
+        // One that stands still is there too.
+        let stands_still = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        if Channel::connect_within(path, LOOK).map_or_else(|error| stands_still(&error), |_| true) {
             return Err(LoaderError::SocketTaken {
                 path: path.to_owned(),
             });
@@ -386,6 +408,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = ask(&folder.path().join("socket"), &Request::Status).unwrap_err();
         assert!(matches!(error, LoaderError::NotRunning { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_daemon_that_stands_still_is_waited_for_no_longer_than_patience_lasts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _still = listen(&path, None).unwrap();
+        let patience = Duration::from_millis(20);
+        // As many questions as wait in line, and one more, for whom there is no room there.
+        for number in 0..20 {
+            let error = ask_within(&path, &Request::Status, patience).unwrap_err();
+            assert!(
+                error.to_string().contains("stands still"),
+                "{number}: {error}"
+            );
+        }
+        assert!(matches!(
+            listen(&path, None).unwrap_err(),
+            LoaderError::SocketTaken { .. }
+        ));
     }
 
     #[test]

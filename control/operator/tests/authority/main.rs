@@ -10,6 +10,7 @@ use directory::{Bootstrap, Descriptor, EpochKey, Identity, LinkKey, Role, Signed
 use rustix::process::{Pid, Signal, kill_process};
 
 mod commands;
+mod full;
 #[path = "../programs/mod.rs"]
 mod programs;
 #[path = "../running/mod.rs"]

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -66,7 +67,6 @@ enum Command {
     Ready {
         done: Sender<Result<(), LoaderError>>,
     },
-    End,
 }
 
 /// The way to the thread. When every clone is gone, the thread ends and the loader takes the node's sockets out.
@@ -74,6 +74,7 @@ enum Command {
 pub struct Loader {
     commands: Sender<Command>,
     report: Arc<Report>,
+    end: Arc<AtomicBool>,
 }
 
 impl Loader {
@@ -95,9 +96,14 @@ impl Loader {
             reported: Instant::now(),
             is_mute: false,
             is_undescribed: false,
+            end: Arc::default(),
         };
-        let report = Arc::clone(&keeper.report);
-        (Loader { commands, report }, keeper)
+        let loader = Loader {
+            commands,
+            report: Arc::clone(&keeper.report),
+            end: Arc::clone(&keeper.end),
+        };
+        (loader, keeper)
     }
 
     /// Asks for the sockets and packet memory of a node at `address`: `frames` of each worker. A loader that comes back
@@ -132,9 +138,10 @@ impl Loader {
         self.ask(|done| Command::Ready { done })
     }
 
-    /// Ends the thread, whoever still has a way to it: the loader takes the node's sockets out.
+    /// Ends the thread, whoever still has a way to it: the loader takes the node's sockets out. Never waits; the thread may
+    /// wait for an answer or two still, as long as a connection has patience.
     pub fn end(&self) {
-        let _ = self.commands.send(Command::End);
+        self.end.store(true, Ordering::Release);
     }
 
     fn ask<T>(
@@ -236,24 +243,34 @@ pub struct Keeper {
     is_mute: bool,
     /// It is of one that wants no descriptions.
     is_undescribed: bool,
+    /// Set when the thread is to end.
+    end: Arc<AtomicBool>,
 }
 
 impl Keeper {
     /// Serves commands until it is told to end, or every [`Loader`] is gone.
     pub fn run(mut self) {
-        loop {
+        while !self.end.load(Ordering::Acquire) {
             match self.queue.recv_timeout(RECONNECT) {
-                Ok(Command::End) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(command) => self.serve(command),
+                Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.tried.elapsed() >= RECONNECT {
-                self.tried = Instant::now();
                 self.look();
+                // From its end on: a loader that stands still takes seconds, and those who ask wait for no other look.
+                self.tried = Instant::now();
             }
             if self.reported.elapsed() >= REPORT {
                 self.reported = Instant::now();
                 self.report();
+            }
+        }
+        // What was asked before is done, unless nobody is there or the one that is stands still: no other is looked for.
+        for _ in 0..QUEUE_COMMANDS {
+            match self.queue.try_recv() {
+                Ok(command) => self.serve(command),
+                Err(_) => return,
             }
         }
     }
@@ -317,7 +334,6 @@ impl Keeper {
                     self.ask(|connection| connection.command(&Request::Refresh { next_hops }));
                 }
             }
-            Command::End => {}
             Command::Ready { done } => {
                 let outcome = match &self.connection {
                     Some(connection) => connection.command(&Request::Ready),

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use handover::channel::Channel;
 use handover::protocol::{
@@ -61,6 +60,17 @@ fn no_socket(path: &Path) -> Option<io::Error> {
     (!found.file_type().is_socket()).then(error)
 }
 
+/// What the kernel calls "temporarily unavailable" when patience is lost.
+fn no_answer(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            let text = format!("it stands still: no answer within {ANSWER_PATIENCE:?}");
+            io::Error::new(io::ErrorKind::TimedOut, text)
+        }
+        _ => error,
+    }
+}
+
 /// One worker's part of the packet memory.
 #[derive(Debug)]
 pub struct WorkerMemory {
@@ -86,7 +96,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the loader at `path`.
+    /// Connects to the loader at `path`, which has [`ANSWER_PATIENCE`] for that and for every answer.
     ///
     /// # Errors
     /// [`LoaderError::Unreachable`].
@@ -95,12 +105,8 @@ impl Connection {
             path: path.to_owned(),
             error,
         };
-        let channel = Channel::connect(path)
-            .map_err(|error| unreachable(no_socket(path).unwrap_or(error)))?;
-        for direction in [Timeout::Recv, Timeout::Send] {
-            set_socket_timeout(&channel, direction, Some(ANSWER_PATIENCE))
-                .map_err(|error| unreachable(error.into()))?;
-        }
+        let channel = Channel::connect_within(path, ANSWER_PATIENCE)
+            .map_err(|error| unreachable(no_socket(path).unwrap_or(no_answer(error))))?;
         Ok(Connection { channel })
     }
 
@@ -284,8 +290,8 @@ impl Connection {
         request: &Request,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(Reply, Vec<OwnedFd>), LoaderError> {
-        self.channel.send(request, descriptors)?;
-        match self.channel.receive::<Reply>()? {
+        self.channel.send(request, descriptors).map_err(no_answer)?;
+        match self.channel.receive::<Reply>().map_err(no_answer)? {
             None => Err(LoaderError::Lost(io::ErrorKind::ConnectionReset.into())),
             Some((Reply::Refused(refusal), _)) => Err(LoaderError::Refused(refusal)),
             Some(answer) => Ok(answer),

@@ -483,16 +483,17 @@ impl Threads {
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
+        // The follower has a way to its thread too: the connection ends all the same, and the loader forgets this node.
+        // Before the handshakes, which may wait for a loader that stands still.
+        if let Some(loader) = self.loader.take() {
+            loader.end();
+        }
         self.end.store(true, Ordering::Release);
         for service in self.services.drain(..) {
             let _ = service.join();
         }
         self.exclusive = None;
         self.fast_path = None;
-        // The follower has a way to its thread too: the connection ends all the same, and the loader forgets this node.
-        if let Some(loader) = self.loader.take() {
-            loader.end();
-        }
         let _ = self.keeper.take().map(JoinHandle::join);
         tracing::info!("stopped");
     }
