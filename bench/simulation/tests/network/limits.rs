@@ -42,6 +42,30 @@ fn a_client_never_holds_more_than_its_share_and_others_get_through() {
 }
 
 #[test]
+fn a_clients_share_of_the_wheel_follows_its_rate() {
+    // Less than a quarter of the wheel for both: that would be 96 of 384. What a rate brings in ten seconds, twice, and 32
+    // are 52 and 72; so many are sent at once as a client may save up, without those of its attachment.
+    for (rate_pps, held) in [(1, 52), (2, 60)] {
+        let mut shape = shape();
+        shape.mean_delay_us = 10_000_000;
+        let mut mesh = Mesh::new(&shape, 1);
+        let mut client = attached(&mut mesh, 1, 0, rate_pps);
+        for _ in 0..60 {
+            let packet = mesh.packet_for([9; 16], (0, 1), 90_000, &[1; 896]);
+            client.send(&mesh, Kind::Sphinx, &packet);
+            mesh.run(MS / 4);
+        }
+        mesh.run(2 * MS);
+        let counters = mesh.counters(0);
+        assert_eq!(
+            (counters.held, counters.rejected(Reason::NeighbourShare)),
+            (held, 60 - held),
+            "at {rate_pps} a second"
+        );
+    }
+}
+
+#[test]
 fn a_full_wheel_and_a_full_pool_refuse_at_the_door_and_evict_nothing() {
     let mut shape = shape();
     shape.settings.pool_frames = 64;

@@ -168,7 +168,13 @@ mod tests {
             (folder.path(), "a folder"),
             (Path::new("/dev/zero"), "a device"),
         ] {
-            let error = open(path).unwrap_err();
+            // On a thread of its own: an open that waits must fail the test, not hold it up.
+            let (opened, outcome) = sync_channel(1);
+            let owned = path.to_owned();
+            std::thread::spawn(move || opened.send(open(&owned).map(drop)));
+            let outcome = outcome.recv_timeout(Duration::from_secs(60));
+            let outcome = outcome.unwrap_or_else(|_| panic!("{path:?}: opening it waits"));
+            let error = outcome.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path:?}");
             assert!(error.to_string().contains(what), "{error}");
         }
