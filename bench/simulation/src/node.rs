@@ -11,7 +11,7 @@ use directory::{Chain, Identity, LinkKey, Role};
 use link::LinkKeys;
 use mixnode::assembly::Assembly;
 use mixnode::handshake::{Handshaker, Members, Request};
-use mixnode::keys::epoch::{Clocks, EpochState};
+use mixnode::keys::epoch::{Clocks, EpochState, Sizes};
 use mixnode::path::core::Settings;
 use mixnode::path::counters::Counters;
 use mixnode::path::mail::{Mail, Mailbox};
@@ -180,7 +180,11 @@ impl<P: Port> Node<P> {
         };
         let identity = Identity::from_bytes(&place.identity);
         let vrf = VrfSecret::from_bytes(&place.vrf);
-        let mut follower = Follower::new(identity, vrf, profile, max_pps);
+        let sizes = Sizes {
+            max_pps,
+            workers: u8::try_from(place.addresses.len()).unwrap_or(u8::MAX),
+        };
+        let mut follower = Follower::new(identity, vrf, profile, sizes);
         follower.join(chain.clone());
         Ok(Node {
             role: place.role,

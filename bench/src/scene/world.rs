@@ -13,7 +13,7 @@ use link::{
     Arrival, CONTENT_OFFSET, DATAGRAM_BYTES, Initiator, Kind, LinkKeys, LinkPublic, OpenJob,
     Responder, Response, SealJob, Session, open_batch, seal_batch,
 };
-use mixnode::keys::epoch::{Clocks, EpochState, KeyRing};
+use mixnode::keys::epoch::{Clocks, EpochState, KeyRing, Sizes};
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
@@ -126,7 +126,10 @@ impl World {
             Vec::new(),
             &identity(0),
             &mut ring,
-            REPLAY_PPS,
+            Sizes {
+                max_pps: REPLAY_PPS,
+                workers: 1,
+            },
             &mut rng,
         )?;
         Ok(World {

@@ -14,7 +14,7 @@ use link::{
     Session, open_batch, peek, seal_batch,
 };
 use mixnode::handshake::{Handshaker, Members, Request};
-use mixnode::keys::epoch::{Clocks, EpochState};
+use mixnode::keys::epoch::{Clocks, EpochState, Sizes};
 use mixnode::path::mail::Mail;
 use mixnode::process::follower::{Follower, Profile};
 use mixnode::process::unix_ms;
@@ -65,7 +65,10 @@ impl Neighbour {
                 identity,
                 VrfSecret::from_bytes(&[seed as u8; 32]),
                 profile,
-                100,
+                Sizes {
+                    max_pps: 100,
+                    workers: 1,
+                },
             ),
             handshaker: Handshaker::new(keys, Arc::new(Members::new(true)), rng.clone()),
             rng,

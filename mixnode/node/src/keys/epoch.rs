@@ -258,6 +258,15 @@ const WAITING: u8 = 0;
 const OPEN: u8 = 1;
 const OVER: u8 = 2;
 
+/// What the tables of a node's epochs are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Packets a second, at most, of which each tag is remembered.
+    pub max_pps: u32,
+    /// Workers that count.
+    pub workers: u8,
+}
+
 /// One epoch, as all workers of a node share it. Dropped by the last of them when its key is no longer accepted.
 pub struct EpochState {
     consensus: Consensus,
@@ -284,7 +293,7 @@ impl EpochState {
         document: Vec<u8>,
         identity: &[u8; 32],
         keys: &mut KeyRing,
-        max_pps: u32,
+        sizes: Sizes,
         rng: &mut R,
     ) -> io::Result<EpochState> {
         let epoch = consensus.epoch();
@@ -292,7 +301,7 @@ impl EpochState {
             (Some(node), Some(secret))
                 if node.layer != directory::WAITING && node.epoch_key == *secret.public_key() =>
             {
-                let tags = tags_for(max_pps, key_life_ms(consensus.parameters()));
+                let tags = tags_for(sizes.max_pps, key_life_ms(consensus.parameters()));
                 Some(OwnPart {
                     index: node.index,
                     layer: node.layer,
@@ -310,7 +319,10 @@ impl EpochState {
         let spread_ms = consensus.parameters().turn_spread_ms();
         let turns_ms = consensus.starts_ms() + rng.random_range(0..=spread_ms);
         Ok(EpochState {
-            heard: Arc::new(Heard::new(consensus.nodes().len())),
+            heard: Arc::new(Heard::new(
+                consensus.nodes().len(),
+                usize::from(sizes.workers),
+            )),
             turns_ms,
             phase: AtomicU8::new(WAITING),
             consensus,

@@ -15,7 +15,7 @@ use directory::{
 };
 use rand_core::CryptoRng;
 
-use crate::keys::epoch::{Clocks, EpochState, KeyRing};
+use crate::keys::epoch::{Clocks, EpochState, KeyRing, Sizes};
 use crate::keys::vault::Vault;
 
 /// What a node publishes of itself beside keys and time.
@@ -56,7 +56,7 @@ pub struct Follower {
     identity: Identity,
     vrf: VrfSecret,
     profile: Profile,
-    max_pps: u32,
+    sizes: Sizes,
     keys: KeyRing,
     /// The network, and its encoding as it was read.
     chain: Option<Chain>,
@@ -81,12 +81,12 @@ pub struct Follower {
 
 impl Follower {
     /// A follower that knows nothing of the network yet.
-    pub fn new(identity: Identity, vrf: VrfSecret, profile: Profile, max_pps: u32) -> Follower {
+    pub fn new(identity: Identity, vrf: VrfSecret, profile: Profile, sizes: Sizes) -> Follower {
         Follower {
             identity,
             vrf,
             profile,
-            max_pps,
+            sizes,
             keys: KeyRing::default(),
             chain: None,
             chain_bytes: Vec::new(),
@@ -338,7 +338,7 @@ impl Follower {
             document,
             &self.identity.public(),
             &mut self.keys,
-            self.max_pps,
+            self.sizes,
             rng,
         )?;
         let chain = self.chain.as_ref().map(Chain::encode).unwrap_or_default();

@@ -357,7 +357,7 @@ mod tests {
             keys: (0..4).map(|key| [key; 32]).collect(),
             next: vec![0, 1, 2],
             previous: vec![3],
-            heard: Arc::new(Heard::new(4)),
+            heard: Arc::new(Heard::new(4, 1)),
         });
         let (reached, mut renewed) = (Reached::default(), Vec::new());
         let place = SocketAddr::from(([10, 0, 0, 1], 9));
@@ -399,7 +399,7 @@ mod tests {
     fn the_layer_before_is_listened_to_in_the_newest_epoch_that_it_sends_in() {
         let mut measured = Measured::new(4.0);
         let install = |measured: &mut Measured, epoch, previous| {
-            let heard = Arc::new(Heard::new(4));
+            let heard = Arc::new(Heard::new(4, 1));
             measured.documents.push_back(Document {
                 epoch,
                 keys: (0..4).map(|key| [key; 32]).collect(),
@@ -415,9 +415,9 @@ mod tests {
         };
         let heard = install(&mut measured, 3, vec![2, 3]);
         for at_s in 0..60 {
-            heard.count(3);
+            heard.count(0, 3);
             if at_s < 30 {
-                heard.count(2);
+                heard.count(0, 2);
             }
             measured.hear(3, at_s * SECOND);
         }
@@ -425,7 +425,7 @@ mod tests {
         let later = install(&mut measured, 4, vec![1]);
         measured.hear(4, 80 * SECOND);
         assert_eq!(silent(&measured), (Some(2), 2), "nothing came in it yet");
-        later.count(1);
+        later.count(0, 1);
         measured.hear(4, 81 * SECOND);
         assert_eq!(silent(&measured), (None, 0), "it has just turned");
         install(&mut measured, 5, Vec::new());

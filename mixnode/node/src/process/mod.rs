@@ -34,7 +34,7 @@ use directory::{LinkKey, Role};
 use link::LinkKeys;
 use sphinx::Generator;
 
-use crate::keys::epoch::Clocks;
+use crate::keys::epoch::{Clocks, Sizes};
 use crate::keys::files;
 use crate::path::epochs::EPOCH_SLOTS;
 use crate::path::grant::{Budget, RING_FRAMES, queues};
@@ -172,7 +172,11 @@ impl Node {
             link: link_key(&keys.link),
             capacity_pps: config.node.capacity_pps,
         };
-        let follower = Follower::new(keys.identity, keys.vrf, profile, config.worker.max_pps);
+        let sizes = Sizes {
+            max_pps: config.worker.max_pps,
+            workers: config.worker.count.max(1),
+        };
+        let follower = Follower::new(keys.identity, keys.vrf, profile, sizes);
         let opened = Opened::open(&config, exclusive, resolved, keys.link)?;
         let mode = config.sandbox.mode;
         if mode != sandbox::Mode::Off {

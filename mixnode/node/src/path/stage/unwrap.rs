@@ -55,7 +55,9 @@ pub fn unwrap(
             .accepted(one.epoch)
             .ok_or(Reason::Epoch)
             .and_then(|(state, own)| {
-                may_send(state, own, core.neighbours.get(one.neighbour), one.epoch)
+                let (neighbour, worker) =
+                    (core.neighbours.get(one.neighbour), core.settings.number);
+                may_send(state, own, neighbour, (one.epoch, worker))
             });
         match checked {
             Ok(own) => {
@@ -115,17 +117,18 @@ pub fn unwrap(
     }
 }
 
-/// Holds the way in against the layer graph: nodes send to the next layer, everyone else to gateways.
+/// Holds the way in against the layer graph: nodes send to the next layer, everyone else to gateways. What comes from a
+/// node is counted at this worker.
 fn may_send<'a>(
     state: &EpochState,
     own: &'a OwnPart,
     neighbour: Option<&Neighbour>,
-    slot: u8,
+    (slot, worker): (u8, u8),
 ) -> Result<&'a OwnPart, Reason> {
     let neighbour = neighbour.ok_or(Reason::UnknownSession)?;
     match neighbour.place(slot) {
         Some((layer, index)) if state.consensus().next_layer(layer) == own.layer => {
-            state.heard().count(index);
+            state.heard().count(worker, index);
             Ok(own)
         }
         None if own.layer == 0 => Ok(own),
