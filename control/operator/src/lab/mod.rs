@@ -14,6 +14,7 @@ mod hosts;
 mod network;
 mod node;
 mod options;
+mod printer;
 mod status;
 mod summary;
 mod table;
@@ -64,10 +65,10 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::new(exit::OS, error.to_string()))?;
     // The second signal ends the process at once, and the nodes with it.
     let stop = signals::of_terminal()?;
-    let mut screen = Screen::new();
+    let screen = Screen::new();
     let (port, why) = network::resolve_port(options)?;
     let _lock = Lock::take(options)?;
-    introduce(&mut screen, options, port, why.as_deref());
+    introduce(&screen, options, port, why.as_deref());
 
     let mut folder = match &options.dir {
         Some(dir) => Folder::at(dir)?,
@@ -116,7 +117,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let result = network.open(&mut nodes, &stop).and_then(|()| {
         Lab {
             options,
-            screen: &mut screen,
+            screen: &screen,
             network: &mut network,
             nodes: &mut nodes,
             hosts: &mut hosts,
@@ -129,7 +130,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     });
     child::stop_all(&mut nodes);
     let outcome = result?;
-    Ok(conclude(&mut screen, options, outcome))
+    Ok(conclude(&screen, options, outcome))
 }
 
 /// Whether a file can be sent, before a network is started for it.
@@ -149,7 +150,7 @@ fn check_file(file: &Path) -> Result<(), Failure> {
 }
 
 /// Prints what the transfer came to and says how the process ends.
-fn conclude(screen: &mut Screen, options: &Options, outcome: Option<Outcome>) -> ExitCode {
+fn conclude(screen: &Screen, options: &Options, outcome: Option<Outcome>) -> ExitCode {
     let Some(outcome) = outcome else {
         screen.say("Lab stopped.");
         return ExitCode::SUCCESS;
@@ -175,7 +176,7 @@ fn conclude(screen: &mut Screen, options: &Options, outcome: Option<Outcome>) ->
     }
 }
 
-fn introduce(screen: &mut Screen, options: &Options, port: &str, why: Option<&str>) {
+fn introduce(screen: &Screen, options: &Options, port: &str, why: Option<&str>) {
     let count = options.nodes().count();
     screen.say(&screen.bold(&format!(
         "Fogmix lab: {} layers of {} mixes, {} gateways",
@@ -213,7 +214,7 @@ fn introduce(screen: &mut Screen, options: &Options, port: &str, why: Option<&st
 /// A lab whose network is up.
 struct Lab<'a> {
     options: &'a Options,
-    screen: &'a mut Screen,
+    screen: &'a Screen,
     network: &'a mut Network,
     nodes: &'a mut Vec<Node>,
     hosts: &'a mut Option<Hosts>,

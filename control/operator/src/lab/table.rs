@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use directory::Role;
 
+use super::printer::Printer;
 use super::status::Status;
 
 /// One node's line.
@@ -35,8 +36,7 @@ pub struct Row {
 pub struct Screen {
     terminal: bool,
     colours: bool,
-    /// Lines of the last drawing, to be drawn over.
-    drawn_lines: usize,
+    printer: Printer,
 }
 
 const BOLD: &str = "\x1b[1m";
@@ -59,7 +59,7 @@ impl Screen {
         Self {
             terminal,
             colours: no_color.is_none_or(OsStr::is_empty),
-            drawn_lines: 0,
+            printer: Printer::new(io::stdout()),
         }
     }
 
@@ -97,43 +97,23 @@ impl Screen {
     }
 
     /// Prints lines that stay; the drawing, if any, is gone.
-    pub fn say(&mut self, text: &str) {
-        let mut out = String::new();
-        self.erase(&mut out);
-        out.push_str(text);
-        out.push('\n');
-        emit(&out);
+    pub fn say(&self, text: &str) {
+        self.printer.say(format!("{text}\n"));
     }
 
     /// Draws `text` over the last drawing; on no terminal, does nothing.
-    pub fn draw(&mut self, text: &str) {
+    pub fn draw(&self, text: &str) {
         if !self.terminal {
             return;
         }
         let mut out = String::new();
-        self.erase(&mut out);
         let (rows, columns) = size();
         for line in text.lines().take(rows.saturating_sub(1)) {
             out.push_str(&clip(line, columns));
             out.push('\n');
-            self.drawn_lines += 1;
         }
-        emit(&out);
+        self.printer.draw(out);
     }
-
-    fn erase(&mut self, out: &mut String) {
-        if self.drawn_lines > 0 {
-            let _ = write!(out, "\x1b[{}A\x1b[J", self.drawn_lines);
-            self.drawn_lines = 0;
-        }
-    }
-}
-
-/// A closed pipe ends the lab's words, not the lab.
-fn emit(text: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes());
-    let _ = stdout.flush();
 }
 
 fn size() -> (usize, usize) {
