@@ -145,12 +145,20 @@ fn kernel(release: &str) -> Finding {
         .split(|character: char| !character.is_ascii_digit())
         .map(|number| number.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version >= (6, 1) {
-        finding("kernel", Verdict::Ok, format!("Linux {release}"))
-    } else {
-        let detail = format!("Linux {release}: 6.1 or newer is what Fogmix is tested on");
-        finding("kernel", Verdict::Warning, detail)
+    if version >= (6, 4) {
+        return finding("kernel", Verdict::Ok, format!("Linux {release}"));
     }
+    let why = match version >= (6, 1) {
+        true => {
+            "port = \"xsk\" needs 6.4 or newer, for a node maps the rings of sockets that mixctld has bound; port = \"uring\" runs"
+        }
+        false => "6.1 or newer is needed, and 6.4 or newer for port = \"xsk\"",
+    };
+    finding(
+        "kernel",
+        Verdict::Warning,
+        format!("Linux {release}: {why}"),
+    )
 }
 
 fn lanes() -> Finding {

@@ -38,7 +38,7 @@ const SWAPS: &str = "Filename Type Size Used Priority\n";
 fn sound() -> (tempfile::TempDir, Facts) {
     let (folder, host) = host(SOUND);
     let facts = Facts {
-        release: "6.1.0-49-amd64".to_owned(),
+        release: "6.12.48+deb13-amd64".to_owned(),
         uring: Ok(()),
         memlock: Some(64 << 20),
         swaps: SWAPS.to_owned(),
@@ -85,6 +85,11 @@ const FAULTS: &[Fault] = &[
         |facts, _| facts.release = "5.15.0-100-generic".to_owned(),
         "kernel",
         "6.1 or newer",
+    ),
+    (
+        |facts, _| facts.release = "6.1.0-57-cloud-amd64".to_owned(),
+        "kernel",
+        "needs 6.4 or newer",
     ),
     (
         |facts, _| facts.release = String::new(),

@@ -141,17 +141,31 @@ pub struct Rings {
     socket: OwnedFd,
 }
 
+/// Before Linux 6.4 rings could be mapped only as long as their socket was not bound, which mixctld does.
+fn bound_for_good(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EBUSY) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel lets nobody map the rings of an AF_XDP socket that is bound: port = \"xsk\" needs Linux 6.4 \
+             or newer; take such a kernel, or port = \"uring\"",
+        ),
+        _ => error,
+    }
+}
+
 impl Rings {
     /// Maps the rings of `socket`, which was set up with the sizes of the loader's protocol.
     ///
     /// # Errors
-    /// `InvalidInput` if they have other sizes, `AlreadyExists` if they are in use already, or what `mmap` answered.
+    /// `InvalidInput` if they have other sizes, `AlreadyExists` if they are in use already, `Unsupported` if the kernel is
+    /// older than Linux 6.4, or what `mmap` answered.
     pub fn map(socket: OwnedFd) -> io::Result<Rings> {
         let claim = Claim::of(&socket)?;
         let XdpMmapOffsets { rx, tx, fr, cr, .. } =
             rustix::net::sockopt::xdp_mmap_offsets(&socket)?;
         let file = socket.as_fd();
-        let fill = MappedRing::map(file, XDP_UMEM_PGOFF_FILL_RING, &fr, FILL_ENTRIES)?;
+        let fill = MappedRing::map(file, XDP_UMEM_PGOFF_FILL_RING, &fr, FILL_ENTRIES)
+            .map_err(bound_for_good)?;
         let completion = MappedRing::map(file, XDP_UMEM_PGOFF_COMPLETION_RING, &cr, FILL_ENTRIES)?;
         let receive = MappedRing::map(file, XDP_PGOFF_RX_RING, &rx, RING_ENTRIES)?;
         let transmit = MappedRing::map(file, XDP_PGOFF_TX_RING, &tx, RING_ENTRIES)?;
