@@ -1,5 +1,6 @@
 //! The making of one document.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use directory::store::hex;
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::ballot::Ballot;
 use crate::document;
-use crate::relay::{Outcome, Relay};
+use crate::relay::{Outcome, Relay, RelayedVote};
 use crate::vote::{SignedVote, Vote};
 
 /// Where the making of a document stands.
@@ -390,5 +391,41 @@ impl Rounds {
             Ok(vote) => self.count_votes(vec![vote.vote().clone()], actions),
             Err(why) => actions.push(Action::Tell(News::SatOut { epoch, why })),
         }
+    }
+}
+
+impl Rounds {
+    /// A relayed vote.
+    ///
+    /// # Errors
+    /// It does not count.
+    pub fn relayed(&mut self, bytes: &[u8], now_ms: u64) -> Result<Vec<Action>, Refusal> {
+        let parameters = *self.parameters();
+        let now = parameters.epoch_at(now_ms);
+        let start_ms = parameters.epoch_starts_ms(now);
+        // Who sends it may have a clock that is a little ahead.
+        let making = self.making.as_mut().ok_or(Refusal::Early)?;
+        match RelayedVote::peek_epoch(bytes)?.cmp(&making.epoch) {
+            Ordering::Greater => return Err(Refusal::Early),
+            Ordering::Less => return Err(Refusal::Epoch),
+            Ordering::Equal if making.epoch != now.saturating_add(1) => return Err(Refusal::Epoch),
+            Ordering::Equal => {}
+        }
+        let not_open = match making.is_opened {
+            true => Refusal::Epoch,
+            false => Refusal::Early,
+        };
+        let relay: &mut Relay = making.relay.as_mut().ok_or(not_open)?;
+        let vote = RelayedVote::verify(bytes, &making.authorities)?;
+        let round = relay_round(now_ms.saturating_sub(start_ms), &parameters);
+        let news = relay.take(round, vote, &self.key)?;
+        Ok(news
+            .map(|relayed| Action::Send {
+                message: Message::Vote(relayed.encode()),
+                until_ms: start_ms + COUNT * round_ms(&parameters),
+                every_ms: round_ms(&parameters) / 4,
+            })
+            .into_iter()
+            .collect())
     }
 }

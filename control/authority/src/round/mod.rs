@@ -21,7 +21,7 @@ pub(crate) mod listing;
 mod making;
 mod signing;
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use directory::authority_set::{Chain, Member, SetError};
@@ -30,7 +30,6 @@ use directory::{Authorities, Identity, Parameters, SignedReport};
 use crate::admission::{Admission, Refusal as Unlisted};
 use crate::book::{Book, DescriptorRefusal, Hour, rank};
 use crate::claims::Owners;
-use crate::relay::{Relay, RelayedVote};
 use crate::reports::{ReportRefusal, Reports};
 pub use action::{Action, Message, Newest, News, Record, Refusal};
 use clock::{Offsets, relay_round};
@@ -249,7 +248,7 @@ impl Rounds {
         if let Some(making) = &mut self.making
             && now_ms.saturating_sub(before_ms) > round_ms(&parameters)
             && before_ms < at(COUNT)
-            && now_ms > at(VOTE)
+            && now_ms > at(VOTE + 1)
         {
             making.slept = true;
         }
@@ -470,40 +469,6 @@ impl Rounds {
     /// What another authority's clock said: how far it is ahead of this one, milliseconds, half the way there allowed for.
     pub fn time(&mut self, from: [u8; 32], ahead_ms: i64) {
         self.offsets.insert(from, ahead_ms);
-    }
-
-    /// A relayed vote.
-    ///
-    /// # Errors
-    /// It does not count.
-    pub fn relayed(&mut self, bytes: &[u8], now_ms: u64) -> Result<Vec<Action>, Refusal> {
-        let parameters = *self.parameters();
-        let now = parameters.epoch_at(now_ms);
-        let start_ms = parameters.epoch_starts_ms(now);
-        // Who sends it may have a clock that is a little ahead.
-        let making = self.making.as_mut().ok_or(Refusal::Early)?;
-        match RelayedVote::peek_epoch(bytes)?.cmp(&making.epoch) {
-            Ordering::Greater => return Err(Refusal::Early),
-            Ordering::Less => return Err(Refusal::Epoch),
-            Ordering::Equal if making.epoch != now.saturating_add(1) => return Err(Refusal::Epoch),
-            Ordering::Equal => {}
-        }
-        let not_open = match making.is_opened {
-            true => Refusal::Epoch,
-            false => Refusal::Early,
-        };
-        let relay: &mut Relay = making.relay.as_mut().ok_or(not_open)?;
-        let vote = RelayedVote::verify(bytes, &making.authorities)?;
-        let round = relay_round(now_ms.saturating_sub(start_ms), &parameters);
-        let news = relay.take(round, vote, &self.key)?;
-        Ok(news
-            .map(|relayed| Action::Send {
-                message: Message::Vote(relayed.encode()),
-                until_ms: start_ms + COUNT * round_ms(&parameters),
-                every_ms: round_ms(&parameters) / 4,
-            })
-            .into_iter()
-            .collect())
     }
 }
 

@@ -319,7 +319,6 @@ fn publish(file: &Path, network: &Path, as_json: bool) -> Result<(), Failure> {
     })?)
 }
 
-/// What whoever signs puts their name to.
 /// What is proposed in a file, and who has signed it.
 fn document(signed: &SignedSet, file: &Path) -> String {
     let set = signed.set();
@@ -342,6 +341,7 @@ fn document(signed: &SignedSet, file: &Path) -> String {
     .to_string()
 }
 
+/// What whoever signs puts their name to.
 fn describe(set: &AuthoritySet) -> String {
     let mut lines = vec![format!(
         "authority set {}, from epoch {} on",

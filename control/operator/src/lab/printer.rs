@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// What waits to be written; of more, the oldest is never seen.
 const WAITING_MAX: usize = 1_000;
@@ -26,7 +27,10 @@ struct Waiting {
 
 type Queue = Arc<(Mutex<Waiting>, Condvar)>;
 
-/// Writes in the order of what it is given. Dropped, it waits until all of that is written.
+/// How long what is left at the end may take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Writes in the order of what it is given. Dropped, it waits until all of that is written, for as long as that may take.
 #[derive(Debug)]
 pub struct Printer {
     queue: Queue,
@@ -101,7 +105,13 @@ impl Drop for Printer {
             .unwrap_or_else(PoisonError::into_inner)
             .is_over = true;
         is_news.notify_one();
-        let _ = self.thread.take().map(JoinHandle::join);
+        // A terminal that is stopped takes nothing, and nobody is kept from ending by it.
+        let until = Instant::now() + LAST_WORDS;
+        if let Some(thread) = self.thread.take() {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 }
 

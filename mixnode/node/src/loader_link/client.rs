@@ -28,7 +28,7 @@ pub const QUEUE_COMMANDS: usize = 4096;
 /// Time between attempts to reach a loader that is gone, and between looks whether it is.
 const RECONNECT: Duration = Duration::from_millis(100);
 /// How long a handshake waits for its index. Longer than the connection's patience: that ends first.
-const ADMIT_PATIENCE: Duration = Duration::from_secs(10);
+const ADMIT_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Time between reports on the node.
 const REPORT: Duration = Duration::from_secs(1);

@@ -96,7 +96,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the loader at `path`, which has [`ANSWER_PATIENCE`] for that and for every answer.
+    /// Connects to the loader at `path`, which has five seconds for that and for every answer.
     ///
     /// # Errors
     /// [`LoaderError::Unreachable`].

@@ -14,6 +14,8 @@ const WORKERS_MAX: usize = 128;
 /// then the letter that says that it has gone was lost.
 const ELSEWHERE_NS: u64 = 900_000_000_000;
 const FORGET_NS: u64 = 60_000_000_000;
+/// Letters that say who has gone, of one turn of ten in a second: a mailbox has room for 256 of all kinds.
+const TOLD_AT_ONCE: usize = 32;
 
 /// What a worker tells another of a client of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +95,11 @@ impl Elsewhere {
         true
     }
 
-    /// It is attached here.
+    /// It is attached here, and has not gone if it had.
     pub(super) fn is_here(&mut self, destination: &DestinationTag) {
         self.known.remove(destination);
+        self.gone
+            .retain(|(told, _)| told.destination != *destination);
     }
 
     /// A client has gone from another worker, where nothing newer of it may be.
@@ -138,11 +142,18 @@ impl Elsewhere {
         self.gone.push_back((told, self.others));
     }
 
-    /// Tells other workers who has gone.
+    /// Tells other workers who has gone, some at a time. Whose mailbox is full hears no more of it this time: the room
+    /// is for packets and for clients that come.
     pub(super) fn tell(&mut self, post: &mut impl FnMut(u8, Told) -> bool) {
-        self.gone.retain_mut(|(told, untold)| {
-            *untold = told.tell(*untold, post);
-            *untold != 0
-        });
+        let mut full = 0;
+        for _ in 0..self.gone.len().min(TOLD_AT_ONCE) {
+            let Some((told, untold)) = self.gone.pop_front() else {
+                return;
+            };
+            full |= told.tell(untold & !full, post);
+            if untold & full != 0 {
+                self.gone.push_back((told, untold & full));
+            }
+        }
     }
 }
