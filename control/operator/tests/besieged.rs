@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use control::api::client;
-use control::api::shapes::{Dashboard, Status, Updates};
+use control::api::shapes::{Dashboard, Updates};
 use mixnode::process::status::NodeStatus;
 
 mod programs;
@@ -319,14 +319,12 @@ fn phase(scene: &Scene, name: &str, play: Play) -> Counted {
 fn whoever_besieges_the_api_has_an_answer_and_no_packet_is_lost() {
     program::limits::descriptors(4_096).unwrap();
     let scene = Scene::open(Traffic {
-        epoch: "1m",
+        epoch: "16s",
         loop_interval_ms: 8,
         max_pps: 20_000,
     });
-    wait_until("a node that is ready and loops that come home", || {
-        let status = client::get::<Status>(&scene.path("http.sock"), "/api/v1/status");
-        status.is_ok_and(|status| status.is_ready())
-            && scene.measured("mixnode_loop_returned_total") > Some(1_000.0)
+    wait_until("loops that come home", || {
+        scene.measured("mixnode_loop_returned_total") > Some(1_000.0)
     });
     // Sessions are opened when there is something to send: what was dropped until then is nobody's fault.
     std::thread::sleep(PHASE / 2);
