@@ -3,16 +3,22 @@
 //! node measures, answers and logs meanwhile names no client, no mailbox and no way. Real processes, no root; how long it
 //! takes decides nothing.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use directory::store::Store;
 use serde_json::Value;
 
+#[path = "../../../../mixnode/node/tests/exposition/mod.rs"]
+mod exposition;
+#[path = "../programs/mod.rs"]
 mod programs;
+#[path = "../running/mod.rs"]
 mod running;
+mod telling;
+#[path = "../../../daemon/src/api/tests/web_socket.rs"]
+mod web_socket;
+
 use running::{Running, free_port, mixctl, stderr, stdout, wait_until};
 
 const AUTHORITIES: usize = 3;
@@ -54,13 +60,14 @@ fn start_with(program: &Path, config: &Path, more: &[&str]) -> Running {
     Running(child.unwrap())
 }
 
-/// The same, with what it logs in a file, in colour of no kind.
+/// The same, with all that it can log in a file, in colour of no kind.
 fn logged(program: &Path, config: &Path, more: &[&str], log: &Path) -> Running {
     let child = Command::new(program)
         .arg("--config")
         .arg(config)
         .args(more)
         .stdin(Stdio::null())
+        .env("RUST_LOG", "trace")
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(log).unwrap())
         .spawn();
@@ -186,161 +193,6 @@ impl Hosts {
             ]);
         }
     }
-}
-
-impl Hosts {
-    /// What the daemons beside the nodes say, while clients are attached: all that there is to say of the network, and
-    /// nothing of a client, a mailbox or a path.
-    fn tell(&self, clients: &[String]) {
-        let own = |number: usize| self.path(&format!("node-{number}/http.sock"));
-        let ask = |number: usize, command: &str| json(&[command, "--socket", text(&own(number))]);
-        for (number, role) in ROLES.iter().enumerate() {
-            let mut status = Value::Null;
-            wait_until("a node that is ready", || {
-                status = ask(number, "status");
-                status["state"] == "ready"
-            });
-            let of = &status["node"];
-            assert_eq!(of["role"], *role, "{status}");
-            assert_eq!(of["operator"], format!("operator {number}"));
-            assert_eq!(
-                (&of["listed"], &of["keys_origin"]),
-                (&true.into(), &"new".into())
-            );
-            assert!(
-                status["counters"]["received"].as_u64() > Some(0),
-                "{status}"
-            );
-            assert_eq!(status["counters"]["unconserved"], 0);
-            // What the node says to mixctld once a second, and its page does not.
-            assert!(of["started_unix_ms"].as_u64() > Some(0), "{status}");
-            assert!(status["rates"].is_object(), "{status}");
-            assert!(plain(&own(number), "/readyz").starts_with("HTTP/1.1 200"));
-        }
-        // What the node says of its workers reaches whoever asks mixctld for it.
-        let loops = ask(2, "loops");
-        assert!(loops["loops"]["returned"].as_u64() > Some(0), "{loops}");
-        assert!(loops["loss"]["high"].is_f64(), "{loops}");
-        let drops = ask(2, "why-dropped");
-        for drop in drops["drops"].as_array().unwrap() {
-            assert!(!drop["remedy"].as_str().unwrap().is_empty(), "{drops}");
-        }
-        let top = ask(2, "top");
-        assert!(!top["workers"]["workers"].as_array().unwrap().is_empty());
-        // Whatever else this host lacks.
-        let doctor = mixctl()
-            .args(["doctor", "--json", "--socket", text(&own(2))])
-            .output()
-            .unwrap();
-        let doctor: Value = serde_json::from_slice(&doctor.stdout).unwrap();
-        for what in ["node", "document"] {
-            let mut findings = doctor["findings"].as_array().unwrap().iter();
-            assert!(findings.any(|found| found["what"] == what), "{doctor}");
-        }
-        let nodes = ask(2, "nodes");
-        assert_eq!(nodes["nodes"].as_array().unwrap().len(), ROLES.len());
-        let epochs = ask(2, "epoch");
-        assert!(epochs["in_force"].is_u64(), "{epochs}");
-        let ready = mixctl()
-            .args(["status", "--ready", "--socket", text(&own(3))])
-            .env("COLUMNS", "40")
-            .output()
-            .unwrap();
-        assert!(ready.status.success(), "{}", stdout(&ready));
-        assert!(
-            stdout(&ready)
-                .lines()
-                .all(|line| line.chars().count() <= 40)
-        );
-        let secrets = clients.iter().flat_map(|address| {
-            let address: fog::Address = address.parse().unwrap();
-            // Clients are at the address that loopback gives to who names none.
-            [
-                directory::store::hex(&address.destination),
-                directory::store::hex(&address.x25519),
-                "127.0.0.1".to_owned(),
-                text(self.folder.path()).to_owned(),
-            ]
-        });
-        let secrets: Vec<String> = secrets.collect();
-        for (number, route) in (0..ROLES.len()).flat_map(|number| {
-            let routes = [
-                "status",
-                "nodes",
-                "consensus",
-                "epochs",
-                "workers",
-                "drops",
-                "loops",
-                "updates",
-                "none",
-            ];
-            let routes = routes.map(|route| (number, format!("/api/v1/{route}")));
-            let pages = ["/metrics", "/metrics/node"].map(|page| (number, page.to_owned()));
-            routes.into_iter().chain(pages)
-        }) {
-            let said = plain(&own(number), &route);
-            assert!(said.len() > 100, "{route}: {said}");
-            assert_eq!(leaked(&said, &secrets), None, "{route}: {said}");
-        }
-        // Nor in the logs, but for folders of the host, which are its own business; and labels of the nodes' own pages are
-        // words: no address, no key, no number of a node.
-        let secrets: Vec<String> = secrets
-            .into_iter()
-            .filter(|secret| *secret != text(self.folder.path()))
-            .collect();
-        for number in 0..ROLES.len() {
-            for log in ["mixnode.log", "mixctld.log"] {
-                let log = self.path(&format!("node-{number}/{log}"));
-                let said = std::fs::read_to_string(&log).unwrap();
-                assert!(
-                    log.ends_with("mixctld.log") || said.contains("started"),
-                    "{said}"
-                );
-                assert_eq!(leaked(&said, &secrets), None, "{said}");
-                // Who names two nodes in a line says something of a way.
-                let names = |line: &str| {
-                    let is_named = |node: &usize| line.contains(&format!("127.20.{node}.1:"));
-                    (0..ROLES.len()).filter(is_named).count()
-                };
-                assert!(said.lines().all(|line| names(line) < 2), "{said}");
-            }
-            for label in labels(&plain(&own(number), "/metrics/node")) {
-                let is_number = label.parse::<f64>().is_ok() && label != "+Inf";
-                let is_key =
-                    label.len() >= 16 && label.bytes().all(|byte| byte.is_ascii_hexdigit());
-                let is_address = label.parse::<std::net::SocketAddr>().is_ok()
-                    || label.parse::<std::net::IpAddr>().is_ok();
-                assert!(!is_number && !is_key && !is_address, "{label}");
-            }
-        }
-    }
-}
-
-/// The first of the secrets that is in a text.
-fn leaked<'a>(said: &str, secrets: &'a [String]) -> Option<&'a String> {
-    secrets.iter().find(|secret| said.contains(secret.as_str()))
-}
-
-/// Values of all labels of an exposition, but for bounds of histograms.
-fn labels(page: &str) -> Vec<String> {
-    let samples = page.lines().filter(|line| line.starts_with("mixnode_"));
-    let labels = samples.filter_map(|line| line.split_once('{')?.1.rsplit_once('}'));
-    let named = labels.flat_map(|(labels, _)| labels.split(','));
-    let values = named.filter(|label| !label.starts_with("le="));
-    let values = values.filter_map(|label| Some(label.split_once('=')?.1.trim_matches('"')));
-    let values: Vec<String> = values.map(str::to_owned).collect();
-    assert!(values.len() > 20, "{page}");
-    values
-}
-
-/// What is answered at a socket, head included.
-fn plain(socket: &Path, route: &str) -> String {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    write!(stream, "GET {route} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-    let mut said = String::new();
-    stream.read_to_string(&mut said).unwrap();
-    said
 }
 
 fn fog(home: &Path) -> Command {
