@@ -71,7 +71,7 @@ impl Each<(u64, u64)> {
 }
 
 /// Frames beyond nodes' own rates that are let in, for each packet that the node can do.
-const BEYOND_TIMES: u64 = 4;
+const BEYOND_TIMES: u64 = 3;
 /// A node that can do less is taken for one that can do this much: a tenth of a core, whatever a packet costs.
 const BEYOND_MIN: u32 = 100_000;
 /// Part of a second's frames beyond nodes' own rates that may come at once: what a receive ring holds is lost for all when
@@ -310,7 +310,7 @@ fn config(port: u16, capacity_pps: u32, cpus: usize) -> Config {
     }
 }
 
-/// What nodes may send to each of so many queues beyond their own rates: four times what the node can do, for to receive a
+/// What nodes may send to each of so many queues beyond their own rates: three times what the node can do, for to receive a
 /// frame and to ask its session's key about it takes a thirtieth of what it takes to forward a packet, so that a node
 /// whose frames are forged keeps its own until the forged ones are several times what the node can do. No more come at
 /// once than of as many as it can do.
