@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::running::{mixctl, stderr, stdout, wait_until};
+use crate::running::{mixctl, stdout, wait_until};
 use crate::web_socket::Client;
 use crate::{Hosts, ROLES, exposition, json, text};
 
