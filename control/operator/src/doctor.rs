@@ -152,7 +152,9 @@ fn kernel(release: &str) -> Finding {
         true => {
             "port = \"xsk\" needs 6.4 or newer, for a node maps the rings of sockets that mixctld has bound; port = \"uring\" runs"
         }
-        false => "6.1 or newer is needed, and 6.4 or newer for port = \"xsk\"",
+        false => {
+            "port = \"uring\" needs 6.1 or newer, and 6.4 or newer is needed for port = \"xsk\""
+        }
     };
     finding(
         "kernel",

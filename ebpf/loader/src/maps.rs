@@ -72,10 +72,11 @@ impl Each<(u64, u64)> {
 
 /// Frames beyond nodes' own rates that are let in, for each packet that the node can do.
 const BEYOND_TIMES: u64 = 3;
-/// A node that can do less is taken for one that can do this much: a tenth of a core, whatever a packet costs.
+/// A node that can do less is taken for one that can do this much: with forged frames that the counter window takes, half
+/// of a core.
 const BEYOND_MIN: u32 = 100_000;
-/// Part of a second's frames beyond nodes' own rates that may come at once: what a receive ring holds is lost for all when
-/// it is more.
+/// Part of a second's packets that the node can do, of which so many frames beyond nodes' own rates may come at once: what a
+/// receive ring holds is lost for all when it is more.
 const BEYOND_BURST_PART: u64 = 100;
 
 /// Smallest capacity that can be divided among peers, packets a second.
@@ -310,10 +311,10 @@ fn config(port: u16, capacity_pps: u32, cpus: usize) -> Config {
     }
 }
 
-/// What nodes may send to each of so many queues beyond their own rates: three times what the node can do, for to receive a
-/// frame and to ask its session's key about it takes a thirtieth of what it takes to forward a packet, so that a node
-/// whose frames are forged keeps its own until the forged ones are several times what the node can do. No more come at
-/// once than of as many as it can do.
+/// What nodes may send to each of so many queues beyond their own rates: three times what the node can do, so that
+/// a node whose frames are forged keeps its own until the forged ones are several times that. To receive a frame and to ask
+/// its session's key about it takes a fifth of what it takes to forward a packet, half of the cores for all of these; most
+/// die for their counter before that. No more come at once than of as many as the node can do.
 fn beyond(capacity_pps: u32, queues: u32) -> Rate {
     let pps = u64::from(capacity_pps.max(BEYOND_MIN)) / u64::from(queues.max(1));
     Rate::new(BEYOND_TIMES * pps, (pps / BEYOND_BURST_PART).max(64))

@@ -19,14 +19,7 @@ impl Alone {
     fn new() -> Alone {
         let (site, address) = (Site::new(), format!("127.0.0.1:{}", free_port()));
         site.found("network", &format!("http://{address}"));
-        let config = site.text("authority.toml");
-        let text = format!(
-            "[authority]\nkey = {:?}\nlisten = \"{address}\"\nadmission = \"open\"\nnetwork = {:?}\nstate_dir = {:?}\n",
-            site.path("key"),
-            site.path("network"),
-            site.path("state")
-        );
-        fs::write(&config, text).unwrap();
+        let config = site.open_authority(&address);
         Alone {
             site,
             address,

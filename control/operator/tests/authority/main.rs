@@ -59,6 +59,19 @@ impl Site {
         format!("--member={public}={url}")
     }
 
+    /// The configuration of an authority there that takes everybody in: its file.
+    fn open_authority(&self, address: &str) -> String {
+        let config = self.text("authority.toml");
+        let text = format!(
+            "[authority]\nkey = {:?}\nlisten = \"{address}\"\nadmission = \"open\"\nnetwork = {:?}\nstate_dir = {:?}\n",
+            self.path("key"),
+            self.path("network"),
+            self.path("state")
+        );
+        std::fs::write(&config, text).unwrap();
+        config
+    }
+
     fn found(&self, network: &str, url: &str) {
         self.found_with(network, url, "1s");
     }
@@ -409,14 +422,7 @@ fn a_stranger_sees_no_descriptor_before_the_votes_about_it() {
     let address = format!("127.0.0.1:{}", free_port());
     // It is the first hour of a day that is one epoch.
     site.found_with("network", &format!("http://{address}"), "24h");
-    let config = site.text("authority.toml");
-    let text = format!(
-        "[authority]\nkey = {:?}\nlisten = \"{address}\"\nadmission = \"open\"\nnetwork = {:?}\nstate_dir = {:?}\n",
-        site.path("key"),
-        site.path("network"),
-        site.path("state")
-    );
-    std::fs::write(&config, text).unwrap();
+    let config = site.open_authority(&address);
     let mut command = Command::new(programs::program("control", "mixctld"));
     command.args(["--config", &config]).stdin(Stdio::null());
     let _running = Running(command.stdout(Stdio::null()).spawn().unwrap());

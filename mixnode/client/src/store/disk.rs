@@ -195,7 +195,7 @@ impl DiskStorage {
         if *at < size {
             return Ok(Finish::Pending);
         }
-        let is_there = files.is_at(&part_path(&open.record.out, transfer));
+        let is_there = files.is_at(&part_path(&open.record.out, transfer))?;
         let gone = !is_there && open.record.out.is_dir();
         if gone || *hasher.finalize().as_bytes() != open.record.hash {
             return self.start_over(transfer).map(Finish::Mismatch);
@@ -319,11 +319,13 @@ impl Storage for DiskStorage {
         else {
             return Ok(None);
         };
-        if files.is_at(&part_path(&record.out, transfer)) {
-            return Ok(None);
-        }
-        // A folder that is gone may come back with all that is in it.
-        let begun = fs::metadata(&record.out).and_then(|_| self.start_over(transfer));
+        let part = part_path(&record.out, transfer);
+        let begun = match files.is_at(&part) {
+            Ok(true) => return Ok(None),
+            // A folder that is gone may come back with all that is in it.
+            Ok(false) => fs::metadata(&record.out).and_then(|_| self.start_over(transfer)),
+            Err(error) => Err(error),
+        };
         begun
             .map(Some)
             .map_err(|error| self.named(transfer, &error))

@@ -269,13 +269,13 @@ impl Clients {
         }
     }
 
-    /// Tells other workers who has gone, and those whose mailbox had no room before.
+    /// Tells those whose mailbox had no room before, then other workers who has gone.
     pub fn tell(&mut self, mut post: impl FnMut(u8, Told) -> bool) {
-        self.elsewhere.tell(&mut post);
         if self.untold {
             let clients = self.slots.iter_mut().flatten();
             self.untold = clients.fold(false, |untold, client| !client.tell(&mut post) | untold);
         }
+        self.elsewhere.tell(&mut post);
     }
 
     /// Queues a delivery, its content already in place.

@@ -47,7 +47,7 @@ pub struct Worker<P: Port> {
 impl<P: Port> Worker<P> {
     /// A worker around its state and its port.
     pub fn new(mut core: Core, port: P, published: Arc<Published>) -> Worker<P> {
-        core.is_on_loopback = port.local_address().ip().is_loopback();
+        core.is_on_loopback = port.local_address().ip().to_canonical().is_loopback();
         Worker {
             housekeeping_ns: core.now_ns,
             core,

@@ -32,12 +32,17 @@ impl Files {
     }
 
     /// Whether the part file is still there: somebody may have removed it, or put another in its place.
-    pub(super) fn is_at(&self, path: &Path) -> bool {
-        fs::symlink_metadata(path).is_ok_and(|found| {
-            self.part
-                .metadata()
-                .is_ok_and(|part| (part.dev(), part.ino()) == (found.dev(), found.ino()))
-        })
+    ///
+    /// # Errors
+    /// It can't be looked at, as in a folder that may not be entered for a while: nothing is known then, and nothing may
+    /// be given up for it.
+    pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let found = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            found => found?,
+        };
+        let part = self.part.metadata()?;
+        Ok((part.dev(), part.ino()) == (found.dev(), found.ino()))
     }
 
     pub(super) fn logged(&self) -> io::Result<Vec<u32>> {

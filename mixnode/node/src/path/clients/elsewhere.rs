@@ -14,8 +14,9 @@ const WORKERS_MAX: usize = 128;
 /// then the letter that says that it has gone was lost.
 const ELSEWHERE_NS: u64 = 900_000_000_000;
 const FORGET_NS: u64 = 60_000_000_000;
-/// Letters that say who has gone, of one turn of ten in a second: a mailbox has room for 256 of all kinds.
-const TOLD_AT_ONCE: usize = 32;
+/// Letters that say who has gone and come to one worker in one turn of ten in a second, of all others together: half of
+/// what its mailbox has room for.
+const TOLD_AT_ONCE: usize = 128;
 
 /// What a worker tells another of a client of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +147,8 @@ impl Elsewhere {
     /// is for packets and for clients that come.
     pub(super) fn tell(&mut self, post: &mut impl FnMut(u8, Told) -> bool) {
         let mut full = 0;
-        for _ in 0..self.gone.len().min(TOLD_AT_ONCE) {
+        let part = (TOLD_AT_ONCE / self.others.count_ones().max(1) as usize).max(1);
+        for _ in 0..self.gone.len().min(part) {
             let Some((told, untold)) = self.gone.pop_front() else {
                 return;
             };
