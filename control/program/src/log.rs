@@ -34,8 +34,8 @@ const FORMAT_VARIABLE: &str = "FOGMIX_LOG_FORMAT";
 // Its name is every program's for its own flags.
 #[group(skip)]
 pub struct Arguments {
-    /// What is logged: error, warn, info, debug, trace or off, or TARGET=LEVEL, several with commas [default: $RUST_LOG,
-    /// or info, and of fog warn]
+    /// What is logged: error, warn, info, debug, trace or off (of libraries no more than info), or TARGET=LEVEL, several
+    /// with commas [default: $RUST_LOG, or info, and of fog warn]
     #[arg(long, value_name = "LEVELS", global = true)]
     pub log: Option<String>,
     /// How: text, json (one object a line), journald (priorities, no times) [default: $FOGMIX_LOG_FORMAT, or journald
@@ -98,7 +98,12 @@ fn chosen(
     }
 }
 
-/// `LEVEL` and `TARGET=LEVEL`, with commas.
+/// This workspace's own crates, as targets of their events.
+const OWN: &str = "authority bench control directory ebpf_abi fog handover link loader mixbench mixctl mixctld mixnode \
+    operator port program simulation sphinx";
+
+/// `LEVEL` and `TARGET=LEVEL`, with commas. A level by itself is meant for what these programs say: libraries print at
+/// `trace` whatever they transmit, tokens and all, and do so only for who asks for them by name.
 fn levels(text: &str, otherwise: LevelFilter) -> Result<Targets, String> {
     let level = |word: &str| {
         // Numbers and nothing are levels to that crate, and to nobody else.
@@ -113,12 +118,17 @@ fn levels(text: &str, otherwise: LevelFilter) -> Result<Targets, String> {
                 )
             })
     };
-    let mut targets = Targets::new().with_default(otherwise);
-    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
-        targets = match part.split_once('=') {
-            Some((target, word)) => targets.with_target(target.trim(), level(word)?),
-            None => targets.with_default(level(part)?),
-        };
+    let parts = text.split(',').filter(|part| !part.trim().is_empty());
+    let (named, whole): (Vec<&str>, Vec<&str>) = parts.partition(|part| part.contains('='));
+    let mut all = otherwise;
+    for word in whole {
+        all = level(word)?;
+    }
+    let mut targets = Targets::new()
+        .with_targets(OWN.split(' ').map(|name| (name, all)))
+        .with_default(all.min(LevelFilter::INFO));
+    for (target, word) in named.iter().filter_map(|part| part.split_once('=')) {
+        targets = targets.with_target(target.trim(), level(word)?);
     }
     Ok(targets)
 }
@@ -413,6 +423,46 @@ mod tests {
             // The next event finds it full again.
             self.0.buckets.lock().unwrap().clear();
         }
+    }
+
+    #[test]
+    fn attack_libraries_asked_by_nobody_print_nothing_of_what_they_transmit() {
+        let said = |text: &str| {
+            let levels = levels(text, LevelFilter::INFO).unwrap();
+            logged(Format::Journald, levels, || {
+                tracing::trace!(target: "tungstenite::protocol", "Sending frame");
+                tracing::info!(target: "tungstenite::protocol", "bound");
+                tracing::trace!(target: "mixnode::worker", "turn");
+            })
+        };
+        assert_eq!(said("trace"), ["<6>bound\n", "<7>turn\n"]);
+        assert_eq!(said("warn"), [""; 0]);
+        assert_eq!(said("info"), ["<6>bound\n"]);
+        for text in ["info,tungstenite=trace", "tungstenite=trace,info"] {
+            assert_eq!(said(text).len(), 2, "{text}");
+        }
+        // All crates of the workspace are its own.
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let workspace = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+        let (_, members) = workspace.split_once("members = [").unwrap();
+        let (members, _) = members.split_once(']').unwrap();
+        let mut names = 0;
+        for member in members
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|member| !member.ends_with("loom"))
+        {
+            let manifest = std::fs::read_to_string(root.join(member).join("Cargo.toml")).unwrap();
+            let (_, name) = manifest.split_once("name = \"").unwrap();
+            let (name, _) = name.split_once('"').unwrap();
+            assert!(
+                OWN.split(' ').any(|own| own == name.replace('-', "_")),
+                "{name}"
+            );
+            names += 1;
+        }
+        assert!(names > 10, "{members}");
     }
 
     #[test]
