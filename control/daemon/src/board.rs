@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::clock::Reading;
 use directory::{Chain, Consensus, Parameters, Role, SignedDescriptor};
 
 /// A verified document.
@@ -46,6 +47,8 @@ pub struct Followed {
     pub documents: Vec<Document>,
     /// The node here, once it has described itself.
     pub own: Option<Own>,
+    /// What the authorities that answered last say of their clocks.
+    pub clocks: Vec<Reading>,
 }
 
 impl Followed {
@@ -71,6 +74,7 @@ impl Board {
             parameters: *chain.parameters(),
             documents: Vec::new(),
             own: None,
+            clocks: Vec::new(),
         }))))
     }
 
@@ -80,6 +84,15 @@ impl Board {
         *held = Arc::new(Followed {
             documents,
             own,
+            ..Followed::clone(&held)
+        });
+    }
+
+    /// Puts what authorities say of their clocks.
+    pub fn hear(&self, clocks: Vec<Reading>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(Followed {
+            clocks,
             ..Followed::clone(&held)
         });
     }

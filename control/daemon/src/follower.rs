@@ -1,6 +1,7 @@
 //! Follows a network for the node beside it: brings the node's descriptor and report to every authority, and puts verified
 //! documents and authority sets into the folder that the node reads. The node itself never talks HTTP.
 
+mod clocks;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -22,6 +23,7 @@ use crate::clock::unix_ms;
 use crate::config::DirectoryConfig;
 use crate::exit::{self, Failure};
 use crate::http::client::{Answered, Ask, AskError};
+use clocks::Clocks;
 use uploads::Uploads;
 
 /// Verified documents that are kept in mind: one that comes is held against them.
@@ -49,6 +51,7 @@ pub struct Follower {
     /// Who the node here is, once it has said so.
     own: Option<Own>,
     board: Board,
+    clocks: Clocks,
     uploads: Uploads,
     /// The epoch whose document is looked for, and from when on.
     looking: Option<(u32, u64)>,
@@ -102,6 +105,7 @@ impl Follower {
             documents: Vec::new(),
             own: None,
             board,
+            clocks: Clocks::new(),
             uploads: Uploads::default(),
             looking: None,
             compared: None,
@@ -215,13 +219,16 @@ impl Follower {
 
     /// Asks all authorities at once, so that one that is down keeps nobody from the others, and each one thing after the
     /// other: it has room for few of one host. By authority what it said, in the order of `asks`.
-    fn ask_all(&self, asks: Vec<([u8; 32], Ask)>) -> Vec<([u8; 32], Result<Answered, AskError>)> {
+    fn ask_all(
+        &mut self,
+        asks: Vec<([u8; 32], Ask)>,
+    ) -> Vec<([u8; 32], Result<Answered, AskError>)> {
         let keys: Vec<[u8; 32]> = asks.iter().map(|(key, _)| *key).collect();
         let mut turns: BTreeMap<[u8; 32], Vec<Ask>> = BTreeMap::new();
         for (key, ask) in asks {
             turns.entry(key).or_default().push(ask);
         }
-        self.runtime.block_on(async {
+        let said: Vec<_> = self.runtime.block_on(async {
             let asking = turns.into_iter().map(|(key, asks)| {
                 let asked = tokio::spawn(in_turn(asks));
                 (key, asked)
@@ -235,7 +242,11 @@ impl Follower {
                 (key, next.unwrap_or(Err(AskError::Slow)))
             };
             keys.into_iter().map(next).collect()
-        })
+        });
+        for (authority, said) in &said {
+            self.hear(authority, said);
+        }
+        said
     }
 
     /// The epoch whose document is to be looked for now: this one's at once, the next one's from a random moment on, so
@@ -321,7 +332,9 @@ impl Follower {
         for path in paths.into_iter().flatten() {
             let mut ask = self.ask(authority.address, &path, None);
             ask.held = self.documents.last().map(|held| *held.consensus.digest());
-            let answered = match self.runtime.block_on(ask.run()) {
+            let answered = self.runtime.block_on(ask.run());
+            self.hear(&authority.key, &answered);
+            let answered = match answered {
                 Ok(answered) if answered.body.is_empty() => continue,
                 Ok(answered) => answered,
                 Err(error) if error.is_answer() => continue,

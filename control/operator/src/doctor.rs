@@ -299,7 +299,20 @@ fn node(status: Result<Status, Failure>) -> Vec<Finding> {
             "none is in force: mixctld's log says what the authorities answer, and whether they are reached",
         ),
     };
-    vec![state, document]
+    let clock = status.clock.map(|clock| {
+        let verdict = match clock.is_told() {
+            true if clock.is_off => Verdict::Problem,
+            true => Verdict::Warning,
+            false => return finding("time", Verdict::Ok, "as the authorities'"),
+        };
+        let seconds = clock.ahead_ms.unsigned_abs() / 1_000;
+        finding(
+            "time",
+            verdict,
+            format!("{seconds} s off: {}", clock.words()),
+        )
+    });
+    [state, document].into_iter().chain(clock).collect()
 }
 
 /// Where keys outlive a mixctld that is killed while no node is connected.

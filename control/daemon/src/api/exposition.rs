@@ -61,5 +61,13 @@ pub(super) fn render(status: &Status) -> String {
             "Nodes that it lists.",
         );
     }
+    if let Some(clock) = &status.clock {
+        gauge(
+            "mixctld_clock_offset_seconds",
+            "",
+            clock.ahead_ms as f64 / 1_000.0,
+            "How far this host's clock is ahead of the authorities', at least; negative: behind. Not 0: have a time service set it.",
+        );
+    }
     text
 }

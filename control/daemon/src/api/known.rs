@@ -122,6 +122,7 @@ pub(super) fn status(
         rates: None,
         anonymity: said.and_then(anonymity),
         warnings: said.map_or_else(Vec::new, |said| warnings(said, followed)),
+        clock: None,
     }
 }
 

@@ -39,7 +39,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde::Serialize;
 
 use crate::board::{Board, Followed};
-use crate::clock::unix_ms;
+use crate::clock::{boot_ms, median_ms, unix_ms};
 pub(crate) use door::Door;
 pub use door::check;
 use handover::meaning::{self, Source};
@@ -50,8 +50,8 @@ pub use laboratory::Laboratory;
 pub(crate) use past::Log;
 pub(crate) use pulse::Pulse;
 use shapes::{
-    Drops, Epochs, Event, Flow, Interface, Loops, Problem, Seen, State, Status, Updates, Workers,
-    Xdp,
+    Clock, Drops, Epochs, Event, Flow, Interface, Loops, Problem, Seen, State, Status, Updates,
+    Workers, Xdp,
 };
 pub(crate) use witness::Witness;
 
@@ -234,6 +234,10 @@ impl Api {
         if !self.is_of_one() {
             status.warnings = laboratory::warnings(&self.inhabitants, followed, now);
         }
+        let ahead_ms = median_ms(&followed.clocks, unix_ms(), boot_ms());
+        status.clock = ahead_ms.map(|ahead| Clock::of(ahead, followed.parameters.round_ms()));
+        let told = status.clock.filter(|clock| clock.is_told());
+        status.warnings.extend(told.map(Clock::words));
         status
     }
 

@@ -263,6 +263,47 @@ pub struct Status {
     pub anonymity: Option<Anonymity>,
     /// What an operator should know of though the node forwards, each with what to do.
     pub warnings: Vec<String>,
+    /// This host's clock beside the authorities', as far as any of them answered.
+    pub clock: Option<Clock>,
+}
+
+/// A host's clock beside the authorities'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Clock {
+    /// How far it is ahead of the median of theirs, at least; negative: behind it. Milliseconds.
+    pub ahead_ms: i64,
+    /// So far that the node takes packets of an epoch for those of another one.
+    pub is_off: bool,
+}
+
+/// What well-kept clocks never differ by, milliseconds: it is told from here on.
+const CLOCK_TOLD_MS: u64 = 2_000;
+
+impl Clock {
+    /// One that is `ahead_ms` ahead in a network with such rounds. Senders take up an epoch in the first half of a round.
+    pub fn of(ahead_ms: i64, round_ms: u64) -> Clock {
+        Clock {
+            ahead_ms,
+            is_off: ahead_ms.unsigned_abs() >= CLOCK_TOLD_MS.max(round_ms / 2),
+        }
+    }
+
+    /// Whether it is worth a word.
+    pub fn is_told(self) -> bool {
+        self.ahead_ms.unsigned_abs() >= CLOCK_TOLD_MS
+    }
+
+    /// Where it is, and what to do. Without a figure, for it stays the same while the clock goes.
+    pub fn words(self) -> String {
+        let side = match self.ahead_ms > 0 {
+            true => "ahead of",
+            false => "behind",
+        };
+        format!(
+            "this host's clock is {side} the authorities', and epochs go by it: set it (chronyc makestep, or timedatectl \
+             set-ntp true)"
+        )
+    }
 }
 
 impl Status {
@@ -283,6 +324,7 @@ impl Status {
             rates: None,
             anonymity: None,
             warnings: Vec::new(),
+            clock: None,
         }
     }
 

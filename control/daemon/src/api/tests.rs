@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::shapes::{Dashboard, Document, Nodes, Problem, State};
 use super::*;
 use crate::board::{Document as Held, Own};
+use crate::clock::{Reading, boot_ms};
 use crate::config::HttpConfig;
 use crate::exit;
 
@@ -180,6 +181,21 @@ fn what_is_followed_is_told_and_what_is_not_there_yet_says_what_to_do() {
     let status: Status = served.get("/api/v1/status").unwrap();
     assert!(!status.node.unwrap().listed);
     assert!(status.not_ready.iter().any(|why| why.contains("nodes add")));
+    // An hour behind the only authority that was heard.
+    assert_eq!(status.clock, None);
+    let hour = std::time::SystemTime::now() + Duration::from_secs(3_600);
+    let reading = Reading::new(hour, boot_ms(), boot_ms());
+    board.hear(Vec::from_iter(reading));
+    let status: Status = served.get("/api/v1/status").unwrap();
+    let clock = status.clock.unwrap();
+    assert!(clock.is_off && clock.ahead_ms < -3_000_000, "{clock:?}");
+    assert_eq!(status.warnings, [clock.words()]);
+    let metrics =
+        served.raw(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(
+        metrics.contains("\nmixctld_clock_offset_seconds -3"),
+        "{metrics}"
+    );
     // Two epochs without one: nothing is in force.
     board.put(vec![held(document_of(3, &members))], None);
     let none = served.get::<Nodes>("/api/v1/nodes").unwrap_err();

@@ -343,3 +343,69 @@ fn a_document_that_can_not_be_stored_is_asked_for_once_a_round_and_in_one_way() 
     follower.turn();
     assert_eq!(follower.newest(), Some(1));
 }
+
+/// An authority that knows nothing and whose clock is an hour ahead: it answers so many questions.
+fn ahead(questions: usize) -> SocketAddr {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(questions) {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(&stream).lines();
+            let asked = lines
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty());
+            assert!(asked.count() > 0);
+            let hour = std::time::SystemTime::now() + Duration::from_secs(3_600);
+            let date = httpdate::fmt_http_date(hour);
+            write!(
+                stream,
+                "HTTP/1.1 404 Not Found\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n"
+            )
+            .unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_clock_that_is_not_the_authorities_is_known_by_any_answer_until_they_are_silent() {
+    let behind = |follower: &Follower| {
+        let clocks = &follower.board.read().clocks;
+        crate::clock::median_ms(clocks, unix_ms(), crate::clock::boot_ms())
+    };
+    let world = World::new();
+    world.publish();
+    let mut follower = Follower::new(&world.config()).unwrap();
+    assert_eq!(behind(&follower), None);
+    follower.turn();
+    assert_eq!(behind(&follower), Some(0));
+
+    // What has no document has a clock.
+    let folder = tempfile::tempdir().unwrap();
+    let parameters = Parameters {
+        genesis_unix_ms: unix_ms() - EPOCH_MS - 1_000,
+        epoch_ms: EPOCH_MS,
+        ..network::PARAMETERS
+    };
+    // A set and two kinds of document: three questions a turn.
+    let chain = Chain::founded_by(parameters, &[(&key(), ahead(3))]).unwrap();
+    let bootstrap = Bootstrap {
+        chain,
+        consensus: None,
+    };
+    bootstrap.write(&folder.path().join("network")).unwrap();
+    let config = DirectoryConfig {
+        network: folder.path().join("network"),
+        folder: folder.path().join("directory"),
+    };
+    let mut follower = Follower::new(&config).unwrap();
+    follower.turn();
+    let hour = 3_590_000..3_610_000;
+    let found = behind(&follower).unwrap();
+    assert!(hour.contains(&-found), "{found}");
+    follower.looking = None;
+    follower.turn();
+    assert_eq!(behind(&follower), None);
+}

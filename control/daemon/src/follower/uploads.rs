@@ -63,6 +63,8 @@ impl Follower {
             let mut said = said.iter();
             known && said.any(|said| (said.identity, said.route) == (*identity, *route))
         });
+        let of_set = |key: &[u8; 32]| authorities.iter().any(|member| member.key == *key);
+        self.clocks.retain(|authority, _| of_set(authority));
         let (mut asks, mut places) = (Vec::new(), Vec::new());
         for said in &said {
             for Member { key, address } in &authorities {

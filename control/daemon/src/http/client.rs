@@ -7,12 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, ETAG, HOST, IF_NONE_MATCH};
+use hyper::header::{CONNECTION, DATE, ETAG, HOST, IF_NONE_MATCH};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+
+use crate::clock::{Reading, boot_ms};
 
 /// Most bytes of a refusal that are shown.
 const WORD_BYTES_MAX: usize = 160;
@@ -33,6 +35,8 @@ pub enum AskError {
         status: u16,
         /// The word.
         word: String,
+        /// What it says of its clock.
+        clock: Option<Reading>,
     },
 }
 
@@ -50,6 +54,8 @@ pub struct Answered {
     pub body: Bytes,
     /// The entity tag, without its quotes.
     pub tag: Option<String>,
+    /// What it says of its clock.
+    pub clock: Option<Reading>,
 }
 
 /// One request, for which a connection is made.
@@ -123,7 +129,12 @@ impl Ask {
                 .unwrap_or_default();
             let word = program::visible(word.trim_ascii());
             let status = status.as_u16();
-            return Err(AskError::Refused { status, word });
+            let clock = answered.clock;
+            return Err(AskError::Refused {
+                status,
+                word,
+                clock,
+            });
         }
         Ok(answered)
     }
@@ -177,17 +188,21 @@ where
         .await
         .map_err(network)?;
     let driving = tokio::spawn(connection);
+    let asked_ms = boot_ms();
     let answered = async {
         let response = sender.send_request(request).await.map_err(network)?;
         let status = response.status();
         let tag = response.headers().get(ETAG);
         let tag = tag.and_then(|tag| tag.to_str().ok());
         let tag = tag.map(|tag| tag.trim_matches('"').to_owned());
+        let date = response.headers().get(DATE);
+        let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        let clock = date.and_then(|date| Reading::new(date, asked_ms, boot_ms()));
         let body = Limited::new(response.into_body(), bytes_max)
             .collect()
             .await;
         let body = body.map_err(network)?.to_bytes();
-        Ok((status, Answered { body, tag }))
+        Ok((status, Answered { body, tag, clock }))
     }
     .await;
     driving.abort();

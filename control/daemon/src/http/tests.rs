@@ -75,7 +75,7 @@ fn ask(
 
 fn refused(asked: Result<client::Answered, AskError>) -> (u16, String) {
     match asked {
-        Err(AskError::Refused { status, word }) => (status, word),
+        Err(AskError::Refused { status, word, .. }) => (status, word),
         other => panic!("{other:?}"),
     }
 }

@@ -1,6 +1,6 @@
 //! Hosts that are played: a sound one of which nothing is said, and those with one fault each, which is named with what to do.
 
-use control::api::shapes::{InForce, State};
+use control::api::shapes::{Clock, InForce, State};
 
 use super::kernel::tests::{SOUND, host};
 use super::*;
@@ -29,6 +29,15 @@ fn status(not_ready: &[&str], epoch: Option<u32>) -> Status {
         rates: None,
         anonymity: None,
         warnings: Vec::new(),
+        clock: None,
+    }
+}
+
+/// The same of a host whose clock is so far ahead of the authorities'.
+fn off(ahead_ms: i64) -> Status {
+    Status {
+        clock: Some(Clock::of(ahead_ms, 37_500)),
+        ..status(&[], Some(7))
     }
 }
 
@@ -198,6 +207,16 @@ const FAULTS: &[Fault] = &[
         "none is in force: mixctld's log says",
     ),
     (
+        |facts, _| facts.status = Some(Ok(off(-3_600_000))),
+        "time",
+        "3600 s off: this host's clock is behind the authorities', and epochs go by it: set it (chronyc makestep",
+    ),
+    (
+        |facts, _| facts.status = Some(Ok(off(2_000))),
+        "time",
+        "2 s off: this host's clock is ahead of",
+    ),
+    (
         |facts, _| facts.status = Some(Err(Failure::new(77, "this user may not use it"))),
         "mixctld",
         "this user may not use it",
@@ -234,7 +253,8 @@ fn what_can_not_run_a_node_is_a_problem_and_what_runs_it_worse_a_warning() {
     for (makes, what, remedy) in FAULTS {
         let (folder, mut facts) = sound();
         makes(&mut facts, folder.path());
-        let is_problem = ["make room", "mtu 1500"].contains(remedy);
+        let is_problem =
+            ["make room", "mtu 1500"].contains(remedy) || remedy.starts_with("3600 s off");
         let expected = match is_problem {
             true => Verdict::Problem,
             false => Verdict::Warning,

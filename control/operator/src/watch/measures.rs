@@ -288,6 +288,7 @@ mod tests {
             rates: None,
             anonymity: None,
             warnings: Vec::new(),
+            clock: None,
         };
         (loops, drops, workers, status)
     }

@@ -438,7 +438,7 @@ fn a_stranger_sees_no_descriptor_before_the_votes_about_it() {
         };
         match ask.run_alone() {
             Ok(answered) => Ok(answered.body),
-            Err(AskError::Refused { status, word }) => Err((status, word)),
+            Err(AskError::Refused { status, word, .. }) => Err((status, word)),
             Err(error) => Err((0, error.to_string())),
         }
     };

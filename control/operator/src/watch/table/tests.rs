@@ -76,6 +76,7 @@ fn full_status() -> Status {
             is_low: true,
         }),
         warnings: vec!["few packets to hide among, and what to do about it".to_owned()],
+        clock: None,
     }
 }
 
