@@ -145,22 +145,13 @@ fn kernel(release: &str) -> Finding {
         .split(|character: char| !character.is_ascii_digit())
         .map(|number| number.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version >= (6, 4) {
+    if version >= (6, 1) {
         return finding("kernel", Verdict::Ok, format!("Linux {release}"));
     }
-    let why = match version >= (6, 1) {
-        true => {
-            "port = \"xsk\" needs 6.4 or newer, for a node maps the rings of sockets that mixctld has bound; port = \"uring\" runs"
-        }
-        false => {
-            "port = \"uring\" needs 6.1 or newer, and 6.4 or newer is needed for port = \"xsk\""
-        }
-    };
-    finding(
-        "kernel",
-        Verdict::Warning,
-        format!("Linux {release}: {why}"),
-    )
+    let detail = format!(
+        "Linux {release}: port = \"uring\" and port = \"xsk\" need 6.1 or newer; port = \"plain\" runs"
+    );
+    finding("kernel", Verdict::Warning, detail)
 }
 
 fn lanes() -> Finding {

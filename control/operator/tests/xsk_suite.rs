@@ -10,10 +10,10 @@ mod xsk;
 mod dead;
 
 macro_rules! suite {
-    ($([$name:ident $mode:ident $ipv6:literal])* ; $cases:tt) => {
-        $(suite! { @wire $name $mode $ipv6 $cases })*
+    ($([$name:ident $order:ident $mode:ident $ipv6:literal])* ; $cases:tt) => {
+        $(suite! { @wire $name $order $mode $ipv6 $cases })*
     };
-    (@wire $name:ident $mode:ident $ipv6:literal [$($case:ident)*]) => {
+    (@wire $name:ident $order:ident $mode:ident $ipv6:literal [$($case:ident)*]) => {
         mod $name {
             use crate::ports::cases;
             use crate::xsk::{Wire, Wiring};
@@ -21,17 +21,19 @@ macro_rules! suite {
             $(#[test]
             #[ignore = "needs root"]
             fn $case() {
-                cases::$case(&Wire::new(Wiring::new(Mode::$mode, $ipv6)));
+                cases::$case(&Wire::new(Wiring::$order(Mode::$mode, $ipv6)));
             })*
         }
     };
 }
 
 every_case! { suite [
-    [native_ipv4 Native false]
-    [native_ipv6 Native true]
-    [generic_ipv4 Generic false]
-    [generic_ipv6 Generic true]
+    [native_ipv4 new Native false]
+    [native_ipv6 new Native true]
+    [generic_ipv4 new Generic false]
+    [generic_ipv6 new Generic true]
+    [bound_late_native_ipv4 late Native false]
+    [bound_late_generic_ipv6 late Generic true]
 ] }
 
 mod alone {

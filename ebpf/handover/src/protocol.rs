@@ -74,7 +74,8 @@ pub enum Request {
     /// The program's counters.
     Stats,
     /// The node's sockets and packet memory, on the interface that has `address`. Descriptors of the reply: for each
-    /// worker its memory (a memfd of `frames` × 2 KiB), then the XSK of each of its queues, bound, not yet steered to.
+    /// worker its memory (a memfd of `frames` × 2 KiB), then the XSK of each of its queues, not yet steered to, and bound
+    /// unless the kernel is older than Linux 6.4, which lets nobody map the rings of bound ones.
     Open {
         /// The node's UDP address.
         address: SocketAddr,
@@ -83,7 +84,7 @@ pub enum Request {
         /// Whether the sockets prefer busy polling.
         busy_poll: bool,
     },
-    /// The rings are filled: steer packets to the sockets.
+    /// The rings are mapped and filled: bind the sockets that are not bound yet, and steer packets to them.
     Ready,
     /// After the loader came back: the node still has its sockets, and these receiver indices. `more` says that
     /// another part of the list follows in the next message. Only for a node whose [`Request::Ready`] was answered,
@@ -276,7 +277,7 @@ pub struct Opened {
     pub mac: [u8; 6],
     /// How the program runs.
     pub mode: Mode,
-    /// Whether the driver reads and writes packet memory itself.
+    /// Whether the driver reads and writes packet memory itself; not known, and false, of sockets that are not bound yet.
     pub zero_copy: bool,
     /// By worker: the queues of its sockets, in the order of the descriptors.
     pub queues: Vec<Vec<u32>>,

@@ -249,7 +249,7 @@ pub enum LoaderError {
     },
     /// The kernel takes program or maps not at all.
     #[error(
-        "the kernel ({release}) refused the XDP program, which needs Linux 5.15 or newer with CONFIG_BPF_SYSCALL and \
+        "the kernel ({release}) refused the XDP program, which needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL and \
          CONFIG_XDP_SOCKETS: {error}"
     )]
     KernelRefuses {

@@ -202,6 +202,13 @@ impl Loader {
         self
     }
 
+    /// Binds a node's sockets only when it is ready for packets, as on a kernel before Linux 6.4, where rings of bound ones
+    /// can't be mapped.
+    pub fn binding_late(mut self) -> Loader {
+        self.server.binds_late = true;
+        self
+    }
+
     /// Serves until `stop` is readable or its other end closed. What is attached stays.
     ///
     /// # Errors

@@ -1,12 +1,17 @@
 //! A node's sockets and packet memory.
 //!
 //! Each worker gets one sealed memfd of 2 KiB frames and an AF_XDP socket for each of its queues; the sockets of a
-//! worker share its memory, each with rings of its own. They are bound here, with empty fill rings, and handed over; the
-//! node fills the rings and then asks for the packets. Nothing of it is kept: the kernel takes a socket out of the map
-//! when the last descriptor of it is closed, so a descriptor kept here would keep a dead node's queue taken.
+//! worker share its memory, each with rings of its own. They are handed over, the node fills the rings and then asks for
+//! the packets. From then on nothing of it is kept: the kernel takes a socket out of the map when the last descriptor of
+//! it is closed, so a descriptor kept here would keep a dead node's queue taken.
+//!
+//! Sockets are bound before they are handed over: who has one that is not bound may bind it to any interface of the host.
+//! Before Linux 6.4 nobody can map the rings of a socket that is bound; there they are bound when their node asks for the
+//! packets. Nothing of the kernel's keeps a node from binding them itself before; a node at work can bind nothing, for its
+//! filter has no such system call.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use ebpf_abi::XSKS_MAX;
@@ -44,35 +49,53 @@ pub(super) fn deal(queues: u32, workers: usize) -> Vec<Vec<u32>> {
     (0..workers).map(share).collect()
 }
 
+/// Whether this kernel lets nobody map the rings of sockets that are bound.
+pub(super) fn binds_late() -> bool {
+    is_before_6_4(&rustix::system::uname().release().to_string_lossy())
+}
+
+/// Of a kernel that can't be told: the other order is right in all.
+fn is_before_6_4(release: &str) -> bool {
+    let mut numbers = release
+        .split(|character: char| !character.is_ascii_digit())
+        .map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (6, 4)
+}
+
 /// One worker's part.
 pub(super) struct Worker {
     /// Its packet memory.
     pub memory: OwnedFd,
     /// Its sockets with their queues.
     pub sockets: Vec<(u32, OwnedFd)>,
+    /// So many of these are bound.
+    bound: usize,
 }
 
-/// Sockets being made. A queue may be taken for a moment, so it is done in steps.
+/// A node's sockets until packets are steered to them. A queue may be taken for a moment, so it is done in steps.
 pub(super) struct Opening {
     interface: Interface,
     queues: Vec<Vec<u32>>,
     frames: Vec<u32>,
     headroom_bytes: u32,
     busy_poll: bool,
+    /// Whether the sockets stay unbound until the node asks for its packets.
+    late: bool,
+    /// The node has asked for them.
+    asked: bool,
     deadline: Instant,
     workers: Vec<Worker>,
-    /// Set up, but its queue was taken when it was to be bound.
-    unbound: Option<OwnedFd>,
 }
 
 impl Opening {
-    /// Checks what is asked for; makes nothing yet. `receive_queues` are the interface's.
+    /// Checks what is asked for; makes nothing yet. `receive_queues` are the interface's; `late`: see [`binds_late`].
     pub fn new(
         interface: Interface,
         receive_queues: u32,
         frames: Vec<u32>,
         ipv6: bool,
         busy_poll: bool,
+        late: bool,
     ) -> Result<Opening, LoaderError> {
         let name = &interface.name;
         if !interface.up {
@@ -113,9 +136,10 @@ impl Opening {
             frames,
             headroom_bytes: headroom_bytes(ipv6),
             busy_poll,
+            late,
+            asked: false,
             deadline: Instant::now() + BUSY_DEADLINE,
             workers: Vec::new(),
-            unbound: None,
         })
     }
 
@@ -129,39 +153,56 @@ impl Opening {
         &self.queues
     }
 
-    /// Goes on; true when all is made. False: a queue is taken, try again in a moment.
+    /// The node has filled the rings and asks for its packets.
+    pub fn ask(&mut self) {
+        self.asked = true;
+        self.deadline = Instant::now() + BUSY_DEADLINE;
+    }
+
+    /// Whether the node has asked for its packets.
+    pub fn is_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// Goes on; true when all is there for the sockets to be handed over, or packets to be steered to them. False: a queue
+    /// is taken, try again in a moment.
     pub fn step(&mut self) -> Result<bool, LoaderError> {
-        for (index, queues) in self.queues.iter().enumerate() {
-            if self.workers.len() == index {
-                let frames = self.frames.get(index).copied().unwrap_or_default();
-                let bytes = u64::from(frames) * CHUNK_BYTES as u64;
-                let memory = memory::sealed("fogmix-packets", bytes)
-                    .map_err(|error| explain::socket("packet memory", error))?;
-                self.workers.push(Worker {
-                    memory,
-                    sockets: Vec::new(),
-                });
-            }
-            let Some(worker) = self.workers.get_mut(index) else {
-                break;
-            };
-            for queue in queues.iter().skip(worker.sockets.len()) {
-                let socket = match self.unbound.take() {
-                    Some(socket) => socket,
-                    None => {
-                        let bytes = self
-                            .frames
-                            .get(index)
-                            .map_or(0, |frames| *frames as usize * CHUNK_BYTES);
-                        let owns = worker
-                            .sockets
-                            .is_empty()
-                            .then_some((bytes, self.headroom_bytes));
-                        set_up(worker, owns, self.busy_poll)?
-                    }
-                };
-                match bind(&socket, worker, self.interface.index, *queue) {
-                    Ok(()) => worker.sockets.push((*queue, socket)),
+        for index in self.workers.len()..self.queues.len() {
+            let worker = self.make(index)?;
+            self.workers.push(worker);
+        }
+        match self.late && !self.asked {
+            true => Ok(true),
+            false => self.bind_all(),
+        }
+    }
+
+    /// A worker's sockets and memory.
+    fn make(&self, index: usize) -> Result<Worker, LoaderError> {
+        let frames = self.frames.get(index).copied().unwrap_or_default();
+        let bytes = frames as usize * CHUNK_BYTES;
+        let memory = memory::sealed("fogmix-packets", bytes as u64)
+            .map_err(|error| explain::socket("packet memory", error))?;
+        let mut sockets = Vec::new();
+        for queue in self.queues.get(index).into_iter().flatten() {
+            let owns = sockets.is_empty().then_some((bytes, self.headroom_bytes));
+            sockets.push((*queue, set_up(&memory, owns, self.busy_poll)?));
+        }
+        Ok(Worker {
+            memory,
+            sockets,
+            bound: 0,
+        })
+    }
+
+    /// Binds what is not bound yet; false if a queue is taken.
+    fn bind_all(&mut self) -> Result<bool, LoaderError> {
+        for worker in &mut self.workers {
+            while let Some((queue, socket)) = worker.sockets.get(worker.bound) {
+                let owner = worker.sockets.first().filter(|_| worker.bound > 0);
+                let owner = owner.map(|(_, first)| first.as_fd());
+                match bind(socket, owner, self.interface.index, *queue) {
+                    Ok(()) => worker.bound += 1,
                     Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                         if Instant::now() >= self.deadline {
                             return Err(LoaderError::QueueTaken {
@@ -169,7 +210,6 @@ impl Opening {
                                 queue: *queue,
                             });
                         }
-                        self.unbound = Some(socket);
                         return Ok(false);
                     }
                     Err(error) => {
@@ -183,11 +223,17 @@ impl Opening {
     }
 
     /// What was made.
-    pub fn into_workers(self) -> Vec<Worker> {
-        self.workers
+    pub fn workers(&self) -> &[Worker] {
+        &self.workers
     }
 
-    /// Whether the driver reads and writes packet memory itself, on every queue.
+    /// The sockets with their queues; the memory is given up.
+    pub fn into_sockets(self) -> Vec<(u32, OwnedFd)> {
+        let workers = self.workers.into_iter();
+        workers.flat_map(|worker| worker.sockets).collect()
+    }
+
+    /// Whether the driver reads and writes packet memory itself, on every queue: not of sockets that are not bound yet.
     pub fn zero_copy(&self) -> bool {
         let mut sockets = self.workers.iter().flat_map(|worker| &worker.sockets);
         sockets.all(|(_, socket)| {
@@ -199,7 +245,7 @@ impl Opening {
 
 /// A socket with its rings; the first of a worker with its memory (`owns`: bytes and headroom).
 fn set_up(
-    worker: &Worker,
+    memory: &OwnedFd,
     owns: Option<(usize, u32)>,
     busy_poll: bool,
 ) -> Result<OwnedFd, LoaderError> {
@@ -211,7 +257,7 @@ fn set_up(
             None,
         )?;
         if let Some((bytes, headroom)) = owns {
-            let memory = worker.memory.as_fd();
+            let memory = memory.as_fd();
             sockets::register_memory(socket.as_fd(), memory, bytes, CHUNK_BYTES as u32, headroom)?;
         }
         sockopt::set_xdp_umem_fill_ring_size(&socket, FILL_ENTRIES)?;
@@ -228,18 +274,23 @@ fn set_up(
 }
 
 /// Binds to a queue: zero-copy where the driver offers it, else by copying (the kernel chooses so when neither is asked
-/// for). Further sockets of a worker inherit the first one's flags with its memory.
-fn bind(socket: &OwnedFd, worker: &Worker, interface_index: u32, queue: u32) -> io::Result<()> {
-    match worker.sockets.first() {
+/// for). Further sockets of a worker have the memory of its first one, `owner`, which is bound, and inherit its flags.
+fn bind(
+    socket: &OwnedFd,
+    owner: Option<BorrowedFd<'_>>,
+    interface_index: u32,
+    queue: u32,
+) -> io::Result<()> {
+    match owner {
         None => {
             let flags = SocketAddrXdpFlags::XDP_USE_NEED_WAKEUP;
             rustix::net::bind(socket, &SocketAddrXdp::new(flags, interface_index, queue))?;
         }
-        Some((_, first)) => {
+        Some(owner) => {
             let flags = SocketAddrXdpFlags::XDP_SHARED_UMEM;
             let address = SocketAddrXdpWithSharedUmem {
                 addr: SocketAddrXdp::new(flags, interface_index, queue),
-                shared_umem_fd: first.as_fd(),
+                shared_umem_fd: owner,
             };
             rustix::net::bind(socket, &address)?;
         }
@@ -264,6 +315,23 @@ mod tests {
     }
 
     #[test]
+    fn rings_of_bound_sockets_can_be_mapped_from_linux_6_4_on() {
+        for release in [
+            "6.1.0-57-cloud-amd64",
+            "6.3.13",
+            "5.15.0-100-generic",
+            "6",
+            "?",
+            "",
+        ] {
+            assert!(is_before_6_4(release), "{release}");
+        }
+        for release in ["6.4.0", "6.12.9+bpo-amd64", "6.18.44-fc-v782", "7.0"] {
+            assert!(!is_before_6_4(release), "{release}");
+        }
+    }
+
+    #[test]
     fn workers_without_a_queue_or_frames_are_refused_with_the_remedy() {
         let interface = Interface {
             index: 2,
@@ -280,6 +348,7 @@ mod tests {
             frames.to_vec(),
             false,
             false,
+            false,
         ) {
             Ok(_) => panic!("not refused"),
             Err(error) => error.to_string(),
@@ -289,6 +358,6 @@ mod tests {
         assert!(refused(4, &[]).contains("at least one"));
         assert!(refused(4, &[64, 0]).contains("at least one"));
         assert!(refused(4, &[u32::MAX; 4]).contains("at most"));
-        assert!(Opening::new(interface.clone(), 4, vec![64; 4], false, false).is_ok());
+        assert!(Opening::new(interface.clone(), 4, vec![64; 4], false, false, true).is_ok());
     }
 }

@@ -12,7 +12,7 @@ use rustix::net::SocketFlags;
 
 use super::leaving::Leaving;
 use super::maps::{INDICES_MAX, Indices};
-use super::open::Opening;
+use super::open::{self, Opening};
 use super::sockets::{self, Peer};
 use super::state::{ConnectionId, Owner, State};
 use super::vault::Vaults;
@@ -27,10 +27,10 @@ const BUSY_RETRY: Duration = Duration::from_millis(20);
 struct Connection {
     channel: Channel,
     peer: Peer,
-    /// Sockets being made for it; its next request waits for them.
+    /// Sockets being made or bound for it; its next request waits for them.
     opening: Option<Opening>,
     /// Made and handed over, not yet steered to.
-    handed: Vec<(u32, OwnedFd)>,
+    handed: Option<Opening>,
     /// Receiver indices of a `Resume` that is not all here yet.
     resumed: Indices,
 }
@@ -60,6 +60,8 @@ pub(super) struct Server {
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: ConnectionId,
     pulse: Option<Pulse>,
+    /// Sockets are bound when their node is ready: see [`open::binds_late`].
+    pub(super) binds_late: bool,
 }
 
 impl Server {
@@ -74,6 +76,7 @@ impl Server {
             connections: BTreeMap::new(),
             next_connection: 1,
             pulse: None,
+            binds_late: open::binds_late(),
         }
     }
 
@@ -185,7 +188,7 @@ impl Server {
             channel: Channel::from_socket(socket),
             peer,
             opening: None,
-            handed: Vec::new(),
+            handed: None,
             resumed: Indices::new(),
         };
         self.connections.insert(self.next_connection, connection);
@@ -282,7 +285,7 @@ impl Server {
                 if self.state.owned(id).is_some() {
                     return Err(LoaderError::AlreadyANode);
                 }
-                connection.handed.clear();
+                connection.handed = None;
                 let interface = self.state.claim(Owner {
                     connection: id,
                     pid: peer.pid,
@@ -291,7 +294,8 @@ impl Server {
                 let opening = sockets::receive_queues(&interface.name)
                     .map_err(|error| explain::socket(&interface.name, error))
                     .and_then(|queues| {
-                        Opening::new(interface, queues, frames, address.is_ipv6(), busy_poll)
+                        let (ipv6, late) = (address.is_ipv6(), self.binds_late);
+                        Opening::new(interface, queues, frames, ipv6, busy_poll, late)
                     });
                 match opening {
                     Ok(opening) => connection.opening = Some(opening),
@@ -303,15 +307,10 @@ impl Server {
                 return Ok(Answer::Later);
             }
             Request::Ready => {
-                if connection.handed.is_empty() {
-                    return Err(LoaderError::NotANode);
-                }
-                self.state
-                    .steer(id, std::mem::take(&mut connection.handed))?;
-                if let Some((interface, _)) = self.state.owned(id) {
-                    tracing::info!("{interface}: packets are steered to the node");
-                }
-                Reply::Done
+                let mut handed = connection.handed.take().ok_or(LoaderError::NotANode)?;
+                handed.ask();
+                connection.opening = Some(handed);
+                return Ok(Answer::Later);
             }
             Request::Resume {
                 address,
@@ -401,7 +400,7 @@ impl Server {
         Ok(Answer::Now(done))
     }
 
-    /// Goes on with sockets being made.
+    /// Goes on with sockets being made or bound.
     fn go_on_opening(&mut self) {
         let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
         for id in ids {
@@ -413,6 +412,7 @@ impl Server {
             };
             match opening.step() {
                 Ok(false) => {}
+                Ok(true) if opening.is_asked() => self.steer(id),
                 Ok(true) => self.hand_over(id),
                 Err(error) => {
                     connection.opening = None;
@@ -444,9 +444,8 @@ impl Server {
             queues: opening.queues().to_vec(),
             indices_max: attachment.maps.indices_max(),
         };
-        let workers = opening.into_workers();
         let mut descriptors = Vec::new();
-        for worker in &workers {
+        for worker in opening.workers() {
             descriptors.push(worker.memory.as_fd());
             descriptors.extend(worker.sockets.iter().map(|(_, socket)| socket.as_fd()));
         }
@@ -457,10 +456,21 @@ impl Server {
             tracing::warn!("can't hand the sockets over: {error}");
             return self.end(id);
         }
-        connection.handed = workers
-            .into_iter()
-            .flat_map(|worker| worker.sockets)
-            .collect();
+        connection.handed = Some(opening);
+    }
+
+    fn steer(&mut self, id: ConnectionId) {
+        let connection = self.connections.get_mut(&id);
+        let Some(opening) = connection.and_then(|connection| connection.opening.take()) else {
+            return;
+        };
+        if let Err(error) = self.state.steer(id, opening.into_sockets()) {
+            return self.refuse(id, &error);
+        }
+        if let Some((interface, _)) = self.state.owned(id) {
+            tracing::info!("{interface}: packets are steered to the node");
+        }
+        self.reply(id, &Reply::Done, &[]);
     }
 
     fn refuse(&mut self, id: ConnectionId, error: &LoaderError) {

@@ -4,6 +4,7 @@
 mod daemon;
 mod interface;
 mod keys;
+mod late;
 mod node;
 mod program;
 #[path = "../programs/mod.rs"]

@@ -8,10 +8,20 @@ use handover::protocol::{RefusalKind, Reply, Request};
 
 use crate::world::{INDEX, Node, PORT, World, datagram, eventually, over};
 
+/// Sockets are bound before they are handed over, and when their node is ready.
+fn in_both_orders(queues: u32, test: impl Fn(World)) {
+    for late in [false, true] {
+        test(World::binding(queues, late));
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn what_no_node_takes_goes_to_the_kernels_socket_and_a_dead_node_takes_nothing() {
-    let world = World::new(1);
+    in_both_orders(1, kernels_socket_before_and_after);
+}
+
+fn kernels_socket_before_and_after(world: World) {
     world.attach().unwrap();
     let kernel = world.kernel_socket(PORT);
     let mut packet = [0; 2048];
@@ -55,7 +65,10 @@ fn what_no_node_takes_goes_to_the_kernels_socket_and_a_dead_node_takes_nothing()
 #[test]
 #[ignore = "needs root"]
 fn a_second_node_is_refused_while_the_first_lives_and_taken_at_once_after_its_death() {
-    let world = World::new(1);
+    in_both_orders(1, one_at_a_time);
+}
+
+fn one_at_a_time(world: World) {
     world.attach().unwrap();
     let first = Node::ready(&world, false, 1);
     let refused = Node::open(&world.socket(), world.address(false), 1)
@@ -70,7 +83,10 @@ fn a_second_node_is_refused_while_the_first_lives_and_taken_at_once_after_its_de
 #[test]
 #[ignore = "needs root"]
 fn queues_are_dealt_to_workers_in_turn_and_each_delivers() {
-    let world = World::new(4);
+    in_both_orders(4, each_queue_delivers);
+}
+
+fn each_queue_delivers(world: World) {
     world.attach().unwrap();
     let mut node = Node::ready(&world, false, 2);
     assert_eq!(node.opened.queues, [[0, 2], [1, 3]]);
@@ -112,7 +128,10 @@ fn more_workers_than_queues_are_refused_with_the_remedy() {
 #[test]
 #[ignore = "needs root"]
 fn a_queue_that_another_process_has_is_refused_by_number() {
-    let mut world = World::new(2);
+    in_both_orders(2, taken_queue);
+}
+
+fn taken_queue(mut world: World) {
     world.attach().unwrap();
     // Another loader's node holds both queues; this one is told that nobody does.
     let node = Node::ready(&world, false, 1);
@@ -123,11 +142,8 @@ fn a_queue_that_another_process_has_is_refused_by_number() {
         ..world.options()
     };
     let socket = options.socket.clone();
-    let other = world
-        .node
-        .run(|| loader::Loader::start(options).unwrap())
-        .unwrap();
-    let refused = Node::open(&socket, world.address(false), 1).err().unwrap();
+    let other = world.loader(options);
+    let refused = Node::steered(&socket, world.address(false)).err().unwrap();
     assert_eq!(refused.kind, RefusalKind::QueueTaken, "{refused}");
     // One that hangs up while it waits for the queue leaves no claim.
     let impatient = Channel::connect(&socket).unwrap();
@@ -138,12 +154,10 @@ fn a_queue_that_another_process_has_is_refused_by_number() {
     };
     impatient.send(&open, &[]).unwrap();
     drop(impatient);
-    let refused = Node::open_next(&socket, world.address(false), 1)
-        .err()
-        .unwrap();
+    let refused = Node::steered(&socket, world.address(false)).err().unwrap();
     assert_eq!(refused.kind, RefusalKind::QueueTaken, "{refused}");
     drop(node);
-    assert!(Node::open_next(&socket, world.address(false), 1).is_ok());
+    assert!(Node::steered(&socket, world.address(false)).is_ok());
     drop(other);
 }
 

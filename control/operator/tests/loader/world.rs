@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use handover::channel::Channel;
 use handover::protocol::{InterfaceStatus, Opened, Refusal, RefusalKind, Reply, Request};
 use loader::netns::{self, End, Namespace};
-use loader::{Handle, Loader, Options, User};
+use loader::{Handle, Keeping, Loader, Options, User};
 
 use crate::xsk::Xsk;
 
@@ -41,6 +41,8 @@ pub struct World {
     pub neighbour: Namespace,
     folder: tempfile::TempDir,
     pub node_user: Option<User>,
+    /// The loader binds sockets only when their node is ready; it may whatever this says, on an older kernel.
+    pub late: bool,
 }
 
 impl World {
@@ -75,11 +77,18 @@ impl World {
             neighbour,
             folder: tempfile::tempdir().unwrap(),
             node_user: None,
+            late: false,
         }
     }
 
     pub fn new(queues: u32) -> World {
+        World::binding(queues, false)
+    }
+
+    /// With a loader that binds late or not.
+    pub fn binding(queues: u32, late: bool) -> World {
         let mut world = World::bare(queues);
+        world.late = late;
         world.start();
         world
     }
@@ -93,9 +102,18 @@ impl World {
     }
 
     pub fn start(&mut self) {
-        let options = self.options();
-        let loader = self.node.run(|| Loader::start(options).unwrap()).unwrap();
-        self.loader = Some(loader);
+        self.loader = Some(self.loader(self.options()));
+    }
+
+    /// A loader in the node's namespace.
+    pub fn loader(&self, options: Options) -> Handle {
+        let loader = || Loader::new(options, Keeping::default()).unwrap();
+        let loader = self.node.run(loader).unwrap();
+        let loader = match self.late {
+            true => loader.binding_late(),
+            false => loader,
+        };
+        self.node.run(|| loader.on_a_thread().unwrap()).unwrap()
     }
 
     pub fn stop(&mut self) {
@@ -339,6 +357,12 @@ impl Node {
             Ok(Reply::Done)
         );
         node
+    }
+
+    /// Opens sockets, and has packets steered to them.
+    pub fn steered(socket: &Path, address: SocketAddr) -> Result<Node, Refusal> {
+        let node = Node::open_next(socket, address, 1)?;
+        node.ask(&Request::Ready).map(|_| node)
     }
 
     pub fn ask(&self, request: &Request) -> Result<Reply, Refusal> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use handover::channel::Channel;
 use handover::protocol::{Mode, Opened, Reply, Request};
 use loader::netns::Namespace;
-use loader::{self, Loader};
+use loader::{self, Keeping, Loader};
 use port::pool::{CHUNK_BYTES, DATAGRAM_BYTES, FramePool, HEADROOM_BYTES};
 use port::xsk::headers::Sender;
 use port::{
@@ -36,6 +36,8 @@ pub struct Wiring {
     pub busy_poll: bool,
     /// Bytes of the buffers of the kernel's sockets beside the ports.
     pub buffer_bytes: usize,
+    /// The loaders bind sockets only when their node is ready; they may whatever this says, on an older kernel.
+    pub late: bool,
 }
 
 impl Wiring {
@@ -47,6 +49,15 @@ impl Wiring {
             acquainted: true,
             busy_poll: false,
             buffer_bytes: 4 << 20,
+            late: false,
+        }
+    }
+
+    /// The same, with loaders that bind late.
+    pub fn late(mode: Mode, ipv6: bool) -> Wiring {
+        Wiring {
+            late: true,
+            ..Wiring::new(mode, ipv6)
         }
     }
 }
@@ -130,7 +141,14 @@ impl Wire {
                 pins: namespace.pins().unwrap(),
                 node_user: None,
             };
-            let loader = namespace.run(|| Loader::start(options)).unwrap().unwrap();
+            let loader = || {
+                let loader = Loader::new(options, Keeping::default())?;
+                match wiring.late {
+                    true => loader.binding_late().on_a_thread(),
+                    false => loader.on_a_thread(),
+                }
+            };
+            let loader = namespace.run(loader).unwrap().unwrap();
             let attach = Request::Attach {
                 interface: INTERFACE.into(),
                 port: PORT,
@@ -304,8 +322,11 @@ impl Wire {
             },
             routes: Arc::clone(&routes),
         };
+        for one in &parts.sockets {
+            let zero_copy = port::xsk::is_zero_copy(&one.socket).unwrap();
+            assert_eq!(zero_copy, opened.zero_copy);
+        }
         let port = XskPort::new(parts, &pool).unwrap();
-        assert_eq!(port.is_zero_copy(), opened.zero_copy);
         if self.wiring.acquainted {
             routes.want(other.ip);
             until(|| routes.is_resolved(other.ip));

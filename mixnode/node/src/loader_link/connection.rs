@@ -76,7 +76,7 @@ fn no_answer(error: io::Error) -> io::Error {
 pub struct WorkerMemory {
     /// The memfd.
     pub memory: OwnedFd,
-    /// Sockets that have it as theirs, bound.
+    /// Sockets that have it as theirs.
     pub sockets: Vec<QueueSocket>,
 }
 

@@ -1,7 +1,9 @@
 //! The node's part of the XDP front end: sockets and packet memory from the loader, next hops, and who the peers are.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::{NodeError, seat, system};
@@ -27,6 +29,8 @@ pub(super) struct FastPath {
     pub routes: Arc<Routes>,
     /// By worker, each taken once.
     pub workers: Vec<WorkerMemory>,
+    /// Duplicates of the sockets, to ask the kernel of them once they are bound.
+    sockets: Vec<OwnedFd>,
 }
 
 impl FastPath {
@@ -41,6 +45,11 @@ impl FastPath {
         let frames = vec![frames; usize::from(config.worker.count.max(1))];
         let handover = loader.open(address, frames, xdp.prefer_busy_poll)?;
         check_room(config, &handover.opened)?;
+        let sockets = handover.workers.iter().flat_map(|worker| &worker.sockets);
+        let sockets = sockets
+            .map(|one| one.socket.try_clone())
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(system("can't duplicate AF_XDP sockets"))?;
         let refresh = loader.clone();
         let routes = Routes::start(
             handover.opened.interface_index,
@@ -53,7 +62,22 @@ impl FastPath {
             opened: handover.opened,
             routes,
             workers: handover.workers,
+            sockets,
         })
+    }
+
+    /// Has packets steered to the sockets, whose rings are filled. They may be bound only now, and what the driver does for
+    /// them shows then.
+    pub fn ready(&mut self) -> Result<(), NodeError> {
+        self.loader.ready()?;
+        let sockets = std::mem::take(&mut self.sockets);
+        let zero_copy: Vec<bool> = sockets
+            .iter()
+            .map(port::xsk::is_zero_copy)
+            .collect::<io::Result<_>>()
+            .map_err(system("can't ask for the options of AF_XDP sockets"))?;
+        self.opened.zero_copy = zero_copy.into_iter().all(|one| one);
+        Ok(())
     }
 
     /// What status, metrics and log say of it.

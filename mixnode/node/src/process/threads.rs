@@ -260,9 +260,9 @@ impl Threads {
                 }
             }
         }
-        if let Some(fast_path) = &self.fast_path {
+        if let Some(fast_path) = &mut self.fast_path {
             // Every ring is filled.
-            fast_path.loader.ready()?;
+            fast_path.ready()?;
             fast_path.announce();
         }
         let facts = self.facts();
@@ -272,6 +272,7 @@ impl Threads {
         let confinement = sandbox::seal(config.sandbox.mode, calls, facts.confinement)?;
         self.sources.facts.store(Arc::new(Facts {
             confinement,
+            xdp: self.fast_path.as_ref().map(FastPath::facts),
             ..Facts::clone(&facts)
         }));
         Ok(())

@@ -141,13 +141,13 @@ pub struct Rings {
     socket: OwnedFd,
 }
 
-/// Before Linux 6.4 rings could be mapped only as long as their socket was not bound, which mixctld does.
+/// Before Linux 6.4 rings can be mapped only as long as their socket is not bound.
 fn bound_for_good(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EBUSY) => io::Error::new(
             io::ErrorKind::Unsupported,
-            "this kernel lets nobody map the rings of an AF_XDP socket that is bound: port = \"xsk\" needs Linux 6.4 \
-             or newer; take such a kernel, or port = \"uring\"",
+            "this kernel, older than Linux 6.4, lets nobody map the rings of an AF_XDP socket that is bound, and this \
+             mixctld binds before it hands over: use the mixctld of this version, or port = \"uring\"",
         ),
         _ => error,
     }
@@ -157,8 +157,8 @@ impl Rings {
     /// Maps the rings of `socket`, which was set up with the sizes of the loader's protocol.
     ///
     /// # Errors
-    /// `InvalidInput` if they have other sizes, `AlreadyExists` if they are in use already, `Unsupported` if the kernel is
-    /// older than Linux 6.4, or what `mmap` answered.
+    /// `InvalidInput` if they have other sizes, `AlreadyExists` if they are in use already, `Unsupported` if the socket is
+    /// bound and the kernel older than Linux 6.4, or what `mmap` answered.
     pub fn map(socket: OwnedFd) -> io::Result<Rings> {
         let claim = Claim::of(&socket)?;
         let XdpMmapOffsets { rx, tx, fr, cr, .. } =

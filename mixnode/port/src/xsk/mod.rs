@@ -36,7 +36,7 @@ use detour::Detour;
 pub use headers::Mac;
 use headers::Sender;
 use queue::Queue;
-pub use queue::{QueueSocket, lend_limit};
+pub use queue::{QueueSocket, is_zero_copy, lend_limit};
 use routes::Lookup;
 pub use routes::Routes;
 use waiter::Waiter;
@@ -78,7 +78,6 @@ pub struct XskPort {
     detour: Detour,
     next_receive: usize,
     next_transmit: usize,
-    zero_copy: bool,
     closed: bool,
 }
 
@@ -109,12 +108,6 @@ impl XskPort {
             .zip(0..count)
             .map(|(socket, place)| Queue::new(socket.socket, place, limit))
             .collect::<io::Result<Vec<_>>>()?;
-        let zero_copy = queues
-            .iter()
-            .map(Queue::is_zero_copy)
-            .collect::<io::Result<Vec<_>>>()?
-            .into_iter()
-            .all(|one| one);
         let event = Arc::clone(&kernel.event);
         let kernel_fd = kernel.socket.as_raw_fd();
         let kernel = PlainPort::new(kernel, pool)?;
@@ -133,7 +126,6 @@ impl XskPort {
             detour: Detour::default(),
             next_receive: 0,
             next_transmit: 0,
-            zero_copy,
             closed: false,
         })
     }
@@ -144,11 +136,6 @@ impl XskPort {
         for queue in &mut self.queues {
             queue.refill(pool, &mut self.chunks);
         }
-    }
-
-    /// Whether the drivers of all queues read and write packet memory themselves.
-    pub fn is_zero_copy(&self) -> bool {
-        self.zero_copy
     }
 
     /// Takes packets of one queue.

@@ -1,7 +1,7 @@
 //! One queue of the interface: a socket, its rings, and how many chunks the kernel has through them.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::net::xdp::{XdpDesc, XdpDescOptions, XdpOptionsFlags, XdpStatistics};
 use rustix::net::{RecvFlags, SendFlags};
@@ -11,7 +11,8 @@ use super::map::{Rings, prefers_busy_poll};
 use crate::pool::{Frame, FramePool};
 use handover::protocol::{FILL_ENTRIES, RING_ENTRIES};
 
-/// A queue's socket, as the loader hands it over: bound, with packet memory, nothing in its rings yet.
+/// A queue's socket, as the loader hands it over: with packet memory, nothing in its rings yet, bound now or before packets
+/// are steered to it.
 #[derive(Debug)]
 pub struct QueueSocket {
     /// The interface's queue.
@@ -25,6 +26,15 @@ pub struct QueueSocket {
 pub fn lend_limit(frames: u32, queues: usize) -> u32 {
     let queues = u32::try_from(queues).unwrap_or(u32::MAX).max(1);
     (frames / 4 / queues).clamp(1, FILL_ENTRIES)
+}
+
+/// Whether the driver reads and writes packet memory itself: of a socket that is bound.
+///
+/// # Errors
+/// What the kernel answered: the descriptor is no AF_XDP socket.
+pub fn is_zero_copy(socket: impl AsFd) -> io::Result<bool> {
+    let options = rustix::net::sockopt::xdp_options(socket)?;
+    Ok(options.contains(XdpOptionsFlags::XDP_OPTIONS_ZEROCOPY))
 }
 
 /// A queue in use.
@@ -63,15 +73,6 @@ impl Queue {
             sending: 0,
             limit,
         })
-    }
-
-    /// Whether the driver reads and writes packet memory itself.
-    ///
-    /// # Errors
-    /// What the kernel answered.
-    pub(super) fn is_zero_copy(&self) -> io::Result<bool> {
-        let options = rustix::net::sockopt::xdp_options(self.rings.socket())?;
-        Ok(options.contains(XdpOptionsFlags::XDP_OPTIONS_ZEROCOPY))
     }
 
     /// Lends the kernel frames of `pool` while both have room for more.

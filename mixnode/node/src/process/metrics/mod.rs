@@ -42,7 +42,7 @@ pub struct Facts {
     pub xdp: Option<XdpFacts>,
 }
 
-/// What the loader said of the fast path.
+/// What the loader and the kernel said of the fast path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XdpFacts {
     /// The interface's name.
