@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crossbeam::channel::Receiver;
 use mixnode::assembly::Assembly;
 use mixnode::handshake::Request;
+use mixnode::path::half_open::Whose;
 use mixnode::path::mail::{Mail, Mailbox};
 use mixnode::path::stage::Part;
 use mixnode::path::worker::Worker;
@@ -163,7 +164,7 @@ impl<P: Port> Rig<P> {
             self.place.admit(accepted.session.local_index, source)?;
             self.post(Mail::Accepted {
                 session: accepted.session,
-                member: true,
+                whose: Whose::Member,
                 source,
                 reply: accepted.reply,
             })?;

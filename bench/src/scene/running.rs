@@ -11,6 +11,7 @@ use mixnode::assembly::{self, Assembly};
 use mixnode::handshake::{self, HandshakeCounters, Handshaker, Request};
 use mixnode::path::core::Settings;
 use mixnode::path::counters::{Counters, Distributions, Published};
+use mixnode::path::half_open::Whose;
 use mixnode::path::mail::{Mail, Mailbox};
 use mixnode::path::worker::Worker;
 use port::pool::FramePool;
@@ -252,7 +253,10 @@ impl Node {
         place.admit(accepted.session.local_index, source)?;
         self.post(Mail::Accepted {
             session: accepted.session,
-            member,
+            whose: match member {
+                true => Whose::Member,
+                false => Whose::Stranger,
+            },
             source,
             reply: accepted.reply,
         })

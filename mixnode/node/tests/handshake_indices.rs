@@ -8,6 +8,7 @@ use link::{DATAGRAM_BYTES, LinkKeys, LinkPublic, Session};
 use mixnode::handshake::{Handshaker, Members, Request};
 use mixnode::loader_link::Indices;
 use mixnode::path::epochs::{Epochs, Links};
+use mixnode::path::half_open::Whose;
 use mixnode::path::mail::Mail;
 use mixnode::path::neighbours::Neighbours;
 use rand_chacha::ChaCha20Rng;
@@ -321,7 +322,9 @@ fn a_worker_tells_every_session_that_is_over_once_and_none_that_lives() {
     for number in 0..17 {
         let session = session(&mut one, &mut other, (number + 1) * SECOND / 10);
         indices.push(session.local_index);
-        neighbours.wait_for(session, true, one.address).unwrap();
+        neighbours
+            .wait_for(session, Whose::Member, one.address)
+            .unwrap();
         let index = indices[number as usize];
         neighbours
             .confirm(index, number, &epochs, |_| false)

@@ -187,6 +187,22 @@ fn attack_finished_handshakes_that_never_speak_fill_a_ring_and_no_table() {
 }
 
 #[test]
+fn attack_strangers_from_many_networks_turn_no_session_over_with_which_a_client_renews_its_link() {
+    let mut mesh = Mesh::new(&shape(), 49);
+    let mut client = attached(&mut mesh, 1, 0, 50);
+    assert!(client.connect(&mut mesh));
+    for number in 0..HALF_OPEN_MAX + 100 {
+        assert!(from_anywhere(&mut mesh, number).connect(&mut mesh));
+    }
+    let before = mesh.counters(0).session_outcomes;
+    assert!(before.half_open_evicted >= 100);
+    client.send(&mesh, Kind::Cover, &[0; 1_200]);
+    mesh.run(20 * MS);
+    let after = mesh.counters(0).session_outcomes;
+    assert_eq!(after.confirmed - before.confirmed, 1);
+}
+
+#[test]
 fn attack_one_source_with_a_cookie_turns_over_its_own_half_open_sessions_alone() {
     let mut mesh = Mesh::new(&shape(), 45);
     // Slow clients: connected, and their next slot is far away.

@@ -11,6 +11,7 @@ use rand_core::Rng;
 use sphinx::Generator;
 use sphinx::{BODY_BYTES, Id, PACKET_BYTES};
 
+use super::departures::{HOLD_NS, Initiation};
 use crate::event::Less;
 
 /// Without a session that is answered: the mean wait before the first attempt. Each further wait is half as long again.
@@ -90,6 +91,9 @@ pub(crate) struct Attachment {
     cookie: Option<(Cookie, u64)>,
     /// When the next one is due.
     handshake_ns: u64,
+    /// The last attempt began on a link that worked: what follows an answer to it leaves no sooner for an answer that is
+    /// read soon.
+    held: bool,
     /// The last attempt's message waits for its slot: the pause that begins when it leaves.
     unsent: Option<u64>,
     /// The random part of the wait after an answer to the last attempt.
@@ -139,6 +143,7 @@ impl Attachment {
             initiator: None,
             cookie: None,
             handshake_ns: 0,
+            held: false,
             unsent: None,
             renewal_ns: 0,
             tries: 0,
@@ -285,28 +290,42 @@ impl Attachment {
         }
     }
 
-    /// A handshake's first message, when one is due; not asked for while the last one waits for its slot.
+    /// The first frame of a session, which asks to deliver there: in what slot it leaves hangs on the session alone.
+    pub(crate) fn first(&mut self) -> Option<Frame> {
+        if self.is_full() {
+            return None;
+        }
+        self.attach_ns = self.attach_ns.saturating_add(ATTACH_NS);
+        let rate_pps = self.down_pps;
+        Some(Frame::control(&Control::Attach { rate_pps }))
+    }
+
+    /// A handshake's first message, when one is due, or soon; not asked for while the last one waits for its slot.
     pub(crate) fn handshake(
         &mut self,
         gateway: &LinkKey,
         now_ns: u64,
         rng: &mut Generator,
-    ) -> Option<[u8; DATAGRAM_BYTES]> {
+    ) -> Option<Initiation> {
         self.heard_ns.get_or_insert(now_ns);
         let wanting = !self.has_session(now_ns) || self.is_silent(now_ns);
         if wanting && !self.wanting {
             self.handshake_ns = self.handshake_ns.min(now_ns + self.pause(rng));
         }
         self.wanting = wanting;
+        // Whoever knows how a client is kept busy must not see it in the moments at which none of its renewals begin.
+        let is_renewal = !wanting && self.tries == 0;
+        let ahead_ns = if is_renewal { HOLD_NS } else { 0 };
+        let from_ns = self.handshake_ns.max(now_ns);
         if core::mem::take(&mut self.show_cookie) {
             self.cookie_shown = true;
-        } else if now_ns < self.handshake_ns {
+        } else if now_ns.saturating_add(ahead_ns) < self.handshake_ns {
             return None;
         } else {
-            self.cookie_shown = false;
+            (self.cookie_shown, self.held) = (false, !wanting);
             self.tries = self.tries.saturating_add(1);
         }
-        let pause_ns = self.pause(rng);
+        let pause_ns = self.pause(rng) + self.hold_ns();
         self.handshake_ns = now_ns + pause_ns;
         self.unsent = Some(pause_ns);
         self.renewal_ns = rng.next_u64() % RENEW_NS;
@@ -322,7 +341,17 @@ impl Attachment {
             .map(|(cookie, _)| cookie);
         let started = Initiator::start(&self.mailbox, &remote, index, cookie, rng).ok()?;
         self.initiator = Some(started.0);
-        Some(started.1)
+        Some(Initiation {
+            datagram: Box::new(started.1),
+            from_ns,
+            follows: self.cookie_shown,
+            held: self.held,
+        })
+    }
+
+    /// How long what follows the answer that is waited for waits in any case.
+    fn hold_ns(&self) -> u64 {
+        if self.held { HOLD_NS } else { 0 }
     }
 
     /// The request to deliver here, when it is due.
@@ -368,7 +397,9 @@ impl Attachment {
                     // A gateway that was restarted streams once it is attached to, in a slot of ours.
                     self.granted_pps = None;
                 }
-                (self.heard_ns, self.fresh) = (self.heard_ns.max(Some(now_ns)), true);
+                // It owes nothing before it is used, which is then at the latest.
+                let used_ns = now_ns + self.hold_ns();
+                (self.heard_ns, self.fresh) = (self.heard_ns.max(Some(used_ns)), true);
                 self.sessions.truncate(1);
                 let half = Receiving {
                     local_index: session.local_index,
@@ -379,7 +410,7 @@ impl Attachment {
                 self.attached = false;
                 // A gateway without room is not asked sooner for that.
                 if !self.is_full() {
-                    self.attach_ns = 0;
+                    self.attach_ns = used_ns;
                 }
                 None
             }

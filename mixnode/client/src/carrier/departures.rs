@@ -7,6 +7,11 @@
 //! too busy to supply, a reserve of drop cover fills in, and after it cover of the link, so that no packet from
 //! outside and no disk moves, bunches or skips a slot. The reserve is drop cover, for loops would come back, and the
 //! gateway would count more deliveries whenever somebody keeps the client busy.
+//!
+//! Types and receiver indices are in the clear. So in the renewal of a link that works it does not show either when an
+//! answer of the gateway's was read: what follows one leaves [`HOLD_NS`] after what asked for it, or as long again after
+//! that, and so on. While the gateway is silent there is no such wait: nothing comes that could keep a client busy, and
+//! its user waits to be back.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -24,16 +29,20 @@ const READY_MAX: usize = 32;
 /// Frames of the reserve at most; more are thrown away.
 pub(super) const RESERVE_MAX: usize = 1_024;
 
+/// From a handshake's message until what follows its answer: longer than an answer takes to come, and than a disk keeps
+/// it from being read. So long before its time a renewal is made.
+pub(super) const HOLD_NS: u64 = 1_000_000_000;
+
 /// What the rest of the client has made for the slots to come.
 pub(crate) enum Supply {
     /// Where the gateway is.
     To(SocketAddr),
-    /// The newest session: from now on everything is sealed under it.
-    Link(Box<SendSession>),
+    /// The newest session and its first frame: from its moment on everything is sealed under it.
+    Link(Box<SendSession>, Option<Frame>),
     /// Another gateway and a session with it: what was supplied before was for the old one.
     Move(SocketAddr, Box<SendSession>),
-    /// A handshake's first message, for the next slot.
-    Handshake(Box<[u8; DATAGRAM_BYTES]>),
+    /// A handshake's first message, for the next slot from its moment on.
+    Handshake(Initiation),
     /// A datagram for another gateway, for the next slot.
     Question(SocketAddr, Box<[u8; DATAGRAM_BYTES]>),
     /// What the next free slot holds.
@@ -42,6 +51,17 @@ pub(crate) enum Supply {
     Reserve(Timed),
     /// The epoch has turned: what was supplied before is of the old one.
     Turn,
+}
+
+/// A handshake's first message.
+pub(crate) struct Initiation {
+    pub(super) datagram: Box<[u8; DATAGRAM_BYTES]>,
+    /// When it is due. It was made before.
+    pub(super) from_ns: u64,
+    /// It shows the cookie that the one before it was answered with.
+    pub(super) follows: bool,
+    /// What follows its answer waits for a moment that hangs on when this left.
+    pub(super) held: bool,
 }
 
 /// A frame that nobody sends from a time on, for then its epoch is over.
@@ -72,7 +92,13 @@ pub(crate) struct Departures {
     slot_ns: u64,
     to: Option<SocketAddr>,
     link: Option<Box<SendSession>>,
-    handshake: Option<Box<[u8; DATAGRAM_BYTES]>>,
+    /// The first frame under it.
+    first: Option<Frame>,
+    /// What takes its place.
+    next: Option<(Box<SendSession>, Option<Frame>)>,
+    handshake: Option<Initiation>,
+    /// The next moment for what follows the last one's answer; without one there is no wait.
+    moment_ns: Option<u64>,
     question: Option<(SocketAddr, Box<[u8; DATAGRAM_BYTES]>)>,
     ready: VecDeque<Timed>,
     reserve: VecDeque<Timed>,
@@ -91,7 +117,10 @@ impl Departures {
             slot_ns,
             to: None,
             link: None,
+            first: None,
+            next: None,
             handshake: None,
+            moment_ns: None,
             question: None,
             ready: VecDeque::with_capacity(READY_MAX),
             reserve: VecDeque::with_capacity(RESERVE_MAX),
@@ -119,16 +148,17 @@ impl Departures {
     pub(crate) fn take(&mut self, supply: Supply) {
         match supply {
             Supply::To(address) => self.to = Some(address),
-            Supply::Link(session) => self.link = Some(session),
+            Supply::Link(session, first) => self.next = Some((session, first)),
             Supply::Move(to, session) => {
                 // It would show the new gateway which one was used before.
                 self.gone.handshakes += u64::from(self.handshake.take().is_some());
                 self.take(Supply::Turn);
                 (self.to, self.link) = (Some(to), Some(session));
+                (self.first, self.next, self.moment_ns) = (None, None, None);
             }
-            Supply::Handshake(datagram) => {
+            Supply::Handshake(initiation) => {
                 self.gone.handshakes += u64::from(self.handshake.is_some());
-                self.handshake = Some(datagram);
+                self.handshake = Some(initiation);
             }
             Supply::Question(to, datagram) => {
                 self.gone.questions += u64::from(self.question.is_some());
@@ -164,10 +194,20 @@ impl Departures {
             return Some((to, *datagram));
         }
         let to = self.to?;
-        let datagram = match self.handshake.take() {
-            Some(datagram) => {
+        let has_link = self.link.as_ref().is_some_and(|link| !link.expired(now_ns));
+        let is_moment = self.is_moment(now_ns) || !has_link;
+        if is_moment && let Some((session, first)) = self.next.take() {
+            (self.link, self.first) = (Some(session), first);
+        }
+        let is_due = |one: &mut Initiation| match one.follows {
+            true => is_moment,
+            false => now_ns >= one.from_ns || !has_link,
+        };
+        let datagram = match self.handshake.take_if(is_due) {
+            Some(initiation) => {
                 self.gone.handshakes += 1;
-                *datagram
+                self.moment_ns = initiation.held.then_some(now_ns + HOLD_NS);
+                *initiation.datagram
             }
             None => self.seal_next(now_ns)?,
         };
@@ -175,10 +215,25 @@ impl Departures {
         Some((to, datagram))
     }
 
+    /// Whether this slot is the first one from such a moment on.
+    fn is_moment(&mut self, now_ns: u64) -> bool {
+        let Some(moment_ns) = &mut self.moment_ns else {
+            return true;
+        };
+        let Some(late_ns) = now_ns.checked_sub(*moment_ns) else {
+            return false;
+        };
+        *moment_ns += (late_ns / HOLD_NS + 1) * HOLD_NS;
+        true
+    }
+
     fn seal_next(&mut self, now_ns: u64) -> Option<[u8; DATAGRAM_BYTES]> {
         let link = self.link.as_mut()?;
         if link.expired(now_ns) {
             return None;
+        }
+        if let Some(frame) = self.first.take() {
+            return seal(link, &frame, now_ns);
         }
         if let Some(frame) = next_of(&mut self.ready, &mut self.gone.ready, now_ns) {
             return seal(link, &frame, now_ns);
@@ -260,7 +315,7 @@ pub(crate) mod tests {
     fn departures(rng: &mut Generator) -> Departures {
         let mut departures = Departures::new(Generator::seed_from_u64(7), RATE_PPS, 0);
         departures.take(Supply::To(([127, 0, 0, 1], 9).into()));
-        departures.take(Supply::Link(Box::new(session(rng))));
+        departures.take(Supply::Link(Box::new(session(rng)), None));
         departures
     }
 
@@ -337,17 +392,54 @@ pub(crate) mod tests {
         assert_eq!(departures.reserve.len(), RESERVE_MAX);
     }
 
+    fn initiation(follows: bool, held: bool) -> Supply {
+        Supply::Handshake(Initiation {
+            datagram: Box::new([5; DATAGRAM_BYTES]),
+            from_ns: 0,
+            follows,
+            held,
+        })
+    }
+
     #[test]
     fn a_handshake_takes_the_next_slot_and_what_was_ready_the_one_after() {
         let rng = &mut Generator::seed_from_u64(4);
         let mut departures = departures(rng);
         departures.take(Supply::Ready(timed(u64::MAX)));
-        departures.take(Supply::Handshake(Box::new([5; DATAGRAM_BYTES])));
+        departures.take(initiation(false, false));
         let now_ns = departures.slot_ns();
         assert_eq!(departures.depart(now_ns).map(|sent| sent.1[9]), Some(5));
         assert_eq!(departures.gone().ready, 0);
         let now_ns = departures.slot_ns();
         assert!(departures.depart(now_ns).is_some());
         assert_eq!(departures.gone().ready, 1);
+    }
+
+    #[test]
+    fn attack_when_an_answer_was_read_shows_in_no_slot_but_in_whole_seconds() {
+        let rng = &mut Generator::seed_from_u64(6);
+        for (read_ms, moment_ms) in [(0, 1_000), (990, 1_000), (1_010, 2_000), (2_500, 3_000)] {
+            let mut departures = departures(rng);
+            departures.take(initiation(false, true));
+            let asked_ns = departures.slot_ns();
+            assert!(departures.depart(asked_ns).is_some());
+            let mut answer = Some(initiation(true, true));
+            let mut before_ns = asked_ns;
+            let follows_ns = loop {
+                let now_ns = departures.slot_ns();
+                if now_ns >= asked_ns + read_ms * 1_000_000 {
+                    answer.take().into_iter().for_each(|it| departures.take(it));
+                }
+                if departures.depart(now_ns).is_some_and(|sent| sent.1[9] == 5) {
+                    break now_ns;
+                }
+                before_ns = now_ns;
+            };
+            let moment_ns = asked_ns + moment_ms * 1_000_000;
+            assert!(
+                (before_ns + 1..=follows_ns).contains(&moment_ns),
+                "{read_ms} ms"
+            );
+        }
     }
 }

@@ -288,7 +288,8 @@ impl Carrier {
     /// The gateway's address, a handshake when one is due, a session that is new.
     fn refill_link(&mut self, now_ns: u64, unix_ms: u64) {
         if let Some(session) = self.attachment.take_link() {
-            let supply = Supply::Link(Box::new(session));
+            let first = self.attachment.first();
+            let supply = Supply::Link(Box::new(session), first);
             self.supplies.queue.push_back(supply);
         }
         self.look_after_guard(now_ns);
@@ -314,10 +315,11 @@ impl Carrier {
             self.supplies.to = Some(address);
             self.supplies.queue.push_back(Supply::To(address));
         }
-        if self.supplies.made.handshakes > self.supplies.gone.handshakes {
-            return;
-        }
-        let handshake = self.attachment.handshake(&node.link, now_ns, &mut self.rng);
+        let waits = self.supplies.made.handshakes > self.supplies.gone.handshakes;
+        let handshake = match waits {
+            true => None,
+            false => self.attachment.handshake(&node.link, now_ns, &mut self.rng),
+        };
         if let Some(silent) = self.attachment.news(now_ns) {
             self.events.push_back(match silent {
                 true => Event::GatewaySilent { address },
@@ -326,10 +328,9 @@ impl Carrier {
         }
         let less = self.attachment.less_news();
         self.events.extend(less.map(Event::GrantedLess));
-        if let Some(datagram) = handshake {
+        if let Some(initiation) = handshake {
             self.supplies.made.handshakes += 1;
-            let supply = Supply::Handshake(Box::new(datagram));
-            self.supplies.queue.push_back(supply);
+            self.supplies.queue.push_back(Supply::Handshake(initiation));
         }
     }
 

@@ -10,6 +10,7 @@ use sphinx::{EpochSecret, SURB_BYTES, Surb};
 use super::*;
 
 mod leaving;
+mod renewing;
 
 const PARAMETERS: Parameters = Parameters {
     genesis_unix_ms: 0,

@@ -55,8 +55,8 @@ impl Visit {
     ) -> Option<(SocketAddr, [u8; DATAGRAM_BYTES])> {
         let address = *node.addresses.first()?;
         self.address = Some(address);
-        if let Some(datagram) = self.attachment.handshake(&node.link, now_ns, rng) {
-            return Some((address, datagram));
+        if let Some(initiation) = self.attachment.handshake(&node.link, now_ns, rng) {
+            return Some((address, *initiation.datagram));
         }
         self.slots = self.slots.wrapping_add(1);
         if let Some(link) = self.attachment.take_link() {

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use super::fair::Class;
 use super::reached::Reached;
 use crate::keys::epoch::EpochState;
+use crate::path::half_open::Whose;
 
 /// Static keys and addresses of one epoch's nodes, sorted.
 #[derive(Clone)]
@@ -40,7 +41,7 @@ pub struct Members {
     strangers: bool,
     epochs: ArcSwap<Vec<Listed>>,
     /// Where the attached clients of all workers are, and how many at each: one that attaches to another worker counts
-    /// twice for a moment. Touched when one comes, moves or goes, and for an initiation with its cookie.
+    /// twice for a moment. Touched when one comes, moves or goes, and twice for an initiation with its cookie.
     clients: Mutex<HashMap<SocketAddr, u32>>,
     reached: Reached,
 }
@@ -95,6 +96,17 @@ impl Members {
             Class::Client
         } else {
             Class::Stranger
+        }
+    }
+
+    /// Among whose the session lies that was answered there, until its first frame comes; `is_listed`: by its key.
+    pub fn whose(&self, is_listed: bool, source: &SocketAddr) -> Whose {
+        if is_listed {
+            Whose::Member
+        } else if self.clients().contains_key(source) {
+            Whose::Client
+        } else {
+            Whose::Stranger
         }
     }
 

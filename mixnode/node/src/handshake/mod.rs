@@ -342,7 +342,7 @@ impl<R: CryptoRng> Handshaker<R> {
         self.answered.insert(first_mac(datagram));
         let mail = Mail::Accepted {
             session,
-            member,
+            whose: self.members.whose(member, &source),
             source,
             reply,
         };

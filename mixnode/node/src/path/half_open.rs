@@ -1,8 +1,10 @@
 //! Half-open sessions: answered, and no authentic frame yet.
 //!
 //! One of them is worth nothing: it may come of an initiation that was recorded and played again. They lie in rings of
-//! fixed size, members' and strangers' apart, so that no number of them takes a place that matters. In a full ring the
-//! oldest session of the most crowded prefix gives way: one source, however busy, turns over its own sessions alone.
+//! fixed size, those of members, of attached clients' addresses and of strangers apart, so that no number of them takes a
+//! place that matters. In a full ring the oldest session of the most crowded prefix gives way: one source, however busy,
+//! turns over its own sessions alone. A client that is attached lets a second pass before the first frame of a session that
+//! renews its link, which strangers from many networks would turn their ring over in.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -13,13 +15,27 @@ use crate::path::prefix::Prefix;
 
 /// Sessions of each ring.
 pub const HALF_OPEN_MAX: usize = 512;
+const RINGS: usize = 3;
+/// Sessions of all rings.
+pub const HALF_OPEN_ALL: usize = RINGS * HALF_OPEN_MAX;
+
+/// In whose ring a session lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// A consensus listed the initiator's key when it was answered.
+    Member,
+    /// An attached client had the address and port.
+    Client,
+    /// Anyone else's.
+    Stranger,
+}
 
 /// A session that waits for its first frame.
 pub struct HalfOpen {
     /// The handshake's outcome.
     pub session: Box<Session>,
-    /// Whether a consensus listed the initiator when it was answered.
-    pub member: bool,
+    /// In whose ring it lies.
+    pub whose: Whose,
     /// Where the response went.
     pub answered: SocketAddr,
 }
@@ -75,16 +91,14 @@ impl Ring {
 /// All half-open sessions of a worker.
 pub struct HalfOpens {
     sessions: HashMap<u32, HalfOpen>,
-    strangers: Ring,
-    members: Ring,
+    rings: [Ring; RINGS],
 }
 
 impl Default for HalfOpens {
     fn default() -> HalfOpens {
         HalfOpens {
-            sessions: HashMap::with_capacity(2 * HALF_OPEN_MAX),
-            strangers: Ring::new(),
-            members: Ring::new(),
+            sessions: HashMap::with_capacity(HALF_OPEN_ALL),
+            rings: std::array::from_fn(|_| Ring::new()),
         }
     }
 }
@@ -114,10 +128,7 @@ impl HalfOpens {
     pub fn insert(&mut self, half_open: HalfOpen) -> Option<u32> {
         let index = half_open.session.local_index;
         let prefix = Prefix::network(half_open.answered.ip());
-        let ring = match half_open.member {
-            true => &mut self.members,
-            false => &mut self.strangers,
-        };
+        let ring = self.rings.get_mut(half_open.whose as usize)?;
         let gone = ring.make_room();
         ring.push(index, prefix);
         if let Some(gone) = gone {
@@ -130,16 +141,13 @@ impl HalfOpens {
     /// Takes one out, to become a session that counts.
     pub fn remove(&mut self, index: u32) -> Option<HalfOpen> {
         let half_open = self.sessions.remove(&index)?;
-        match half_open.member {
-            true => self.members.remove(index),
-            false => self.strangers.remove(index),
-        }
+        self.rings.get_mut(half_open.whose as usize)?.remove(index);
         Some(half_open)
     }
 
     /// Drops those that are too old to be used; their indices go to `ended`.
     pub fn expire(&mut self, now_ns: u64, mut ended: impl FnMut(u32)) {
-        for ring in [&mut self.strangers, &mut self.members] {
+        for ring in &mut self.rings {
             // The oldest are in front.
             while let Some((index, _)) = ring.order.front().copied()
                 && self

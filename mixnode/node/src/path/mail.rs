@@ -8,6 +8,7 @@ use link::{DATAGRAM_BYTES, Session};
 use sphinx::{BODY_BYTES, DestinationTag, Id};
 
 use crate::keys::epoch::EpochState;
+use crate::path::half_open::Whose;
 use port::{BATCH_MAX, EventFd};
 
 /// Letters a mailbox holds: a burst of deliveries of four full batches.
@@ -35,8 +36,8 @@ pub enum Mail {
     Accepted {
         /// The new session; its index carries this worker's number.
         session: Box<Session>,
-        /// Whether a consensus in force lists the initiator.
-        member: bool,
+        /// Whose it is, as far as its key and its address say.
+        whose: Whose,
         /// Where the initiation came from.
         source: SocketAddr,
         /// The second message of the handshake.

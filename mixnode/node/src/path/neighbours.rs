@@ -15,7 +15,7 @@ use sphinx::DestinationTag;
 
 use crate::path::epochs::{EPOCH_SLOTS, Epochs};
 use crate::path::grant::{Bucket, node_pps};
-use crate::path::half_open::{HALF_OPEN_MAX, HalfOpen, HalfOpens};
+use crate::path::half_open::{HALF_OPEN_ALL, HalfOpen, HalfOpens, Whose};
 
 pub use counters::SessionCounters;
 
@@ -199,7 +199,7 @@ impl Neighbours {
 
     /// Remembers from now on which sessions have ended, for [`Neighbours::tell_ended`].
     pub fn remember_ended(&mut self) {
-        let room = self.strangers_max + self.members_max + 2 * HALF_OPEN_MAX;
+        let room = self.strangers_max + self.members_max + HALF_OPEN_ALL;
         self.ended = Some(Vec::with_capacity(room));
     }
 
@@ -319,7 +319,7 @@ impl Neighbours {
     pub fn wait_for(
         &mut self,
         session: Box<Session>,
-        member: bool,
+        whose: Whose,
         answered: SocketAddr,
     ) -> Result<(), InstallError> {
         let index = session.local_index;
@@ -329,7 +329,7 @@ impl Neighbours {
         }
         let half_open = HalfOpen {
             session,
-            member,
+            whose,
             answered,
         };
         if let Some(gone) = self.half_open.insert(half_open) {
@@ -353,10 +353,10 @@ impl Neighbours {
     ) -> Result<(), InstallError> {
         let HalfOpen {
             session,
-            member,
+            whose,
             answered,
         } = self.half_open.remove(index).ok_or(InstallError::Unknown)?;
-        let key = session.peer;
+        let (key, member) = (session.peer, whose == Whose::Member);
         let neighbour = match self.room_for(&key, member, epochs, attached) {
             Ok(neighbour) => neighbour,
             Err(error) => {

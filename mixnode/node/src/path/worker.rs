@@ -221,13 +221,13 @@ impl<P: Port> Worker<P> {
         match mail {
             Mail::Accepted {
                 session,
-                member,
+                whose,
                 source,
                 reply,
             } => {
                 let index = session.local_index;
                 let neighbours = &mut core.neighbours;
-                if !core.draining && neighbours.wait_for(session, member, source).is_ok() {
+                if !core.draining && neighbours.wait_for(session, whose, source).is_ok() {
                     transmit::send_raw(core, source, &reply);
                 } else {
                     neighbours.refused(index);

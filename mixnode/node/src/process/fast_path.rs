@@ -176,8 +176,8 @@ mod tests {
         config.node.role = directory::Role::Gateway;
         config.gateway.clients_max = 256;
         config.worker.count = 12;
-        // 4,096 of nodes, two for each client and 64 for who is not attached, two rings of half-open ones.
-        let needed = 12 * (4_096 + 2 * 256 + 64 + 2 * 512);
+        // 4,096 of nodes, two for each client and 64 for who is not attached, three rings of half-open ones.
+        let needed = 12 * (4_096 + 2 * 256 + 64 + 3 * 512);
         assert!(check_room(&config, &opened(needed)).is_ok());
         let refused = check_room(&config, &opened(needed - 1)).unwrap_err();
         assert_eq!(refused.exit_code(), 78);
@@ -185,7 +185,7 @@ mod tests {
         let says = |part: &str| assert!(text.contains(part), "{text}");
         says("[worker] count: 12 workers");
         says(&needed.to_string());
-        says("room for 68351: lower it");
+        says("room for 74495: lower it");
     }
 
     #[test]

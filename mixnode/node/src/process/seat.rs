@@ -15,7 +15,7 @@ use super::unix_ms;
 use crate::assembly::{self, Seat};
 use crate::loader_link::{Loader, WorkerMemory};
 use crate::path::core::{Settings, strangers_max};
-use crate::path::half_open::HALF_OPEN_MAX;
+use crate::path::half_open::HALF_OPEN_ALL;
 use crate::process::config::Config;
 use port::pool::FramePool;
 use port::xsk::Mac;
@@ -37,10 +37,10 @@ fn sessions_max(config: &Config) -> usize {
     NODE_SESSIONS + strangers_max(clients_max(config))
 }
 
-/// Receiver indices of one worker in use, at most: of sessions that count, and of half-open ones, members' and
-/// strangers'. Its own attempts take a few of what nodes hardly ever fill.
+/// Receiver indices of one worker in use, at most: of sessions that count, and of half-open ones in all
+/// their rings. Its own attempts take a few of what nodes hardly ever fill.
 pub(super) fn indices_max(config: &Config) -> usize {
-    sessions_max(config) + 2 * HALF_OPEN_MAX
+    sessions_max(config) + HALF_OPEN_ALL
 }
 
 /// The limits of one worker.
