@@ -421,13 +421,14 @@ impl Detector {
             return;
         };
         let found = self.explanation(since, p0);
-        for (number, rivals) in &found.blamed {
-            let sum = self.hops.get(number).map_or(0.0, |hop| hop.sum.value);
-            let is_clear = rivals.is_empty() && found.home_besides > 0 && found.lead > LEAD;
+        for blamed in &found.blamed {
+            let number = blamed.hop;
+            let sum = self.hops.get(&number).map_or(0.0, |hop| hop.sum.value);
+            let is_clear = blamed.is_clear && found.home_besides > 0 && found.lead > LEAD;
             // Further loops tell hops apart, unless all go through the same ones.
             let is_full = sum >= CEILING && found.lead > 0.0;
-            if accused.contains(number) && (is_clear || is_full) {
-                return self.name(*number, rivals, fate.decided_ns, p0, tell);
+            if accused.contains(&number) && (is_clear || is_full) {
+                return self.name(number, &blamed.rivals, fate.decided_ns, p0, tell);
             }
         }
     }
