@@ -195,9 +195,9 @@ impl Clients {
         self.elsewhere.learn(destination, (worker, order), now_ns)
     }
 
-    /// A client has gone from another worker: the session of this order was its newest there.
-    pub fn gone_from(&mut self, destination: &DestinationTag, worker: u8, order: u64) {
-        self.elsewhere.forget(destination, worker, order);
+    /// A client has gone from another worker: the session of this order was its newest.
+    pub fn gone(&mut self, destination: &DestinationTag, order: u64) {
+        self.elsewhere.forget(destination, order);
     }
 
     /// Forgets now and then the clients on other workers of whom nothing was heard for too long.
@@ -275,7 +275,9 @@ impl Clients {
             let clients = self.slots.iter_mut().flatten();
             self.untold = clients.fold(false, |untold, client| !client.tell(&mut post) | untold);
         }
-        self.elsewhere.tell(&mut post);
+        let here = &self.by_tag;
+        self.elsewhere
+            .tell(|client| here.contains_key(client), &mut post);
     }
 
     /// Queues a delivery, its content already in place.

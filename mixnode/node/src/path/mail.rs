@@ -86,9 +86,7 @@ pub enum Mail {
     ClientGone {
         /// The client.
         destination: DestinationTag,
-        /// The worker that it was attached to.
-        worker: u8,
-        /// Its newest session there had this order.
+        /// Its newest session had this order.
         order: u64,
     },
     /// The node with this static link key was restarted: a link to it needs a new session.

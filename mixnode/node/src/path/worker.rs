@@ -285,11 +285,7 @@ impl<P: Port> Worker<P> {
                         .end_later(&destination, core.now_ns + PARTING_NS);
                 }
             }
-            Mail::ClientGone {
-                destination,
-                worker,
-                order,
-            } => core.clients.gone_from(&destination, worker, order),
+            Mail::ClientGone { destination, order } => core.clients.gone(&destination, order),
             Mail::Restarted { key } => {
                 core.links.stale(&key);
                 self.connect();

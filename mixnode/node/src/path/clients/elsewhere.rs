@@ -96,17 +96,15 @@ impl Elsewhere {
         true
     }
 
-    /// It is attached here, and has not gone if it had.
+    /// It is attached here.
     pub(super) fn is_here(&mut self, destination: &DestinationTag) {
         self.known.remove(destination);
-        self.gone
-            .retain(|(told, _)| told.destination != *destination);
     }
 
-    /// A client has gone from another worker, where nothing newer of it may be.
-    pub(super) fn forget(&mut self, destination: &DestinationTag, worker: u8, order: u64) {
+    /// A client has gone whose newest session had this order: an older place of it, wherever that was, is none either.
+    pub(super) fn forget(&mut self, destination: &DestinationTag, order: u64) {
         let known = self.find(destination);
-        if known.is_some_and(|(at, newest)| at == worker && newest <= order) {
+        if known.is_some_and(|(_, newest)| newest <= order) {
             self.known.remove(destination);
         }
     }
@@ -143,19 +141,62 @@ impl Elsewhere {
         self.gone.push_back((told, self.others));
     }
 
-    /// Tells other workers who has gone, some at a time. Whose mailbox is full hears no more of it this time: the room
-    /// is for packets and for clients that come.
-    pub(super) fn tell(&mut self, post: &mut impl FnMut(u8, Told) -> bool) {
+    /// Tells other workers who has gone, some at a time, and of nobody who `is_back`: those letters may have gone out
+    /// before. Whose mailbox is full hears no more of it this time: the room is for packets and for clients that come.
+    pub(super) fn tell(
+        &mut self,
+        is_back: impl Fn(&DestinationTag) -> bool,
+        post: &mut impl FnMut(u8, Told) -> bool,
+    ) {
         let mut full = 0;
         let part = (TOLD_AT_ONCE / self.others.count_ones().max(1) as usize).max(1);
         for _ in 0..self.gone.len().min(part) {
             let Some((told, untold)) = self.gone.pop_front() else {
                 return;
             };
+            if is_back(&told.destination) {
+                continue;
+            }
             full |= told.tell(untold & !full, post);
             if untold & full != 0 {
                 self.gone.push_back((told, untold & full));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: DestinationTag = [7; 16];
+
+    #[test]
+    fn a_letter_of_who_has_gone_ends_what_is_older_wherever_it_was_and_nothing_newer() {
+        let mut known = Elsewhere::new(4);
+        for (at, newest) in [((1, 5), 6), ((2, 5), 6), ((1, 6), 6)] {
+            assert!(known.learn(CLIENT, at, 0));
+            known.forget(&CLIENT, newest);
+            assert_eq!(known.find(&CLIENT), None, "{at:?}");
+        }
+        assert!(known.learn(CLIENT, (2, 7), 0));
+        known.forget(&CLIENT, 6);
+        assert_eq!(known.find(&CLIENT), Some((2, 7)));
+    }
+
+    /// It may attach again with the session it had, so that the letter would end what others know of it now.
+    #[test]
+    fn nobody_is_told_that_a_client_has_gone_which_is_back() {
+        let mut own = Elsewhere::new(4);
+        own.set_others(0b110);
+        let mut told = Vec::new();
+        own.gone(CLIENT, 5);
+        own.gone([8; 16], 6);
+        own.tell(|client| *client == CLIENT, &mut |worker, one| {
+            told.push((worker, one.destination[0], one.order));
+            true
+        });
+        assert_eq!(told, [(1, 8, 6), (2, 8, 6)]);
+        own.tell(|_| false, &mut |_, _| unreachable!("all was told"));
     }
 }

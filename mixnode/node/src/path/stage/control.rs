@@ -157,11 +157,7 @@ fn letters(shared: &Shared, worker: u8) -> impl FnMut(u8, Told) -> bool {
                 worker,
                 order,
             },
-            true => Mail::ClientGone {
-                destination,
-                worker,
-                order,
-            },
+            true => Mail::ClientGone { destination, order },
         };
         let mailbox = shared.mailboxes.get(usize::from(other));
         mailbox.is_none_or(|mailbox| mailbox.post(letter))
