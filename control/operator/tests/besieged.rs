@@ -99,7 +99,7 @@ impl Siege {
         }
     }
 
-    /// Asks the same over and over, as fast as it is answered; every answer is one of these.
+    /// Asks the same over and over, as fast as it is answered; every answer is one of these, and the first of them is given.
     fn asks_on(&self, method: &str, fields: &str, body: &[u8], defined: &[Option<u16>]) -> String {
         let mut counts: BTreeMap<Option<u16>, u32> = BTreeMap::new();
         let begun = Instant::now();
@@ -108,6 +108,10 @@ impl Siege {
             assert!(defined.contains(&status), "{method} {fields}: {status:?}");
             *counts.entry(status).or_default() += 1;
         }
+        assert!(
+            counts.contains_key(&defined[0]),
+            "{method} {fields}: {counts:?}"
+        );
         let seconds = begun.elapsed().as_secs_f64();
         let counts = counts.into_iter().map(|(status, count)| {
             let status = status.map_or("hung up".to_owned(), |status| status.to_string());
@@ -169,6 +173,9 @@ fn eight_and_a_ninth(siege: &Siege) -> String {
 /// Eight that read nothing are hung up on, whatever they were sent meanwhile.
 fn deaf_readers(siege: &Siege) -> String {
     let deaf: Vec<_> = (0..8).map(|_| siege.looks_soon()).collect();
+    let ninth = siege.looks().err();
+    let ninth = ninth.expect("a ninth has no place while eight have theirs");
+    assert!(ninth.starts_with("HTTP/1.1 503 "), "{ninth}");
     let begun = Instant::now();
     let taken = siege.looks_soon();
     let freed_s = begun.elapsed().as_secs();
@@ -222,9 +229,11 @@ fn quiet(siege: &Siege) -> String {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {
     transmitted: u64,
-    /// Frames dropped for any reason, datagrams that the kernel dropped before a node or after it, and loops given up.
+    /// Frames dropped by nodes, for any reason.
     rejected: u64,
+    /// Datagrams that the kernel dropped before a node or after it.
     by_kernel: u64,
+    /// Loops given up.
     loops_lost: u64,
 }
 
