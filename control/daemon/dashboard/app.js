@@ -90,15 +90,17 @@ function showHead({ status, epochs, nodes }) {
 }
 
 function showFigures({ status, loops }) {
-  const { rates, counters } = status;
+  const { rates, counters, anonymity } = status;
   const figure = (text, value, bad) => make("div", bad ? { class: "bad" } : {}, make("b", {}, value), make("span", {}, text));
   const known = (of, value) => (of ? value(of) : "–");
+  // Where the average is below the floor it is shown: the warning speaks of that.
+  const label = "bits of anonymity" + (!anonymity ? "" : `${anonymity.is_low ? " on average" : ""}, floor\u00a0${bits(anonymity.floor)}`);
   const figures = [
     figure("received", known(rates, (r) => pace(r.received))),
     figure("sent", known(rates, (r) => pace(r.transmitted))),
     figure("dropped", known(rates, (r) => pace(r.rejected))),
     figure("held now", known(counters, (c) => whole(c.held))),
-    figure(status.anonymity ? `bits of anonymity, floor\u00a0${bits(status.anonymity.floor)}` : "bits of anonymity", known(status.anonymity, (a) => bits(a.bits ?? a.mean_bits)), status.anonymity?.is_low),
+    figure(label, known(anonymity, (a) => bits(a.is_low ? a.mean_bits : a.bits ?? a.mean_bits)), anonymity?.is_low),
     figure("loops lost", known(loops?.loss, (l) => percent(l.mid)), loops?.loss && loops.loss.low > 0.1),
     figure("sessions", known(counters, (c) => whole(c.sessions))),
     figure("clients", known(counters, (c) => whole(c.clients))),
@@ -292,7 +294,7 @@ function askForToken(why) {
   document.body.classList.add("closed");
   $("ask").hidden = false;
   $("refused").textContent = why;
-  connected("no", "no token");
+  lost("no token");
 }
 
 // What is shown is old: nobody knows how the node is.

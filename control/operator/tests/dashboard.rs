@@ -3,7 +3,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 
 use control::api::client;
 use control::api::shapes::{Level, Seen, State, Updates};
@@ -16,22 +15,7 @@ mod chrome;
 #[path = "../../daemon/src/api/tests/web_socket.rs"]
 mod web_socket;
 
-use chrome::{Chrome, Tab};
-
-/// Pictures of the page as it is, where FOGMIX_PICTURES names a folder for them.
-fn pictures(tab: &mut Tab, what: &str) {
-    let Ok(folder) = std::env::var("FOGMIX_PICTURES") else {
-        return;
-    };
-    for (screen, size) in [("desk", (1_440, 900)), ("phone", (390, 844))] {
-        for (scheme, is_dark) in [("light", false), ("dark", true)] {
-            tab.resize(size, is_dark);
-            // The next text draws it anew.
-            std::thread::sleep(std::time::Duration::from_millis(1_500));
-            tab.picture(&Path::new(&folder).join(format!("{what}-{screen}-{scheme}.png")));
-        }
-    }
-}
+use chrome::Chrome;
 
 fn kill(id: u32) {
     let id = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
@@ -172,7 +156,7 @@ fn a_laboratorys_nodes_are_shown_and_one_that_is_killed_is_red_with_what_to_do()
     let first = tab.eval(received);
     tab.wait(&format!("{received} !== {first}"));
     tab.wait("document.querySelectorAll('#topology-plot .runs').length > 0");
-    pictures(&mut tab, "ready");
+    tab.pictures("lab-ready");
 
     kill(*children_of(lab.0.id()).last().unwrap());
     let took = tab.wait("document.querySelector('#topology-plot rect.node.down')");
@@ -186,5 +170,5 @@ fn a_laboratorys_nodes_are_shown_and_one_that_is_killed_is_red_with_what_to_do()
     );
     tab.wait("document.querySelector('#events .error')");
     assert_eq!(tab.complaints, [""; 0]);
-    pictures(&mut tab, "killed");
+    tab.pictures("lab-killed");
 }

@@ -1,21 +1,103 @@
 //! The page in a real browser, where one is installed.
 
+use handover::status::{Anonymity, Bounded, Found, HopLoops, Quantiles, Worker};
+
 use super::chrome::Chrome;
 use super::socket::{fields_of, served};
 use super::web_socket::Client;
 use super::*;
 
+/// One start: a node that names another was restarted, and has no rates yet.
+static STARTED_UNIX_MS: std::sync::LazyLock<u64> =
+    std::sync::LazyLock::new(|| unix_ms() - 93_784_000);
+
+/// What a mix says that fares well.
 fn said(received: u64) -> NodeStatus {
+    let quantiles = |p50, p99| Quantiles { p50, p99 };
+    let bounded = |mid| {
+        Some(Bounded {
+            low: mid - mid / 8,
+            mid,
+            high: Some(mid + mid / 8),
+        })
+    };
+    let hop = |index, overdue| HopLoops {
+        index,
+        sent: 2_250,
+        returned: 2_250 - overdue,
+        overdue,
+        p50_us: bounded(1_200),
+        p99_us: bounded(8_900),
+    };
+    let worker = |held| Worker {
+        turns: received,
+        received: received / 2,
+        held,
+        pool_frames: 4_096,
+        pool_in_use: held + 64,
+        sessions: 7,
+    };
     NodeStatus {
-        started_unix_ms: 1,
+        started_unix_ms: *STARTED_UNIX_MS,
+        port: "xsk".to_owned(),
+        lanes: "avx2".to_owned(),
+        sandbox: "seccomp, landlock".to_owned(),
+        keys_origin: "kept".to_owned(),
+        epochs: vec![handover::status::Joined {
+            epoch: 0,
+            layer: Some(1),
+        }],
         totals: handover::status::Totals {
             received,
+            transmitted: received,
+            rejected: 3 + received / 500,
             held: 486,
+            sessions: 14,
             ..Default::default()
         },
-        drops: vec![("mac".to_owned(), 3)],
+        drops: vec![("mac".to_owned(), 3), ("replay".to_owned(), received / 500)],
+        loops: handover::status::Loops {
+            interval_ms: 200,
+            sent: 4_510,
+            returned: 4_496,
+            lost: 9,
+            round_us: quantiles(318_000, 702_000),
+        },
+        found: Found {
+            previous_silent: Some(0),
+            previous: 2,
+            ..Found::default()
+        },
+        hops: vec![hop(0, 4), hop(1, 5)],
+        anonymity: Anonymity {
+            short: Some(79),
+            short_apart: Some(72),
+            long: Some(81),
+            long_apart: Some(74),
+            floor: 40,
+            is_low: false,
+        },
+        lateness_us: quantiles(38, 410),
+        hold_us: quantiles(69_000, 455_000),
+        workers: vec![worker(240), worker(246)],
         ..NodeStatus::default()
     }
+}
+
+/// The same of one that warns: a hop loses packets, others are silent, and there is too little to hide among.
+fn warned(received: u64) -> NodeStatus {
+    let mut said = said(received);
+    (said.found.n1_suspected, said.found.previous_silent) = (true, Some(2));
+    said.hops[1] = HopLoops {
+        returned: 1_100,
+        overdue: 1_150,
+        p99_us: None,
+        ..said.hops[1]
+    };
+    said.found.bad = vec![1];
+    (said.anonymity.long, said.anonymity.is_low) = (Some(31), true);
+    said.loops.lost = 1_700;
+    said
 }
 
 #[test]
@@ -54,6 +136,22 @@ fn a_browser_shows_a_node_that_is_ready_one_that_is_down_and_nothing_without_a_t
     // Values move.
     hear(4, 8_000);
     tab.wait("document.querySelector('#figures b').textContent === '2,000/s'");
+    tab.pictures("host-ready");
+    served
+        .witness
+        .hear(later + Duration::from_secs(6), Some(warned(12_000)));
+    tab.wait("!document.querySelector('#warnings').hidden");
+    let warnings = tab.eval("document.querySelector('#warnings').textContent");
+    let warnings = warnings.as_str().unwrap();
+    for words in [
+        "n-1 suspected",
+        "ask the provider",
+        "few packets to hide among",
+    ] {
+        assert!(warnings.contains(words), "no {words} in {warnings}");
+    }
+    tab.wait("document.querySelector('#hops-table tr.bad')");
+    tab.pictures("host-warned");
 
     served.witness.hear(Instant::now(), None);
     let down = tab.wait("document.querySelector('#state').dataset.state === 'down'");
@@ -67,6 +165,7 @@ fn a_browser_shows_a_node_that_is_ready_one_that_is_down_and_nothing_without_a_t
         assert!(page.contains(words), "no {words} in {page}");
     }
     assert_eq!(tab.complaints, [""; 0]);
+    tab.pictures("host-down");
 
     let bare = shown.url.split_once('#').unwrap().0;
     let mut tab = chrome.open(bare);
@@ -75,6 +174,13 @@ fn a_browser_shows_a_node_that_is_ready_one_that_is_down_and_nothing_without_a_t
     let wrong = format!("{bare}#{}", "0".repeat(64));
     let mut tab = chrome.open(&wrong);
     tab.wait("document.body?.textContent.includes(\"That token is not this mixctld's.\")");
+    // Of what it would show there is no empty frame.
+    let rest = "[...document.querySelectorAll('main > :not(#ask)')]";
+    let height = tab.eval(&format!(
+        "{rest}.reduce((sum, one) => sum + one.offsetHeight, 0)"
+    ));
+    assert_eq!(height, 0);
+    tab.pictures("no-token");
 }
 
 #[test]

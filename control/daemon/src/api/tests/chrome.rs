@@ -183,6 +183,24 @@ impl Tab {
         self.call("Emulation.setEmulatedMedia", media);
     }
 
+    /// Pictures of the page as it is on a desk and on a phone, in the light and in the dark, where FOGMIX_PICTURES names a
+    /// folder for them.
+    pub fn pictures(&mut self, what: &str) {
+        let Ok(folder) = std::env::var("FOGMIX_PICTURES") else {
+            return;
+        };
+        for (screen, size) in [("desk", (1_440, 900)), ("phone", (390, 844))] {
+            for (scheme, is_dark) in [("light", false), ("dark", true)] {
+                self.resize(size, is_dark);
+                // The next text draws it anew.
+                std::thread::sleep(Duration::from_millis(1_500));
+                self.picture(&Path::new(&folder).join(format!("{what}-{screen}-{scheme}.png")));
+            }
+        }
+        // What is looked for next is on a desk's page.
+        self.resize((1_440, 900), false);
+    }
+
     /// All of the page as a picture.
     pub fn picture(&mut self, path: &Path) {
         let width = self.eval("innerWidth");
