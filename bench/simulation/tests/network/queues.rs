@@ -234,7 +234,7 @@ fn attack_clients_that_come_and_go_at_six_workers_keep_nobody_elses_mail_from_fi
         for (to, told) in letters {
             let (to, place) = (&mut workers[usize::from(to)], (from as u8, told.order));
             match told.is_gone {
-                true => to.gone_from(&told.destination, place.0, place.1),
+                true => to.gone(&told.destination, place.1),
                 false => assert!(to.moved(told.destination, place, now_ns, |_| ())),
             }
         }
