@@ -261,7 +261,6 @@ impl Threads {
             }
         }
         if let Some(fast_path) = &mut self.fast_path {
-            // Every ring is filled.
             fast_path.ready()?;
             fast_path.announce();
         }
