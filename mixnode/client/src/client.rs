@@ -153,7 +153,8 @@ impl Client {
         self.carrier.is_attached()
     }
 
-    /// When something last came that the gateway alone can have made, if ever: on the clock of [`Self::receive`].
+    /// When something last came that nobody can have made but the gateway, or who sees what is sent to it, if ever: on the
+    /// clock of [`Self::receive`].
     pub fn answered_ns(&self) -> Option<u64> {
         self.carrier.answered_ns()
     }

@@ -28,8 +28,8 @@ pub use frame::{
     Kind, OpenError, OpenJob, Opened, ReceiveKey, SealJob, SendKey, open_batch, seal_batch,
 };
 pub use handshake::{
-    Arrival, COOKIE_LIFETIME_NS, Cookie, HandshakeError, Initiator, Responder, Response, first_mac,
-    is_bare,
+    Arrival, COOKIE_LIFETIME_NS, Cookie, HandshakeError, Initiations, Initiator, Responder,
+    Response, first_mac, is_bare,
 };
 pub use keys::{
     ClientKeys, KEM_PUBLIC_BYTES, LINK_KEYS_BYTES, LinkKeys, LinkPublic, destination_tag,

@@ -319,6 +319,38 @@ fn an_initiation_passes_only_with_the_cookie_of_its_source() {
 }
 
 #[test]
+fn attack_a_forged_cookie_that_comes_first_takes_no_answer_from_the_initiation_before_it() {
+    let mut ends = Ends::new(43);
+    let remote = ends.responder.public().clone();
+    let cookie = ends.cookie();
+    let client = ends.client.clone();
+    let next = |attempt: &mut _, with, ends: &mut Ends| {
+        Initiations::next(attempt, &client, &remote, with, &mut ends.rng).unwrap()
+    };
+    let owes = |attempt: &mut Option<Initiations>, reply: &Packet, ends: &mut Ends| {
+        let attempt = attempt.as_mut().unwrap();
+        attempt.read_cookie(reply, &mut ends.rng).unwrap();
+        attempt.owes()
+    };
+    // Any cookie but the own one is as good as made up: here that of another source.
+    let mut elsewhere = arrival();
+    elsewhere.source = "127.1.0.8:9000".parse().unwrap();
+    for index in [7, 8] {
+        let mut attempt = None;
+        let first = next(&mut attempt, (7, Some(&cookie)), &mut ends);
+        let forged = cookie_reply(ends.respond(&first, &elsewhere));
+        let (response, _) = accepted(ends.respond(&first, &arrival()));
+        assert!(owes(&mut attempt, &forged, &mut ends));
+        let second = next(&mut attempt, (index, None), &mut ends);
+        // It is shown in vain, and once.
+        let again = cookie_reply(ends.respond(&second, &arrival()));
+        assert!(!owes(&mut attempt, &again, &mut ends));
+        let finished = attempt.unwrap().finish(&response, NOW_NS);
+        assert!(finished.is_ok(), "index {index}");
+    }
+}
+
+#[test]
 fn a_cookie_holds_for_its_lifetime_whenever_it_was_given_and_ends_within_twice_that() {
     for given_ns in [0, COOKIE_LIFETIME_NS / 2, COOKIE_LIFETIME_NS - 1] {
         let mut ends = Ends::new(35);

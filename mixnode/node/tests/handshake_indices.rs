@@ -258,6 +258,63 @@ fn attack_a_responder_that_always_answers_with_a_cookie_draws_two_initiations_an
     assert_eq!(one.poll(later).len(), 1);
 }
 
+/// Attempts of `one` until it has a session with `other`, while somebody who sees its initiations answers each with so
+/// many cookie replies of his own, before `other`'s answer and behind it; at most 100.
+fn attempts_beside_forged_cookies(seed: u8, (before, behind): (usize, usize)) -> u32 {
+    let (mut one, mut other) = (Side::new(seed), Side::new(2));
+    // What makes a cookie reply is public: this one has another secret, and gives the cookies of other sources.
+    let keys = LinkKeys::generate(&mut ChaCha20Rng::seed_from_u64(2));
+    let mut forger = link::Responder::new(keys);
+    let mut rng = ChaCha20Rng::seed_from_u64(100 + u64::from(seed));
+    let mut elsewhere = 0..u32::MAX;
+    let (mut now_ns, mut letters) = (SECOND, one.connect(&other, SECOND));
+    for attempt in 1..=100 {
+        while !letters.is_empty() {
+            let initiation = sent(letters);
+            let mut answers: Vec<_> = (&mut elsewhere)
+                .take(before + behind)
+                .map(|number| {
+                    let source = SocketAddr::from((number.to_be_bytes(), 1));
+                    let arrival = link::Arrival { source, now_ns };
+                    *forger
+                        .screen(&initiation, &arrival, &mut rng)
+                        .unwrap()
+                        .unwrap()
+                })
+                .collect();
+            answers.insert(before, sent(other.receive(one.address, initiation, now_ns)));
+            letters = Vec::new();
+            for answer in answers {
+                match one.receive(other.address, answer, now_ns).pop() {
+                    Some(Mail::Connected { .. }) => return attempt,
+                    Some(letter) => letters.push(letter),
+                    None => {}
+                }
+            }
+        }
+        now_ns = one.handshaker.deadline_ns().unwrap();
+        letters = one.poll(now_ns);
+    }
+    100
+}
+
+#[test]
+fn attack_who_sees_initiations_and_answers_them_with_cookies_of_his_own_keeps_no_link_down() {
+    let attempts = |forged| {
+        let mut attempts: Vec<u32> = (10..20)
+            .map(|seed| attempts_beside_forged_cookies(seed, forged))
+            .collect();
+        attempts.sort_unstable();
+        println!("{forged:?} forged replies before and behind: attempts {attempts:?}");
+        attempts
+    };
+    assert_eq!(attempts((0, 3)), [1; 10], "the first one is shown");
+    // Each further attempt has one chance in two, in three, and in five.
+    assert!(attempts((1, 0))[9] < 30);
+    assert!(attempts((1, 1))[9] < 40);
+    assert!(attempts((2, 2))[9] < 90);
+}
+
 /// Who guesses an index and forges its owner's address spends the owner's rate.
 #[test]
 fn attack_who_knows_an_index_does_not_guess_those_before_and_after_it() {

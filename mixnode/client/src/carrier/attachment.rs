@@ -4,8 +4,8 @@ use arrayvec::ArrayVec;
 use directory::LinkKey;
 use link::control::{CHALLENGE_BYTES, Control};
 use link::{
-    COOKIE_LIFETIME_NS, ClientKeys, Cookie, DATAGRAM_BYTES, Datagram, Initiator, Kind, LinkPublic,
-    OpenJob, ReceiveSession, SendSession,
+    COOKIE_LIFETIME_NS, ClientKeys, Cookie, DATAGRAM_BYTES, Datagram, Initiations, Kind,
+    LinkPublic, OpenJob, ReceiveSession, SendSession,
 };
 use rand_core::Rng;
 use sphinx::Generator;
@@ -86,7 +86,8 @@ struct Receiving {
 pub(crate) struct Attachment {
     mailbox: ClientKeys,
     down_pps: u32,
-    initiator: Option<Initiator>,
+    /// What was sent in the attempt that goes on.
+    sent: Option<Initiations>,
     /// The gateway's, and until when it may be shown.
     cookie: Option<(Cookie, u64)>,
     /// When the next one is due.
@@ -102,9 +103,6 @@ pub(crate) struct Attachment {
     tries: u32,
     /// A session is missing or the gateway silent: attempts follow each other.
     wanting: bool,
-    /// A cookie came: it is shown in the next slot, once an attempt.
-    show_cookie: bool,
-    cookie_shown: bool,
     /// The newest first; the one before it still receives what is on the way.
     sessions: ArrayVec<Receiving, 2>,
     /// The sending half of the newest session, for those who seal.
@@ -118,7 +116,7 @@ pub(crate) struct Attachment {
     told_less: bool,
     /// When the gateway was last heard, or began to be waited for.
     heard_ns: Option<u64>,
-    /// When something last came that the gateway alone can have made.
+    /// When something last came that nobody can have made but the gateway, or who sees what is sent to it.
     answered_ns: Option<u64>,
     /// The epoch of the gateway's clock modulo 4, as its last frame says.
     epoch_bits: Option<u8>,
@@ -140,7 +138,7 @@ impl Attachment {
         Self {
             mailbox,
             down_pps,
-            initiator: None,
+            sent: None,
             cookie: None,
             handshake_ns: 0,
             held: false,
@@ -148,8 +146,6 @@ impl Attachment {
             renewal_ns: 0,
             tries: 0,
             wanting: false,
-            show_cookie: false,
-            cookie_shown: false,
             sessions: ArrayVec::new(),
             link: None,
             fresh: false,
@@ -176,7 +172,8 @@ impl Attachment {
     /// The gateway has answered; `true` the first time.
     pub(crate) fn attached(&mut self, rate_pps: u32) -> bool {
         (self.attached, self.refusals) = (true, 0);
-        self.granted_pps = Some(f64::from(rate_pps.max(1)));
+        // No gateway grants more than it was asked for; one that says so would have its own stream count as silent.
+        self.granted_pps = Some(f64::from(rate_pps.min(self.down_pps).max(1)));
         !core::mem::replace(&mut self.announced, true)
     }
 
@@ -221,7 +218,8 @@ impl Attachment {
         is_news
     }
 
-    /// When something last came that the gateway alone can have made, if ever. Anyone can send under its address.
+    /// When something last came that nobody can have made but the gateway, or who sees what is sent to it, if ever. Anyone
+    /// can send under its address.
     pub(crate) fn answered_ns(&self) -> Option<u64> {
         self.answered_ns
     }
@@ -317,12 +315,13 @@ impl Attachment {
         let is_renewal = !wanting && self.tries == 0;
         let ahead_ns = if is_renewal { HOLD_NS } else { 0 };
         let from_ns = self.handshake_ns.max(now_ns);
-        if core::mem::take(&mut self.show_cookie) {
-            self.cookie_shown = true;
-        } else if now_ns.saturating_add(ahead_ns) < self.handshake_ns {
+        // A cookie came: it is shown in the next slot.
+        let follows = self.sent.as_ref().is_some_and(Initiations::owes);
+        if !follows && now_ns.saturating_add(ahead_ns) < self.handshake_ns {
             return None;
-        } else {
-            (self.cookie_shown, self.held) = (false, !wanting);
+        }
+        if !follows {
+            self.held = !wanting;
             self.tries = self.tries.saturating_add(1);
         }
         let pause_ns = self.pause(rng) + self.hold_ns();
@@ -339,12 +338,12 @@ impl Attachment {
             .as_ref()
             .filter(|(_, until_ns)| *until_ns > now_ns)
             .map(|(cookie, _)| cookie);
-        let started = Initiator::start(&self.mailbox, &remote, index, cookie, rng).ok()?;
-        self.initiator = Some(started.0);
+        let (sent, with) = (&mut self.sent, (index, cookie));
+        let datagram = Initiations::next(sent, &self.mailbox, &remote, with, rng).ok()?;
         Some(Initiation {
-            datagram: Box::new(started.1),
+            datagram: Box::new(datagram),
             from_ns,
-            follows: self.cookie_shown,
+            follows,
             held: self.held,
         })
     }
@@ -380,6 +379,7 @@ impl Attachment {
         &mut self,
         datagram: &mut [u8; DATAGRAM_BYTES],
         now_ns: u64,
+        rng: &mut Generator,
     ) -> Option<Inbound> {
         match link::peek(&datagram[..]).ok()? {
             Datagram::Data {
@@ -387,8 +387,8 @@ impl Attachment {
                 counter,
             } => self.open(datagram, receiver_index, counter, now_ns),
             Datagram::Response { .. } => {
-                let session = self.initiator.as_mut()?.finish(datagram, now_ns).ok()?;
-                self.initiator = None;
+                let session = self.sent.as_mut()?.finish(datagram, now_ns).ok()?;
+                self.sent = None;
                 self.answered_ns = Some(now_ns);
                 // From here on the rare handshakes.
                 self.unsent = None;
@@ -415,10 +415,11 @@ impl Attachment {
                 None
             }
             Datagram::CookieReply { .. } => {
-                let cookie = self.initiator.as_ref()?.read_cookie(datagram).ok()?;
+                let cookie = self.sent.as_mut()?.read_cookie(datagram, rng).ok()?;
                 self.answered_ns = Some(now_ns);
-                self.cookie = Some((cookie, now_ns + COOKIE_LIFETIME_NS));
-                self.show_cookie = !self.cookie_shown;
+                if let Some(cookie) = cookie {
+                    self.cookie = Some((cookie, now_ns + COOKIE_LIFETIME_NS));
+                }
                 None
             }
             Datagram::Initiation { .. } => None,
@@ -465,10 +466,12 @@ impl Attachment {
             }
             Kind::Control => {
                 let control = Control::decode(content).ok();
-                // Who had no room for an older session may have it for this one.
-                let is_old = |control: &Control| *control == Control::Full && newest != Some(index);
+                // Who had no room for an older session may have it for this one, and who was attached by an older one is
+                // not by this one.
+                let is_of_session =
+                    |control: &Control| matches!(control, Control::Full | Control::Attached { .. });
                 control
-                    .filter(|control| !is_old(control))
+                    .filter(|control| newest == Some(index) || !is_of_session(control))
                     .map(Inbound::Control)
             }
             Kind::Sphinx | Kind::Cover => None,

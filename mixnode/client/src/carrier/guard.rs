@@ -252,7 +252,7 @@ impl Carrier {
         let Some((number, visit, until_ns)) = &mut self.guard.visit else {
             return;
         };
-        match visit.receive(datagram, now_ns) {
+        match visit.receive(datagram, now_ns, &mut self.rng) {
             Some(Inbound::Control(Control::Attached { rate_pps })) => {
                 visit.attachment.attached(rate_pps);
                 let number = *number;

@@ -249,7 +249,7 @@ impl Carrier {
         let Some(asking) = &mut inquiry.asking else {
             return;
         };
-        let chunk = match asking.visit.receive(datagram, now_ns) {
+        let chunk = match asking.visit.receive(datagram, now_ns, &mut self.rng) {
             Some(Inbound::Control(Control::Attached { rate_pps })) => {
                 asking.visit.attachment.attached(rate_pps);
                 return;

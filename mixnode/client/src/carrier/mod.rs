@@ -195,7 +195,7 @@ impl Carrier {
         self.attachment.is_attached()
     }
 
-    /// When something last came that the gateway alone can have made.
+    /// When something last came that nobody can have made but the gateway, or who sees what is sent to it.
     pub(crate) fn answered_ns(&self) -> Option<u64> {
         self.attachment.answered_ns()
     }
@@ -357,7 +357,7 @@ impl Carrier {
         now_ns: u64,
         datagram: &mut [u8; DATAGRAM_BYTES],
     ) {
-        match self.attachment.receive(datagram, now_ns) {
+        match self.attachment.receive(datagram, now_ns, &mut self.rng) {
             Some(Inbound::Delivery(id, body)) => self.on_delivery(services, id, body, now_ns),
             Some(Inbound::Control(Control::Attached { rate_pps })) => {
                 if self.attachment.attached(rate_pps) {

@@ -9,6 +9,7 @@ use sphinx::{EpochSecret, SURB_BYTES, Surb};
 
 use super::*;
 
+mod forged;
 mod leaving;
 mod renewing;
 

@@ -77,8 +77,9 @@ impl Visit {
         &mut self,
         datagram: &mut [u8; DATAGRAM_BYTES],
         now_ns: u64,
+        rng: &mut Generator,
     ) -> Option<Inbound> {
-        self.attachment.receive(datagram, now_ns)
+        self.attachment.receive(datagram, now_ns, rng)
     }
 
     /// The link as one's own: where it leads, and the sending half of its session apart.

@@ -2,11 +2,13 @@
 //! "WireGuard: Next Generation Kernel Network Tunnel", sections 5.3 and 5.4), but to everyone and at all times: a
 //! threshold of load would let forged initiations just below it pass.
 
+mod initiations;
 mod initiator;
 mod mac;
 mod noise;
 mod responder;
 
+pub use initiations::Initiations;
 pub use initiator::Initiator;
 pub use mac::{COOKIE_LIFETIME_NS, Cookie, first_mac, is_bare};
 pub use responder::{Arrival, Responder, Response};

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use link::{
-    Arrival, COOKIE_LIFETIME_NS, Cookie, DATAGRAM_BYTES, Datagram, HandshakeError, Initiator,
+    Arrival, COOKIE_LIFETIME_NS, Cookie, DATAGRAM_BYTES, Datagram, HandshakeError, Initiations,
     LinkKeys, LinkPublic, Responder, Response, first_mac, peek,
 };
 use rand::RngExt;
@@ -103,12 +103,9 @@ struct Waiting {
 struct Attempt {
     remote: Arc<LinkPublic>,
     destination: SocketAddr,
-    initiator: Option<Initiator>,
+    sent: Option<Initiations>,
     retry_ns: u64,
     tries: u32,
-    /// A cookie came and was shown at once. Another one waits for the timer: otherwise the other end could have us
-    /// send at the pace of the round trip.
-    cookie_shown: bool,
 }
 
 /// Both sides of all handshakes of one node.
@@ -204,10 +201,9 @@ impl<R: CryptoRng> Handshaker<R> {
                 let attempt = Attempt {
                     remote,
                     destination,
-                    initiator: None,
+                    sent: None,
                     retry_ns: now_ns,
                     tries,
-                    cookie_shown: false,
                 };
                 self.attempts.insert((worker, link), attempt);
                 self.attempt((worker, link), now_ns, post);
@@ -361,8 +357,8 @@ impl<R: CryptoRng> Handshaker<R> {
         let finished = self
             .by_index
             .get(&index)
-            .and_then(|key| Some((*key, self.attempts.get_mut(key)?.initiator.as_mut()?)))
-            .and_then(|(key, initiator)| Some((key, initiator.finish(datagram, now_ns).ok()?)));
+            .and_then(|key| Some((*key, self.attempts.get_mut(key)?.sent.as_mut()?)))
+            .and_then(|(key, sent)| Some((key, sent.finish(datagram, now_ns).ok()?)));
         let Some(((worker, link), session)) = finished else {
             self.counters.unasked += 1;
             return;
@@ -394,18 +390,20 @@ impl<R: CryptoRng> Handshaker<R> {
     ) {
         let read = self.by_index.get(&index).and_then(|key| {
             let attempt = self.attempts.get_mut(key)?;
-            let cookie = attempt.initiator.as_ref()?.read_cookie(datagram).ok()?;
-            let shown = std::mem::replace(&mut attempt.cookie_shown, true);
-            Some((*key, attempt.remote.x25519, cookie, shown))
+            let sent = attempt.sent.as_mut()?;
+            let cookie = sent.read_cookie(datagram, &mut self.rng).ok()?;
+            Some((*key, attempt.remote.x25519, cookie, sent.owes()))
         });
-        let Some((key, remote, cookie, shown)) = read else {
+        let Some((key, remote, cookie, owes)) = read else {
             self.counters.unasked += 1;
             return;
         };
         self.cookies.retain(|_, (_, until_ns)| *until_ns > now_ns);
-        self.cookies
-            .insert(remote, (cookie, now_ns + COOKIE_LIFETIME_NS));
-        if !shown {
+        if let Some(cookie) = cookie {
+            let until_ns = now_ns + COOKIE_LIFETIME_NS;
+            self.cookies.insert(remote, (cookie, until_ns));
+        }
+        if owes {
             // Under the same index, which is let in already.
             self.initiate(key, index, now_ns, post);
         }
@@ -417,7 +415,7 @@ impl<R: CryptoRng> Handshaker<R> {
         let Some(attempt) = self.attempts.get_mut(&key) else {
             return;
         };
-        if let Some(last) = attempt.initiator.take() {
+        if let Some(last) = attempt.sent.take() {
             self.by_index.remove(&last.local_index());
             self.indices.forget(last.local_index());
         }
@@ -429,7 +427,6 @@ impl<R: CryptoRng> Handshaker<R> {
             reached.note(&attempt.remote.x25519, attempt.destination, false);
         }
         attempt.tries += 1;
-        attempt.cookie_shown = false;
         let destination = attempt.destination;
         // Jitter keeps nodes that started together from trying together.
         attempt.retry_ns = now_ns + wait_ns + self.rng.random_range(0..=wait_ns / 4);
@@ -456,11 +453,11 @@ impl<R: CryptoRng> Handshaker<R> {
             .get(&attempt.remote.x25519)
             .filter(|(_, until_ns)| *until_ns > now_ns)
             .map(|(cookie, _)| cookie);
-        let started = Initiator::start(&self.keys, &attempt.remote, index, cookie, &mut self.rng);
-        match started {
-            Ok((initiator, datagram)) => {
+        let (keys, remote) = (&self.keys, &attempt.remote);
+        let (sent, with) = (&mut attempt.sent, (index, cookie));
+        match Initiations::next(sent, keys, remote, with, &mut self.rng) {
+            Ok(datagram) => {
                 let destination = attempt.destination;
-                attempt.initiator = Some(initiator);
                 self.by_index.insert(index, key);
                 self.counters.initiations += 1;
                 let mail = Mail::Send {
@@ -480,13 +477,10 @@ impl<R: CryptoRng> Handshaker<R> {
     }
 
     fn abandon(&mut self, worker: u8, link: u16) {
-        if let Some(Attempt {
-            initiator: Some(initiator),
-            ..
-        }) = self.attempts.remove(&(worker, link))
-        {
-            self.by_index.remove(&initiator.local_index());
-            self.indices.forget(initiator.local_index());
+        let attempt = self.attempts.remove(&(worker, link));
+        if let Some(sent) = attempt.and_then(|attempt| attempt.sent) {
+            self.by_index.remove(&sent.local_index());
+            self.indices.forget(sent.local_index());
         }
     }
 
