@@ -118,7 +118,7 @@ fn a_client_does_not_react_visibly_to_loss_consensus_fetches_or_queues() {
         },
         crashes: 0,
         partitions: 0,
-        ..small(4)
+        ..small(5)
     };
     let lossy = Conditions {
         loss: 0.15,
@@ -127,7 +127,7 @@ fn a_client_does_not_react_visibly_to_loss_consensus_fetches_or_queues() {
     };
     let expected = departures(quiet);
     assert!(expected.iter().all(|times| times.len() > 100));
-    let short_epochs = (small(4).epoch_ms, small(4).begins_ms);
+    let short_epochs = (small(5).epoch_ms, small(5).begins_ms);
     for (what, plan) in [
         (
             "a file under way",
