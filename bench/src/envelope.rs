@@ -15,6 +15,7 @@ use crate::host::{Machine, Moment};
 use crate::network;
 use crate::node;
 use crate::peers;
+use crate::pktgen;
 use crate::rows::Rows;
 use crate::stats::Ratio;
 
@@ -61,6 +62,7 @@ pub(crate) enum Results {
     Peers(peers::Report),
     Anonymity(anonymity::Report),
     Network(Box<network::Report>),
+    Pktgen(pktgen::Report),
 }
 
 /// Something that could not be measured.
@@ -212,6 +214,7 @@ impl Results {
             Results::Peers(report) => report.table(),
             Results::Anonymity(report) => report.table(),
             Results::Network(report) => report.table(),
+            Results::Pktgen(report) => report.table(),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod lost;
 pub mod network;
 pub mod node;
 pub mod peers;
+pub mod pktgen;
 mod plot;
 pub mod report;
 mod rounds;

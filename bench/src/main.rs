@@ -5,7 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bench::{anonymity, crypto, envelope, flood, lockstep, lost, network, node, peers, report};
+use bench::{
+    anonymity, crypto, envelope, flood, lockstep, lost, network, node, peers, pktgen, report,
+};
 use clap::{Parser, Subcommand};
 
 /// Wrong usage of the command line (EX_USAGE).
@@ -38,6 +40,8 @@ enum Command {
     Peers(peers::Arguments),
     /// A laboratory of real nodes and a thousand clients: what gets lost, how long it takes, and whether that is what theory says.
     Network(network::Arguments),
+    /// Valid packets or junk to one node, at fixed times.
+    Pktgen(pktgen::Arguments),
     /// What a watcher of all wires learns, by a model that is held against its law first.
     Anonymity(anonymity::Arguments),
     /// Measures the standard set and draws one page of it, or draws one of stored results.
@@ -48,7 +52,7 @@ enum Command {
         #[arg(long, value_name = "FILE", num_args = 1..)]
         check: Vec<PathBuf>,
     },
-    /// One node of a laboratory, started by `network` itself.
+    /// One node of a laboratory, started by `network` or `pktgen` itself.
     #[command(hide = true)]
     LabNode {
         #[arg(long)]
@@ -68,6 +72,7 @@ fn run(arguments: Arguments) -> io::Result<ExitCode> {
         Command::Flood(arguments) => flood::run(&arguments)?,
         Command::Peers(arguments) => peers::run(&arguments)?,
         Command::Anonymity(arguments) => anonymity::run(&arguments)?,
+        Command::Pktgen(arguments) => pktgen::run(&arguments)?,
         Command::Network(arguments) => network::run(&arguments)?,
         Command::Report(arguments) => {
             return report::run(&arguments).map(|()| ExitCode::SUCCESS);

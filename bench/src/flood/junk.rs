@@ -40,7 +40,7 @@ const INDEX: std::ops::Range<usize> = 8..12;
 
 /// A kind of junk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     RandomBytes,
     WrongSize,
     Replayed,
@@ -54,7 +54,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 10] = [
+    pub(crate) const ALL: [Kind; 10] = [
         Kind::RandomBytes,
         Kind::WrongSize,
         Kind::Replayed,
@@ -67,7 +67,7 @@ impl Kind {
         Kind::OverRate,
     ];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::RandomBytes => "random_bytes",
             Kind::WrongSize => "wrong_size",
@@ -80,6 +80,16 @@ impl Kind {
             Kind::Unfinished => "unfinished_handshakes",
             Kind::OverRate => "client_over_its_rate",
         }
+    }
+}
+
+impl clap::ValueEnum for Kind {
+    fn value_variants<'a>() -> &'a [Kind] {
+        &Kind::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.name()))
     }
 }
 

@@ -2,7 +2,7 @@
 //! becomes of those before them.
 
 mod paced;
-mod pacer;
+pub(crate) mod pacer;
 pub(crate) mod points;
 mod traffic;
 

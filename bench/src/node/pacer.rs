@@ -7,7 +7,7 @@ const LATE_MAX_NS: u64 = 100_000;
 
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Nothing is due yet.
     Wait,
     /// Send one.
@@ -17,18 +17,18 @@ pub(super) enum Step {
 }
 
 /// The times of one phase.
-pub(super) struct Pacer {
+pub(crate) struct Pacer {
     interval_ns: f64,
     /// Packets of the phase.
     count: u64,
     next: u64,
     /// Packets that were not sent, for their time was over.
-    pub(super) behind: u64,
+    pub(crate) behind: u64,
 }
 
 impl Pacer {
     /// `count` packets at this rate.
-    pub(super) fn new(pps: f64, count: u64) -> Pacer {
+    pub(crate) fn new(pps: f64, count: u64) -> Pacer {
         Pacer {
             interval_ns: 1e9 / pps,
             count,
@@ -38,7 +38,7 @@ impl Pacer {
     }
 
     /// The step at `now_ns` since the phase began.
-    pub(super) fn step(&mut self, now_ns: u64) -> Step {
+    pub(crate) fn step(&mut self, now_ns: u64) -> Step {
         while self.next < self.count && self.due_ns() + LATE_MAX_NS < now_ns {
             self.behind += 1;
             self.next += 1;
@@ -53,7 +53,8 @@ impl Pacer {
         Step::Send
     }
 
-    fn due_ns(&self) -> u64 {
+    /// When the next one is due, since the phase began.
+    pub(crate) fn due_ns(&self) -> u64 {
         (self.next as f64 * self.interval_ns) as u64
     }
 }

@@ -169,7 +169,7 @@ impl Point {
 }
 
 /// Each value that was recorded, and how often.
-fn counts(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+pub(crate) fn counts(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
     let recorded = histogram.iter_recorded();
     recorded
         .map(|one| (one.value_iterated_to(), one.count_at_value()))

@@ -2,6 +2,8 @@
 //!
 //! Such a program has a subcommand `lab-node` too, for the nodes are it again: see [`super::child::run`].
 
+use std::path::PathBuf;
+
 use directory::{Chain, Consensus, Role};
 
 use super::child::{self, Node};
@@ -73,6 +75,24 @@ impl Bed {
         let none = || Failure::new(exit::SOFTWARE, "no document is in force");
         let consensus = self.network.current().ok_or_else(none)?;
         Ok((self.network.chain(), consensus))
+    }
+
+    /// Kills a node, as it may happen to one; from then on [`Bed::turn`] says so.
+    pub fn kill(&mut self, number: u16) {
+        let node = self.nodes.iter_mut().find(|node| node.number == number);
+        if let Some(node) = node {
+            node.kill();
+        }
+    }
+
+    /// The file that clients start from.
+    pub fn bootstrap_path(&self) -> PathBuf {
+        self.network.bootstrap_path()
+    }
+
+    /// The folder of a node's keys.
+    pub fn state_of(&self, number: u16) -> PathBuf {
+        self.network.config_path(number).with_file_name("state")
     }
 
     /// Processes of the nodes, with what each is.

@@ -133,6 +133,12 @@ impl Node {
         self.stdin = None;
     }
 
+    /// Ends the node at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.gone = self.child.wait().ok();
+    }
+
     /// Waits for a stopped node until `deadline`, then kills it.
     fn finish(&mut self, deadline: Instant) {
         while self.gone().is_none() {
