@@ -3,7 +3,7 @@
 
 use std::io;
 
-use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Keeps this thread on the core it is running on, so that no migration falls into a measurement.
@@ -41,6 +41,18 @@ pub(crate) fn go_first() {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) };
 }
 
+/// Runs `work` on the first so many cores that this thread may use. Processes that it starts stay there.
+pub(crate) fn confined<T>(cores: usize, work: impl FnOnce() -> T) -> io::Result<T> {
+    let all = sched_getaffinity(None)?;
+    let mut some = CpuSet::new();
+    let allowed = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
+    allowed.take(cores.max(1)).for_each(|core| some.set(core));
+    sched_setaffinity(None, &some)?;
+    let done = work();
+    sched_setaffinity(None, &all)?;
+    Ok(done)
+}
+
 /// Runs `work` on a thread of its own, pinned to a core, before the machine's other work there if that is allowed.
 pub(crate) fn on_core<T: Send>(
     core: usize,
@@ -55,4 +67,19 @@ pub(crate) fn on_core<T: Send>(
         let ended = thread.join();
         ended.unwrap_or_else(|_| Err(io::Error::other("a thread of the benchmark failed")))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_confined_has_so_many_cores_and_all_of_them_afterwards() {
+        let before = sched_getaffinity(None).unwrap();
+        let within = confined(1, || sched_getaffinity(None).unwrap()).unwrap();
+        assert_eq!(within.count(), 1);
+        assert_eq!(sched_getaffinity(None).unwrap(), before);
+        let all = confined(usize::MAX, || sched_getaffinity(None).unwrap());
+        assert_eq!(all.unwrap(), before);
+    }
 }

@@ -63,6 +63,7 @@ pub(crate) enum Results {
     Anonymity(anonymity::Report),
     Network(Box<network::Report>),
     Pktgen(pktgen::Report),
+    Scaling(network::Scaling),
 }
 
 /// Something that could not be measured.
@@ -215,6 +216,7 @@ impl Results {
             Results::Anonymity(report) => report.table(),
             Results::Network(report) => report.table(),
             Results::Pktgen(report) => report.table(),
+            Results::Scaling(report) => report.table(),
         }
     }
 }

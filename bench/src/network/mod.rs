@@ -10,6 +10,7 @@
 mod crowd;
 mod nodes;
 mod report;
+mod scaling;
 mod theory;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use directory::Role;
 use operator::lab::{Bed, Options};
+use program::signals::Stop;
 
 use crate::clock;
 use crate::envelope::{Envelope, Results, Session};
@@ -28,13 +30,17 @@ use crate::node::points::Quantiles;
 use crowd::{Crowd, Files, Plan};
 use nodes::Memory;
 pub(crate) use report::{Report, Share};
+pub(crate) use scaling::{By, Scale, Scaling};
 
 /// What `mixbench network` is told.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Arguments {
     /// Few clients for some seconds: nothing may get lost, and the law is not judged.
     #[arg(long)]
     quick: bool,
+    /// Laboratories of several sizes, one after the other: with more users, more nodes, and nodes on fewer cores.
+    #[arg(long, conflicts_with_all = ["clients", "mixes"])]
+    scaling: bool,
     /// Clients.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(4..=10_000))]
     clients: Option<u16>,
@@ -160,18 +166,64 @@ struct Seen {
     troubles: Vec<String>,
 }
 
+/// What a laboratory did, and what its nodes took.
+struct Lab {
+    seen: Seen,
+    /// Clients that sent files.
+    busy: usize,
+    port: String,
+    /// Gateways, mixes, clients.
+    cpu_seconds: [f64; 3],
+    kernel_drops: u64,
+    rss_bytes: Vec<u64>,
+}
+
 /// Runs a laboratory and measures it.
 ///
 /// # Errors
 /// The laboratory does not come up, a node ends, or clients find no gateway.
 pub fn run(arguments: &Arguments) -> io::Result<Envelope> {
-    let effort = Effort::of(arguments);
     let mut session = Session::begin(arguments.quick, 0);
     let stop = program::signals::of_terminal()?;
+    if arguments.scaling {
+        let scaling = scaling::run(arguments, &stop, &mut session)?;
+        return Ok(session.end(Results::Scaling(scaling), BTreeMap::new()));
+    }
+    let effort = Effort::of(arguments);
+    let lab = laboratory(arguments, &effort, None, &stop)?;
+    let setting = report::Setting {
+        clients: effort.clients,
+        busy: lab.busy,
+        rate_pps: effort.rate_pps,
+        gateways: arguments.gateways,
+        mixes: arguments.mixes,
+        mean_delay_ms: effort.mean_delay_ms,
+        port: lab.port,
+        cpu_seconds: lab.cpu_seconds,
+        kernel_drops: lab.kernel_drops,
+        rss_bytes: lab.rss_bytes,
+        seed: arguments.seed,
+    };
+    let law = setting.law(&lab.seen);
+    let report = report::conclude(&setting, &lab.seen, law, &mut session);
+    Ok(session.end(Results::Network(Box::new(report)), BTreeMap::new()))
+}
+
+/// Runs one; its nodes have so many cores, or all.
+fn laboratory(
+    arguments: &Arguments,
+    effort: &Effort,
+    cores: Option<usize>,
+    stop: &Stop,
+) -> io::Result<Lab> {
     let sockets = u64::from(effort.clients) + 256;
     program::limits::descriptors(sockets).map_err(io::Error::other)?;
-    let options = options(arguments, &effort)?;
-    let mut bed = Bed::start(&options, &stop).map_err(said)?;
+    let options = options(arguments, effort)?;
+    let start = || Bed::start(&options, stop).map_err(said);
+    let mut bed = match cores {
+        Some(cores) => clock::confined(cores, start)?,
+        None => start(),
+    }?;
     let (chain, consensus) = bed.documents().map_err(said)?;
     let (chain, consensus) = (chain.clone(), consensus.clone());
     let parameters = *chain.parameters();
@@ -189,7 +241,7 @@ pub fn run(arguments: &Arguments) -> io::Result<Envelope> {
     let (phase, halt) = (AtomicU8::new(JOINS), AtomicBool::new(false));
     let (mut memory, mut cpu, mut drops) = (Memory::default(), [[0.0; 2]; 2], [0; 2]);
     let seen = thread::scope(|scope| {
-        let clients = scope.spawn(|| drive(&plan, &effort, busy, &phase, &halt));
+        let clients = scope.spawn(|| drive(&plan, effort, busy, &phase, &halt));
         let (mut at, mut trouble) = (JOINS, None);
         while !clients.is_finished() {
             if let Err(error) = bed.turn() {
@@ -218,25 +270,15 @@ pub fn run(arguments: &Arguments) -> io::Result<Envelope> {
             .unwrap_or_else(|_| Err(io::Error::other("the clients panicked")));
         trouble.map_or(seen, Err)
     })?;
-    let port = bed.port().to_owned();
-    drop(bed);
     let by_role = |role: usize| cpu[1][role] - cpu[0][role];
-    let setting = report::Setting {
-        clients: effort.clients,
+    Ok(Lab {
         busy,
-        rate_pps: effort.rate_pps,
-        gateways: arguments.gateways,
-        mixes: arguments.mixes,
-        mean_delay_ms: effort.mean_delay_ms,
-        port,
+        port: bed.port().to_owned(),
         cpu_seconds: [by_role(0), by_role(1), seen.cpu_seconds],
         kernel_drops: drops[1].saturating_sub(drops[0]),
         rss_bytes: memory.peaks,
-        seed: arguments.seed,
-    };
-    let law = setting.law(&seen);
-    let report = report::conclude(&setting, &seen, law, &mut session);
-    Ok(session.end(Results::Network(Box::new(report)), BTreeMap::new()))
+        seen,
+    })
 }
 
 /// The subcommand that the laboratory starts its nodes by.

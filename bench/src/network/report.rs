@@ -309,7 +309,7 @@ pub(super) fn conclude(setting: &Setting, seen: &Seen, law: Law, session: &mut S
     }
 }
 
-fn quantiles(sorted_us: &[f64]) -> Quantiles {
+pub(super) fn quantiles(sorted_us: &[f64]) -> Quantiles {
     let at = |part: f64| {
         let place = (sorted_us.len().saturating_sub(1) as f64 * part).round() as usize;
         sorted_us.get(place).copied().unwrap_or(0.0) as u64

@@ -11,9 +11,9 @@ use crate::scene::running::Ended;
 use crate::scene::world::MEAN_DELAY_US;
 
 /// What `mixnode` takes for the pool beside what a rate and the mean delay make.
-const POOL_OVER: f64 = 1.5;
+pub(crate) const POOL_OVER: f64 = 1.5;
 /// A frame's place.
-const FRAME_BYTES: f64 = 2_048.0;
+pub(crate) const FRAME_BYTES: f64 = 2_048.0;
 /// Of the delays that are stored: to three digits they would be megabytes.
 const DIGITS: u8 = 1;
 

@@ -9,7 +9,9 @@ mod stored;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use figures::{anonymity, cheapest, flood, hop, lockstep, network, paced, peers, port_name};
+use figures::{
+    anonymity, cheapest, flood, hop, lockstep, network, paced, peers, port_name, scaling,
+};
 use page::{Card, Page, Section, Table};
 use stored::Stored;
 
@@ -96,6 +98,7 @@ fn page(stored: &Stored) -> Page {
         paced::section(stored),
         flood::section(stored),
         network::section(stored),
+        scaling::section(stored),
         anonymity::section(stored),
         Some(gaps(stored)),
         Some(again(stored)),
@@ -274,7 +277,7 @@ fn cards(stored: &Stored) -> Vec<Card> {
 type Told = fn(&Results) -> bool;
 
 /// What a folder should have, and by what it is told.
-const WANTED: [(&str, Told); 8] = [
+const WANTED: [(&str, Told); 9] = [
     ("crypto", |results| matches!(results, Results::Crypto(_))),
     ("ports", |results| matches!(results, Results::Ports(_))),
     (
@@ -292,6 +295,9 @@ const WANTED: [(&str, Told); 8] = [
         |results| matches!(results, Results::Anonymity(report) if report.part.is_none()),
     ),
     ("network", |results| matches!(results, Results::Network(_))),
+    ("network --scaling", |results| {
+        matches!(results, Results::Scaling(_))
+    }),
 ];
 
 /// What is not measured, whoever runs this.
@@ -301,7 +307,7 @@ const NEVER: [(&str, &str); 2] = [
         "none whose driver knows AF_XDP was at hand: figures are over veth",
     ),
     (
-        "scaling by cores, nodes and users",
+        "more than one worker in real time",
         "it takes more cores than the load and the node leave free here",
     ),
 ];

@@ -16,7 +16,7 @@ pub(super) struct Part {
     seconds: (f64, f64),
 }
 
-pub(super) const SET: [Part; 8] = [
+pub(super) const SET: [Part; 9] = [
     part("crypto", &["crypto"], (70.0, 8.0)),
     part("ports", &["ports"], (25.0, 5.0)),
     part("lockstep", &["node"], (60.0, 9.0)),
@@ -24,6 +24,7 @@ pub(super) const SET: [Part; 8] = [
     part("anonymity", &["anonymity"], (330.0, 20.0)),
     part("flood", &["flood"], (120.0, 15.0)),
     part("network", &["network"], (690.0, 12.0)),
+    part("scaling", &["network", "--scaling"], (180.0, 30.0)),
     part("paced", &["node", "--mode", "paced"], (1_700.0, 15.0)),
 ];
 

@@ -289,6 +289,50 @@ fn parts_of_a_run_are_added_up_on_the_page_or_it_says_why_not() {
 }
 
 #[test]
+fn laboratories_of_several_sizes_are_drawn_and_what_they_lost_is_in_the_title() {
+    let folder = changed(|_, text| text);
+    let one = |by: &str, [users, nodes, cores]: [u64; 3], cpu_s: f64, lost: u64| {
+        let times = serde_json::json!({
+            "count": 90, "p50_us": 700_000, "p99_us": 1_900_000, "p999_us": 2_000_000, "max_us": 2_000_000
+        });
+        serde_json::json!({
+            "by": by, "users": users, "nodes": nodes, "cores": cores, "seconds": 10.0, "pps": 4.0 * users as f64,
+            "cpu_s": cpu_s, "lost_messages": lost, "one_way": times, "late": times
+        })
+    };
+    let html = |lost| {
+        let scaling = serde_json::json!({
+            "rate_pps": 4, "mean_delay_ms": 50, "port": "uring",
+            "scaling": [
+                one("users", [800, 8, 2], 16.0, 0),
+                one("users", [50, 8, 2], 1.5, 0),
+                one("nodes", [200, 8, 2], 5.0, 0),
+                one("cores", [200, 8, 1], 4.0, lost),
+                one("cores", [200, 8, 2], 4.8, 0),
+            ]
+        });
+        let scaling = serde_json::from_value(scaling).unwrap();
+        let session = crate::envelope::Session::begin(true, 0);
+        let envelope = session.end(Results::Scaling(scaling), std::collections::BTreeMap::new());
+        let json = crate::envelope::assert_valid(&envelope).to_string();
+        std::fs::write(folder.path().join("scaling.json"), json).unwrap();
+        page(&Stored::read(folder.path()).unwrap()).html()
+    };
+    let page = html(0);
+    for said in [
+        // 1.5 s of 2,000 datagrams, 16 of 32,000.
+        "With 800 users a packet takes 500 µs of the nodes&#39; CPU time, with 50 it takes 750, and nothing is lost",
+        "Of 8 nodes a packet takes 625 µs",
+        "8 nodes on 1 of 2 cores take 500 µs of CPU time for a packet, on all 600, and nothing is lost",
+        // 25,000/s × 100 ms × 1.5 × 2 KiB.
+        "<td>25,000</td><td>1.5</td><td>3.7</td><td>7.3</td>",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    assert!(html(3).contains("3 messages got lost. 8 nodes on 1 of 2 cores"));
+}
+
+#[test]
 fn outfox_beside_it_is_taken() {
     let folder = changed(|_, text| text);
     let outfox =

@@ -6,6 +6,7 @@ pub(super) mod hop;
 pub(super) mod network;
 pub(super) mod paced;
 pub(super) mod peers;
+pub(super) mod scaling;
 
 use super::stored::{One, Stored};
 use crate::envelope::Results;
