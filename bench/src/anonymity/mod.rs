@@ -39,13 +39,13 @@ pub struct Arguments {
     #[arg(long)]
     quick: bool,
     /// Users of the large run, which says how far the model reaches.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(100..=i64::from(shard::USERS_MOST)))]
     users: Option<u32>,
     /// Slots a second of each.
     #[arg(long, default_value_t = 1.0, value_parser = rate)]
     rate: f64,
     /// Seconds of the large run.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(shard::SECONDS_MOST)))]
     seconds: Option<u32>,
     /// Mean delays of a hop, milliseconds.
     #[arg(long, value_delimiter = ',', default_values_t = [20, 50, 100], value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -66,8 +66,8 @@ pub struct Arguments {
 
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(rate) if (0.01..=1_000.0).contains(&rate) => Ok(rate),
-        _ => Err("not from 0.01 to 1000".to_owned()),
+        Ok(rate) if (0.01..=shard::RATE_MOST).contains(&rate) => Ok(rate),
+        _ => Err(format!("not from 0.01 to {}", shard::RATE_MOST)),
     }
 }
 
@@ -241,22 +241,8 @@ fn failed(checks: &[Check]) -> Vec<String> {
 
 /// All parts of a run, from the outputs of `--shard`.
 fn merged(files: &[PathBuf]) -> io::Result<Report> {
-    let mut parts = Vec::new();
-    for file in files {
-        let broken = |why: String| {
-            let text = format!("{}: {why}", file.display());
-            io::Error::new(io::ErrorKind::InvalidData, text)
-        };
-        let text = std::fs::read_to_string(file).map_err(|error| broken(error.to_string()))?;
-        let envelope: Envelope =
-            serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
-        let part = match envelope.results {
-            Results::Anonymity(report) => report.part,
-            _ => None,
-        };
-        parts.push(part.ok_or_else(|| broken("no part of a run: --shard makes them".to_owned()))?);
-    }
-    let whole = merge(parts)?;
+    let parts = files.iter().map(|file| shard::read(file));
+    let whole = merge(parts.collect::<io::Result<_>>()?)?;
     Ok(Report {
         engine: format!("model, {} parts", files.len()),
         large: Some(whole.large()),
@@ -448,6 +434,10 @@ mod tests {
             refused.contains("of 2 parts each has to be there once"),
             "{refused}"
         );
+        let whole = std::fs::read(&files[1]).unwrap();
+        std::fs::write(&files[1], &whole[..whole.len() / 2]).unwrap();
+        let refused = merge(&files).unwrap_err().to_string();
+        assert!(refused.contains("2of2: the file is cut short"), "{refused}");
 
         let alone = Arguments {
             n1: true,

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::time::Instant;
 
+use directory::DELAY_CAP_MEANS;
 use serde::{Deserialize, Serialize};
 
 use super::calendar::OUTSIDE;
@@ -13,6 +15,7 @@ use super::law::{distance_from_poisson, distance_in_bins, sums};
 use super::model::{Pools, Tally, Traffic, run_part};
 use super::network::{Network, Size};
 use super::{CHECKED, Large};
+use crate::envelope::{Envelope, Results};
 
 /// Blocks of users: no run has more parts.
 const BLOCKS: u32 = 64;
@@ -22,6 +25,12 @@ const BIN_US: u64 = 1_000;
 const APART: f64 = 4.0;
 /// Mean delays until pools are full.
 const FULL: f64 = 20.0;
+/// What a run can be at most, as the command line says.
+pub(super) const USERS_MOST: u32 = 10_000_000;
+pub(super) const RATE_MOST: f64 = 1_000.0;
+pub(super) const SECONDS_MOST: u32 = 86_400;
+/// By which small counts may be over what is far over the mean.
+const SPARE: f64 = 1_000.0;
 
 /// Which part: `2/4` is the second of four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,12 +48,15 @@ impl std::str::FromStr for Shard {
             let (number, of) = (number.parse().ok()?, of.parse().ok()?);
             Some(Shard { number, of })
         });
-        let there = |shard: &Shard| {
-            (1..=BLOCKS).contains(&shard.of) && (1..=shard.of).contains(&shard.number)
-        };
         parsed
-            .filter(there)
+            .filter(Shard::is_there)
             .ok_or_else(|| format!("not as 1/4, and {BLOCKS} parts at most"))
+    }
+}
+
+impl Shard {
+    fn is_there(&self) -> bool {
+        (1..=BLOCKS).contains(&self.of) && (1..=self.of).contains(&self.number)
     }
 }
 
@@ -79,6 +91,11 @@ fn mean_us(size: Size) -> f64 {
     f64::from(size.mean_delay_us)
 }
 
+/// Looks at the pools in so many seconds.
+fn looks(seconds: f64, mean_us: f64) -> usize {
+    ((seconds * 1e6 / mean_us - FULL) / APART).max(0.0) as usize
+}
+
 /// Senders of a block.
 fn block(users: u32, number: u32) -> std::ops::Range<u32> {
     let from = |number: u32| (u64::from(users) * u64::from(number) / u64::from(BLOCKS)) as u32;
@@ -103,7 +120,7 @@ fn of_block(network: &Network, traffic: &Traffic, number: u32) -> io::Result<Cou
     let hops = f64::from(network.size.layers) + 1.0;
     // Of what is sent later the slow are still under way at the end.
     let last_us = end_us - hops * mean_us * 10.0;
-    let looks = ((end_us / mean_us - FULL) / APART).max(0.0) as usize;
+    let looks = looks(traffic.seconds, mean_us);
     let mixes = usize::from(network.size.gateways)..network.nodes();
     let mut links: BTreeMap<(u16, u16), u64> = BTreeMap::new();
     let (mut pools, mut held) = (Vec::new(), Pools::new(network.nodes()));
@@ -197,18 +214,38 @@ pub(super) fn run(traffic: &Traffic, shard: Shard) -> io::Result<Part> {
     })
 }
 
+fn refused(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.into())
+}
+
+/// The part in a file that `--shard` made.
+///
+/// # Errors
+/// The file is none, or not whole.
+pub(super) fn read(file: &Path) -> io::Result<Part> {
+    let broken = |why: String| refused(format!("{}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| broken(error.to_string()))?;
+    let envelope: Envelope = serde_json::from_str(&text).map_err(|error| {
+        broken(match error.is_eof() {
+            true => format!("the file is cut short: {error}"),
+            false => error.to_string(),
+        })
+    })?;
+    let part = match envelope.results {
+        Results::Anonymity(report) => report.part,
+        _ => None,
+    };
+    let part = part.ok_or_else(|| broken("no part of a run: --shard makes them".to_owned()))?;
+    part.examine().map_err(broken)?;
+    Ok(part)
+}
+
 /// All parts of a run as one.
 ///
 /// # Errors
-/// A part is missing, is there twice, or is of another run.
+/// A part is missing, is there twice, is of another run, or says what no part can.
 pub(crate) fn merge(mut parts: Vec<Part>) -> io::Result<Part> {
     parts.sort_by_key(|part| part.shard.number);
-    let mut parts = parts.into_iter();
-    let refused = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
-    let mut whole = parts
-        .next()
-        .ok_or_else(|| refused("no part of a run is there".to_owned()))?;
-    let of = whole.shard.of;
     let run = |part: &Part| {
         (
             part.shard.of,
@@ -218,30 +255,112 @@ pub(crate) fn merge(mut parts: Vec<Part>) -> io::Result<Part> {
             part.simulated_seconds,
         )
     };
-    let first = run(&whole);
-    let mut numbers = vec![whole.shard.number];
-    for part in parts {
-        if run(&part) != first {
+    let first = parts
+        .first()
+        .ok_or_else(|| refused("no part of a run is there"))?;
+    let Shard { number, of } = first.shard;
+    for part in &parts {
+        let named = format!("part {} of {}", part.shard.number, part.shard.of);
+        part.examine()
+            .map_err(|why| refused(format!("{named}: {why}")))?;
+        if run(part) != run(first) {
             return Err(refused(format!(
-                "part {} of {} is of another run than part {} of {of}",
-                part.shard.number, part.shard.of, whole.shard.number
+                "{named} is of another run than part {number} of {of}"
             )));
         }
-        numbers.push(part.shard.number);
-        whole.counts.add(&part.counts);
-        whole.took_seconds += part.took_seconds;
     }
+    let numbers: Vec<u32> = parts.iter().map(|part| part.shard.number).collect();
     let wanted: Vec<u32> = (1..=of).collect();
     if numbers != wanted {
+        let missing = wanted.iter().filter(|number| !numbers.contains(number));
         return Err(refused(format!(
-            "of {of} parts each has to be there once: these are {numbers:?}"
+            "of {of} parts each has to be there once: these are {numbers:?}, missing are {:?}",
+            missing.collect::<Vec<_>>()
         )));
+    }
+    let mut parts = parts.into_iter();
+    let mut whole = parts
+        .next()
+        .ok_or_else(|| refused("no part of a run is there"))?;
+    for part in parts {
+        whole.counts.add(&part.counts);
+        whole.took_seconds += part.took_seconds;
     }
     whole.shard = Shard { number: 1, of: 1 };
     Ok(whole)
 }
 
 impl Part {
+    fn traffic(&self) -> Traffic {
+        Traffic {
+            users: self.users,
+            rate_pps: self.rate_pps,
+            seconds: self.simulated_seconds,
+            seed: self.seed,
+        }
+    }
+
+    /// What another machine wrote may be damaged, and how much memory its sum takes follows from its figures: so before
+    /// anything is added up they have to be such as a part can have.
+    fn examine(&self) -> Result<(), String> {
+        let Shard { number, of } = self.shard;
+        let Counts {
+            packets,
+            events,
+            links,
+            pools,
+            delays_ms,
+        } = &self.counts;
+        if !self.shard.is_there() {
+            return Err(format!(
+                "part {number} of {of} can't be: a run has {BLOCKS} parts at most"
+            ));
+        }
+        let is_run = self.users <= USERS_MOST
+            && (0.0..=RATE_MOST).contains(&self.rate_pps)
+            && (0.0..=f64::from(SECONDS_MOST)).contains(&self.simulated_seconds);
+        let sent = f64::from(self.users) * self.rate_pps * self.simulated_seconds;
+        if !is_run || *packets as f64 > 2.0 * sent + SPARE {
+            return Err(format!(
+                "{packets} packets of {} users at {}/s in {} s can't be",
+                self.users, self.rate_pps, self.simulated_seconds
+            ));
+        }
+        let mean_us = mean_us(CHECKED);
+        let hops = u64::from(CHECKED.layers) + 1;
+        let carried = links
+            .iter()
+            .try_fold(*packets, |sum, (.., count)| sum.checked_add(*count));
+        if carried != Some(*events) || *events > packets * (hops + 1) {
+            return Err(format!(
+                "its links don't carry what it counted, {packets} packets and {events} events: it is damaged or not whole"
+            ));
+        }
+        let mixes = usize::from(CHECKED.mixes) * usize::from(CHECKED.layers);
+        let looked = looks(self.simulated_seconds, mean_us) * mixes;
+        if pools.len() != looked {
+            return Err(format!(
+                "{} pools are in it and {looked} belong there: it is damaged or not whole",
+                pools.len()
+            ));
+        }
+        let network = Network::new(CHECKED).map_err(|error| error.to_string())?;
+        let most = 10.0 * pool(&network, &self.traffic(), mean_us) / f64::from(of) + SPARE;
+        if let Some(held) = pools.iter().find(|held| f64::from(**held) > most) {
+            return Err(format!("{held} packets in one pool can't be"));
+        }
+        let longest_us = hops as f64 * mean_us * f64::from(DELAY_CAP_MEANS);
+        let arrived = delays_ms
+            .iter()
+            .try_fold(0u64, |sum, count| sum.checked_add(*count));
+        if delays_ms.len() as f64 > longest_us / BIN_US as f64 + 1.0
+            || arrived.is_none_or(|arrived| arrived > *packets)
+        {
+            return Err("its delays are longer or more than can be".to_owned());
+        }
+        Ok(())
+    }
+
     pub(super) fn large(&self) -> Large {
         let Counts {
             packets, events, ..
@@ -270,12 +389,7 @@ impl Part {
             delays_ms,
             ..
         } = &self.counts;
-        let traffic = Traffic {
-            users: self.users,
-            rate_pps: self.rate_pps,
-            seconds: self.simulated_seconds,
-            seed: self.seed,
-        };
+        let traffic = self.traffic();
         let mut law = vec![0; delays_ms.len()];
         for delay_us in sums(
             usize::from(CHECKED.layers) + 1,
@@ -317,78 +431,4 @@ impl Part {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TRAFFIC: Traffic = Traffic {
-        users: 700,
-        rate_pps: 1.0,
-        seconds: 30.0,
-        seed: 3,
-    };
-
-    fn part(text: &str) -> Part {
-        let part = run(&TRAFFIC, text.parse().unwrap()).unwrap();
-        Part {
-            took_seconds: 1.0,
-            ..part
-        }
-    }
-
-    #[test]
-    fn parts_add_up_to_the_whole_however_many_they_are() {
-        let whole = part("1/1");
-        for all in [vec!["1/2", "2/2"], vec!["3/3", "1/3", "2/3"]] {
-            let parts: Vec<Part> = all.iter().map(|text| part(text)).collect();
-            for part in &parts {
-                assert!(part.counts.packets > 0 && part.counts.packets < whole.counts.packets);
-            }
-            let merged = merge(parts).unwrap();
-            assert_eq!(merged.took_seconds, all.len() as f64);
-            assert_eq!(merged.counts, whole.counts, "{all:?}");
-            assert_eq!(merged.checks().unwrap(), whole.checks().unwrap());
-        }
-        // About so many slots; what comes from a user comes over no link of nodes.
-        assert!((20_000..22_000).contains(&whole.counts.packets));
-        let carried: u64 = whole.counts.links.iter().map(|(_, _, count)| count).sum();
-        assert_eq!(carried + whole.counts.packets, whole.counts.events);
-        // (30 s / 50 ms − 20) / 4 looks at 90 mixes.
-        assert_eq!(whole.counts.pools.len(), 145 * 90);
-    }
-
-    #[test]
-    fn a_whole_run_follows_the_law_and_a_part_alone_does_not() {
-        let passed = |part: &Part| {
-            let checks = part.checks().unwrap();
-            checks.iter().map(|check| check.passed).collect::<Vec<_>>()
-        };
-        assert_eq!(passed(&part("1/1")), [true, true, true]);
-        // Half of the users fill pools half as much.
-        assert_eq!(passed(&part("1/2")), [true, false, true]);
-    }
-
-    #[test]
-    fn parts_that_are_missing_there_twice_or_of_another_run_are_refused() {
-        let refused = |parts: Vec<Part>| merge(parts).unwrap_err().to_string();
-        let (one, two) = (part("1/2"), part("2/2"));
-        assert!(refused(vec![one.clone()]).contains("these are [1]"));
-        assert!(refused(vec![one.clone(), two.clone(), two.clone()]).contains("[1, 2, 2]"));
-        let other = Part { seed: 4, ..two };
-        let said = refused(vec![one.clone(), other]);
-        assert_eq!(said, "part 2 of 2 is of another run than part 1 of 2");
-        assert!(refused(vec![one, part("2/3")]).contains("of another run"));
-        assert!(refused(Vec::new()).contains("no part"));
-    }
-
-    #[test]
-    fn a_part_is_named_by_its_number_and_how_many_there_are() {
-        assert_eq!("2/4".parse(), Ok(Shard { number: 2, of: 4 }));
-        for refused in ["0/4", "5/4", "1/65", "1", "1/0", "a/b", ""] {
-            assert!(refused.parse::<Shard>().is_err(), "{refused}");
-        }
-        // Each user is in one block.
-        let blocks: Vec<_> = (0..BLOCKS).map(|number| block(700, number)).collect();
-        assert_eq!((blocks[0].start, blocks[63].end), (0, 700));
-        assert!(blocks.windows(2).all(|two| two[0].end == two[1].start));
-    }
-}
+mod tests;
