@@ -41,6 +41,7 @@ pub(super) fn block(stored: &Stored) -> String {
         }
     }
     hops(&mut out, stored);
+    ports(&mut out, stored);
     nodes(&mut out, stored);
     sustained(&mut out, stored);
     peers(&mut out, stored);
@@ -64,7 +65,8 @@ fn hops(out: &mut String, stored: &Stored) {
     };
     let full = Some(sphinx::BATCH_MAX);
     let lanes = format!("x25519 ours, {}", one.envelope.machine.lanes);
-    let shown: [(&str, Option<&Row>, String); 6] = [
+    let named = |name: &str| rows.iter().find(|row| row.name == name);
+    let shown: [(&str, Option<&Row>, String); 12] = [
         (
             "a hop, native suite, in batches",
             row(rows, "hop native", full),
@@ -90,13 +92,39 @@ fn hops(out: &mut String, stored: &Stored) {
             ]),
         ),
         (
+            "X25519, four lanes (AVX2), in batches",
+            row(rows, "x25519 ours, avx2", full),
+            beside(&[("avx2_x25519_vs_aws_lc", "aws-lc-rs")]),
+        ),
+        (
             "X25519, aws-lc-rs",
-            rows.iter().find(|row| row.name == "x25519 aws-lc-rs"),
+            named("x25519 aws-lc-rs"),
             String::new(),
         ),
+        ("X25519, graviola", named("x25519 graviola"), String::new()),
         (
             "X25519, x25519-dalek",
             rows.iter().find(|row| row.name.contains("dalek")),
+            String::new(),
+        ),
+        (
+            "wrapping a packet for five hops, alone",
+            row(rows, "wrap native, five hops", Some(1)),
+            String::new(),
+        ),
+        (
+            "wrapping a packet for five hops, in eights",
+            row(rows, "wrap native, five hops", Some(8)),
+            String::new(),
+        ),
+        (
+            "a link frame of 1,232 bytes, seal",
+            row(rows, "link seal", full),
+            String::new(),
+        ),
+        (
+            "a link frame of 1,232 bytes, open",
+            row(rows, "link open", full),
             String::new(),
         ),
     ];
@@ -113,6 +141,51 @@ fn hops(out: &mut String, stored: &Stored) {
                 micros(row.spread.median_ns)
             );
         }
+    }
+}
+
+fn ports(out: &mut String, stored: &Stored) {
+    let found = stored.find(|results| match results {
+        Results::Ports(rows) => Some(rows),
+        _ => None,
+    });
+    let Some((one, rows)) = found else {
+        return;
+    };
+    let median_ns = |port: &str, what: &str| {
+        let name = format!("{port} {what}");
+        let row = rows.rows.iter().find(|row| row.name == name);
+        row.map(|row| row.spread.median_ns)
+    };
+    let _ = writeln!(
+        out,
+        "\n`{}`, as root: ports alone, which receive a datagram and send it on\n\n| port | CPU ns a datagram | the kernel's delivery, which is billed to the sender |\n|---|---|---|",
+        one.command()
+    );
+    for port in ["xsk", "plain", "uring"] {
+        let both = median_ns(port, "receive + transmit");
+        if let (Some(own), Some(delivery)) = (both, median_ns(port, "delivery")) {
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} |",
+                super::port_name(port),
+                thousands(own),
+                thousands(delivery)
+            );
+        }
+    }
+    let among = |port: &str| {
+        let name = format!("{port}_receive_among_empty_ones");
+        let ratio = one.envelope.ratios.get(&name)?;
+        Some(format!("{}: {}", super::port_name(port), times(ratio)))
+    };
+    let among: Vec<String> = ["plain", "uring"].into_iter().filter_map(among).collect();
+    if !among.is_empty() {
+        let _ = writeln!(
+            out,
+            "\nWhat receiving costs beside as many empty datagrams, which the kernel drops at the socket: {}.",
+            among.join("; ")
+        );
     }
 }
 

@@ -244,6 +244,7 @@ fn the_block_of_the_readme_has_a_line_of_everything_and_none_of_what_was_not_mea
     let block = || readme::block(&Stored::read(folder.path()).unwrap());
     let lines = [
         ("crypto", "| a hop, native suite, in batches |"),
+        ("ports", "| port | CPU ns a datagram |"),
         ("lockstep", "| port | CPU ns a packet |"),
         (
             "paced",

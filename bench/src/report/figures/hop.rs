@@ -178,12 +178,12 @@ fn crypto_figure<'a>(
 
 /// How many times, or that it is no difference.
 pub(in super::super) fn times(ratio: &Ratio) -> String {
+    let Ratio { median, low, high } = *ratio;
+    // Near 1 a tenth is the whole difference.
+    let digits = if median < 2.0 { 2 } else { 1 };
     match ratio.spans_one() {
-        true => format!("no difference ({:.2} to {:.2})", ratio.low, ratio.high),
-        false => format!(
-            "{:.1} × ({:.1} to {:.1})",
-            ratio.median, ratio.low, ratio.high
-        ),
+        true => format!("no difference ({low:.2} to {high:.2})"),
+        false => format!("{median:.digits$} × ({low:.digits$} to {high:.digits$})"),
     }
 }
 
@@ -219,4 +219,18 @@ fn x25519(one: &One, rows: &[Row]) -> Option<Figure> {
         format!("X25519 in wide lanes: {} as fast as aws-lc-rs", times(ratio)),
         "Lanes pay from batches on; one multiplication at a time takes the fastest library there is.".to_owned(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_near_one_is_told_to_two_digits_and_what_is_far_from_it_to_one() {
+        let said = |median, low, high| times(&Ratio { median, low, high });
+        assert_eq!(said(0.943, 0.938, 0.951), "0.94 × (0.94 to 0.95)");
+        assert_eq!(said(1.094, 1.09, 1.999), "1.09 × (1.09 to 2.00)");
+        assert_eq!(said(2.162, 1.98, 2.175), "2.2 × (2.0 to 2.2)");
+        assert_eq!(said(1.0, 0.99, 1.01), "no difference (0.99 to 1.01)");
+    }
 }
