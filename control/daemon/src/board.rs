@@ -47,8 +47,8 @@ pub struct Followed {
     pub documents: Vec<Document>,
     /// The node here, once it has described itself.
     pub own: Option<Own>,
-    /// What the authorities that answered last say of their clocks.
-    pub clocks: Vec<Reading>,
+    /// Of each authority of the set what it says of its clock, if it answered last.
+    pub clocks: Vec<Option<Reading>>,
 }
 
 impl Followed {
@@ -88,8 +88,8 @@ impl Board {
         });
     }
 
-    /// Puts what authorities say of their clocks.
-    pub fn hear(&self, clocks: Vec<Reading>) {
+    /// Puts what each authority of the set says of its clock.
+    pub fn hear(&self, clocks: Vec<Option<Reading>>) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *held = Arc::new(Followed {
             clocks,

@@ -52,13 +52,21 @@ impl Reading {
     }
 }
 
-/// The median of [`Reading::behind_ms`]; of two middle values the nearer to 0, so that it takes more than half of all to say
-/// that the clock here is off.
-pub fn median_ms(readings: &[Reading], unix_ms: u64, boot_ms: i64) -> Option<i64> {
-    let all = readings.iter();
-    let mut all: Vec<i64> = all
+/// How far the clock here is ahead of those of an authority set, of each of which there is what it said, if it answered: by
+/// the median of those that did; and by that of all, the silent ones taken for such that show the same, so that it takes
+/// more than half of the set to say that the clock here is off. Whoever can silence the others can't do it with one.
+pub fn medians_ms(clocks: &[Option<Reading>], unix_ms: u64, boot_ms: i64) -> Option<(i64, i64)> {
+    let behind = clocks.iter().flatten();
+    let mut behind: Vec<i64> = behind
         .map(|reading| reading.behind_ms(unix_ms, boot_ms))
         .collect();
+    let of_answers = median_ms(&mut behind)?;
+    behind.resize(clocks.len(), 0);
+    Some((of_answers, median_ms(&mut behind)?))
+}
+
+/// Of two middle values the nearer to 0.
+fn median_ms(all: &mut [i64]) -> Option<i64> {
     all.sort_unstable();
     let upper = *all.get(all.len() / 2)?;
     let lower = *all.get((all.len() - 1) / 2)?;
@@ -104,13 +112,23 @@ mod tests {
 
     #[test]
     fn it_takes_more_than_half_of_all_to_say_that_this_clock_is_off() {
-        let (right, wrong) = (reading(1_000, 0, 0), reading(4_000, 0, 0));
-        let median = |of: &[Reading]| median_ms(of, 1_000_500, 0);
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[right]), Some(0));
-        assert_eq!(median(&[wrong]), Some(-2_999_500));
-        assert_eq!(median(&[wrong, right]), Some(0));
-        assert_eq!(median(&[wrong, wrong, right]), Some(-2_999_500));
-        assert_eq!(median(&[right, wrong, right]), Some(0));
+        let (right, wrong) = (Some(reading(1_000, 0, 0)), Some(reading(4_000, 0, 0)));
+        let off_ms = -2_999_500;
+        for (of, medians) in [
+            (&[][..], None),
+            (&[None, None], None),
+            (&[right], Some((0, 0))),
+            (&[wrong], Some((off_ms, off_ms))),
+            (&[wrong, right], Some((0, 0))),
+            (&[wrong, wrong, right], Some((off_ms, off_ms))),
+            (&[right, wrong, right], Some((0, 0))),
+            // Silence is no word against this clock.
+            (&[wrong, None], Some((off_ms, 0))),
+            (&[None, wrong, None], Some((off_ms, 0))),
+            (&[wrong, None, wrong], Some((off_ms, off_ms))),
+            (&[wrong, None, None, wrong], Some((off_ms, 0))),
+        ] {
+            assert_eq!(medians_ms(of, 1_000_500, 0), medians, "{of:?}");
+        }
     }
 }

@@ -105,7 +105,7 @@ impl Follower {
             documents: Vec::new(),
             own: None,
             board,
-            clocks: Clocks::new(),
+            clocks: Clocks::default(),
             uploads: Uploads::default(),
             looking: None,
             compared: None,
@@ -179,7 +179,7 @@ impl Follower {
             self.fetch(epoch);
         }
         let newest = self.newest();
-        if newest > self.compared {
+        if self.doubts_clock() || newest > self.compared {
             self.compared = newest;
             self.compare();
         }

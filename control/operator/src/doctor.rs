@@ -93,6 +93,8 @@ impl Facts {
 
     /// What there is to say of it.
     fn examine(self) -> Vec<Finding> {
+        let clock = kernel::clock(self.time.as_deref());
+        let is_kept = clock.verdict == Verdict::Ok;
         let mut findings = vec![
             kernel(&self.release),
             lanes(),
@@ -103,10 +105,10 @@ impl Facts {
             disk(&self.disk.0, self.disk.1),
             fd_store(self.unit.as_deref()),
             ports(&self.port.0, self.port.1),
-            kernel::clock(self.time.as_deref()),
+            clock,
         ];
         findings.extend(self.host.examine());
-        findings.extend(self.status.into_iter().flat_map(node));
+        findings.extend(self.status.into_iter().flat_map(|said| node(said, is_kept)));
         findings
     }
 }
@@ -260,7 +262,8 @@ fn said_by(command: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// How the node here fares, and the document that it works by: nobody else knows whether authorities are reached.
-fn node(status: Result<Status, Failure>) -> Vec<Finding> {
+/// Where a time service keeps the clock here, theirs may as well be off, of which no node is to stop.
+fn node(status: Result<Status, Failure>, is_kept: bool) -> Vec<Finding> {
     let status = match status {
         Ok(status) => status,
         Err(failure) => return vec![finding("mixctld", Verdict::Warning, failure.message)],
@@ -292,7 +295,7 @@ fn node(status: Result<Status, Failure>) -> Vec<Finding> {
     };
     let clock = status.clock.map(|clock| {
         let verdict = match clock.is_told() {
-            true if clock.is_off => Verdict::Problem,
+            true if clock.is_off && !is_kept => Verdict::Problem,
             true => Verdict::Warning,
             false => return finding("time", Verdict::Ok, "as the authorities'"),
         };

@@ -39,7 +39,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde::Serialize;
 
 use crate::board::{Board, Followed};
-use crate::clock::{boot_ms, median_ms, unix_ms};
+use crate::clock::{boot_ms, medians_ms, unix_ms};
 pub(crate) use door::Door;
 pub use door::check;
 use handover::meaning::{self, Source};
@@ -234,8 +234,8 @@ impl Api {
         if !self.is_of_one() {
             status.warnings = laboratory::warnings(&self.inhabitants, followed, now);
         }
-        let ahead_ms = median_ms(&followed.clocks, unix_ms(), boot_ms());
-        status.clock = ahead_ms.map(|ahead| Clock::of(ahead, followed.parameters.round_ms()));
+        let medians = medians_ms(&followed.clocks, unix_ms(), boot_ms());
+        status.clock = medians.map(|medians| Clock::of(medians, followed.parameters.round_ms()));
         let told = status.clock.filter(|clock| clock.is_told());
         status.warnings.extend(told.map(Clock::words));
         status

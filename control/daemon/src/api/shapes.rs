@@ -270,9 +270,9 @@ pub struct Status {
 /// A host's clock beside the authorities'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Clock {
-    /// How far it is ahead of the median of theirs, at least; negative: behind it. Milliseconds.
+    /// How far it is ahead of the median of those that answered, at least; negative: behind it. Milliseconds.
     pub ahead_ms: i64,
-    /// So far that the node takes packets of an epoch for those of another one.
+    /// By more than half of the authority set, so far that the node takes packets of an epoch for those of another one.
     pub is_off: bool,
 }
 
@@ -280,11 +280,12 @@ pub struct Clock {
 const CLOCK_TOLD_MS: u64 = 2_000;
 
 impl Clock {
-    /// One that is `ahead_ms` ahead in a network with such rounds. Senders take up an epoch in the first half of a round.
-    pub fn of(ahead_ms: i64, round_ms: u64) -> Clock {
+    /// One that is so far ahead by those that answered, and by all, in a network with such rounds. Senders take up an epoch in
+    /// the first half of a round.
+    pub fn of((ahead_ms, of_all_ms): (i64, i64), round_ms: u64) -> Clock {
         Clock {
             ahead_ms,
-            is_off: ahead_ms.unsigned_abs() >= CLOCK_TOLD_MS.max(round_ms / 2),
+            is_off: of_all_ms.unsigned_abs() >= CLOCK_TOLD_MS.max(round_ms / 2),
         }
     }
 
@@ -293,7 +294,7 @@ impl Clock {
         self.ahead_ms.unsigned_abs() >= CLOCK_TOLD_MS
     }
 
-    /// Where it is, and what to do. Without a figure, for it stays the same while the clock goes.
+    /// Where it is, and what to do; the authorities' answers are not signed, and their clocks may be wrong too. Without a figure, for it stays the same while the clock goes.
     pub fn words(self) -> String {
         let side = match self.ahead_ms > 0 {
             true => "ahead of",
@@ -301,7 +302,7 @@ impl Clock {
         };
         format!(
             "this host's clock is {side} the authorities', and epochs go by it: set it (chronyc makestep, or timedatectl \
-             set-ntp true)"
+             set-ntp true); if it is right, theirs are off: tell the authorities' operators"
         )
     }
 }

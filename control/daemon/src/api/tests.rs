@@ -185,7 +185,7 @@ fn what_is_followed_is_told_and_what_is_not_there_yet_says_what_to_do() {
     assert_eq!(status.clock, None);
     let hour = std::time::SystemTime::now() + Duration::from_secs(3_600);
     let reading = Reading::new(hour, boot_ms(), boot_ms());
-    board.hear(Vec::from_iter(reading));
+    board.hear(vec![reading]);
     let status: Status = served.get("/api/v1/status").unwrap();
     let clock = status.clock.unwrap();
     assert!(clock.is_off && clock.ahead_ms < -3_000_000, "{clock:?}");

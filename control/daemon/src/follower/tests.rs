@@ -11,6 +11,7 @@ use super::*;
 use crate::authority::desk::Desk;
 use crate::authority::evidence::Evidence;
 use crate::authority::shelf::Shelf;
+use crate::clock::Reading;
 use crate::http::rooms::{Class, Rooms};
 use crate::http::{Answer, Answers, Asked, serve};
 use crate::network;
@@ -373,7 +374,8 @@ fn ahead(questions: usize) -> SocketAddr {
 fn a_clock_that_is_not_the_authorities_is_known_by_any_answer_until_they_are_silent() {
     let behind = |follower: &Follower| {
         let clocks = &follower.board.read().clocks;
-        crate::clock::median_ms(clocks, unix_ms(), crate::clock::boot_ms())
+        let medians = crate::clock::medians_ms(clocks, unix_ms(), crate::clock::boot_ms());
+        medians.map(|(behind_ms, _)| behind_ms)
     };
     let world = World::new();
     world.publish();
@@ -408,4 +410,35 @@ fn a_clock_that_is_not_the_authorities_is_known_by_any_answer_until_they_are_sil
     follower.looking = None;
     follower.turn();
     assert_eq!(behind(&follower), None);
+}
+
+#[test]
+fn authorities_are_asked_again_a_round_later_if_the_clock_was_set_or_is_said_to_be_off() {
+    let world = World::new();
+    world.publish();
+    let mut follower = Follower::new(&world.config()).unwrap();
+    let questions = || world.asked("/v1/consensus/1");
+    let round_ms = follower.chain.parameters().round_ms() as i64;
+    follower.turn();
+    assert_eq!(questions(), 1);
+    let mut later = |set_ms: i64, after_ms: i64, reading: Option<Reading>| {
+        let (asked_ms, here_ms) = follower.clocks.asked.unwrap();
+        follower.clocks.asked = Some((asked_ms - after_ms, here_ms - set_ms));
+        if reading.is_some() {
+            follower.board.hear(vec![reading]);
+        }
+        follower.turn();
+        // Not twice for one cause.
+        follower.turn();
+        questions()
+    };
+    assert_eq!(later(60_000, 0, None), 1);
+    assert_eq!(later(0, round_ms, None), 2);
+    assert_eq!(later(0, round_ms, None), 2);
+    assert_eq!(later(-60_000, round_ms, None), 3);
+    let (hour, now_ms) = (Duration::from_secs(3_600), crate::clock::boot_ms());
+    let ahead = Reading::new(std::time::SystemTime::now() + hour, now_ms, now_ms);
+    assert_eq!(later(0, round_ms, ahead), 4);
+    // What is said now counts: that nothing is wrong.
+    assert_eq!(later(0, round_ms, None), 4);
 }

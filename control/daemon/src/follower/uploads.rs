@@ -64,7 +64,7 @@ impl Follower {
             known && said.any(|said| (said.identity, said.route) == (*identity, *route))
         });
         let of_set = |key: &[u8; 32]| authorities.iter().any(|member| member.key == *key);
-        self.clocks.retain(|authority, _| of_set(authority));
+        self.clocks.said.retain(|authority, _| of_set(authority));
         let (mut asks, mut places) = (Vec::new(), Vec::new());
         for said in &said {
             for Member { key, address } in &authorities {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, DATE, ETAG, HOST, IF_NONE_MATCH};
+use hyper::header::{AGE, CONNECTION, DATE, ETAG, HOST, IF_NONE_MATCH};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -195,7 +195,9 @@ where
         let tag = response.headers().get(ETAG);
         let tag = tag.and_then(|tag| tag.to_str().ok());
         let tag = tag.map(|tag| tag.trim_matches('"').to_owned());
-        let date = response.headers().get(DATE);
+        // With an age it is a cache's, and the date that of the answer it keeps.
+        let is_kept = response.headers().contains_key(AGE);
+        let date = response.headers().get(DATE).filter(|_| !is_kept);
         let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
         let clock = date.and_then(|date| Reading::new(date, asked_ms, boot_ms()));
         let body = Limited::new(response.into_body(), bytes_max)

@@ -11,13 +11,13 @@ mod tests;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, HeaderValue, IF_NONE_MATCH,
 };
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -104,6 +104,11 @@ impl Answer {
             false => "no-store",
         };
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(keep));
+        // hyper's own stays at its last value where the clock is set back.
+        let date = httpdate::fmt_http_date(SystemTime::now().max(UNIX_EPOCH));
+        if let Ok(date) = HeaderValue::from_str(&date) {
+            headers.insert(DATE, date);
+        }
         response
     }
 }

@@ -195,3 +195,40 @@ fn an_authority_is_at_an_address_and_a_name_is_told_from_other_mistakes() {
         );
     }
 }
+
+#[test]
+fn an_answer_has_the_time_of_the_moment_at_which_it_is_given() {
+    let before = SystemTime::now() - Duration::from_secs(1);
+    let response = Answer::word(StatusCode::NOT_FOUND, "path").into_response();
+    let date = response.headers()[DATE].to_str().unwrap();
+    let date = httpdate::parse_http_date(date).unwrap();
+    assert!(before < date && date <= SystemTime::now(), "{date:?}");
+}
+
+#[test]
+fn what_a_cache_gives_says_nothing_of_the_authoritys_clock() {
+    let clock = |status: &str, fields: &str| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let answer =
+            format!("HTTP/1.1 {status}\r\nDate: {date}\r\n{fields}Content-Length: 0\r\n\r\n");
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 1_024];
+            assert!(stream.read(&mut asked).unwrap() > 0);
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let answered = ask(to, ip(0, 1), "/v1/time", None);
+        answering.join().unwrap();
+        match answered {
+            Ok(answered) => answered.clock,
+            Err(AskError::Refused { clock, .. }) => clock,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    for status in ["200 OK", "404 Not Found"] {
+        assert!(clock(status, "").is_some());
+        assert_eq!(clock(status, "Age: 0\r\n"), None);
+    }
+}

@@ -36,7 +36,7 @@ fn status(not_ready: &[&str], epoch: Option<u32>) -> Status {
 /// The same of a host whose clock is so far ahead of the authorities'.
 fn off(ahead_ms: i64) -> Status {
     Status {
-        clock: Some(Clock::of(ahead_ms, 37_500)),
+        clock: Some(Clock::of((ahead_ms, ahead_ms), 37_500)),
         ..status(&[], Some(7))
     }
 }
@@ -212,7 +212,7 @@ const FAULTS: &[Fault] = &[
     (
         |facts, _| facts.status = Some(Ok(off(2_000))),
         "time",
-        "2 s off: this host's clock is ahead of",
+        "theirs are off: tell the authorities' operators",
     ),
     (
         |facts, _| facts.status = Some(Err(Failure::new(77, "this user may not use it"))),
@@ -251,13 +251,40 @@ fn what_can_not_run_a_node_is_a_problem_and_what_runs_it_worse_a_warning() {
     for (makes, what, remedy) in FAULTS {
         let (folder, mut facts) = sound();
         makes(&mut facts, folder.path());
-        let is_problem =
-            ["make room", "mtu 1500"].contains(remedy) || remedy.starts_with("3600 s off");
+        let is_problem = ["make room", "mtu 1500"].contains(remedy);
         let expected = match is_problem {
             true => Verdict::Problem,
             false => Verdict::Warning,
         };
         assert_eq!(faults(facts)[0].verdict, expected, "{what}");
+    }
+}
+
+#[test]
+fn a_clock_stops_a_node_only_if_no_service_keeps_it_and_more_than_half_of_the_authorities_say_so() {
+    let (hour, no) = (3_600_000, Some("NTPSynchronized=no\n"));
+    for (time, medians, expected) in [
+        (no, (hour, hour), Verdict::Problem),
+        (None, (-hour, -hour), Verdict::Problem),
+        (no, (hour, 0), Verdict::Warning),
+        (no, (18_000, 18_000), Verdict::Warning),
+        (
+            Some("NTPSynchronized=yes\n"),
+            (hour, hour),
+            Verdict::Warning,
+        ),
+        (no, (1_999, 1_999), Verdict::Ok),
+    ] {
+        let (_folder, mut facts) = sound();
+        facts.time = time.map(str::to_owned);
+        let clock = Some(Clock::of(medians, 37_500));
+        facts.status = Some(Ok(Status {
+            clock,
+            ..status(&[], Some(7))
+        }));
+        let found = facts.examine();
+        let found = found.iter().find(|found| found.what == "time").unwrap();
+        assert_eq!(found.verdict, expected, "{time:?} {medians:?}");
     }
 }
 
