@@ -454,13 +454,16 @@ mod tests {
             .filter(|member| !member.ends_with("loom"))
         {
             let manifest = std::fs::read_to_string(root.join(member).join("Cargo.toml")).unwrap();
-            let (_, name) = manifest.split_once("name = \"").unwrap();
-            let (name, _) = name.split_once('"').unwrap();
-            assert!(
-                OWN.split(' ').any(|own| own == name.replace('-', "_")),
-                "{name}"
-            );
-            names += 1;
+            let mut section = "";
+            for line in manifest.lines() {
+                section = if line.starts_with('[') { line } else { section };
+                let is_program = ["[package]", "[lib]", "[[bin]]"].contains(&section);
+                if let Some(name) = line.strip_prefix("name = \"").filter(|_| is_program) {
+                    let name = name.trim_end_matches('"').replace('-', "_");
+                    assert!(OWN.split(' ').any(|own| own == name), "{name}");
+                    names += 1;
+                }
+            }
         }
         assert!(names > 10, "{members}");
     }

@@ -7,8 +7,8 @@
 //!
 //! Sockets are bound before they are handed over: who has one that is not bound may bind it to any interface of the host.
 //! Before Linux 6.4 nobody can map the rings of a socket that is bound; there they are bound when their node asks for the
-//! packets. Nothing of the kernel's keeps a node from binding them itself before; a node at work can bind nothing, for its
-//! filter has no such system call.
+//! packets. Nothing of the kernel's keeps who has them from binding them itself before; a node at work can bind nothing,
+//! for its filter has no such system call, unless its sandbox is off.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -83,7 +83,8 @@ pub(super) struct Opening {
     late: bool,
     /// The node has asked for them.
     asked: bool,
-    deadline: Instant,
+    /// Until when a taken queue is waited for, from when it was first found taken.
+    deadline: Option<Instant>,
     workers: Vec<Worker>,
 }
 
@@ -138,7 +139,7 @@ impl Opening {
             busy_poll,
             late,
             asked: false,
-            deadline: Instant::now() + BUSY_DEADLINE,
+            deadline: None,
             workers: Vec::new(),
         })
     }
@@ -156,7 +157,7 @@ impl Opening {
     /// The node has filled the rings and asks for its packets.
     pub fn ask(&mut self) {
         self.asked = true;
-        self.deadline = Instant::now() + BUSY_DEADLINE;
+        self.deadline = None;
     }
 
     /// Whether the node has asked for its packets.
@@ -167,13 +168,17 @@ impl Opening {
     /// Goes on; true when all is there for the sockets to be handed over, or packets to be steered to them. False: a queue
     /// is taken, try again in a moment.
     pub fn step(&mut self) -> Result<bool, LoaderError> {
-        for index in self.workers.len()..self.queues.len() {
-            let worker = self.make(index)?;
+        let binds = !self.late || self.asked;
+        loop {
+            // Before the next worker's memory is made: while a dead node's queues are taken, its memory is there too.
+            if binds && !self.bind_all()? {
+                return Ok(false);
+            }
+            if self.workers.len() == self.queues.len() {
+                return Ok(true);
+            }
+            let worker = self.make(self.workers.len())?;
             self.workers.push(worker);
-        }
-        match self.late && !self.asked {
-            true => Ok(true),
-            false => self.bind_all(),
         }
     }
 
@@ -204,7 +209,8 @@ impl Opening {
                 match bind(socket, owner, self.interface.index, *queue) {
                     Ok(()) => worker.bound += 1,
                     Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                        if Instant::now() >= self.deadline {
+                        let now = Instant::now();
+                        if now >= *self.deadline.get_or_insert(now + BUSY_DEADLINE) {
                             return Err(LoaderError::QueueTaken {
                                 interface: self.interface.name.clone(),
                                 queue: *queue,

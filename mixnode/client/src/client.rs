@@ -271,6 +271,12 @@ impl Client {
         carrier.refill(&mut services, now_ns, unix_ms);
     }
 
+    /// Nothing that came before this moment is still to be received: only then does what is missing say that the gateway is
+    /// silent. Who never says so is taken to receive at once.
+    pub fn listened(&mut self, now_ns: u64) {
+        self.carrier.listened(now_ns);
+    }
+
     /// Takes a datagram from the network; what is not from the gateway is passed over.
     pub fn receive(&mut self, now_ns: u64, datagram: &mut [u8; DATAGRAM_BYTES]) {
         let (carrier, mut services) = self.parts();

@@ -203,6 +203,25 @@ fn attack_strangers_from_many_networks_turn_no_session_over_with_which_a_client_
 }
 
 #[test]
+fn attack_an_attached_neighbour_turns_no_session_over_with_which_a_client_renews_its_link() {
+    let mut mesh = Mesh::new(&shape(), 51);
+    let mut attacker = attached(&mut mesh, 1, 0, 50);
+    let mut client = attached(&mut mesh, 2, 0, 50);
+    assert!(client.connect(&mut mesh));
+    for _ in 0..HALF_OPEN_MAX + 100 {
+        attacker.keys = ClientKeys::generate(&mut mesh.rng);
+        attacker.initiate(&mut mesh);
+        mesh.run(3 * MS);
+    }
+    let before = mesh.counters(0).session_outcomes;
+    assert!(before.half_open_evicted >= 100);
+    client.send(&mesh, Kind::Cover, &[0; 1_200]);
+    mesh.run(20 * MS);
+    let after = mesh.counters(0).session_outcomes;
+    assert_eq!(after.confirmed - before.confirmed, 1);
+}
+
+#[test]
 fn attack_one_source_with_a_cookie_turns_over_its_own_half_open_sessions_alone() {
     let mut mesh = Mesh::new(&shape(), 45);
     // Slow clients: connected, and their next slot is far away.

@@ -116,6 +116,8 @@ pub(crate) struct Attachment {
     told_less: bool,
     /// When the gateway was last heard, or began to be waited for.
     heard_ns: Option<u64>,
+    /// Up to when all that came has been looked at, where somebody says so.
+    listened_ns: Option<u64>,
     /// When something last came that nobody can have made but the gateway, or who sees what is sent to it.
     answered_ns: Option<u64>,
     /// The epoch of the gateway's clock modulo 4, as its last frame says.
@@ -153,6 +155,7 @@ impl Attachment {
             granted_pps: None,
             told_less: false,
             heard_ns: None,
+            listened_ns: None,
             answered_ns: None,
             epoch_bits: None,
             told_silent: false,
@@ -249,8 +252,15 @@ impl Attachment {
         self.link.take()
     }
 
-    /// Whether nothing came from the gateway for longer than its stream ever pauses.
+    /// Nothing that came before this moment is still to be received.
+    pub(crate) fn listened(&mut self, now_ns: u64) {
+        self.listened_ns = Some(now_ns);
+    }
+
+    /// Whether nothing came from the gateway for longer than its stream ever pauses. A client that was busy itself has not
+    /// listened: it must not handshake for that, where all can see it.
     fn is_silent(&self, now_ns: u64) -> bool {
+        let now_ns = self.listened_ns.map_or(now_ns, |until| until.min(now_ns));
         // Before it has granted a rate it waits for one of our slots.
         let rate_pps = self.granted_pps.unwrap_or(self.rate_pps);
         let least_ns = match self.sessions.is_empty() {
@@ -314,8 +324,11 @@ impl Attachment {
         // Whoever knows how a client is kept busy must not see it in the moments at which none of its renewals begin.
         let is_renewal = !wanting && self.tries == 0;
         let ahead_ns = if is_renewal { HOLD_NS } else { 0 };
-        let from_ns = self.handshake_ns.max(now_ns);
-        // A cookie came: it is shown in the next slot.
+        // Made late it leaves a whole number of seconds late: how late shows no finer than that.
+        let late_ns = now_ns.saturating_sub(self.handshake_ns);
+        let step_ns = ahead_ns.max(1);
+        let from_ns = self.handshake_ns + late_ns.next_multiple_of(step_ns);
+        // A cookie came: it is shown in the next slot, or when the renewal's second is over.
         let follows = self.sent.as_ref().is_some_and(Initiations::owes);
         if !follows && now_ns.saturating_add(ahead_ns) < self.handshake_ns {
             return None;
@@ -324,6 +337,7 @@ impl Attachment {
             self.held = !wanting;
             self.tries = self.tries.saturating_add(1);
         }
+        let leaves_ns = if follows { now_ns } else { from_ns };
         let pause_ns = self.pause(rng) + self.hold_ns();
         self.handshake_ns = now_ns + pause_ns;
         self.unsent = Some(pause_ns);
@@ -336,7 +350,7 @@ impl Attachment {
         let cookie = self
             .cookie
             .as_ref()
-            .filter(|(_, until_ns)| *until_ns > now_ns)
+            .filter(|(_, until_ns)| *until_ns > leaves_ns)
             .map(|(cookie, _)| cookie);
         let (sent, with) = (&mut self.sent, (index, cookie));
         let datagram = Initiations::next(sent, &self.mailbox, &remote, with, rng).ok()?;

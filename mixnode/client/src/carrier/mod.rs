@@ -350,6 +350,11 @@ impl Carrier {
         now_ns.saturating_add(left_ms.saturating_mul(1_000_000))
     }
 
+    /// Nothing that came before this moment is still to be received.
+    pub(crate) fn listened(&mut self, now_ns: u64) {
+        self.attachment.listened(now_ns);
+    }
+
     /// Takes a datagram from the network; what is not from the gateway is passed over.
     pub(crate) fn receive(
         &mut self,

@@ -110,6 +110,7 @@ impl Session {
         let wait_ns = self.client.deadline().saturating_sub(self.now_ns());
         let wait = Duration::from_nanos(wait_ns).min(WAIT_MAX);
         let own = [self.socket.as_fd(), self.departing.wake()];
+        let looked_ns = self.now_ns();
         let ready = super::wait::readable(&[&own, others].concat(), wait);
         let is_ready = |place: usize| ready.get(place).is_some_and(|ready| *ready);
         let (arrived, departed) = (is_ready(0), is_ready(1));
@@ -122,8 +123,9 @@ impl Session {
             return Err(RunError::Socket(error));
         }
         self.exchange();
-        if arrived {
-            self.take_arrivals();
+        match arrived {
+            true => self.take_arrivals(),
+            false => self.client.listened(looked_ns),
         }
         self.client.refill(self.now_ns(), unix_ms());
         self.exchange();
@@ -162,14 +164,19 @@ impl Session {
     fn take_arrivals(&mut self) {
         let mut datagram = [0; DATAGRAM_BYTES + 1];
         for _ in 0..BURST_MAX {
+            // What is received may take its time on the disk: later than this nobody has looked.
+            let now_ns = self.now_ns();
             match self.socket.recv_from(&mut datagram) {
                 Ok((DATAGRAM_BYTES, _)) if !self.drops() => {
                     if let Some(datagram) = datagram.first_chunk_mut() {
-                        self.client.receive(self.now_ns(), datagram);
+                        self.client.receive(now_ns, datagram);
                     }
                 }
                 Ok(_) => {}
-                // Nothing left; or an ICMP error about an earlier datagram, which may be forged.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.client.listened(now_ns);
+                }
+                // An ICMP error about an earlier datagram, which may be forged.
                 Err(_) => return,
             }
         }

@@ -2,8 +2,9 @@
 //!
 //! A cookie reply is sealed under a key that everybody has, and proves no more than that its maker saw the initiation. Of
 //! several replies nobody can tell which is true. The first one to come is shown at once, so who is slower than the
-//! responder gets nothing by it. Who is faster has that one message shown in vain and no more: both messages of the
-//! attempt are waited on until it ends, and the next attempt begins with any of the cookies that came, at random.
+//! responder gets nothing by it. Who is faster has that one message shown in vain, and no answer to the other
+//! one lost: both messages of the attempt are waited on until it ends, and the next attempt begins with any of the cookies
+//! that came, at random, so that with a few false ones to each it is the true one every few attempts.
 
 use rand_core::CryptoRng;
 

@@ -2,9 +2,10 @@
 //!
 //! One of them is worth nothing: it may come of an initiation that was recorded and played again. They lie in rings of
 //! fixed size, those of members, of attached clients' addresses and of strangers apart, so that no number of them takes a
-//! place that matters. In a full ring the oldest session of the most crowded prefix gives way: one source, however busy,
+//! place that matters. In a full ring the oldest session of the source with most gives way: one source, however busy,
 //! turns over its own sessions alone. A client that is attached lets a second pass before the first frame of a session that
-//! renews its link, which strangers from many networks would turn their ring over in.
+//! renews its link, which strangers from many networks would turn their ring over in, and neighbours of its network one
+//! where networks count: each address that a client is attached from is a source of its own.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -40,10 +41,29 @@ pub struct HalfOpen {
     pub answered: SocketAddr,
 }
 
+/// Whose sessions are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    Network(Prefix),
+    /// A client's, which has shown that it receives there.
+    Address(SocketAddr),
+}
+
+impl Source {
+    fn of(half_open: &HalfOpen) -> Source {
+        match half_open.whose {
+            Whose::Client => Source::Address(half_open.answered),
+            Whose::Member | Whose::Stranger => {
+                Source::Network(Prefix::network(half_open.answered.ip()))
+            }
+        }
+    }
+}
+
 /// The order of one ring.
 struct Ring {
-    order: VecDeque<(u32, Prefix)>,
-    crowds: HashMap<Prefix, usize>,
+    order: VecDeque<(u32, Source)>,
+    crowds: HashMap<Source, usize>,
 }
 
 impl Ring {
@@ -60,14 +80,14 @@ impl Ring {
             return None;
         }
         let crowd = self.crowds.values().max().copied();
-        let of_crowd = |(_, prefix): &(u32, Prefix)| self.crowds.get(prefix).copied() == crowd;
+        let of_crowd = |(_, source): &(u32, Source)| self.crowds.get(source).copied() == crowd;
         let at = self.order.iter().position(of_crowd)?;
         self.take(at)
     }
 
-    fn push(&mut self, index: u32, prefix: Prefix) {
-        self.order.push_back((index, prefix));
-        *self.crowds.entry(prefix).or_default() += 1;
+    fn push(&mut self, index: u32, source: Source) {
+        self.order.push_back((index, source));
+        *self.crowds.entry(source).or_default() += 1;
     }
 
     fn remove(&mut self, index: u32) {
@@ -77,11 +97,11 @@ impl Ring {
     }
 
     fn take(&mut self, at: usize) -> Option<u32> {
-        let (index, prefix) = self.order.remove(at)?;
-        if let Some(count) = self.crowds.get_mut(&prefix) {
+        let (index, source) = self.order.remove(at)?;
+        if let Some(count) = self.crowds.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
-                self.crowds.remove(&prefix);
+                self.crowds.remove(&source);
             }
         }
         Some(index)
@@ -127,10 +147,10 @@ impl HalfOpens {
     /// Puts one in; the receiver index of the one that gave way.
     pub fn insert(&mut self, half_open: HalfOpen) -> Option<u32> {
         let index = half_open.session.local_index;
-        let prefix = Prefix::network(half_open.answered.ip());
+        let source = Source::of(&half_open);
         let ring = self.rings.get_mut(half_open.whose as usize)?;
         let gone = ring.make_room();
-        ring.push(index, prefix);
+        ring.push(index, source);
         if let Some(gone) = gone {
             self.sessions.remove(&gone);
         }

@@ -88,8 +88,13 @@ enum Sent {
 }
 
 /// What leaves of a client, and when, in 500 s in which the rest of it looks after it every so often and the gateway is
-/// restarted after so long; and when handshakes were due.
-fn departures_of(looks_every_ns: u64, restarts_ns: u64) -> (Vec<(u64, Sent)>, Vec<u64>) {
+/// restarted after so long; and when handshakes were due. One that `stands` between its looks does so in the middle of what
+/// it receives: it makes what it sends before it has received the rest.
+fn departures_of(
+    looks_every_ns: u64,
+    restarts_ns: u64,
+    stands: bool,
+) -> (Vec<(u64, Sent)>, Vec<u64>) {
     let mut rng = Generator::seed_from_u64(5);
     let (authority, documents, gateways, mut keys) = network(&mut rng);
     let settings = settings(&authority, gateways[0], (20.0, 0.1), &mut rng);
@@ -127,9 +132,14 @@ fn departures_of(looks_every_ns: u64, restarts_ns: u64) -> (Vec<(u64, Sent)>, Ve
         if is_busy && now_ns % looks_every_ns != 0 {
             continue;
         }
+        if stands {
+            carrier.departed(departures.gone(), now_ns);
+            carrier.refill(&mut [], now_ns, 1_000);
+        }
         for mut datagram in arrived.drain(..) {
             carrier.receive(&mut [], now_ns, &mut datagram);
         }
+        carrier.listened(now_ns);
         carrier.departed(departures.gone(), now_ns);
         // The wall clock stands, so that no document ends.
         carrier.refill(&mut [], now_ns, 1_000);
@@ -148,7 +158,7 @@ fn departures_of(looks_every_ns: u64, restarts_ns: u64) -> (Vec<(u64, Sent)>, Ve
 #[test]
 fn attack_who_keeps_a_client_busy_does_not_see_it_in_the_slots_of_its_renewals() {
     for looks_every_ns in [5 * MS, 300 * MS, 900 * MS] {
-        let (sent, due) = departures_of(looks_every_ns, u64::MAX);
+        let (sent, due) = departures_of(looks_every_ns, u64::MAX, false);
         // First one without a cookie, then one with it.
         let initiations: Vec<u64> = sent
             .iter()
@@ -187,7 +197,7 @@ fn attack_who_keeps_a_client_busy_does_not_see_it_in_the_slots_of_its_renewals()
 #[test]
 fn a_client_whose_gateway_was_restarted_waits_for_nothing_but_its_next_slot() {
     let restarts_ns = 60 * SECOND;
-    let (sent, _) = departures_of(5 * MS, restarts_ns);
+    let (sent, _) = departures_of(5 * MS, restarts_ns, false);
     let is_first = |(at_ns, sent): &(u64, Sent)| *at_ns > restarts_ns && *sent == Sent::Initiation;
     let first = sent.iter().position(is_first).unwrap();
     let after_ns = sent[first].0 - restarts_ns;
@@ -199,4 +209,22 @@ fn a_client_whose_gateway_was_restarted_waits_for_nothing_but_its_next_slot() {
         .collect();
     let attached = Sent::Frame(1, Some(1));
     assert_eq!(back, [Sent::Initiation, Sent::Initiation, attached]);
+}
+
+/// A gateway whose frames wait in the socket is not silent, however long its client stood still.
+#[test]
+fn attack_who_keeps_a_client_busy_for_seconds_draws_no_handshake_before_its_time() {
+    let (sent, _) = departures_of(1_500 * MS, u64::MAX, true);
+    let initiations = sent.iter().filter(|(_, sent)| *sent == Sent::Initiation);
+    let initiations: Vec<u64> = initiations.map(|(at_ns, _)| *at_ns).collect();
+    assert!(initiations.len() >= 6, "{initiations:?}");
+    for pair in initiations.windows(2) {
+        let apart_ns = pair[1] - pair[0];
+        let is_one_attempt = apart_ns < 10 * SECOND;
+        assert!(is_one_attempt || apart_ns > 119 * SECOND, "{initiations:?}");
+    }
+    let renewals = initiations
+        .windows(2)
+        .filter(|pair| pair[1] - pair[0] > 10 * SECOND);
+    assert!(renewals.count() <= 4, "{initiations:?}");
 }
