@@ -120,6 +120,9 @@ const QUICK: Effort = Effort {
 
 /// How long clients may take to attach, beyond the time in which they come.
 const JOINING: Duration = Duration::from_secs(60);
+/// Nodes that have just come into a document shake hands with each other yet, when there is something to send: what comes
+/// to them meanwhile is lost.
+pub(crate) const SETTLES: Duration = Duration::from_secs(10);
 /// How often nodes and documents are looked after.
 const TICK: Duration = Duration::from_millis(50);
 const TICK_NS: u64 = 50_000_000;
@@ -337,6 +340,10 @@ fn drive(
             return Err(io::Error::other(text));
         }
         crowd.work(now_ns + TICK_NS, halt)?;
+    }
+    let settled_ns = crowd.now_ns() + ns(SETTLES);
+    while crowd.now_ns() < settled_ns {
+        crowd.work(settled_ns.min(crowd.now_ns() + TICK_NS), halt)?;
     }
     let (letters_pps, granted_pps) = crowd.slots_pps();
     let probes_pps = (plan.count - busy) as f64 * letters_pps * effort.probes;

@@ -10,10 +10,10 @@ use directory::Role;
 use operator::lab::{Bed, Options};
 use program::signals::Stop;
 
+use crate::network::SETTLES;
+
 /// The gateway that makes way: all nodes are numbered, gateways first.
 const AWAY: u16 = 1;
-/// Nodes that have just come into a document shake hands with each other yet: what comes to them meanwhile is lost.
-const SETTLES: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_millis(50);
 
 /// Nodes, and what the generator has to know of them. They end with it.
